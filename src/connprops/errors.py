@@ -1,0 +1,83 @@
+"""What can go wrong, said so that it can be mended.
+
+Every message states the fact, what was found, what was expected, and a hint.
+Exceptions are raised through :func:`ConnpropsError.of`, which lays the parts out, so
+that no message is put together in the middle of other work.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+_LISTED = 12
+"""How many known names an error lists before it says how many more there are."""
+
+
+class ConnpropsWarning(UserWarning):
+    """Something in the data or the options that changes what is computed."""
+
+
+class ConnpropsError(Exception):
+    """Base of all errors that this package raises on purpose.
+
+    ``exit_code`` is what the command line returns for it.
+    """
+
+    exit_code = 2
+
+    @classmethod
+    def of(
+        cls, fact: str, *, found: str | None = None, expected: str | None = None, hint: str | None = None
+    ) -> Self:
+        """Build the error: ``fact`` in a line, then what was found, expected, and a hint."""
+        parts = [fact]
+        if found is not None:
+            parts.append(f"  found:    {found}")
+        if expected is not None:
+            parts.append(f"  expected: {expected}")
+        if hint is not None:
+            parts.append(f"  Hint: {hint}")
+        return cls("\n".join(parts))
+
+    @classmethod
+    def unknown(
+        cls, what: str, name: object, known: Iterable[object], *, hint: str | None = None
+    ) -> Self:
+        """Build the error for a name that is not one of the ``known`` ones, which it lists."""
+        names = [str(k) for k in known]
+        close = difflib.get_close_matches(str(name), names, n=1)
+        if hint is None and close:
+            hint = f"did you mean {close[0]!r}?"
+        return cls.of(f"Unknown {what}: {name!r}", expected=listing(names), hint=hint)
+
+
+class CircuitError(ConnpropsError):
+    """A circuit, or a file of it, that cannot be read as SONATA."""
+
+
+class OptionError(ConnpropsError):
+    """An option or argument that cannot be met."""
+
+
+class DatasetError(ConnpropsError):
+    """A dataset folder that is missing, unfinished, damaged or of another version."""
+
+
+class ModelError(ConnpropsError):
+    """A model table or file that does not hold together."""
+
+
+class OutputError(ConnpropsError):
+    """An output that cannot be written, or that would overwrite what is not ours."""
+
+
+def listing(names: Iterable[object]) -> str:
+    """Write names for a message: quoted, with commas, the first few where there are many."""
+    quoted = [repr(str(name)) for name in names]
+    if not quoted:
+        return "(there is none)"
+    shown = ", ".join(quoted[:_LISTED])
+    more = len(quoted) - _LISTED
+    return f"{shown} and {more} more" if more > 0 else shown

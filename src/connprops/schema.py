@@ -1,0 +1,378 @@
+"""Every table's columns, written once: name, type, unit, whether null, whether key, meaning.
+
+The checks on reading, the Parquet metadata, the comments in the database and the
+reference page of the documentation are all made from here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from connprops.errors import ConnpropsError, DatasetError, listing
+
+VERSION = 1
+"""Version of the tables. A reader refuses a file with a higher one."""
+
+METADATA_KEY = "connprops"
+"""Key under which each Parquet file carries its metadata, as one JSON object."""
+
+N_SYN_PER_CONN = "n_syn_per_conn"
+"""Name of the property that is the number of synapses of a connection."""
+
+PATHWAY = ("source_type", "target_type")
+"""The columns that name a pathway."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its type, and what its values mean.
+
+    ``unit`` is ``"1"`` for numbers without a dimension, ``"property"`` where the unit is that
+    of the property in the same row (see :func:`unit_of`), and empty for what is not a quantity.
+    """
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    meaning: str
+    unit: str = ""
+    nullable: bool = False
+    key: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns in order, and what one row of it is."""
+
+    name: str
+    grain: str
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the columns' names in order."""
+        return [column.name for column in self.columns]
+
+    @property
+    def keys(self) -> list[str]:
+        """Return the names of the columns that identify a row."""
+        return [column.name for column in self.columns if column.key]
+
+    def polars_schema(self, **dtypes: pl.DataType) -> pl.Schema:
+        """Return the Polars schema; ``dtypes`` gives a column another type (its Enum, say)."""
+        return pl.Schema(
+            {
+                column.name: dtypes.get(
+                    column.name, pl.String() if column.dtype is pl.Enum else column.dtype
+                )
+                for column in self.columns
+            }
+        )
+
+    def check(self, frame: pl.DataFrame, origin: str) -> None:
+        """Raise :class:`DatasetError` unless ``frame``, read from ``origin``, is this table."""
+        missing = [name for name in self.names if name not in frame.columns]
+        if missing:
+            raise DatasetError.of(
+                f"{origin} is not a table {self.name!r}: columns are missing",
+                found=listing(frame.columns),
+                expected=listing(self.names),
+                hint="it was written by another program, or by another version of this one",
+            )
+        for column in self.columns:
+            found = frame.schema[column.name]
+            if not _accepts(column.dtype, found):
+                raise DatasetError.of(
+                    f"{origin}, column {column.name!r} of table {self.name!r}, has the wrong type",
+                    found=str(found),
+                    expected=str(column.dtype),
+                )
+            if not column.nullable and frame.get_column(column.name).null_count():
+                raise DatasetError.of(
+                    f"{origin}, column {column.name!r} of table {self.name!r}, has nulls",
+                    found=f"{frame.get_column(column.name).null_count()} nulls",
+                    expected="a value in each row",
+                )
+
+
+def _accepts(dtype: pl.DataType | type[pl.DataType], found: pl.DataType) -> bool:
+    if dtype is pl.Enum:
+        return found in (pl.Enum, pl.Categorical, pl.String)
+    return found == dtype
+
+
+_SOURCE_TYPE = Column("source_type", pl.Enum, "type of the source neurons", key=True)
+_TARGET_TYPE = Column("target_type", pl.Enum, "type of the target neurons", key=True)
+_PROPERTY = Column("property", pl.Enum, "name of the property", key=True)
+_PATHWAY_PROPERTY = (_SOURCE_TYPE, _TARGET_TYPE, _PROPERTY)
+
+
+def _quantity(name: str, meaning: str, *, unit: str = "property") -> Column:
+    return Column(name, pl.Float64, meaning, unit=unit, nullable=True)
+
+
+TYPES = Table(
+    "types",
+    "one row per side and type",
+    (
+        Column("side", pl.String, "'source' or 'target'", key=True),
+        Column("code", pl.Int32, "the type's number in the large tables", key=True),
+        Column("type", pl.String, "the type"),
+        Column("synapse_class", pl.String, "class of most of its nodes, EXC or INH", nullable=True),
+        Column("layer", pl.String, "layer of most of its nodes", nullable=True),
+        Column("n_nodes", pl.Int64, "number of its nodes", unit="1"),
+    ),
+)
+
+PATHWAYS = Table(
+    "pathways",
+    "one row per pathway that has connections",
+    (
+        _SOURCE_TYPE,
+        _TARGET_TYPE,
+        Column("source_class", pl.Enum, "class of the source type", nullable=True),
+        Column("target_class", pl.Enum, "class of the target type", nullable=True),
+        Column("source_layer", pl.Enum, "layer of the source type", nullable=True),
+        Column("target_layer", pl.Enum, "layer of the target type", nullable=True),
+        Column("n_connections", pl.Int64, "number of its connections", unit="1"),
+        Column("n_synapses", pl.Int64, "number of its synapses", unit="1"),
+        Column("n_sampled", pl.Int64, "number of connections its statistics rest on", unit="1"),
+    ),
+)
+
+STATISTICS = Table(
+    "statistics",
+    "one row per pathway and property",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("n", pl.Int64, "number of values: connections if shared within, else synapses", "1"),
+        Column("n_null", pl.Int64, "number of values left out: NaN or infinite", "1"),
+        Column("n_multi", pl.Int64, "number of connections of two synapses or more", "1"),
+        Column(
+            "shared_within",
+            pl.Boolean,
+            "whether all synapses of each connection share one value; "
+            "null where no connection could tell, or the property is constant",
+            nullable=True,
+        ),
+        _quantity("mean", "arithmetic mean"),
+        _quantity("std", "standard deviation, ddof 0"),
+        _quantity("min", "smallest value"),
+        _quantity("max", "largest value"),
+        _quantity("q05", "quantile 0.05, linear interpolation"),
+        _quantity("q25", "quantile 0.25"),
+        _quantity("q50", "median"),
+        _quantity("q75", "quantile 0.75"),
+        _quantity("q95", "quantile 0.95"),
+        Column("n_unique", pl.Int64, "number of distinct values", "1"),
+        _quantity("skewness", "third standardised moment, ddof 0", unit="1"),
+        _quantity("kurtosis", "fourth standardised moment less 3, ddof 0", unit="1"),
+        _quantity("mean_log", "mean of the natural logarithm; null unless all are > 0", unit="1"),
+        _quantity("std_log", "standard deviation of the natural logarithm, ddof 0", unit="1"),
+        _quantity("connection_mean", "mean over connections of the connection's mean"),
+        _quantity("connection_std", "standard deviation over connections of its mean, ddof 0"),
+    ),
+)
+
+HISTOGRAMS = Table(
+    "histograms",
+    "one row per pathway, property and bin",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("bin", pl.Int32, "number of the bin, from 0", key=True),
+        Column("left", pl.Float64, "left edge, which belongs to the bin", "property"),
+        Column("right", pl.Float64, "right edge, which belongs to the last bin only", "property"),
+        Column("count", pl.Int64, "number of values", "1"),
+    ),
+)
+
+VALUES = Table(
+    "values",
+    "one row per pathway, property and distinct value, where there are few",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("value", pl.Float64, "the value", "property", key=True),
+        Column("count", pl.Int64, "how often", "1"),
+        Column("p", pl.Float64, "count over the number of values", "1"),
+    ),
+)
+
+ORDER_STATISTICS = Table(
+    "order_statistics",
+    "one row per pathway, property and rank: the sorted sample, thinned where it is long",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("rank", pl.Int64, "how many values of the sorted sample come before", "1", key=True),
+        Column("value", pl.Float64, "the value of that rank", "property"),
+    ),
+)
+
+MODEL = Table(
+    "model",
+    "one row per pathway, property, parameter and position",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("distribution", pl.Enum, "name of the distribution"),
+        Column("parameter", pl.Enum, "name of the parameter", key=True),
+        Column("position", pl.Int32, "place in a list parameter, else 0", key=True),
+        Column("value", pl.Float64, "the parameter's value", "property"),
+        Column("std_error", pl.Float64, "its standard error", "property", nullable=True),
+        Column(
+            "level",
+            pl.Int8,
+            "-1 observed; else the level that it was borrowed from: 0 same source type and target "
+            "layer and class, 1 same source type and target class, 2 same layers and classes, "
+            "3 same classes, 4 everything",
+        ),
+        Column(
+            "shared_within",
+            pl.Boolean,
+            "whether all synapses of a connection get one value; null for n_syn_per_conn",
+            nullable=True,
+        ),
+        Column("dtype", pl.Enum, "'int' or 'float': the type of drawn values"),
+        Column("lower_bound", pl.Float64, "drawn values are at least this", "property", True),
+        Column("upper_bound", pl.Float64, "drawn values are at most this", "property", True),
+    ),
+)
+
+FITS = Table(
+    "fits",
+    "one row per pathway and property: the evidence for its model",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("distribution", pl.Enum, "name of the distribution"),
+        Column("level", pl.Int8, "as in the model"),
+        Column("n_pathways", pl.Int64, "number of pathways that the fit was pooled from", "1"),
+        Column("n", pl.Int64, "number of values that the fit rests on", "1"),
+        Column("status", pl.Enum, "'ok', 'fallback' (another distribution than asked) or 'failed'"),
+        Column("message", pl.String, "why, where the status is not 'ok'", nullable=True),
+        _quantity("loglik", "log-likelihood of the values", unit="1"),
+        _quantity("aicc", "Akaike's information criterion, corrected for small n", unit="1"),
+        _quantity("bic", "Schwarz's information criterion", unit="1"),
+        _quantity("ks", "Kolmogorov-Smirnov distance of data and model", unit="1"),
+        _quantity("wasserstein", "first Wasserstein distance of data and model"),
+        _quantity("model_mean", "mean of the model"),
+        _quantity("model_std", "standard deviation of the model"),
+        _quantity("data_mean", "mean of the values"),
+        _quantity("data_std", "standard deviation of the values, ddof 0"),
+    ),
+)
+
+SCORES = Table(
+    "scores",
+    "one row per property and candidate distribution, summed over pathways",
+    (
+        Column("property", pl.Enum, "name of the property", key=True),
+        Column("distribution", pl.Enum, "name of the candidate", key=True),
+        Column("n_pathways", pl.Int64, "pathways on which the candidates were compared", "1"),
+        Column("n_failed", pl.Int64, "pathways that the candidate could not be fitted to", "1"),
+        _quantity("loglik", "summed log-likelihood", unit="1"),
+        _quantity("bic", "summed BIC; null where a fit failed", unit="1"),
+        _quantity("delta_bic", "BIC above the best candidate's", unit="1"),
+        Column("chosen", pl.Boolean, "whether it was taken"),
+    ),
+)
+
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        TYPES,
+        PATHWAYS,
+        STATISTICS,
+        HISTOGRAMS,
+        VALUES,
+        ORDER_STATISTICS,
+        MODEL,
+        FITS,
+        SCORES,
+    )
+}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A property that SONATA's synapse extension knows: unit, and what it is."""
+
+    unit: str
+    meaning: str
+
+
+# Units and meanings: SONATA extension, "Synapses" (https://sonata-extension.readthedocs.io).
+QUANTITIES: Mapping[str, Quantity] = {
+    N_SYN_PER_CONN: Quantity("1", "number of synapses of a connection"),
+    "conductance": Quantity("nS", "peak conductance"),
+    "conductance_scale_factor": Quantity("1", "ratio of NMDA to AMPA, or of GABA-B to GABA-A"),
+    "decay_time": Quantity("ms", "decay time constant of AMPA or GABA-A"),
+    "delay": Quantity("ms", "axonal delay"),
+    "depression_time": Quantity("ms", "recovery time constant from depression"),
+    "facilitation_time": Quantity("ms", "recovery time constant from facilitation"),
+    "n_rrp_vesicles": Quantity("1", "number of readily releasable vesicles"),
+    "nsyns": Quantity("1", "number of synapses that a row stands for"),
+    "spine_length": Quantity("µm", "length of the spine"),
+    "syn_weight": Quantity("1", "weight, in the unit of the synapse model"),
+    "u_hill_coefficient": Quantity("mM", "scaling of release probability with calcium"),
+    "u_syn": Quantity("1", "utilisation of synaptic efficacy"),
+}
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a property; empty where it is not known."""
+    if name in QUANTITIES:
+        return QUANTITIES[name].unit
+    if name.startswith(("afferent_center_", "efferent_center_", "afferent_surface_")) or (
+        name.startswith("efferent_surface_")
+    ):
+        return "µm"
+    return ""
+
+
+def metadata(table: Table, **facts: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+    """Return the key-value metadata of a Parquet file that holds ``table``.
+
+    Nothing that changes from run to run goes in here (times, paths), so that the same input
+    gives the same bytes.
+    """
+    return {
+        METADATA_KEY: json.dumps(
+            {"schema_version": VERSION, "table": table.name, **facts},
+            sort_keys=True,
+            allow_nan=False,
+        )
+    }
+
+
+def read_metadata(raw: Mapping[str, str], origin: str) -> dict[str, Any]:
+    """Return what :func:`metadata` stored, from a Parquet file's key-value metadata.
+
+    Raises
+    ------
+    DatasetError
+        Where there is none, or it is of a later version than this package reads.
+    """
+    if METADATA_KEY not in raw:
+        raise DatasetError.of(
+            f"{origin} was not written by connprops",
+            expected=f"a Parquet file with the metadata key {METADATA_KEY!r}",
+        )
+    try:
+        facts: dict[str, Any] = json.loads(raw[METADATA_KEY])
+    except ValueError as error:
+        raise DatasetError.of(f"{origin} has damaged metadata", found=str(error)) from error
+    check_version(facts.get("schema_version"), origin, DatasetError)
+    return facts
+
+
+def check_version(found: object, origin: str, error: type[ConnpropsError]) -> None:
+    """Raise ``error`` unless ``found`` is a schema version that this package reads."""
+    if not isinstance(found, int) or found > VERSION or found < 1:
+        raise error.of(
+            f"{origin} has a schema version that this connprops does not read",
+            found=repr(found),
+            expected=f"1 to {VERSION}",
+            hint="upgrade connprops, or write the file again",
+        )
