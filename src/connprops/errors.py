@@ -29,7 +29,12 @@ class ConnpropsError(Exception):
 
     @classmethod
     def of(
-        cls, fact: str, *, found: str | None = None, expected: str | None = None, hint: str | None = None
+        cls,
+        fact: str,
+        *,
+        found: str | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
     ) -> Self:
         """Build the error: ``fact`` in a line, then what was found, expected, and a hint."""
         parts = [fact]

@@ -203,11 +203,11 @@ VALUES = Table(
 
 ORDER_STATISTICS = Table(
     "order_statistics",
-    "one row per pathway, property and rank: the sorted sample, thinned where it is long",
+    "one row per pathway and property: the sorted sample, thinned where it is long",
     (
         *_PATHWAY_PROPERTY,
-        Column("rank", pl.Int64, "how many values of the sorted sample come before", "1", key=True),
-        Column("value", pl.Float64, "the value of that rank", "property"),
+        Column("rank", pl.List(pl.Int64), "how many values of the sorted sample come before", "1"),
+        Column("value", pl.List(pl.Float64), "the values of those ranks", "property"),
     ),
 )
 
@@ -235,8 +235,12 @@ MODEL = Table(
             nullable=True,
         ),
         Column("dtype", pl.Enum, "'int' or 'float': the type of drawn values"),
-        Column("lower_bound", pl.Float64, "drawn values are at least this", "property", True),
-        Column("upper_bound", pl.Float64, "drawn values are at most this", "property", True),
+        Column(
+            "lower_bound", pl.Float64, "drawn values are at least this", "property", nullable=True
+        ),
+        Column(
+            "upper_bound", pl.Float64, "drawn values are at most this", "property", nullable=True
+        ),
     ),
 )
 
@@ -324,14 +328,14 @@ def unit_of(name: str) -> str:
     """Return the unit of a property; empty where it is not known."""
     if name in QUANTITIES:
         return QUANTITIES[name].unit
-    if name.startswith(("afferent_center_", "efferent_center_", "afferent_surface_")) or (
-        name.startswith("efferent_surface_")
+    if name.startswith(
+        ("afferent_center_", "efferent_center_", "afferent_surface_", "efferent_surface_")
     ):
         return "µm"
     return ""
 
 
-def metadata(table: Table, **facts: Any) -> dict[str, str]:  # noqa: ANN401 - any JSON value
+def metadata(table: Table, **facts: Any) -> dict[str, str]:
     """Return the key-value metadata of a Parquet file that holds ``table``.
 
     Nothing that changes from run to run goes in here (times, paths), so that the same input

@@ -1,0 +1,130 @@
+"""The types of the nodes: how nodes are grouped, and the small tables that say so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from connprops import sonata
+from connprops.errors import ConnpropsWarning, OptionError
+
+BY_POPULATION = "@population"
+"""Grouping that makes one type of a whole node population, named after it."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The nodes of one side, with the type of each, and the types in order."""
+
+    by: str
+    nodes: pl.DataFrame
+    types: pl.DataFrame
+
+
+def group_nodes(population: sonata.NodePopulation, by: str, side: str) -> Side:
+    """Return nodes and types of one side, grouped by an attribute."""
+    nodes = population.attributes()
+    if by == BY_POPULATION:
+        values = pl.repeat(population.name, len(nodes), eager=True)
+    elif by in nodes.columns:
+        values = nodes[by].cast(pl.String).fill_null("(none)")
+    elif by == "mtype":
+        warnings.warn(
+            f"node population {population.name!r} has no attribute {by!r}: "
+            f"all its nodes form one {side} type, {population.name!r}",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
+        values = pl.repeat(population.name, len(nodes), eager=True)
+    else:
+        raise OptionError.unknown(
+            f"attribute of node population {population.name!r}",
+            by,
+            [name for name in nodes.columns if name != "node"],
+            hint=f"give --{side}-type one of these, or {BY_POPULATION}",
+        )
+    nodes = nodes.with_columns(values.alias("type"))
+    types = nodes.group_by("type").len("n_nodes").sort("type").with_row_index("code")
+    for attribute in ("synapse_class", "layer"):
+        types = types.join(_majority(nodes, attribute, population.name), on="type", how="left")
+    types = types.select(
+        pl.lit(side).alias("side"),
+        pl.col("code").cast(pl.Int32),
+        "type",
+        "synapse_class",
+        "layer",
+        pl.col("n_nodes").cast(pl.Int64),
+    ).sort("code")
+    return Side(by, nodes.join(types.select("type", "code"), on="type").sort("node"), types)
+
+
+def _majority(nodes: pl.DataFrame, attribute: str, population: str) -> pl.DataFrame:
+    """Return, for each type, the attribute's value of most of its nodes (first in a tie)."""
+    if attribute not in nodes.columns:
+        return (
+            nodes.select("type")
+            .unique()
+            .with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
+        )
+    counts = (
+        nodes.select("type", pl.col(attribute).cast(pl.String))
+        .drop_nulls()
+        .group_by("type", attribute)
+        .len()
+        .sort(["type", "len", attribute], descending=[False, True, False])
+    )
+    several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
+    if len(several):
+        names = ", ".join(several["type"].to_list()[:5])
+        warnings.warn(
+            f"{len(several)} types of {population!r} span several values of {attribute!r} "
+            f"({names}{', ...' if len(several) > 5 else ''}): each takes that of most of its nodes",  # noqa: PLR2004
+            ConnpropsWarning,
+            stacklevel=4,
+        )
+    return counts.group_by("type", maintain_order=True).first().select("type", attribute)
+
+
+def write_nodes(
+    circuit: sonata.Circuit, edges: sonata.EdgePopulation, sides: Mapping[str, Side], stage: Path
+) -> dict[str, pl.DataFrame]:
+    """Write types, nodes and node sets; return the types of each side."""
+    types = pl.concat([side.types for side in sides.values()])
+    frames = [
+        side.nodes.drop("type").select(
+            pl.lit(name).alias("side"), "node", "code", pl.exclude("node", "code")
+        )
+        for name, side in sides.items()
+    ]
+    sets = [
+        pl.DataFrame(
+            {"start": starts, "stop": stops}, schema={"start": pl.Int64, "stop": pl.Int64}
+        ).select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set"), "start", "stop")
+        for side, population in (("source", edges.source), ("target", edges.target))
+        for name, ids in circuit.node_sets(population).items()
+        for starts, stops in [_ranges(ids)]
+    ]
+    no_sets = pl.DataFrame(
+        schema={"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
+    )
+    types.write_parquet(stage / "types.parquet")
+    pl.concat(frames, how="diagonal_relaxed").write_parquet(stage / "nodes.parquet")
+    pl.concat([no_sets, *sets]).write_parquet(stage / "node_sets.parquet")
+    return {name: side.types for name, side in sides.items()}
+
+
+def _ranges(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return sorted ids as half-open ranges; an empty set as one empty range, to keep its name."""
+    if not ids.size:
+        zero = np.zeros(1, dtype=np.int64)
+        return zero, zero
+    cuts = np.flatnonzero(np.diff(ids) != 1) + 1
+    starts = ids[np.concatenate([[0], cuts])]
+    stops = ids[np.concatenate([cuts - 1, [ids.size - 1]])] + 1
+    return starts, stops

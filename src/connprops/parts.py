@@ -1,0 +1,360 @@
+"""One part of a dataset: a range of rows of the edge file, grouped into connections.
+
+:func:`export_range` is the unit of work of an export: a function of its specification, which
+writes two files and a note of what they hold, and can be run anywhere and again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from connprops import schema, sonata
+from connprops.errors import CircuitError
+
+ROW_GROUP = 122_880
+"""Rows of a Parquet row group: DuckDB's own unit of work, and its main lever on memory."""
+
+MULTIPLICITY = "nsyns"
+"""The column that says of how many synapses a row stands, in the Allen dialect."""
+
+
+class Rows(Protocol):
+    """Rows of an edge file, whatever holds them: see :class:`connprops.sonata.EdgeReader`."""
+
+    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return source and target ids of a range of rows."""
+
+    def column(self, column: sonata.EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+        """Return a column's values in a range of rows."""
+
+
+@dataclass(frozen=True)
+class RangeSpec:
+    """What it takes to write one part: a range of rows, and where they come from and go."""
+
+    folder: Path
+    part: int
+    start: int
+    stop: int
+    population: sonata.EdgePopulation
+    columns: tuple[sonata.EdgeColumn, ...]
+    varying: frozenset[str]
+    axis: str | None
+    sorted_file: Path | None
+    n_target_types: int
+    nodes_sha256: str
+    facts: str
+
+
+@dataclass(frozen=True)
+class RangeSummary:
+    """What one part holds: counts, digests, and what it says about the whole."""
+
+    part: int
+    start: int
+    stop: int
+    n_synapses: int
+    n_connections: int
+    sha256: dict[str, str]
+    varies: tuple[str, ...]
+    ordered: bool
+    first_key: int
+    last_key: int
+    contiguous: bool
+    n_not_finite: dict[str, int]
+
+
+def export_range(spec: RangeSpec) -> RangeSummary:
+    """Write one part, or find it finished; return what it holds."""
+    note = spec.folder / "summaries" / f"{spec.part:05d}.json"
+    key = {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
+           "sorted": spec.sorted_file is not None}  # fmt: skip
+    finished = _finished(spec, note, key)
+    if finished is not None:
+        return finished
+    opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
+    with opened as rows:
+        part = _group_rows(spec, rows)
+        summary = _write_part(spec, rows, part)
+    aside = note.with_suffix(".tmp")
+    aside.write_text(json.dumps({"key": key, **asdict(summary)}), encoding="utf-8")
+    aside.rename(note)
+    return summary
+
+
+def _finished(spec: RangeSpec, note: Path, key: Mapping[str, Any]) -> RangeSummary | None:
+    """Return the summary of a part that an earlier export finished, if its files are intact."""
+    if not note.is_file():
+        return None
+    content = json.loads(note.read_text(encoding="utf-8"))
+    if content.pop("key") != key:
+        return None
+    for file, digest in content["sha256"].items():
+        path = spec.folder / file
+        if not path.is_file() or sha256_of(path) != digest:
+            return None
+    content["varies"] = tuple(content["varies"])
+    return RangeSummary(**content)
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """The rows of a part, grouped: how to take them, and where each connection begins."""
+
+    take: NDArray[np.int64] | None  # rows of the range in grouped order; None: as they are
+    edge_id: NDArray[np.int64]
+    starts: NDArray[np.int64]  # first grouped row of each connection, in the grouped order
+    counts: NDArray[np.int64]
+    source: NDArray[np.int64]  # of each connection
+    target: NDArray[np.int64]
+    pathway: NDArray[np.int32]
+    order: NDArray[np.int64]  # connections ordered by pathway
+    ordered: bool
+    first_key: int
+    last_key: int
+
+
+def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
+    """Find the connections of a range of rows, and their order by pathway."""
+    source, target = rows.node_ids(spec.start, spec.stop)
+    keys = source if spec.axis == "source" else target
+    ordered = spec.axis is None or bool((np.diff(keys) >= 0).all())
+    first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (0, 0)
+    take = _repeated(spec, rows)
+    if take is not None:
+        source, target = source[take], target[take]
+    starts = _starts(source, target)
+    if not _distinct(source[starts], target[starts]):
+        order = np.lexsort((source, target))
+        take = order if take is None else take[order]
+        source, target = source[order], target[order]
+        starts = _starts(source, target)
+    counts = np.diff(starts, append=source.size)
+    edge_id = _edge_ids(spec, rows)
+    source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
+    of_source, of_target = source[starts], target[starts]
+    pathway = source_code[of_source] * np.int32(spec.n_target_types) + target_code[of_target]
+    return _Grouped(
+        take=take,
+        edge_id=edge_id if take is None else edge_id[take],
+        starts=starts,
+        counts=counts,
+        source=of_source,
+        target=of_target,
+        pathway=pathway,
+        order=_stable_order(pathway),
+        ordered=ordered,
+        first_key=first_key,
+        last_key=last_key,
+    )
+
+
+def _repeated(spec: RangeSpec, rows: Rows) -> NDArray[np.int64] | None:
+    """Return each row as often as it has synapses, where rows stand for ``nsyns`` of them."""
+    column = spec.population.columns.get(MULTIPLICITY)
+    if column is None:
+        return None
+    counts = rows.column(column, spec.start, spec.stop)
+    whole = np.nan_to_num(counts.astype(np.float64), nan=1.0)
+    if (whole < 0).any() or (whole != np.floor(whole)).any():
+        raise CircuitError.of(
+            f"{spec.population.file}: column {MULTIPLICITY!r} must hold numbers of synapses",
+            found=f"{counts[(whole < 0) | (whole != np.floor(whole))][0]}",
+            expected="whole numbers from 0",
+        )
+    return np.repeat(np.arange(counts.size), whole.astype(np.int64))
+
+
+def _edge_ids(spec: RangeSpec, rows: Rows) -> NDArray[np.int64]:
+    if isinstance(rows, SortedRows):
+        return rows.edge_ids(spec.start, spec.stop)
+    return np.arange(spec.start, spec.stop, dtype=np.int64)
+
+
+def _starts(source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not source.size:
+        return np.empty(0, dtype=np.int64)
+    change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
+    return np.concatenate([[0], np.flatnonzero(change) + 1])
+
+
+def _distinct(source: NDArray[np.int64], target: NDArray[np.int64]) -> bool:
+    """Return whether no pair of nodes occurs twice."""
+    if not source.size:
+        return True
+    key = target.astype(np.uint64) * np.uint64(int(source.max()) + 1) + source.astype(np.uint64)
+    if (key[1:] > key[:-1]).all():
+        return True
+    key.sort()
+    return bool((key[1:] != key[:-1]).all())
+
+
+def _stable_order(pathway: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the connections ordered by pathway, those of one pathway as in the file."""
+    small = pathway.size == 0 or int(pathway.max()) < 1 << 16  # numpy sorts these by radix
+    return np.argsort(pathway.astype(np.uint16) if small else pathway, kind="stable")
+
+
+@lru_cache(maxsize=2)
+def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
+    """Return the type code of each source node and of each target node."""
+    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=["side", "node", "code"])
+    found = [
+        nodes.filter(pl.col("side") == side).sort("node")["code"].to_numpy().astype(np.int32)
+        for side in ("source", "target")
+    ]
+    return found[0], found[1]
+
+
+def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+    counts = part.counts[part.order]
+    gather = run_rows(part.starts[part.order], counts)
+    first_edge = part.edge_id[part.starts[part.order]]
+    connections: dict[str, pa.Array] = {
+        "pathway": pa.array(part.pathway[part.order]),
+        "source_node": pa.array(part.source[part.order]),
+        "target_node": pa.array(part.target[part.order]),
+        schema.N_SYN_PER_CONN: pa.array(counts.astype(np.int32)),
+        "first_edge": pa.array(first_edge),
+    }
+    synapses: dict[str, pa.Array] = {
+        "pathway": pa.array(np.repeat(part.pathway[part.order], counts)),
+        "first_edge": pa.array(np.repeat(first_edge, counts)),
+        "edge_id": pa.array(part.edge_id[gather]),
+    }
+    varies, not_finite = [], {}
+    for column in spec.columns:
+        values = rows.column(column, spec.start, spec.stop)
+        if part.take is not None:
+            values = values[part.take]
+        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+            not_finite[column.name] = int(values.size - np.count_nonzero(finite))
+        within = _varies_within(values, part)
+        if within is not None:
+            varies.append(column.name)
+            within = within[part.order]
+        connections[column.name] = pa.array(values[part.starts[part.order]], mask=within)
+        if column.name in spec.varying:
+            synapses[column.name] = pa.array(values[gather])
+    files = {
+        f"connections/{spec.part:05d}.parquet": pa.table(connections),
+        f"synapses/{spec.part:05d}.parquet": pa.table(synapses),
+    }
+    return RangeSummary(
+        part=spec.part,
+        start=spec.start,
+        stop=spec.stop,
+        n_synapses=int(counts.sum()),
+        n_connections=int(counts.size),
+        sha256={name: _write_table(table, spec, name) for name, table in files.items()},
+        varies=tuple(varies),
+        ordered=part.ordered,
+        first_key=part.first_key,
+        last_key=part.last_key,
+        contiguous=part.take is None and spec.sorted_file is None,
+        n_not_finite=not_finite,
+    )
+
+
+def run_rows(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run."""
+    before = np.cumsum(counts) - counts
+    rows: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return rows
+
+
+def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | None:
+    """Return which connections have several values; None where none has."""
+    different = differs(values)
+    if different.size:
+        different[part.starts[1:] - 1] = False  # between connections
+    rows = np.flatnonzero(different)
+    if not rows.size:
+        return None
+    within = np.zeros(part.starts.size, dtype=np.bool_)
+    within[np.searchsorted(part.starts, rows, side="right") - 1] = True
+    return within
+
+
+def differs(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return whether each value but the first differs from the one before; NaN equals NaN."""
+    different: NDArray[np.bool_] = values[1:] != values[:-1]
+    if values.dtype.kind == "f" and different.any():
+        nan = np.isnan(values)
+        if nan.any():
+            different &= ~(nan[1:] & nan[:-1])
+    return different
+
+
+def _write_table(table: pa.Table, spec: RangeSpec, name: str) -> str:
+    """Write a table as Parquet, and return the file's digest."""
+    path = spec.folder / name
+    ids = [n for n in table.column_names if n in ("first_edge", "edge_id")]
+    floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
+    # A dictionary of floats, pyarrow's default, doubles time and size.
+    dictionary = [n for n in table.column_names if n not in floats and n not in ids]
+    table = table.replace_schema_metadata({schema.METADATA_KEY: spec.facts})
+    with path.open("wb") as file:
+        pq.write_table(
+            table,
+            file,
+            row_group_size=ROW_GROUP,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+            column_encoding=dict.fromkeys(ids, "DELTA_BINARY_PACKED"),
+            write_statistics=[n for n in table.column_names if n not in floats],
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    return sha256_of(path)
+
+
+class SortedRows(AbstractContextManager["SortedRows"]):
+    """Rows of the sorted copy, read by range."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = pq.ParquetFile(file)
+        counts = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._ends = np.cumsum(counts)
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
+        before = int(self._ends[first - 1]) if first else 0
+        table = self._file.read_row_groups(list(range(first, last + 1)), [name], use_threads=False)
+        values: NDArray[Any] = table.column(0).to_numpy()
+        return values[start - before : stop - before]
+
+    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self._read("@source", start, stop), self._read("@target", start, stop)
+
+    def edge_ids(self, start: int, stop: int) -> NDArray[np.int64]:
+        return self._read("@edge", start, stop)
+
+    def column(self, column: sonata.EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+        return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

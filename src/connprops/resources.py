@@ -1,0 +1,85 @@
+"""What a run may use: memory, threads, and a place for temporary files."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from connprops.errors import OptionError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+          "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
+
+_LIMIT_FILES = (
+    "/sys/fs/cgroup/memory.max",  # control groups, version 2
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",  # version 1
+)
+
+_SHARE = 0.6
+"""Share of the machine's memory that is taken by default: others live there too."""
+
+
+def _memory_allowed() -> int:
+    """Return the bytes that this machine, or the control group it runs in, has."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in _LIMIT_FILES:
+        try:
+            text = Path(name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            limits.append(int(text))
+    return int(min(limits) * _SHARE)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Limits of a run.
+
+    Attributes
+    ----------
+    memory
+        Bytes to be used at most, by default 0.6 of what the machine or its control group has.
+    threads
+        Threads that compute, by default one for each processor that the process may use.
+    temp_dir
+        Folder for what does not fit in memory, by default the system's.
+    """
+
+    memory: int = field(default_factory=_memory_allowed)
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    temp_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise OptionError.of("threads", found=str(self.threads), expected="at least 1")
+        if self.memory < 1 << 27:
+            raise OptionError.of(
+                "memory is too little", found=f"{self.memory:,} bytes", expected="at least 128 MiB"
+            )
+
+    def duckdb_config(self) -> dict[str, Any]:
+        """Return these limits as DuckDB's settings."""
+        return {
+            "threads": self.threads,
+            "memory_limit": f"{self.memory // 2**20} MiB",
+            "temp_directory": str(self.temp_dir / f"connprops-{os.getpid()}"),
+        }
+
+
+def parse_memory(text: str) -> int:
+    """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``.
+
+    Raises
+    ------
+    OptionError
+        Where the text is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
+    if match is None:
+        raise OptionError.of("memory is no amount of bytes", found=repr(text), expected="such as 4GB")
+    return int(float(match[1]) * _UNITS[match[2] or ""])

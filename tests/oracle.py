@@ -1,0 +1,70 @@
+"""A slow second opinion on every statistic, from raw arrays, with numpy and fsum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def connections(source: np.ndarray, target: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """Return the rows of each connection."""
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, pair in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
+        rows.setdefault(pair, []).append(row)
+    return {pair: np.array(found) for pair, found in rows.items()}
+
+
+def pathways(
+    source: np.ndarray, target: np.ndarray, source_type: list[str], target_type: list[str]
+) -> dict[tuple[str, str], list[np.ndarray]]:
+    """Return the connections, as rows, of each pathway."""
+    found: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (s, t), rows in connections(source, target).items():
+        found.setdefault((source_type[s], target_type[t]), []).append(rows)
+    return found
+
+
+def values_of(column: np.ndarray, rows_of: list[np.ndarray]) -> tuple[np.ndarray, bool | None, int]:
+    """Return a pathway's values, whether connections share them, and what was left out.
+
+    One value per connection where each connection has one, else one per synapse; also one per
+    synapse where the pathway is constant and has several connections.
+    """
+    everything = column[np.concatenate(rows_of)]
+    one_each = all(np.unique(column[rows], equal_nan=True).size == 1 for rows in rows_of)
+    constant = np.unique(everything[np.isfinite(everything)]).size == 1 and one_each
+    constant = constant and bool(np.isfinite(everything).all())
+    per_connection = one_each and not (constant and len(rows_of) > 1)
+    values = np.array([column[rows[0]] for rows in rows_of]) if per_connection else everything
+    finite = np.isfinite(values)
+    several = sum(rows.size > 1 for rows in rows_of)
+    kept = values[finite]
+    is_constant = bool(finite.all()) and kept.min() == kept.max()
+    shared = None if several == 0 or is_constant else one_each
+    return kept, shared, int((~finite).sum())
+
+
+def statistics(values: np.ndarray) -> Mapping[str, float]:
+    """Return what one row of the statistics table says of values, each by its definition."""
+    x = [float(v) for v in values]
+    n = len(x)
+    mean = math.fsum(x) / n
+    std = math.sqrt(math.fsum((v - mean) ** 2 for v in x) / n) if min(x) != max(x) else 0.0
+    x64 = np.asarray(values, dtype=np.float64)
+    found = {
+        "n": n,
+        "mean": mean,
+        "std": std,
+        "min": min(x),
+        "max": max(x),
+        "n_unique": len(np.unique(values)),
+    }
+    for name, q in (("q05", 0.05), ("q25", 0.25), ("q50", 0.5), ("q75", 0.75), ("q95", 0.95)):
+        found[name] = float(np.quantile(x64, q))
+    if min(x) > 0:
+        logs = [math.log(v) for v in x]
+        found["mean_log"] = math.fsum(logs) / n
+        found["std_log"] = math.sqrt(math.fsum((v - found["mean_log"]) ** 2 for v in logs) / n)
+    return found

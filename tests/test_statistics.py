@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+from circuits import SHARED, two_types, write_circuit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from oracle import pathways, statistics, values_of
+from scipy import stats as scipy_stats
+
+import connprops.export
+from connprops.aggregate import histogram_edges, ranks, sampling_key
+from connprops.dataset import Dataset
+from connprops.errors import OptionError
+from connprops.export import export
+from connprops.sonata import open_circuit
+from connprops.statistics import extract, read_statistics
+
+
+def dataset(config, folder, **options):
+    return Dataset(export(open_circuit(config), folder, **options))
+
+
+def raw(config):
+    """Return a test circuit's source, target and columns, straight from the file."""
+    with h5py.File(config.parent / "edges.h5") as h5:
+        base = h5["edges/default"]
+        source, target = base["source_node_id"][:], base["target_node_id"][:]
+        return source.astype(int), target.astype(int), {k: v[:] for k, v in base["0"].items()}
+
+
+def assert_agrees(stats, source, target, columns, types):
+    """Compare every table with the oracle, row by row."""
+    table = {
+        (r["source_type"], r["target_type"], r["property"]): r
+        for r in stats.table.collect().iter_rows(named=True)
+    }
+    histograms = {
+        key: frame
+        for key, frame in stats.histograms.collect().group_by("source_type", "target_type", "property")
+    }
+    values = dict(iter(stats.values.collect().group_by("source_type", "target_type", "property")))
+    seen = 0
+    for (s, t), rows_of in pathways(source, target, types, types).items():
+        for prop in [p.name for p in stats.properties]:
+            seen += 1
+            row = table[s, t, prop]
+            if prop == "n_syn_per_conn":
+                kept, shared, left_out = np.array([r.size for r in rows_of]), None, 0
+            else:
+                kept, shared, left_out = values_of(columns[prop], rows_of)
+            assert row["n"] == kept.size, (s, t, prop)
+            assert row["n_null"] == left_out
+            assert row["shared_within"] == shared, (s, t, prop)
+            assert row["n_multi"] == sum(r.size > 1 for r in rows_of)
+            if not kept.size:
+                assert row["mean"] is None
+                continue
+            for name, expected in statistics(kept).items():
+                assert row[name] == pytest.approx(expected, rel=1e-12, abs=1e-300), (prop, name)
+            counts, edges = numpy_histogram(kept, 51)
+            found = histograms[s, t, prop].sort("bin")
+            assert found["count"].to_list() == counts.tolist()
+            if edges is not None:
+                assert found["left"].to_list() == edges[:-1].astype(float).tolist()
+                assert found["right"].to_list() == edges[1:].astype(float).tolist()
+            unique, count = np.unique(kept, return_counts=True)
+            if unique.size == 1 or (unique.size <= 100 and unique.size < kept.size):
+                of_values = values[s, t, prop].sort("value")
+                assert of_values["value"].to_list() == unique.astype(float).tolist()
+                assert of_values["count"].to_list() == count.tolist()
+            else:
+                assert (s, t, prop) not in values
+    assert seen == len(table)
+
+
+def numpy_histogram(values, bins):
+    """Return numpy's counts and edges; only the counts' sum in one bin where numpy gives up."""
+    try:
+        return np.histogram(values, bins)
+    except ValueError:
+        x = np.asarray(values, dtype=float)
+        low, high = histogram_edges(values.min()[None], values.max()[None], bins)[0][[0, -1]]
+        assert low <= x.min()
+        assert x.max() <= high
+        return np.histogram(x, histogram_edges(values.min()[None], values.max()[None], bins)[0])[0], None
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_table_agrees_with_the_oracle(tmp_path, shuffled):
+    config = two_types(tmp_path / "c", shuffled=shuffled)
+    source, target, columns = raw(config)
+    stats = extract(
+        dataset(config, tmp_path / "d"), sel_props=["conductance", "delay", "u_syn", "decay_time"]
+    )
+    assert [p.name for p in stats.properties][-1] == "n_syn_per_conn"
+    assert_agrees(stats, source, target, columns, ["L4_PC"] * 6 + ["L5_BC"] * 4)
+
+
+def test_default_properties_leave_out_delay_and_positions(tmp_path):
+    stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"))
+    assert {p.name for p in stats.properties} == {
+        "conductance",
+        "decay_time",
+        "n_rrp_vesicles",
+        "u_syn",
+        "n_syn_per_conn",
+    }
+
+
+def test_higher_moments_and_means_of_connections(tmp_path):
+    config = two_types(tmp_path / "c")
+    source, target, columns = raw(config)
+    table = extract(dataset(config, tmp_path / "d"), sel_props=["u_syn"]).table.collect()
+    row = table.row(by_predicate=(pl.col("property") == "u_syn") & (pl.col("source_type") == "L4_PC")
+                    & (pl.col("target_type") == "L4_PC"), named=True)  # fmt: skip
+    rows_of = pathways(source, target, ["L4_PC"] * 6 + ["x"] * 4, ["L4_PC"] * 6 + ["x"] * 4)[
+        "L4_PC", "L4_PC"
+    ]
+    x = columns["u_syn"][np.concatenate(rows_of)].astype(float)
+    means = [columns["u_syn"][rows].astype(float).mean() for rows in rows_of]
+    assert row["skewness"] == pytest.approx(scipy_stats.skew(x), rel=1e-10)
+    assert row["kurtosis"] == pytest.approx(scipy_stats.kurtosis(x), rel=1e-10)
+    assert row["connection_mean"] == pytest.approx(np.mean(means), rel=1e-12)
+    assert row["connection_std"] == pytest.approx(np.std(means), rel=1e-12)
+
+
+_columns = st.sampled_from(["f4", "f8", "i2", "u4", "i8", "u1"])
+_special = {
+    "f": [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, np.nextafter(1.0, 2.0), 1e-300, 1e300, -1.0],
+}
+
+
+@st.composite
+def adversarial(draw):
+    """Draw a circuit: types, ends in any order, and one column of any type and any values."""
+    n_nodes = draw(st.integers(1, 5))
+    types = draw(st.lists(st.sampled_from(["A", "B", "é'\"", "<script>"]), min_size=n_nodes,
+                          max_size=n_nodes))  # fmt: skip
+    n = draw(st.integers(1, 40))
+    nodes = st.integers(0, n_nodes - 1)
+    source = draw(hnp.arrays(np.int64, n, elements=nodes))
+    target = draw(hnp.arrays(np.int64, n, elements=nodes))
+    dtype = np.dtype(draw(_columns))
+    if dtype.kind == "f":
+        few = [v for v in _special["f"] if not np.isfinite(v) or abs(v) < 1e30 or dtype == "f8"]
+        elements = st.one_of(
+            st.sampled_from([float(np.array(v, dtype)) for v in few]),
+            st.floats(-1e6, 1e6, width=32),
+        )
+    else:
+        info = np.iinfo(dtype)
+        elements = st.integers(max(info.min, -(2**53)), min(info.max, 2**53))
+    values = draw(hnp.arrays(dtype, n, elements=elements))
+    if draw(st.booleans()):  # share values within connections
+        _, first, of = np.unique(
+            np.stack([source, target]), axis=1, return_index=True, return_inverse=True
+        )
+        values = values[first][of.ravel()]
+    return types, source, target, values
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow,
+          HealthCheck.function_scoped_fixture])  # fmt: skip
+@given(circuit=adversarial())
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")  # NaN in data is said so
+def test_adversarial_circuits_agree_with_the_oracle(tmp_path_factory, circuit):
+    types, source, target, values = circuit
+    folder = tmp_path_factory.mktemp("adversarial")
+    config = write_circuit(folder / "c", source, target, {"p": values}, mtype=types)
+    stats = extract(dataset(config, folder / "d"))
+    assert_agrees(stats, source, target, {"p": values}, types)
+
+
+def test_parts_sorting_and_memory_do_not_change_a_bit(tmp_path, monkeypatch):
+    tables = []
+    for name, rows, shuffled in (("a", 1 << 21, False), ("b", 20, False), ("c", 20, True)):
+        monkeypatch.setattr(connprops.export, "ROWS_PER_PART", rows)
+        monkeypatch.setattr(connprops.export, "_PROBE", 8)
+        config = two_types(tmp_path / name, shuffled=shuffled)
+        ds = dataset(config, tmp_path / f"{name}-d")
+        assert ds.n_parts == 1 if rows > 20 else ds.n_parts > 3
+        tables.append(extract(ds, sel_props=["conductance", "u_syn", "delay"]).table.collect())
+    assert tables[0].equals(tables[1])
+    assert tables[0].equals(tables[2])
+
+
+def test_selections(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    everything = extract(ds).pathways.collect()
+    assert extract(ds, sel_src={"synapse_class": "EXC"}).source_types == ["L4_PC"]
+    assert extract(ds, sel_src={"mtype": ["L4_PC", "L5_BC"]}).pathways.collect().equals(everything)
+    left = extract(ds, sel_src="Left", sel_dest={"node_set": "Excitatory", "layer": "4"})
+    counts = left.types.select("side", "type", "n_nodes").rows()
+    assert counts == [("source", "L4_PC", 3), ("source", "L5_BC", 2), ("target", "L4_PC", 6)]
+    expected = ds.connections.filter(
+        (pl.col("source_node") % 2 == 0) & (pl.col("target_node") < 6)
+    ).collect()
+    assert left.pathways.collect()["n_connections"].sum() == len(expected)
+    by_id = extract(ds, sel_src=[0, 2, 4, 6, 8], sel_dest=range(6))
+    assert by_id.table.collect().equals(left.table.collect())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sel_src": "Lefty"}, "did you mean 'Left'"),
+        ({"sel_src": {"colour": "red"}}, "Unknown source node attribute: 'colour'"),
+        ({"sel_dest": {"layer": "6"}}, "expected: '4', '5'"),
+        ({"sel_src": [99]}, "ids from 0 to 9"),
+        ({"sel_props": ["conductanse"]}, "did you mean 'conductance'"),
+        ({"hist_bins": 0}, "at least 1"),
+        ({"hist_bins": [3, 2]}, "increasing"),
+        ({"CV_dict": {"n_folds": 2}}, "CV_dict is incomplete"),
+        ({"max_sample_size_per_group": 0}, "at least 1"),
+        ({"edges_popul_name": "other"}, "Unknown edge population"),
+    ],
+)
+def test_options_that_cannot_be_met(tmp_path, options, says):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    with pytest.raises(OptionError, match=says):
+        extract(ds, **options)
+
+
+def test_samples_are_nested_and_do_not_depend_on_the_selection(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+
+    def sample(limit, **options):
+        stats = extract(ds, max_sample_size_per_group=limit, sel_props=["conductance"], **options)
+        rows = stats.order_statistics.filter(pl.col("property") == "conductance").collect()
+        return {(r["source_type"], r["target_type"]): set(r["value"]) for r in rows.to_dicts()}
+
+    small, large = sample(3), sample(7)
+    assert all(small[key] <= large[key] for key in small)
+    assert all(len(values) == 3 for values in small.values())
+    excitatory = sample(3, sel_src={"synapse_class": "EXC"})
+    assert all(small[key] == values for key, values in excitatory.items())
+    assert sample(3, seed=1) != small
+
+
+def test_small_pathways_get_no_statistics(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    counts = extract(ds).pathways.collect()["n_connections"].sort().to_list()
+    stats = extract(ds, min_sample_size_per_group=counts[0] + 1)
+    assert stats.pathways.collect().filter(pl.col("n_sampled") == 0).height == 1
+    assert stats.table.select("source_type", "target_type").unique().collect().height == 3
+
+
+def test_folds_are_disjoint_covering_and_even(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    sizes = []
+    for fold in range(3):
+        cv = {"n_folds": 3, "fold_idx": fold, "training_set": False}
+        test = extract(ds, CV_dict=cv).types
+        train = extract(ds, CV_dict={**cv, "training_set": True}).types
+        for side in ("source", "target"):
+            n = [t.filter(pl.col("side") == side)["n_nodes"].sum() for t in (test, train)]
+            assert sum(n) == 10
+        sizes.append(n[0])
+    assert sum(sizes) == 10
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_sampling_key_is_uniform_and_known():
+    source, target = np.arange(100_000) % 313, np.arange(100_000) // 313
+    key = sampling_key(7, source, target)
+    assert len(np.unique(key)) == key.size
+    assert scipy_stats.kstest(key / 2.0**64, "uniform").pvalue > 1e-3
+    # SplitMix64 of 0 (Vigna's reference generator's first output from state 0)
+    assert int(sampling_key(0, np.zeros(1, int), np.zeros(1, int))[0]) != 0
+
+
+def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    asked = []
+    original = connprops.statistics.aggregate_bucket
+
+    def spy(data, spec, threads):
+        asked.append((spec.properties, spec.first, spec.stop))
+        return original(data, spec, threads)
+
+    monkeypatch.setattr(connprops.statistics, "aggregate_bucket", spy)
+    stats = extract(ds)
+    assert asked == []
+    stats.table.filter(pl.col("property") == "u_syn").collect()
+    assert asked == [(("u_syn",), 0, 4)]
+    stats.histograms.filter(
+        (pl.col("property") == "conductance") & (pl.col("source_type") == "L5_BC")
+    ).collect()
+    assert asked[1:] == [(("conductance",), 2, 4)]
+
+
+def test_statistics_written_and_read_again(tmp_path):
+    stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"))
+    stats.write(tmp_path / "out")
+    again = read_statistics(tmp_path / "out")
+    for name in ("table", "histograms", "values", "order_statistics", "pathways"):
+        assert getattr(again, name).collect().equals(getattr(stats, name).collect()), name
+    assert again.properties == stats.properties
+    assert again.types.equals(stats.types)
+
+
+def test_ranks_keep_all_of_a_small_sample_and_the_ends_of_a_large_one():
+    assert ranks(5).tolist() == [0, 1, 2, 3, 4]
+    large = ranks(1_000_000)
+    assert large[0] == 0
+    assert large[-1] == 999_999
+    assert {1, 2, 4, 8, 999_998} <= set(large.tolist())
+    assert 100 < large.size < 300
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4", "u4", "u1"])
+def test_histogram_edges_are_numpys(dtype):
+    rng = np.random.default_rng(3)
+    low = (rng.uniform(0, 100, 200)).astype(dtype)
+    high = (low + rng.uniform(0, 50, 200)).astype(dtype)
+    edges = histogram_edges(low, high, 51)
+    for a, b, found in zip(low, high, edges, strict=True):
+        expected = np.histogram_bin_edges(np.array([a, b], dtype=dtype), 51)
+        assert found.tolist() == expected.astype(float).tolist()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
+@pytest.mark.parametrize("name", ["functionalizer_1000n", "nbs1_two_cells"])
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
+def test_the_references_own_numbers(tmp_path, name):
+    population = {
+        "functionalizer_1000n": "default",
+        "nbs1_two_cells": "external_S1nonbarrel_neurons__S1nonbarrel_neurons__chemical",
+    }[name]
+    golden = SHARED.parent / "reference" / "golden"
+    ds = dataset(SHARED / name / "circuit_config.json", tmp_path / "d", population=population)
+    stats = extract(ds)
+    keys = ["source_type", "target_type", "property"]
+
+    def ours(frame):
+        return frame.collect().with_columns(pl.col(keys).cast(pl.String))
+
+    def theirs(table):
+        return pl.read_parquet(golden / f"{name}.{table}.parquet").rename(
+            {"source_mtype": "source_type", "target_mtype": "target_type"}
+        )
+
+    numbers = theirs("statistics").join(
+        ours(stats.table).unpivot(["mean", "std", "min", "max"], index=keys,
+                                  variable_name="statistic", value_name="ours"),
+        on=[*keys, "statistic"],
+    )  # fmt: skip
+    numbers = numbers.filter(pl.col("value").is_not_nan())
+    assert len(numbers) > 1000
+    scale = np.maximum(np.abs(numbers["value"].to_numpy()), 1e-300)
+    assert np.max(np.abs(numbers["value"].to_numpy() - numbers["ours"].to_numpy()) / scale) < 1e-12
+    histograms = theirs("histograms").join(
+        ours(stats.histograms).group_by(keys, maintain_order=True).agg("left", "right", "count"),
+        on=keys,
+    )
+    assert (histograms["counts"] == histograms["count"]).all()
+    assert all(e[:-1].to_list() == left.to_list() for e, left in
+               zip(histograms["edges"], histograms["left"], strict=True))  # fmt: skip
+    values = theirs("values").filter(pl.col("val").list.len() > 0).join(
+        ours(stats.values).group_by(keys, maintain_order=True).agg("value", "count"), on=keys
+    )
+    assert len(values) > 100
+    assert (values["cnt"] == values["count"]).all()
+    assert (values["val"] == values["value"]).all()
