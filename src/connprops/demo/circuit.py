@@ -1,0 +1,305 @@
+"""The scale model as files: a SONATA circuit with its truth beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import connprops
+from connprops import schema
+from connprops.demo import published
+from connprops.demo.anatomy import THICKNESS
+from connprops.demo.scale_model import COLUMNS, ScaleModel
+from connprops.errors import OptionError, OutputError, listing
+
+NODES = "neurons"
+"""Name of the node population."""
+
+EDGES = "neurons__neurons__chemical"
+"""Name of the edge population."""
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with step, units done, units in all, and the unit's name."""
+
+_CONFIG, _NODE_SETS = "circuit_config.json", "node_sets.json"
+_NODE_FILE, _EDGE_FILE = "nodes.h5", "edges.h5"
+_TRUTH = "truth.parquet"
+_FILES = (_CONFIG, _NODE_SETS, _NODE_FILE, _EDGE_FILE, _TRUTH)
+_NOTE = "demo.json"
+_FEWEST, _MOST = 1_000, 1_000_000_000  # numpy's hypergeometric draws end at a thousand million
+_MORPH_CLASS = {"EXC": "PYR", "INH": "INT"}
+
+
+@dataclass(frozen=True)
+class DemoCircuit:
+    """A written demo circuit: where it lies, and how large it is."""
+
+    config: Path
+    truth: Path
+    n_neurons: int
+    n_connections: int
+    n_synapses: int
+
+
+def write_circuit(
+    folder: str | os.PathLike[str],
+    *,
+    synapses: int = 200_000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> DemoCircuit:
+    """Write the scale model as a SONATA circuit, or find it already written.
+
+    The folder then holds ``circuit_config.json``, ``node_sets.json``, ``nodes.h5``, ``edges.h5``
+    (sorted by target and source, with indices), the two schematic cells under ``components``, and
+    ``truth.parquet``: the law of each pathway and property, one row per source_type, target_type,
+    property, parameter and position, with columns distribution, value and shared_within, in the
+    words of the model table. ``delay`` and positions, which follow from the geometry, are not in.
+
+    The same ``synapses`` and ``seed`` give the same circuit. Synapses are generated in blocks of
+    target neurons and written as they come, about a million in a second, so memory hardly grows
+    with their number; libsonata then holds all source ids to index the file, which takes some
+    15 bytes a synapse.
+
+    Parameters
+    ----------
+    folder
+        Where to write: a new or an empty folder, or a demo circuit of the same ``synapses`` and
+        ``seed``, which is then left as it is.
+    synapses
+        How many synapses to aim at, 10^3 to 10^9. The number of synapses of a connection is
+        random, so the circuit has this number only up to a per cent or so.
+    seed
+        Seed of all random numbers, not negative.
+    progress
+        Called after each block with ``"demo"``, synapses written, synapses in all, ``"synapses"``.
+
+    Raises
+    ------
+    OptionError
+        Where ``synapses`` or ``seed`` is out of range.
+    OutputError
+        Where ``folder`` holds something else, which is left as it is.
+    """
+    if not _FEWEST <= synapses <= _MOST:
+        raise OptionError.of(
+            "A demo circuit cannot have this number of synapses",
+            found=f"{synapses:,}",
+            expected=f"{_FEWEST:,} to {_MOST:,}",
+        )
+    if seed < 0:
+        raise OptionError.of("A seed is not negative", found=str(seed), expected="0, 1, 2, ...")
+    target = Path(folder)
+    recipe = {"synapses": synapses, "seed": seed, "version": connprops.__version__}
+    sizes = _sizes_if_written(target, recipe)
+    if sizes is None:
+        with _new_folder(target) as stage:
+            model = ScaleModel(synapses, seed)
+            _write_components(stage)
+            _write_nodes(stage / _NODE_FILE, model)
+            n_synapses = _write_edges(stage / _EDGE_FILE, model, progress)
+            _write_json(stage / _NODE_SETS, _node_sets(model))
+            _write_json(stage / _CONFIG, _config())
+            model.truth().write_parquet(
+                stage / _TRUTH,
+                metadata={
+                    schema.METADATA_KEY: json.dumps(
+                        {"schema_version": schema.VERSION, "table": "truth", **recipe}
+                    )
+                },
+            )
+            sizes = {
+                "n_neurons": len(model.neurons),
+                "n_connections": int(model.pathways.get_column("n_connections").sum()),
+                "n_synapses": n_synapses,
+            }
+            _write_json(stage / _NOTE, {**recipe, **sizes})
+    return DemoCircuit(target / _CONFIG, target / _TRUTH, **sizes)
+
+
+def _write_nodes(path: Path, model: ScaleModel) -> None:
+    """Write the node file: text columns enumerated, as SONATA's ``@library`` has it."""
+    neurons = model.neurons
+    groups, group = neurons.groups, neurons.group
+    classes = groups.get_column("synapse_class")
+    etypes = [names.split(" ") for names in groups.get_column("etypes")]
+    texts = {
+        "mtype": groups.get_column("mtype").to_numpy()[group],
+        "layer": groups.get_column("layer").to_numpy()[group],
+        "synapse_class": classes.to_numpy()[group],
+        "etype": np.array([etypes[g][e] for g, e in zip(group, neurons.etype, strict=True)]),
+        "morphology": np.array([published.MORPHOLOGY[c] for c in classes])[group],
+        "morph_class": np.array([_MORPH_CLASS[c] for c in classes])[group],
+        "model_template": np.array([f"hoc:{published.MORPHOLOGY[c]}" for c in classes])[group],
+        "model_type": np.full(len(group), "biophysical"),
+    }
+    zero = np.zeros(len(group))
+    numbers = {
+        "x": neurons.x,
+        "y": neurons.y,
+        "z": neurons.z,
+        "orientation_w": np.cos(neurons.angle / 2),
+        "orientation_x": zero,
+        "orientation_y": np.sin(neurons.angle / 2),
+        "orientation_z": zero,
+        "dynamics_params/holding_current": zero,
+        "dynamics_params/threshold_current": zero,
+    }
+    with h5py.File(path, "w") as file:
+        population = file.create_group(f"nodes/{NODES}")
+        population.create_dataset("node_type_id", data=np.full(len(group), -1))
+        attributes = population.create_group("0")
+        for name, text in texts.items():
+            labels, codes = np.unique(text.astype(str), return_inverse=True)
+            attributes.create_dataset(name, data=codes.astype(np.uint32))
+            attributes.create_dataset(
+                f"@library/{name}", data=labels.tolist(), dtype=h5py.string_dtype()
+            )
+        for name, values in numbers.items():
+            attributes.create_dataset(name, data=values.astype(np.float32))
+
+
+def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> int:
+    """Write the edge file block by block, index it, and return its number of synapses.
+
+    Blocks are counted first, so that the columns can lie contiguously.
+    """
+    import libsonata  # here, since nothing else of this module needs it
+
+    ends = np.cumsum([model.connections(b).n_syn.sum() for b in range(model.n_blocks)])
+    total = int(ends[-1])
+    with h5py.File(path, "w") as file:
+        population = file.create_group(f"edges/{EDGES}")
+        # What is constant is a fill value, for which HDF5 stores nothing. The segment is, since
+        # the sections of the schematic cells have one each.
+        population.create_dataset("edge_type_id", (total,), np.int64, fillvalue=-1)
+        population.create_dataset("0/afferent_segment_id", (total,), np.uint16, fillvalue=0)
+        for side in ("source", "target"):
+            ids = population.create_dataset(f"{side}_node_id", (total,), np.uint64)
+            ids.attrs["node_population"] = NODES
+        for name, dtype in COLUMNS.items():
+            population.create_dataset(f"0/{name}", (total,), dtype)
+        start = 0
+        for block, stop in enumerate(ends.tolist()):
+            for name, values in model.synapses(block).items():
+                where = population if name.endswith("_node_id") else population["0"]
+                where[name][start:stop] = values
+            start = stop
+            if progress is not None:
+                progress("demo", stop, total, "synapses")
+    libsonata.EdgePopulation.write_indices(
+        str(path), EDGES, source_node_count=len(model.neurons), target_node_count=len(model.neurons)
+    )
+    return total
+
+
+def _write_components(stage: Path) -> None:
+    """Write the shapes and templates that the nodes name."""
+    morphologies, templates = stage / "components/morphologies", stage / "components/hoc"
+    for folder in (morphologies, templates):
+        folder.mkdir(parents=True)
+    for name in published.MORPHOLOGY.values():
+        (morphologies / f"{name}.swc").write_text(published.morphology(name), encoding="utf-8")
+        (templates / f"{name}.hoc").write_text(published.template(name), encoding="utf-8")
+
+
+def _config() -> dict[str, Any]:
+    return {
+        "version": 2,
+        "manifest": {"$BASE_DIR": "."},
+        "node_sets_file": f"$BASE_DIR/{_NODE_SETS}",
+        "components": {
+            "morphologies_dir": "$BASE_DIR/components/morphologies",
+            "biophysical_neuron_models_dir": "$BASE_DIR/components/hoc",
+        },
+        "networks": {
+            "nodes": [
+                {
+                    "nodes_file": f"$BASE_DIR/{_NODE_FILE}",
+                    "populations": {NODES: {"type": "biophysical"}},
+                }
+            ],
+            "edges": [
+                {
+                    "edges_file": f"$BASE_DIR/{_EDGE_FILE}",
+                    "populations": {EDGES: {"type": "chemical"}},
+                }
+            ],
+        },
+    }
+
+
+def _node_sets(model: ScaleModel) -> dict[str, Any]:
+    return {
+        "Mosaic": ["All"],
+        "All": ["Excitatory", "Inhibitory"],
+        "Excitatory": {"synapse_class": "EXC"},
+        "Inhibitory": {"synapse_class": "INH"},
+        **{f"Layer{layer}": {"layer": layer} for layer in sorted(THICKNESS)},
+        **{mtype: {"mtype": mtype} for mtype in model.neurons.mtypes},
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _sizes_if_written(target: Path, recipe: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the sizes of the circuit in ``target``, None where there is nothing.
+
+    Raises
+    ------
+    OutputError
+        Where there is something else.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return None
+    try:
+        note = json.loads((target / _NOTE).read_text(encoding="utf-8"))
+        sizes = {name: int(note.pop(name)) for name in ("n_neurons", "n_connections", "n_synapses")}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise OutputError.of(
+            f"{target} holds something that is not a demo circuit",
+            expected="a new or an empty folder",
+            hint="nothing was written; give another folder",
+        ) from error
+    if note != recipe:
+        raise OutputError.of(
+            f"{target} holds another demo circuit",
+            found=", ".join(f"{key} {value}" for key, value in note.items()),
+            expected=", ".join(f"{key} {value}" for key, value in recipe.items()),
+            hint="nothing was written; give another folder, or remove this one",
+        )
+    missing = [name for name in _FILES if not (target / name).is_file()]
+    if missing:
+        raise OutputError.of(
+            f"{target} holds a demo circuit that lacks files",
+            found=f"no {listing(missing)}",
+            hint="nothing was written; remove the folder to have it written again",
+        )
+    return sizes
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """Give a hidden folder beside the target to write in; put it in its place at the end."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.partial-", dir=target.parent
+        ) as hidden:
+            stage = Path(hidden) / "circuit"
+            stage.mkdir()
+            yield stage
+            stage.rename(target)
+    except OSError as error:
+        raise OutputError.of(f"Writing {target} failed", found=str(error)) from error
