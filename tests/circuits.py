@@ -92,7 +92,13 @@ def write_circuit(
             "nodes": [
                 {
                     "nodes_file": "$BASE_DIR/nodes.h5",
-                    "populations": {"All": {"type": "biophysical"}},
+                    "populations": {
+                        "All": {
+                            "type": "biophysical",
+                            "morphologies_dir": "$BASE_DIR",
+                            "biophysical_neuron_models_dir": "$BASE_DIR",
+                        }
+                    },
                 }
             ],
             "edges": [

@@ -1,9 +1,10 @@
-"""A slow second opinion on every statistic, from raw arrays, with numpy and fsum."""
+"""A slow second opinion on every statistic, from raw arrays, with numpy and exact fractions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 
@@ -50,12 +51,17 @@ def statistics(values: np.ndarray) -> Mapping[str, float]:
     """Return what one row of the statistics table says of values, each by its definition."""
     x = [float(v) for v in values]
     n = len(x)
-    mean = math.fsum(x) / n
-    std = math.sqrt(math.fsum((v - mean) ** 2 for v in x) / n) if min(x) != max(x) else 0.0
+    exact = [Fraction(v) for v in x]
+    mean = sum(exact) / n
+    # The square root of the variance, each to more digits than a float has.
+    variance = sum((v - mean) ** 2 for v in exact) / n
+    std = float(variance) ** 0.5 if variance < 10**300 else float(variance / 10**400) ** 0.5 * 1e200
+    if 0 < variance < Fraction(1, 10**280):
+        std = float(variance * 10**400) ** 0.5 * 1e-200
     x64 = np.asarray(values, dtype=np.float64)
     found = {
         "n": n,
-        "mean": mean,
+        "mean": float(mean),
         "std": std,
         "min": min(x),
         "max": max(x),
@@ -66,5 +72,6 @@ def statistics(values: np.ndarray) -> Mapping[str, float]:
     if min(x) > 0:
         logs = [math.log(v) for v in x]
         found["mean_log"] = math.fsum(logs) / n
-        found["std_log"] = math.sqrt(math.fsum((v - found["mean_log"]) ** 2 for v in logs) / n)
+        spread = math.fsum((v - found["mean_log"]) ** 2 for v in logs) / n
+        found["std_log"] = math.sqrt(spread) if min(x) != max(x) else 0.0
     return found

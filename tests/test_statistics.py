@@ -40,7 +40,9 @@ def assert_agrees(stats, source, target, columns, types):
     }
     histograms = {
         key: frame
-        for key, frame in stats.histograms.collect().group_by("source_type", "target_type", "property")
+        for key, frame in stats.histograms.collect().group_by(
+            "source_type", "target_type", "property"
+        )
     }
     values = dict(iter(stats.values.collect().group_by("source_type", "target_type", "property")))
     seen = 0
@@ -86,7 +88,9 @@ def numpy_histogram(values, bins):
         low, high = histogram_edges(values.min()[None], values.max()[None], bins)[0][[0, -1]]
         assert low <= x.min()
         assert x.max() <= high
-        return np.histogram(x, histogram_edges(values.min()[None], values.max()[None], bins)[0])[0], None
+        return np.histogram(x, histogram_edges(values.min()[None], values.max()[None], bins)[0])[
+            0
+        ], None
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -360,8 +364,10 @@ def test_the_references_own_numbers(tmp_path, name):
     assert (histograms["counts"] == histograms["count"]).all()
     assert all(e[:-1].to_list() == left.to_list() for e, left in
                zip(histograms["edges"], histograms["left"], strict=True))  # fmt: skip
-    values = theirs("values").filter(pl.col("val").list.len() > 0).join(
-        ours(stats.values).group_by(keys, maintain_order=True).agg("value", "count"), on=keys
+    values = (
+        theirs("values")
+        .filter(pl.col("val").list.len() > 0)
+        .join(ours(stats.values).group_by(keys, maintain_order=True).agg("value", "count"), on=keys)
     )
     assert len(values) > 100
     assert (values["cnt"] == values["count"]).all()

@@ -460,8 +460,11 @@ def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
     constant = low == high
     half = low.dtype.type(0.5)
     first, last = np.where(constant, low - half, low), np.where(constant, high + half, high)
+    edges = np.full((low.size, bins + 1), np.nan)
     with np.errstate(over="ignore", invalid="ignore"):
-        edges = np.linspace(first, last, bins + 1, axis=1, dtype=low.dtype).astype(np.float64)
+        # A step of zero would make linspace compute the edges of all groups in another way.
+        steps = (last - first) / low.dtype.type(bins) != 0
+        edges[steps] = np.linspace(first[steps], last[steps], bins + 1, axis=1, dtype=low.dtype)
         crowded = ~(np.diff(edges, axis=1) > 0).all(axis=1) | ~np.isfinite(edges).all(axis=1)
     for i in np.flatnonzero(crowded).tolist():
         edges[i] = _roomy_edges(float(low[i]), float(high[i]), bins)

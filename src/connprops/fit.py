@@ -8,7 +8,6 @@ the next one of its fallbacks, and its row says so.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,32 +17,26 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.aggregate import RANKS_AT_MOST
-from connprops.distributions import DISTRIBUTIONS, Distribution, distribution
-from connprops.errors import ConnpropsWarning, OptionError
-from connprops.goodness import ks, wasserstein
-from connprops.levels import OBSERVED, Levels, borrowed_levels
+from connprops.choice import AUTO, DistrType, chosen_family
+from connprops.distributions import DISTRIBUTIONS, Distribution, distribution, ks, wasserstein
+from connprops.errors import OptionError
+from connprops.levels import Levels, borrowed_levels
 from connprops.model import Model
-from connprops.samples import Sample, weighted_points
-from connprops.schema import N_SYN_PER_CONN, unit_of
+from connprops.pathway_samples import (
+    Tables,
+    observed_rows,
+    overall_shared,
+    sample_of,
+    with_pools,
+)
+from connprops.samples import Sample
+from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics import Property, Statistics
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, str], None]
-DistrType = str | Sequence[str]
-
-AUTO = "auto"
-CONTINUOUS = ("normal", "truncnorm", "gamma", "lognormal", "weibull", "exponential", "uniform")
-COUNTS = ("poisson", "ztpoisson", "shifted_poisson", "geometric", "negative_binomial", "discrete")
-
 _FALLBACKS = ("constant", "discrete", "truncnorm", "uniform")
 """What is tried, in this order, where the family asked for cannot be fitted."""
-
-_COMPARED_FROM = 10
-"""Pathways with fewer values take no part in the choice of a family: they favour any."""
-
-_NEGATIVE_AT_MOST = 1e-3
-"""Mass below zero that a family may have, as a mean over pathways, where no value is negative."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def build(
         _checked(data_bounds or {}, properties, "data_bounds", _checked_bounds),
         _checked(shared_within or {}, properties, "shared_within", _checked_bool),
     )
-    tables = _Tables.of(stats)
+    tables = Tables.of(stats)
     model, fits, scores = [], [], []
     for done, prop in enumerate(properties):
         if progress:
@@ -208,50 +201,6 @@ def _checked_bool(name: str, value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Tables:
-    """The statistics tables, and the pathways by their place in the matrix of types."""
-
-    statistics: pl.DataFrame
-    values: pl.DataFrame
-    order_statistics: pl.DataFrame
-    source: pl.DataFrame
-    target: pl.DataFrame
-    observed: NDArray[np.intp]  # pathways with data: source index * number of targets + target
-
-    @classmethod
-    def of(cls, stats: Statistics) -> _Tables:
-        sides = {
-            side: stats.types.filter(pl.col("side") == side).sort("code").with_row_index("index")
-            for side in ("source", "target")
-        }
-        n_target = len(sides["target"])
-
-        def placed(frame: pl.LazyFrame) -> pl.DataFrame:
-            """Return a table with the pathways as numbers, in order."""
-            place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
-            return (
-                frame.collect()
-                .with_columns((place + pl.col("target_type").to_physical()).alias("pathway"))
-                .sort("pathway", maintain_order=True)
-            )
-
-        table = placed(stats.table)
-        return cls(
-            table,
-            placed(stats.values),
-            placed(stats.order_statistics),
-            sides["source"],
-            sides["target"],
-            table["pathway"].unique().sort().to_numpy().astype(np.intp),
-        )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return the numbers of source and target types."""
-        return len(self.source), len(self.target)
-
-
-@dataclass(frozen=True)
 class _Frames:
     model: pl.DataFrame
     fits: pl.DataFrame
@@ -259,177 +208,21 @@ class _Frames:
 
 
 def _fit_property(
-    tables: _Tables, prop: Property, family: DistrType, settings: _Settings
+    tables: Tables, prop: Property, family: DistrType, settings: _Settings
 ) -> _Frames:
     """Fit one property of all pathways."""
-    rows = tables.statistics.filter(pl.col("property") == prop.name).filter(pl.col("n") > 0)
-    observed = _sample(rows, tables, prop)
+    rows = observed_rows(tables, prop)
+    observed = sample_of(rows, tables, prop)
     places = rows["pathway"].to_numpy().astype(np.intp)
     levels = borrowed_levels(tables.source, tables.target, places)
-    chosen, scores = _chosen_family(family, observed, prop)
-    samples = _with_pools(observed, levels)
+    chosen, scores = chosen_family(family, observed, prop)
+    samples = with_pools(observed, levels)
     fitted = _fit_with_fallbacks(chosen, samples)
     shared = _shared(rows, levels, prop, settings)
     return _Frames(
         _model_rows(fitted, levels, shared, prop, settings, samples),
         _fit_rows(fitted, levels, samples, prop, places.size),
         scores.with_columns(pl.lit(prop.name).alias("property")),
-    )
-
-
-def _sample(rows: pl.DataFrame, tables: _Tables, prop: Property) -> Sample:
-    """Return the samples of the pathways in ``rows``: moments, and weighted points.
-
-    The points are the distinct values where these were few, else the order statistics, each
-    with the ranks nearest to it.
-    """
-    index = rows.select("pathway", pl.int_range(pl.len()).alias("group"))
-    values = tables.values.filter(pl.col("property") == prop.name).join(
-        index, on="pathway", maintain_order="left"
-    )
-    sorted_samples = (
-        tables.order_statistics.filter(pl.col("property") == prop.name)
-        .join(index, on="pathway", maintain_order="left")
-        .join(values, on="group", how="anti", maintain_order="left")
-        .join(rows.select("pathway", "n"), on="pathway", maintain_order="left")
-    )
-    kept = sorted_samples["rank"].list.len().to_numpy().astype(np.intp)
-    weights = _rank_weights(sorted_samples, kept)
-    group = np.concatenate([values["group"].to_numpy(),
-                            np.repeat(sorted_samples["group"].to_numpy(), kept)])  # fmt: skip
-    value = np.concatenate([values["value"].to_numpy(),
-                            sorted_samples["value"].explode(empty_as_null=False).to_numpy()])  # fmt: skip
-    weight = np.concatenate([values["count"].to_numpy().astype(np.float64), weights])
-    points, weights, few = weighted_points(group.astype(np.intp), value, weight, len(rows))
-    whole = np.zeros(len(rows), dtype=np.bool_)
-    whole[values["group"].unique().to_numpy()] = True
-    n = rows["n"].to_numpy().astype(np.float64)
-    moments = {
-        name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
-        for name in ("mean", "std", "min", "max", "mean_log", "std_log", "skewness", "kurtosis")
-    }
-    return Sample(
-        n=n,
-        **moments,
-        value=points,
-        weight=weights,
-        exact=few & (whole | (n <= RANKS_AT_MOST)),
-        is_integer=prop.dtype.startswith(("int", "uint")),
-    )
-
-
-def _rank_weights(samples: pl.DataFrame, kept: NDArray[np.intp]) -> Floats:
-    """Return how many values each order statistic stands for: half way to its neighbours."""
-    if not kept.size:
-        return np.empty(0)
-    rank = samples["rank"].explode(empty_as_null=False).to_numpy().astype(np.float64)
-    last = np.cumsum(kept) - 1
-    upper = np.empty(rank.size)
-    upper[:-1] = (rank[:-1] + rank[1:]) / 2 + 0.5
-    upper[last] = samples["n"].to_numpy()
-    lower = np.empty(rank.size)
-    lower[1:] = upper[:-1]
-    lower[last - kept + 1] = 0.0
-    return upper - lower
-
-
-def _with_pools(observed: Sample, levels: Levels) -> Sample:
-    """Return the observed samples, then those pooled for pathways without data."""
-    if not levels.n_pools:
-        return observed
-    n = len(observed)
-    members = np.concatenate([np.arange(n), levels.member])
-    to = np.concatenate([np.arange(n), n + levels.pool])
-    return observed.take(members).pool(to, n + levels.n_pools)
-
-
-def _chosen_family(
-    family: DistrType, sample: Sample, prop: Property
-) -> tuple[Distribution, pl.DataFrame]:
-    """Return the family to fit, and the table of the candidates' scores."""
-    if isinstance(family, str) and family != AUTO:
-        return distribution(family), _no_scores()
-    candidates = _candidates(sample, prop) if isinstance(family, str) else tuple(family)
-    if len(candidates) == 1:
-        return distribution(candidates[0]), _no_scores()
-    compared = sample.take((sample.n >= _COMPARED_FROM) & (sample.std > 0))
-    if not len(compared):
-        compared = sample.take(sample.std > 0)
-    if not len(compared):
-        return distribution("constant"), _no_scores()
-    scores = pl.concat([_score(distribution(name), compared) for name in candidates])
-    best = scores.filter(pl.col("n_failed") == scores["n_failed"].min()).sort(
-        "bic", "distribution", nulls_last=True
-    )["distribution"][0]
-    return distribution(best), scores.with_columns(
-        (pl.col("bic") - pl.col("bic").min()).alias("delta_bic"),
-        (pl.col("distribution") == best).alias("chosen"),
-    )
-
-
-def _candidates(sample: Sample, prop: Property) -> tuple[str, ...]:
-    """Return the families that suit the data: their type, their support, how many values."""
-    if not len(sample) or (sample.std == 0).all():
-        return ("constant",)
-    low = float(sample.min.min())
-    if sample.is_integer or sample.whole.all():
-        names = [name for name in COUNTS if _reaches(name, low)]
-        return tuple(names) if sample.is_integer or prop.name == N_SYN_PER_CONN else ("discrete",)
-    if _is_categorical(sample):
-        return ("discrete",)
-    names = [name for name in CONTINUOUS if _reaches(name, low)]
-    if low >= 0 and "normal" in names:
-        below = DISTRIBUTIONS["normal"].cdf(
-            np.zeros(len(sample)), {"mean": sample.mean, "std": np.maximum(sample.std, 1e-300)}
-        )
-        if np.average(below, weights=sample.n) > _NEGATIVE_AT_MOST:
-            names.remove("normal")
-    return tuple(names)
-
-
-def _reaches(name: str, low: float) -> bool:
-    """Return whether a family can have values as low as the lowest."""
-    least = {"poisson": 0, "negative_binomial": 0, "exponential": 0,
-             "ztpoisson": 1, "shifted_poisson": 1, "geometric": 1}  # fmt: skip
-    if name in ("gamma", "lognormal", "weibull"):
-        return low > 0
-    return low >= least.get(name, -np.inf)
-
-
-def _is_categorical(sample: Sample) -> bool:
-    """Return whether values repeat so much that they are a choice of a few, not a continuum."""
-    distinct = (sample.weight > 0).sum(axis=1)
-    varied = sample.std > 0
-    return bool(sample.exact.all() and (distinct[varied] * 5 <= sample.n[varied]).all())
-
-
-def _score(family: Distribution, sample: Sample) -> pl.DataFrame:
-    """Return the summed log-likelihood and BIC of a family over pathways."""
-    estimate = family.fit(sample)
-    ok = estimate.status == "ok"
-    loglik = family.loglik(sample, estimate.parameters)
-    free = family.n_free(estimate.parameters)
-    ok &= np.isfinite(loglik)
-    bic = free * np.log(sample.n) - 2 * loglik
-    return pl.DataFrame(
-        {
-            "distribution": [family.name],
-            "n_pathways": [len(sample)],
-            "n_failed": [int((~ok).sum())],
-            "loglik": [float(loglik[ok].sum())],
-            "bic": [float(bic[ok].sum()) if ok.all() else None],
-        },
-        schema_overrides={"n_pathways": pl.Int64, "n_failed": pl.Int64, "bic": pl.Float64},
-    )
-
-
-def _no_scores() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={
-            column.name: pl.String if column.dtype is pl.Enum else column.dtype
-            for column in schema.SCORES.columns
-            if column.name != "property"
-        }
     )
 
 
@@ -489,7 +282,7 @@ def _shared(
     known = rows["shared_within"].is_not_null().to_numpy()
     says = rows["shared_within"].fill_null(value=False).to_numpy()
     votes = np.where(known, np.where(says, 1, -1) * rows["n_multi"].to_numpy(), 0)
-    overall = bool(votes.sum() > 0) if known.any() else True
+    overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
     observed = np.where(known, says, overall)
     pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
     knowing = np.bincount(levels.pool, weights=known[levels.member], minlength=levels.n_pools)
@@ -629,7 +422,7 @@ def _fit_rows(
 
 
 def _finished(
-    frame: pl.DataFrame, table: schema.Table, tables: _Tables, names: pl.Enum
+    frame: pl.DataFrame, table: schema.Table, tables: Tables, names: pl.Enum
 ) -> pl.DataFrame:
     """Return a table with types and names as Enums, its columns and rows in order."""
     if "pathway" in frame.columns:
@@ -651,10 +444,9 @@ def _finished(
         "status": pl.Enum(["ok", "fallback", "failed"]),
         "dtype": pl.Enum(["int", "float"]),
     }  # fmt: skip
-    return frame.select(
-        pl.col(c.name).cast(
-            enums.get(c.name, pl.col(c.name)) if c.dtype is pl.Enum and c.name in enums
-            else frame.schema[c.name] if c.dtype is pl.Enum else c.dtype
-        )
+    dtypes = {
+        c.name: enums.get(c.name, frame.schema[c.name]) if c.dtype is pl.Enum else c.dtype
         for c in table.columns
-    ).sort(table.keys)  # fmt: skip
+    }
+    columns = [pl.col(name).cast(dtype) for name, dtype in dtypes.items()]
+    return frame.select(columns).sort(table.keys)

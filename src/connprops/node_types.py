@@ -80,7 +80,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str) -> pl.DataFr
         .sort(["type", "len", attribute], descending=[False, True, False])
     )
     several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
-    if len(several):
+    if len(several) and nodes["type"].n_unique() > 1:  # one type of all nodes spans what they do
         names = ", ".join(several["type"].to_list()[:5])
         warnings.warn(
             f"{len(several)} types of {population!r} span several values of {attribute!r} "

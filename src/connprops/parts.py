@@ -345,12 +345,15 @@ class SortedRows(AbstractContextManager["SortedRows"]):
         return values[start - before : stop - before]
 
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return source and target ids of a range of rows."""
         return self._read("@source", start, stop), self._read("@target", start, stop)
 
     def edge_ids(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows' places in the edge file."""
         return self._read("@edge", start, stop)
 
     def column(self, column: sonata.EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+        """Return a column's values in a range of rows."""
         return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)
 
 

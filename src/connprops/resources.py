@@ -81,5 +81,7 @@ def parse_memory(text: str) -> int:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
     if match is None:
-        raise OptionError.of("memory is no amount of bytes", found=repr(text), expected="such as 4GB")
+        raise OptionError.of(
+            "memory is no amount of bytes", found=repr(text), expected="such as 4GB"
+        )
     return int(float(match[1]) * _UNITS[match[2] or ""])

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from connprops.circuit_config import read_config, resolved_by_hand
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class EdgeColumn:
 
     ``dtype`` is that of the values as read here: numbers keep their type, enumerated and text
     columns become ``int32`` codes into ``labels``; ``"text"`` is text with more distinct values
-    than categories have, which cannot be read as a property. ``inherited`` holds the values by edge type
-    for a column that comes from ``edge_types.csv``. ``partial`` says that some edge groups
-    lack it; their rows read as NaN.
+    than categories have, which cannot be read as a property. ``inherited`` holds the values by
+    edge type for a column that comes from ``edge_types.csv``. ``partial`` says that some edge
+    groups lack it; their rows read as NaN.
     """
 
     name: str
@@ -301,8 +301,8 @@ def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
         config = Path(source)
         if config.is_dir():
             config = config / "circuit_config.json"
-        raw = _read_config(config)
-        networks, node_sets = _resolved_by_bluepysnap(config) or _resolved(config, raw)
+        raw = read_config(config)
+        networks, node_sets = _resolved_by_bluepysnap(config) or resolved_by_hand(config, raw)
     else:
         config = Path(getattr(source, "_circuit_config_path", None) or "circuit_config.json")
         content = source.config
@@ -319,28 +319,6 @@ def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
     return Circuit(config, nodes, edges, Path(node_sets) if node_sets else None)
 
 
-def _read_config(config: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CircuitError.of(
-            f"No circuit at {config}",
-            found="no such file",
-            expected="a SONATA circuit configuration, or the folder of a circuit_config.json",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CircuitError.of(f"{config} cannot be read", found=str(error)) from error
-    except ValueError as error:
-        raise CircuitError.of(f"{config} is not valid JSON", found=str(error)) from error
-    if not isinstance(content, dict) or not ({"networks", "network"} & content.keys()):
-        raise CircuitError.of(
-            f"{config} is not a SONATA circuit configuration",
-            found=listing(content) if isinstance(content, dict) else type(content).__name__,
-            expected="an object with the key 'networks'",
-        )
-    return content
-
-
 def _resolved_by_bluepysnap(config: Path) -> tuple[dict[str, Any], str | None] | None:
     """Return networks and node sets as bluepysnap resolves them; None where it does not."""
     import bluepysnap
@@ -353,43 +331,6 @@ def _resolved_by_bluepysnap(config: Path) -> tuple[dict[str, Any], str | None] |
     except Exception:  # noqa: BLE001 - whatever it dislikes, our own resolution judges next
         return None
     return content.get("networks", {}), content.get("node_sets_file")
-
-
-def _resolved(config: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
-    """Return networks and node sets of a configuration with its manifest's names put in."""
-    base = config.resolve().parent
-    manifest = {"$configdir": str(base), "${configdir}": str(base)}
-    manifest |= {str(k): str(v) for k, v in (raw.get("manifest") or {}).items()}
-
-    def expand(value: Any, depth: int = 0) -> Any:
-        if isinstance(value, dict):
-            return {k: expand(v) for k, v in value.items()}
-        if isinstance(value, list):
-            return [expand(v) for v in value]
-        if not isinstance(value, str) or "$" not in value:
-            return value
-        if depth > len(manifest):
-            raise CircuitError.of(
-                f"{config}: the manifest's names refer to each other in a circle", found=value
-            )
-        for name in sorted(manifest, key=len, reverse=True):
-            value = value.replace(name, manifest[name])
-        return expand(value, depth + 1)
-
-    content = expand({k: v for k, v in raw.items() if k != "manifest"})
-    if "networks" not in content:
-        follow = base / str(content["network"])
-        if follow.resolve() == config.resolve():
-            raise CircuitError.of(f"{config} names itself as its network")
-        return _resolved(follow, _read_config(follow))
-    networks = content["networks"] or {}
-    for kind in ("nodes", "edges"):
-        for entry in networks.get(kind) or []:
-            for key, value in entry.items():
-                if key.endswith("_file") and isinstance(value, str) and value not in ("", "NULL"):
-                    entry[key] = str(base / value)
-    node_sets = content.get("node_sets_file")
-    return networks, str(base / node_sets) if node_sets else None
 
 
 def _existing(entry: Mapping[str, Any], key: str) -> Path | None:
