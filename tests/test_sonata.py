@@ -210,9 +210,12 @@ def test_damaged_edges_are_named(tmp_path, damage, says):
     with h5py.File(tmp_path / "edges.h5", "a") as h5:
         damage(h5)
     edges = open_circuit(config).population()
+
+    def read_all(rows):
+        return rows.node_ids(0, edges.size), rows.column(edges.columns["u_syn"], 0, edges.size)
+
     with edges.reader() as rows, pytest.raises(CircuitError, match=says):
-        rows.node_ids(0, edges.size)
-        rows.column(edges.columns["u_syn"], 0, edges.size)
+        read_all(rows)
 
 
 def test_a_truncated_file(tmp_path):

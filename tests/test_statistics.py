@@ -38,12 +38,7 @@ def assert_agrees(stats, source, target, columns, types):
         (r["source_type"], r["target_type"], r["property"]): r
         for r in stats.table.collect().iter_rows(named=True)
     }
-    histograms = {
-        key: frame
-        for key, frame in stats.histograms.collect().group_by(
-            "source_type", "target_type", "property"
-        )
-    }
+    histograms = dict(stats.histograms.collect().group_by("source_type", "target_type", "property"))
     values = dict(iter(stats.values.collect().group_by("source_type", "target_type", "property")))
     seen = 0
     for (s, t), rows_of in pathways(source, target, types, types).items():
@@ -119,8 +114,11 @@ def test_higher_moments_and_means_of_connections(tmp_path):
     config = two_types(tmp_path / "c")
     source, target, columns = raw(config)
     table = extract(dataset(config, tmp_path / "d"), sel_props=["u_syn"]).table.collect()
-    row = table.row(by_predicate=(pl.col("property") == "u_syn") & (pl.col("source_type") == "L4_PC")
-                    & (pl.col("target_type") == "L4_PC"), named=True)  # fmt: skip
+    wanted = pl.lit("L4_PC")
+    row = table.filter(
+        pl.col("property") == "u_syn", pl.col("source_type") == wanted,
+        pl.col("target_type") == wanted,
+    ).row(0, named=True)  # fmt: skip
     rows_of = pathways(source, target, ["L4_PC"] * 6 + ["x"] * 4, ["L4_PC"] * 6 + ["x"] * 4)[
         "L4_PC", "L4_PC"
     ]

@@ -53,9 +53,9 @@ class ConnpropsError(Exception):
         """Build the error for a name that is not one of the ``known`` ones, which it lists."""
         names = [str(k) for k in known]
         close = difflib.get_close_matches(str(name), names, n=1)
-        if hint is None and close:
-            hint = f"did you mean {close[0]!r}?"
-        return cls.of(f"Unknown {what}: {name!r}", expected=listing(names), hint=hint)
+        meant = f"did you mean {close[0]!r}?" if close else None
+        hints = "; ".join(text for text in (meant, hint) if text)
+        return cls.of(f"Unknown {what}: {name!r}", expected=listing(names), hint=hints or None)
 
 
 class CircuitError(ConnpropsError):

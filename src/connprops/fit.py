@@ -238,7 +238,8 @@ def _fit_with_fallbacks(family: Distribution, samples: Sample) -> _Fitted:
         if not left.size:
             break
         estimate = distribution(name).fit(samples.take(left))
-        fitted = estimate.status == "ok"
+        # A law without parameters has nothing to fit: it is taken at its user's word.
+        fitted = (estimate.status == "ok") | (not family.parameters)
         rows = left[fitted]
         choice[rows] = name
         status[rows] = "ok" if name == family.name else "fallback"
@@ -360,7 +361,7 @@ def _bare_rows(name: str, place: NDArray[np.intp], sample: NDArray[np.intp]) -> 
             "pathway": place,
             "sample": sample,
             "distribution": pl.repeat(name, place.size, eager=True),
-            "parameter": pl.repeat("value", place.size, eager=True),
+            "parameter": pl.repeat("mean", place.size, eager=True),
             "position": np.zeros(place.size, dtype=np.int32),
             "value": np.zeros(place.size),
             "std_error": np.full(place.size, np.nan),
@@ -393,8 +394,7 @@ def _fit_rows(
         found["bic"][rows] = free * np.log(sample.n) - 2 * loglik
         # Hurvich and Tsai 1989, Biometrika 76:297-307.
         room = sample.n - free - 1
-        with np.errstate(divide="ignore"):
-            correction = np.where(room > 0, 2 * free * (free + 1) / room, np.nan)
+        correction = 2 * free * (free + 1) / np.where(room > 0, room, np.nan)
         found["aicc"][rows] = 2 * free - 2 * loglik + correction
         found["ks"][rows] = ks(sample, family, parameters)
         found["wasserstein"][rows] = wasserstein(sample, family, parameters)
@@ -436,11 +436,11 @@ def _finished(
             frame = frame.with_columns(
                 types.cast(enum).gather(frame.select(number).to_series()).alias(f"{side}_type")
             )
+    parameters = {p.name for family in DISTRIBUTIONS.values() for p in family.parameters}
     enums = {
         "property": names,
         "distribution": pl.Enum(list(DISTRIBUTIONS)),
-        "parameter": pl.Enum(sorted({"value"}.union(*(
-            (p.name for p in d.parameters) for d in DISTRIBUTIONS.values())))),
+        "parameter": pl.Enum(sorted(parameters)),
         "status": pl.Enum(["ok", "fallback", "failed"]),
         "dtype": pl.Enum(["int", "float"]),
     }  # fmt: skip

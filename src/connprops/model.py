@@ -1,0 +1,497 @@
+"""The model: one tidy table of parameters, enough by itself to evaluate and to draw from."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from connprops import schema
+from connprops.artifacts import read_table, write_table, write_text
+from connprops.distributions import Distribution, distribution
+from connprops.errors import DatasetError, ModelError, OptionError
+from connprops.schema import N_SYN_PER_CONN
+
+Floats = NDArray[np.float64]
+Rng = int | np.random.Generator | None
+
+_SUM_TO_ONE = 1e-6
+
+
+@dataclass(frozen=True)
+class Laws:
+    """The pathways of a property that have laws of one family, and their parameters.
+
+    ``pathway`` is source index times number of target types plus target index, (g,), increasing;
+    ``parameters`` maps names to (g,), or (g, k) for lists, padded with NaN; ``lower`` and
+    ``upper`` are the bounds of drawn values, infinite where there are none.
+    """
+
+    family: Distribution
+    pathway: NDArray[np.int64]
+    parameters: dict[str, Floats]
+    lower: Floats
+    upper: Floats
+
+    def take(self, rows: NDArray[Any]) -> Laws:
+        """Return the laws of some pathways, by their place here."""
+        parameters = {name: values[rows] for name, values in self.parameters.items()}
+        return Laws(self.family, self.pathway[rows], parameters, self.lower[rows], self.upper[rows])
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""
+        return self.cdf_sides(x)[1]
+
+    def cdf_sides(self, x: ArrayLike) -> tuple[Floats, Floats]:
+        """Return the probabilities of drawn values below x, and of those up to it."""
+        x = np.asarray(x, dtype=np.float64)
+        low, high = (b[:, None] if x.ndim > 1 else b for b in (self.lower, self.upper))
+        below, upto = self.family.cdf_sides(x, self.parameters)
+        # What lies beyond a bound is drawn on it.
+        return (
+            np.where(x <= low, 0.0, np.where(x > high, 1.0, below)),
+            np.where(x < low, 0.0, np.where(x >= high, 1.0, upto)),
+        )
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Return quantiles, (g,) or (g, m), within the bounds."""
+        q = np.asarray(q, dtype=np.float64)
+        low, high = (b[:, None] if q.ndim > 1 else b for b in (self.lower, self.upper))
+        clipped: Floats = np.clip(self.family.ppf(q, self.parameters), low, high)
+        return clipped
+
+
+class Model:
+    """Distributions of every property of every pathway.
+
+    Attributes
+    ----------
+    table : polars.DataFrame
+        The parameters: :data:`connprops.schema.MODEL`.
+    fits, scores : polars.DataFrame or None
+        The evidence, where it is known: :data:`connprops.schema.FITS` and ``SCORES``.
+    types : polars.DataFrame
+        Types of both sides: :data:`connprops.schema.TYPES`.
+    units : dict
+        Unit of each property.
+    facts : dict
+        Where the model comes from: identity of the data, and options.
+
+    Raises
+    ------
+    ModelError
+        Where the table does not hold together: the message names pathway and property.
+    """
+
+    def __init__(
+        self,
+        table: pl.DataFrame,
+        *,
+        types: pl.DataFrame,
+        units: Mapping[str, str],
+        fits: pl.DataFrame | None = None,
+        scores: pl.DataFrame | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        schema.MODEL.check(table, "The model")
+        self.types = types
+        self.units = dict(units)
+        self.facts = dict(facts or {})
+        self.fits = fits
+        self.scores = scores
+        self.table = _with_enums(table, self.source_types, self.target_types, self.properties)
+        self._laws: dict[str, list[Laws]] = {}
+        for name in self.properties:
+            self._laws[name] = list(self._checked_laws(name))
+
+    @property
+    def properties(self) -> list[str]:
+        """Return the names of the properties, ``n_syn_per_conn`` last."""
+        return list(self.units)
+
+    @cached_property
+    def source_types(self) -> list[str]:
+        """Return the source types in order."""
+        return self._types_of("source")
+
+    @cached_property
+    def target_types(self) -> list[str]:
+        """Return the target types in order."""
+        return self._types_of("target")
+
+    def _types_of(self, side: str) -> list[str]:
+        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+
+    def laws(self, property: str) -> list[Laws]:  # noqa: A002 - the field's own word
+        """Return the laws of a property, family by family."""
+        if property not in self._laws:
+            raise OptionError.unknown("property", property, self.properties)
+        return self._laws[property]
+
+    def law(self, property: str, source_type: str, target_type: str) -> Laws:  # noqa: A002
+        """Return the law of one property of one pathway.
+
+        Raises
+        ------
+        OptionError
+            Where there is no such property, type or pathway.
+        """
+        for what, name, known in (
+            ("source type", source_type, self.source_types),
+            ("target type", target_type, self.target_types),
+        ):
+            if name not in known:
+                raise OptionError.unknown(what, name, known)
+        pathway = self.source_types.index(source_type) * len(self.target_types)
+        pathway += self.target_types.index(target_type)
+        for laws in self.laws(property):
+            at = int(np.searchsorted(laws.pathway, pathway))
+            if at < laws.pathway.size and laws.pathway[at] == pathway:
+                return laws.take(np.array([at]))
+        raise OptionError.of(
+            f"The model has no {property!r} for pathway {source_type!r} to {target_type!r}"
+        )
+
+    def cdf(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        x: ArrayLike,
+    ) -> Floats:
+        """Return the probability of values up to and including x, of the shape of x."""
+        x = np.asarray(x, dtype=np.float64)
+        found = self.law(property, source_type, target_type).cdf(x.reshape(1, -1))
+        return found.reshape(x.shape)
+
+    def quantile(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        q: ArrayLike,
+    ) -> Floats:
+        """Return quantiles, of the shape of q."""
+        q = np.asarray(q, dtype=np.float64)
+        found = self.law(property, source_type, target_type).ppf(q.reshape(1, -1))
+        return found.reshape(q.shape)
+
+    def pdf(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        x: ArrayLike,
+    ) -> Floats:
+        """Return the density of a continuous law, or the mass of a discrete one, before bounds."""
+        x = np.asarray(x, dtype=np.float64)
+        law = self.law(property, source_type, target_type)
+        return np.exp(law.family.logpdf(x.reshape(1, -1), law.parameters)).reshape(x.shape)
+
+    def draw(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        size: int,
+        rng: Rng = None,
+    ) -> NDArray[Any]:
+        """Draw values of one property of one pathway.
+
+        Parameters
+        ----------
+        property, source_type, target_type
+            Which law.
+        size
+            How many values.
+        rng
+            A seed or a generator; None for a seed from the operating system.
+
+        Returns
+        -------
+        numpy.ndarray
+            (size,): within the bounds; int64, rounded, for properties of type int, else
+            float64. ``n_syn_per_conn`` is at least 1.
+        """
+        law = self.law(property, source_type, target_type)
+        generator = np.random.default_rng(rng)
+        values: NDArray[Any] = law.ppf(generator.random((1, size)))[0]
+        if self.dtype(property) == "int":
+            values = np.rint(values).astype(np.int64)
+        if property == N_SYN_PER_CONN:
+            values = np.maximum(values, 1)
+        return values
+
+    def dtype(self, property: str) -> str:  # noqa: A002
+        """Return "int" or "float", the type of drawn values."""
+        rows = self.table.filter(pl.col("property") == property)
+        if rows.is_empty():
+            raise OptionError.unknown("property", property, self.properties)
+        return str(rows["dtype"][0])
+
+    def expected(self, histograms: pl.DataFrame) -> pl.DataFrame:
+        """Return histograms with ``expected``, the counts by the model with as many values.
+
+        A bin holds its left edge, and its right one only if it is the last of its histogram.
+        Pathways that the model does not know get null.
+        """
+        n_target = len(self.target_types)
+        source = _places(histograms["source_type"], self.source_types)
+        target = _places(histograms["target_type"], self.target_types)
+        place = pl.when((source >= 0) & (target >= 0)).then(source * n_target + target)
+        rows = histograms.with_columns(
+            histograms.select(place.cast(pl.Int64).alias("_pathway")).to_series(),
+            pl.int_range(pl.len()).alias("_row"),
+        )
+        expected = np.full(len(rows), np.nan)
+        for name in self.properties:
+            of_property = rows.filter(pl.col("property") == name)
+            for laws in self.laws(name):
+                _expect(of_property, laws, expected)
+        return histograms.with_columns(pl.Series("expected", expected).fill_nan(None))
+
+    def summary(self, n: int = 20) -> pl.DataFrame:
+        """Return the n fits that are furthest from their data, by KS distance.
+
+        Raises
+        ------
+        ModelError
+            Where the model came without its fits.
+        """
+        if self.fits is None:
+            raise ModelError.of(
+                "The model has no fits to rank", hint="fits.parquet belongs beside model.parquet"
+            )
+        observed = self.fits.filter((pl.col("level") == -1) & pl.col("ks").is_not_null())
+        return observed.sort("ks", *schema.FITS.keys, descending=[True, False, False, False]).head(
+            n
+        )
+
+    def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model; its fits and scores go beside it where the model has them."""
+        file = Path(path)
+        units = list(self.units.items())  # a list, for JSON objects are written with sorted keys
+        facts = {"types": self.types.rows(), "units": units, **self.facts}
+        for name, frame in (("fits", self.fits), ("scores", self.scores)):
+            if frame is not None:
+                beside = file.with_name(f"{name}.parquet")
+                table = schema.TABLES[name]
+                write_table(frame, table, beside, overwrite=overwrite, facts=self.facts)
+        return write_table(self.table, schema.MODEL, file, overwrite=overwrite, facts=facts)
+
+    def write_json(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model in the format of connectome-manipulator, which can load it.
+
+        Families that it does not have are written as the nearest that it has, with a warning.
+        """
+        from connprops.interchange import to_json
+
+        return write_text(path, to_json(self), overwrite=overwrite)
+
+    def _checked_laws(self, name: str) -> list[Laws]:
+        """Return the laws of a property, after checking that they hold together."""
+        n_target = len(self.target_types)
+        place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
+        rows = (
+            self.table.filter(pl.col("property") == name)
+            .with_columns((place + pl.col("target_type").to_physical()).alias("pathway"))
+            .sort("pathway", "parameter", "position")
+        )
+        several = (
+            rows.group_by("pathway")
+            .agg(pl.col("distribution").n_unique())
+            .filter(pl.col("distribution") > 1)
+        )
+        if len(several):
+            self._refuse(name, int(several["pathway"].min()), "has several distributions")  # type: ignore[arg-type]
+        found = []
+        for (family,), of_family in rows.group_by("distribution", maintain_order=True):
+            law = distribution(str(family))
+            pathway = of_family["pathway"].unique().sort().to_numpy()
+            parameters = {
+                p.name: self._parameter(name, of_family, p.name, pathway, is_list=p.is_list)
+                for p in law.parameters
+            }
+            bounds = of_family.group_by("pathway").first().sort("pathway")
+            lower = bounds["lower_bound"].fill_null(-np.inf).to_numpy()
+            upper = bounds["upper_bound"].fill_null(np.inf).to_numpy()
+            laws = Laws(law, pathway, parameters, lower, upper)
+            self._check_values(name, laws)
+            found.append(laws)
+        return found
+
+    def _parameter(
+        self,
+        name: str,
+        rows: pl.DataFrame,
+        parameter: str,
+        pathway: NDArray[np.int64],
+        *,
+        is_list: bool,
+    ) -> Floats:
+        of_parameter = rows.filter(pl.col("parameter") == parameter)
+        at = np.searchsorted(pathway, of_parameter["pathway"].to_numpy())
+        counts = np.bincount(at, minlength=pathway.size)
+        if (counts == 0).any():
+            missing = int(pathway[np.argmin(counts)])
+            self._refuse(name, missing, f"lacks the parameter {parameter!r}")
+        values = of_parameter["value"].to_numpy()
+        if not np.isfinite(values).all():
+            bad = int(of_parameter["pathway"].to_numpy()[~np.isfinite(values)][0])
+            self._refuse(name, bad, f"has a parameter {parameter!r} that is no number")
+        if not is_list:
+            if (counts > 1).any():
+                self._refuse(
+                    name, int(pathway[np.argmax(counts)]), f"has several values of {parameter!r}"
+                )
+            return values.astype(np.float64)
+        position = of_parameter["position"].to_numpy()
+        expected = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        if (position != expected).any():
+            bad = int(of_parameter["pathway"].to_numpy()[position != expected][0])
+            self._refuse(name, bad, f"has gaps in the positions of {parameter!r}")
+        padded = np.full((pathway.size, int(counts.max(initial=1))), np.nan)
+        padded[at, position] = values
+        return padded
+
+    def _check_values(self, name: str, laws: Laws) -> None:
+        for p in laws.family.parameters:
+            values = laws.parameters[p.name]
+            with np.errstate(invalid="ignore"):
+                wrong = (values < p.lower) | (values > p.upper)
+            rows = np.flatnonzero(wrong.any(axis=1) if p.is_list else wrong)
+            if rows.size:
+                bad = int(laws.pathway[rows[0]])
+                text = f"has a {p.name!r} outside [{p.lower}, {p.upper}]"
+                self._refuse(name, bad, text)
+        if "p" in laws.parameters:
+            total = np.nansum(laws.parameters["p"], axis=1)
+            lengths = [np.isfinite(laws.parameters[k]).sum(axis=1) for k in ("val", "p")]
+            for wrong, text in (
+                (np.abs(total - 1) > _SUM_TO_ONE, "has probabilities that do not sum to 1"),
+                (lengths[0] != lengths[1], "has values and probabilities of different number"),
+            ):
+                if wrong.any():
+                    self._refuse(name, int(laws.pathway[wrong][0]), text)
+        if {"min", "max"} <= laws.parameters.keys():
+            wrong = laws.parameters["min"] > laws.parameters["max"]
+            if wrong.any():
+                self._refuse(name, int(laws.pathway[wrong][0]), "has min above max")
+        low, high = laws.family.support(laws.parameters)
+        for wrong, text in (
+            (laws.lower > laws.upper, "has a lower bound above the upper one"),
+            ((low > laws.upper) | (high < laws.lower), "has bounds that exclude its support"),
+        ):
+            if wrong.any():
+                at = int(np.flatnonzero(np.broadcast_to(wrong, laws.pathway.shape))[0])
+                self._refuse(name, int(laws.pathway[at]), text)
+
+    def _refuse(self, name: str, pathway: int, text: str) -> None:
+        source, target = divmod(pathway, len(self.target_types))
+        raise ModelError.of(
+            f"Property {name!r} of pathway {self.source_types[source]!r} to "
+            f"{self.target_types[target]!r} {text}",
+            hint="was the model edited by hand?",
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model of {len(self.properties)} properties, "
+            f"{len(self.source_types)} x {len(self.target_types)} types>"
+        )
+
+    def _repr_html_(self) -> str:
+        chosen = (
+            self.table.unique(["source_type", "target_type", "property"])
+            .group_by("property", "distribution")
+            .len("pathways")
+            .sort("property", "pathways", descending=[False, True])
+        )
+        return f"<p><b>{html.escape(repr(self))}</b></p>{chosen._repr_html_()}"
+
+
+def read_model(path: str | Path) -> Model:
+    """Read a model: Parquet, or the JSON of connectome-manipulator, by the file's name.
+
+    Fits and scores are read too where they lie beside the Parquet file and are of the same data.
+
+    Raises
+    ------
+    DatasetError, ModelError
+        Where the file is missing, damaged or foreign, or the model does not hold together.
+    """
+    file = Path(path)
+    if file.suffix == ".json":
+        from connprops.interchange import from_json
+
+        return from_json(file)
+    table, facts = read_table(file, schema.MODEL)
+    try:
+        types = pl.DataFrame(facts.pop("types"), schema=schema.TYPES.polars_schema(), orient="row")
+        units = dict(facts.pop("units"))
+    except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise DatasetError.of(f"The metadata of {file} is incomplete", found=str(error)) from error
+    about = {k: v for k, v in facts.items() if k not in ("schema_version", "table")}
+    beside = {}
+    for name in ("fits", "scores"):
+        other = file.with_name(f"{name}.parquet")
+        if other.is_file():
+            frame, its_facts = read_table(other, schema.TABLES[name])
+            if all(its_facts.get(k) == v for k, v in about.items()):
+                beside[name] = frame
+    return Model(table, types=types, units=units, facts=about, **beside)
+
+
+def _with_enums(
+    table: pl.DataFrame, source: list[str], target: list[str], properties: list[str]
+) -> pl.DataFrame:
+    """Return the table with types and properties as Enums in their order, sorted by its keys."""
+    try:
+        return table.with_columns(
+            pl.col("source_type").cast(pl.String).cast(pl.Enum(source)),
+            pl.col("target_type").cast(pl.String).cast(pl.Enum(target)),
+            pl.col("property").cast(pl.String).cast(pl.Enum(properties)),
+        ).sort("source_type", "target_type", "property", "parameter", "position")
+    except pl.exceptions.InvalidOperationError as error:
+        raise ModelError.of(
+            "The model names types or properties that its metadata does not know", found=str(error)
+        ) from error
+
+
+def _places(types: pl.Series, known: list[str]) -> pl.Series:
+    """Return the place of each type among the known ones, -1 for others."""
+    places = {name: i for i, name in enumerate(known)}
+    return types.cast(pl.String).replace_strict(places, default=-1, return_dtype=pl.Int64)
+
+
+def _expect(rows: pl.DataFrame, laws: Laws, expected: Floats) -> None:
+    """Fill in the expected counts of the histograms that are of these laws."""
+    places = pl.DataFrame({"_pathway": laws.pathway, "_law": np.arange(laws.pathway.size)})
+    found = rows.join(places, on="_pathway").sort("_law", "bin")
+    if found.is_empty():
+        return
+    law, row = found["_law"].to_numpy(), found["_row"].to_numpy()
+    left, right = found["left"].to_numpy(), found["right"].to_numpy()
+    starts = np.flatnonzero(np.diff(law, prepend=-1))
+    counts = np.diff(starts, append=law.size)
+    total = np.add.reduceat(found["count"].to_numpy(), starts)
+    n_bins = int(counts.max())
+    chosen = laws.take(law[starts])
+    # Histograms as rows of one matrix; shorter ones repeat their last edge, which is no bin.
+    column = np.arange(law.size) - np.repeat(starts, counts)
+    of_row = np.repeat(np.arange(starts.size), counts)
+    edges = np.repeat(right[starts + counts - 1][:, None], n_bins + 1, axis=1)
+    edges[of_row, column] = left
+    below, upto = chosen.cdf_sides(edges)
+    last = np.take_along_axis(upto, counts[:, None], axis=1)[:, 0]
+    mass = np.diff(below, axis=1)
+    at_last = np.arange(starts.size)
+    mass[at_last, counts - 1] = last - below[at_last, counts - 1]
+    expected[row] = (mass * total[:, None])[of_row, column]
