@@ -1,3 +1,75 @@
-"""Statistics and models of the synapses of SONATA circuits."""
+"""Statistics and models of the synapses of SONATA circuits.
+
+The names below are imported when they are first used, so that ``import connprops`` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from connprops.dataset import open_circuit, open_dataset
+    from connprops.demo import write_circuit as write_demo
+    from connprops.fit import build
+    from connprops.model import Model, read_model
+    from connprops.plots import plot
+    from connprops.report import report
+    from connprops.statistics import extract, read_statistics
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Model",
+    "build",
+    "extract",
+    "open_circuit",
+    "open_dataset",
+    "plot",
+    "read_model",
+    "read_statistics",
+    "report",
+    "write_demo",
+]
+
+_HOME = {
+    "Model": ("connprops.model", "Model"),
+    "build": ("connprops.fit", "build"),
+    "extract": ("connprops.statistics", "extract"),
+    "open_circuit": ("connprops.dataset", "open_circuit"),
+    "open_dataset": ("connprops.dataset", "open_dataset"),
+    "plot": ("connprops.plots", "plot"),
+    "read_model": ("connprops.model", "read_model"),
+    "read_statistics": ("connprops.statistics", "read_statistics"),
+    "report": ("connprops.report", "report"),
+    "write_demo": ("connprops.demo", "write_circuit"),
+}
+"""Where each name of the interface is defined, and under which name."""
+
+
+class _Package(ModuleType):
+    """This package: importing its module ``report`` must not hide the function of that name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module, original = _HOME[name]
+    except KeyError:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message) from None
+    found = getattr(import_module(module), original)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

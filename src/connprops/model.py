@@ -291,7 +291,7 @@ class Model:
 
         Families that it does not have are written as the nearest that it has, with a warning.
         """
-        from connprops.interchange import to_json
+        from connprops.compat.model_json import to_json
 
         return write_text(path, to_json(self), overwrite=overwrite)
 
@@ -429,7 +429,7 @@ def read_model(path: str | Path) -> Model:
     """
     file = Path(path)
     if file.suffix == ".json":
-        from connprops.interchange import from_json
+        from connprops.compat.model_json import from_json
 
         return from_json(file)
     table, facts = read_table(file, schema.MODEL)

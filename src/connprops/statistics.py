@@ -139,6 +139,15 @@ class Statistics:
             )
         return files
 
+    def to_arrays(self) -> dict[str, Any]:
+        """Return the dictionaries of connectome-manipulator's ``extract``.
+
+        See :func:`connprops.compat.arrays.to_arrays`.
+        """
+        from connprops.compat.arrays import to_arrays
+
+        return to_arrays(self)
+
     def __repr__(self) -> str:
         return (
             f"<Statistics of {len(self.properties)} properties, "
@@ -433,9 +442,10 @@ def extract(
     properties = _selected_properties(dataset, sel_props)
     bins = _checked_bins(hist_bins)
     _check_sizes(min_sample_size_per_group, max_sample_size_per_group)
+    least, most = min_sample_size_per_group or None, max_sample_size_per_group or None
     options = {
-        "min_sample_size_per_group": min_sample_size_per_group,
-        "max_sample_size_per_group": max_sample_size_per_group,
+        "min_sample_size_per_group": least,
+        "max_sample_size_per_group": most,
         "hist_bins": bins if isinstance(bins, int) else list(bins),
         "sel_props": [p.name for p in properties],
         "sel_src": plain(sel_src),
@@ -453,8 +463,8 @@ def extract(
         is_pathway=True,
         properties=(),
         bins=bins,
-        min_sample_size=min_sample_size_per_group,
-        max_sample_size=max_sample_size_per_group,
+        min_sample_size=least,
+        max_sample_size=most,
         seed=seed,
     )
     source = _Computed(
@@ -473,7 +483,8 @@ def read_statistics(folder: str | Path) -> Statistics:
     DatasetError
         Where a table is missing, damaged, or not of this package.
     """
-    frames, facts = {}, {}
+    frames: dict[str, pl.DataFrame] = {}
+    facts: dict[str, Any] = {}
     for name in TABLES:
         frames[name], facts = read_table(Path(folder) / f"{name}.parquet", schema.TABLES[name])
     try:
@@ -549,8 +560,9 @@ def _checked_bins(bins: int | Sequence[float]) -> int | tuple[float, ...]:
 
 def _check_sizes(least: int | None, most: int | None) -> None:
     for name, size in (("min_sample_size_per_group", least), ("max_sample_size_per_group", most)):
-        if size is not None and size < 1:
-            raise OptionError.of(f"{name} is too small", found=str(size), expected="at least 1")
+        if size is not None and size < 0:
+            hint = "None or 0 for no limit"
+            raise OptionError.of(f"{name} is negative", found=str(size), hint=hint)
 
 
 def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) -> pl.DataFrame:

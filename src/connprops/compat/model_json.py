@@ -97,7 +97,7 @@ def _specifications(laws: Laws, name: str) -> list[dict[str, Any]]:
         + ("its counts with their probabilities" if exact else f"{_GRID} equally probable values")
         + f" in {laws.pathway.size} pathways",
         ConnpropsWarning,
-        stacklevel=5,
+        stacklevel=6,
     )
     tabulate: Callable[[Laws], tuple[NDArray[Any], NDArray[Any]]] = _counts if exact else _grid
     listed = (tabulate(laws.take(np.array([i]))) for i in range(laws.pathway.size))

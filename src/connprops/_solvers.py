@@ -1,0 +1,169 @@
+"""Vectorised solvers: every call works on many small problems at once, one per group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+_ITERATIONS = 200
+_NOISE = 1e-12  # of a function's values, relative
+# Damping, in units of the scaled curvature: the first after a step that did not climb, the most
+# at which a short step means that a maximum is near, and the most that is tried.
+_LEAST_DAMPING = 1e-8
+_DAMPED = 1e-3
+_STUCK = 1e6
+
+
+def increasing_root(
+    function: Callable[[Float], tuple[Float, Float]],
+    low: Float,
+    high: Float,
+    start: Float,
+    tolerance: float = 1e-13,
+) -> Float:
+    """Return where increasing functions cross zero, one per group.
+
+    Newton's method, kept inside a bracket that every evaluation narrows; a step that would
+    leave the bracket is replaced by its midpoint, so convergence is certain.
+
+    Parameters
+    ----------
+    function
+        Maps positions (g,) to values and slopes, each (g,).
+    low, high
+        Bracket, each (g,): the value is at most 0 at ``low`` and at least 0 at ``high``.
+    start
+        First positions, (g,).
+    tolerance
+        Relative length of the last step.
+    """
+    x = np.clip(start, low, high)
+    # A root once found stays, so that it does not depend on the groups beside it.
+    found = np.zeros(x.shape, dtype=bool)
+    for _ in range(_ITERATIONS):
+        value, slope = function(x)
+        low = np.where(value < 0, x, low)
+        high = np.where(value > 0, x, high)
+        newton = x - value / slope
+        following = np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
+        following = np.where(found, x, following)
+        found |= ~(np.abs(following - x) > tolerance * np.abs(x))
+        x = following
+        if found.all():
+            break
+    return x
+
+
+def box_maximum(
+    function: Callable[[Float, NDArray[np.intp]], tuple[Float, Float, Float]],
+    start: Float,
+    lower: Float,
+    upper: Float,
+) -> Float:
+    """Return where smooth functions of p variables are greatest within a box, one per group.
+
+    Newton's method with the curvature's eigenvalues made positive, so that each step climbs
+    also where the function is not concave; a step that does not climb is damped as in
+    Levenberg's and Marquardt's method. A variable on a bound that it would leave is held there.
+
+    Parameters
+    ----------
+    function
+        Maps positions (h, p) and the groups (h,) they belong to, to value (h,), gradient
+        (h, p) and Hessian (h, p, p).
+    start, lower, upper
+        First positions, and the box: each (g, p); bounds may be infinite.
+
+    Returns
+    -------
+    NDArray
+        Positions (g, p); NaN for a group that did not converge.
+    """
+    best = np.clip(start, lower, upper)
+    active = np.arange(len(best))
+    damping = np.zeros(len(best))
+    value, gradient, hessian = function(best, active)
+    for _ in range(_ITERATIONS):
+        step = _ascent(
+            best[active], gradient, hessian, lower[active], upper[active], damping[active]
+        )
+        trial = np.clip(best[active] + step, lower[active], upper[active])
+        gain = np.sum(gradient * (trial - best[active]), axis=1)
+        trial_value, trial_gradient, trial_hessian = function(trial, active)
+        # A last step may seem to lose by rounding, and is still worth taking.
+        slack = _NOISE * (1 + np.abs(value))
+        climbs = trial_value >= value - slack
+        best[active] = np.where(climbs[:, None], trial, best[active])
+        damping[active] = np.where(
+            climbs, damping[active] / 10, np.maximum(30 * damping[active], _LEAST_DAMPING)
+        )
+        # A damped step is short wherever it starts, and proves nothing; but where not even the
+        # shortest step climbs, rounding hides whatever is left to gain.
+        arrived = climbs & (np.abs(gain) <= slack) & (damping[active] < _DAMPED)
+        going = ~(arrived | (damping[active] > _STUCK) & np.isfinite(value))
+        value = np.where(climbs, trial_value, value)[going]
+        gradient = np.where(climbs[:, None], trial_gradient, gradient)[going]
+        hessian = np.where(climbs[:, None, None], trial_hessian, hessian)[going]
+        active = active[going]
+        if not active.size:
+            break
+    best[active] = np.nan
+    return best
+
+
+def _ascent(
+    x: Float, gradient: Float, hessian: Float, lower: Float, upper: Float, damping: Float
+) -> Float:
+    """Return the damped Newton steps (h, p) in the variables that are free to move."""
+    held = ((x <= lower) & (gradient <= 0)) | ((x >= upper) & (gradient >= 0))
+    slope = np.where(held, 0.0, gradient)
+    curvature = np.where(held[:, :, None] | held[:, None, :], 0.0, -hessian)
+    # Units of the variables differ widely: scale each by its own curvature.
+    scale = np.sqrt(np.abs(np.einsum("hii->hi", curvature)))
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = curvature / scale[:, :, None] / scale[:, None, :]
+    # eigh refuses NaN; gradients that are NaN still make the step NaN, and so never taken.
+    eigenvalues, vectors = np.linalg.eigh(np.where(np.isfinite(scaled), scaled, 0.0))
+    size = np.maximum(np.abs(eigenvalues), 1e-10) + damping[:, None]
+    projected = np.einsum("hij,hi->hj", vectors, slope / scale) / size
+    return np.asarray(np.einsum("hij,hj->hi", vectors, projected) / scale)
+
+
+def smallest_count(
+    cdf: Callable[[Float, NDArray[np.intp]], Float], q: Float, guess: Float, lowest: Float
+) -> Float:
+    """Return the smallest integers k >= ``lowest`` with ``cdf(k) >= q``.
+
+    Steps of doubling width from the guess bracket the answer, then bisection finds it: two or
+    three evaluations where the guess is good, and no more than a few dozen where it is not.
+
+    Parameters
+    ----------
+    cdf
+        Maps integers (h,) and the places (h,) in ``q`` they belong to, to probabilities (h,).
+    q
+        Probabilities (m,), in (0, 1).
+    guess, lowest
+        First integers to try, and the smallest of the support: each (m,).
+    """
+    below = lowest - 1  # cdf(below) < q <= cdf(above) once both are known
+    above = np.full_like(q, np.inf)
+    k = np.maximum(np.floor(guess), lowest)
+    active = np.arange(len(q))
+    width = 1.0
+    while active.size:
+        # Written so that a probability that is NaN ends the search.
+        short = cdf(k[active], active) < q[active]
+        below[active] = np.where(short, k[active], below[active])
+        above[active] = np.where(short, above[active], k[active])
+        active = active[above[active] - below[active] > 1]
+        low, high = below[active], above[active]
+        k[active] = np.where(
+            np.isinf(high), low + width, np.maximum(high - width, np.floor((low + high) / 2))
+        )
+        width *= 2
+    return above

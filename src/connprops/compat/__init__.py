@@ -1,0 +1,1 @@
+"""What connectome-manipulator's ``conn_props`` reads and writes, from and to our tables."""

@@ -1,0 +1,102 @@
+"""The reference's dictionaries of arrays, from the statistics tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from connprops.histogram_fit import normal_through_histogram
+from connprops.schema import N_SYN_PER_CONN
+from connprops.statistics import Statistics
+
+_NUMBERS = ("mean", "std", "min", "max", "norm_loc", "norm_scale")
+_OBJECTS = ("hist", "val", "cnt", "p")
+
+
+def to_arrays(stats: Statistics) -> dict[str, Any]:
+    """Return what the reference's ``extract`` returns.
+
+    Keys ``syns_per_conn_data`` (arrays of sources x targets), ``conn_prop_data`` (also x
+    properties), ``m_types``, ``m_type_class``, ``m_type_layer``, ``syn_props``, ``hist_bins``. NaN
+    where a pathway has no statistics. ``shared_within`` follows the reference's rule: constant
+    properties of several connections are not shared, those of which nothing is known are.
+    """
+    syn_props = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN]
+    shape = (len(stats.source_types), len(stats.target_types))
+    syns = _empty(shape)
+    props = _empty((*shape, len(syn_props)))
+    props["shared_within"] = np.full((*shape, len(syn_props)), np.nan)
+    place = {name: i for i, name in enumerate(syn_props)}
+    for row in _rows(stats):
+        at: tuple[int, ...] = (row["source"], row["target"])
+        data = syns
+        if row["property"] != N_SYN_PER_CONN:
+            at, data = (*at, place[row["property"]]), props
+            data["shared_within"][at] = _shared(row)
+        for name in ("mean", "std", "min", "max"):
+            data[name][at] = row[name]
+        counts, edges = _histogram(row)
+        fitted = normal_through_histogram(counts, edges) or (row["mean"], row["std"])
+        data["norm_loc"][at], data["norm_scale"][at] = fitted
+        values = (row["value"] or [], row["count_of_value"] or [], row["p"] or [])
+        for name, value in zip(_OBJECTS, ((counts, edges), *values), strict=True):
+            data[name][at] = value if name == "hist" else np.array(value) if value else []
+    sides = [
+        stats.types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")
+    ]
+    return {
+        "syns_per_conn_data": syns,
+        "conn_prop_data": props,
+        "m_types": [side["type"].to_list() for side in sides],
+        "m_type_class": [side["synapse_class"].to_list() for side in sides],
+        "m_type_layer": [side["layer"].to_list() for side in sides],
+        "syn_props": syn_props,
+        "hist_bins": stats.options["hist_bins"],
+    }
+
+
+def _empty(shape: tuple[int, ...]) -> dict[str, Any]:
+    numbers = {name: np.full(shape, np.nan) for name in _NUMBERS}
+    objects = {name: np.full(shape, np.nan, dtype=object) for name in _OBJECTS}
+    return numbers | objects
+
+
+def _rows(stats: Statistics) -> list[dict[str, Any]]:
+    """Return one row per pathway and property, with its histogram and its distinct values."""
+    keys = ["source_type", "target_type", "property"]
+    histograms = stats.histograms.group_by(keys).agg(
+        pl.col("left", "right", "count").sort_by("bin")
+    )
+    values = stats.values.group_by(keys).agg(
+        pl.col("value").sort_by("value"),
+        pl.col("count").sort_by("value").alias("count_of_value"),
+        pl.col("p").sort_by("value"),
+    )
+    connections = stats.pathways.select("source_type", "target_type", "n_connections")
+    table = (
+        stats.table.join(histograms, on=keys)
+        .join(values, on=keys, how="left")
+        .join(connections, on=keys[:2])
+    )
+    return (
+        table.with_columns(
+            pl.col("source_type").to_physical().alias("source"),
+            pl.col("target_type").to_physical().alias("target"),
+        )
+        .collect()
+        .to_dicts()
+    )
+
+
+def _histogram(row: dict[str, Any]) -> tuple[Any, Any]:
+    return np.array(row["count"]), np.array([*row["left"], row["right"][-1]])
+
+
+def _shared(row: dict[str, Any]) -> float:
+    if row["shared_within"] is not None:
+        return float(row["shared_within"])
+    several = row["n_connections"] > 1
+    constant = row["n_unique"] == 1 and row["n_null"] == 0
+    return float(not (several and constant))

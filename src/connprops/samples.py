@@ -1,0 +1,285 @@
+"""Samples of many groups at once, summarised so that nothing that matters to a fit is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connprops.errors import OptionError
+
+Float = NDArray[np.float64]
+
+POINTS = 512
+"""Number of weighted points beyond which a group's sample is thinned."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Samples of g groups (pathways, say): moments, and the sorted sample as weighted points.
+
+    All arrays are float64 unless said. Quantities that carry the values' unit are marked (u).
+
+    Attributes
+    ----------
+    n
+        Number of values, (g,).
+    mean, std, min, max
+        Moments (ddof 0) and extremes, (g,), (u); NaN for a group without values.
+    mean_log, std_log
+        Mean and standard deviation (ddof 0) of the natural logarithm, (g,); NaN unless all
+        values are > 0.
+    skewness, kurtosis
+        Third standardised moment, and fourth less 3, ddof 0, (g,); NaN where std is 0.
+    value, weight
+        The sorted sample as weighted points, (g, k): values (u), and how many values each
+        stands for. Rows are padded on the right: weight 0, last value repeated. Weights sum
+        to n.
+    exact
+        Whether the group's points are its distinct values with their counts, bool (g,). If
+        not, they are the middle values of cells of the sorted sample.
+    is_integer
+        Whether the values come from an integer column.
+    """
+
+    n: Float
+    mean: Float
+    std: Float
+    min: Float
+    max: Float
+    mean_log: Float
+    std_log: Float
+    skewness: Float
+    kurtosis: Float
+    value: Float
+    weight: Float
+    exact: NDArray[np.bool_]
+    is_integer: bool
+
+    @classmethod
+    def from_values(cls, values: Sequence[ArrayLike]) -> Self:
+        """Summarise raw values.
+
+        Parameters
+        ----------
+        values
+            One array of numbers for each group; it may be empty.
+
+        Raises
+        ------
+        OptionError
+            Where a value is NaN or infinite.
+
+        Examples
+        --------
+        >>> sample = Sample.from_values([[1, 2, 2, 5], [3]])
+        >>> sample.mean
+        array([2.5, 3. ])
+        """
+        arrays = [np.asarray(array).ravel() for array in values]
+        groups = len(arrays)
+        group = np.repeat(np.arange(groups), [len(array) for array in arrays])
+        x = np.concatenate([np.empty(0), *arrays]).astype(np.float64)
+        if not np.isfinite(x).all():
+            bad = int(np.flatnonzero(~np.isfinite(x))[0])
+            raise OptionError.of(
+                f"Group {group[bad]} has a value that is no number",
+                found=str(x[bad]),
+                expected="finite values",
+                hint="leave out such values first",
+            )
+        one, zero = np.ones_like(x), np.zeros_like(x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log = np.where(x > 0, np.log(x), np.nan)
+        parts = _Moments(one, x, zero, x, x, log, zero, zero, zero)
+        point, weight, exact = weighted_points(group, x, one, groups)
+        kinds = {array.dtype.kind for array in arrays if array.size}
+        return cls(
+            **_merge(group, parts, groups)._asdict(),
+            value=point,
+            weight=weight,
+            exact=exact,
+            is_integer=bool(kinds) and kinds <= set("biu"),
+        )
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Return whether all values of a group are whole numbers, (g,)."""
+        if self.is_integer:
+            return np.ones(len(self), dtype=bool)
+        ends = (self.min == np.floor(self.min)) & (self.max == np.floor(self.max))
+        points = (self.value == np.floor(self.value)) | (self.weight == 0)
+        return np.asarray(ends & points.all(axis=1))
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return the sample of some groups, by index or mask."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(
+            **{k: v[rows] if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        )
+
+    def points(self) -> tuple[NDArray[np.intp], Float, Float]:
+        """Return all points without the padding: group, value and weight, each (m,)."""
+        group, column = np.nonzero(self.weight)
+        return group, self.value[group, column], self.weight[group, column]
+
+    def pool(self, index: ArrayLike, n_groups: int | None = None) -> Self:
+        """Merge groups: moments exactly, points thinned again where there are too many.
+
+        The result does not depend on the order of the groups, to the last bit.
+
+        Parameters
+        ----------
+        index
+            For each group the number of the merged group it goes to, integers (g,); a negative
+            number leaves it out.
+        n_groups
+            Number of merged groups, by default the largest index plus 1. One that gets no
+            values has n = 0.
+
+        Raises
+        ------
+        OptionError
+            Where ``index`` does not give one number below ``n_groups`` for each group.
+        """
+        index = np.asarray(index, dtype=np.intp)
+        if n_groups is None:
+            n_groups = int(index.max(initial=-1)) + 1
+        if index.shape != self.n.shape or index.max(initial=-1) >= n_groups:
+            raise OptionError.of(
+                "The index does not say where each group goes",
+                found=f"shape {index.shape}, up to {index.max(initial=-1)}",
+                expected=f"shape {self.n.shape}, below {n_groups}",
+            )
+        # Sums of floating numbers depend on their order: bring the groups into one that only
+        # their content decides.
+        moments = _Moments(*(getattr(self, name) for name in _Moments._fields))
+        order = np.lexsort((*reversed(moments), index))
+        order = order[(index[order] >= 0) & (self.n[order] > 0)]
+        parts, to = self.take(order), index[order]
+        row, value, weight = parts.points()
+        value, weight, exact = weighted_points(to[row], value, weight, n_groups)
+        exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
+        return type(self)(
+            **_merge(to, _Moments(*(x[order] for x in moments)), n_groups)._asdict(),
+            value=value,
+            weight=weight,
+            exact=exact,
+            is_integer=self.is_integer,
+        )
+
+
+class _Moments(NamedTuple):
+    n: Float
+    mean: Float
+    std: Float
+    min: Float
+    max: Float
+    mean_log: Float
+    std_log: Float
+    skewness: Float
+    kurtosis: Float
+
+
+def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
+    """Return the moments of groups from those of their parts.
+
+    ``group`` says which group a part belongs to; a single value is a part with std 0.
+    """
+    n = np.bincount(group, weights=parts.n, minlength=groups).astype(np.float64)
+    low, high = np.full(groups, np.inf), np.full(groups, -np.inf)
+    np.minimum.at(low, group, parts.min)
+    np.maximum.at(high, group, parts.max)
+    low, high = np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
+
+    def average(x: Float) -> Float:
+        with np.errstate(invalid="ignore"):
+            return np.bincount(group, weights=parts.n * x, minlength=groups) / n
+
+    mean, mean_log = np.clip(average(parts.mean), low, high), average(parts.mean_log)
+    # In units of the range, so that fourth powers neither overflow nor vanish.
+    unit = np.where(high > low, high - low, 1.0)
+    shift, spread = (parts.mean - mean[group]) / unit[group], parts.std / unit[group]
+    third = np.where(spread > 0, parts.skewness, 0.0) * spread**3
+    fourth = np.where(spread > 0, parts.kurtosis + 3, 0.0) * spread**4
+    m2 = average(spread**2 + shift**2)
+    m3 = average(third + 3 * shift * spread**2 + shift**3)
+    m4 = average(fourth + 4 * shift * third + 6 * (shift * spread) ** 2 + shift**4)
+    # Equal values are constant, whatever rounding has left of their parts' means.
+    m2 = np.where(high == low, 0.0, m2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _Moments(
+            n=n,
+            mean=mean,
+            std=np.sqrt(m2) * unit,
+            min=low,
+            max=high,
+            mean_log=mean_log,
+            std_log=np.sqrt(average(parts.std_log**2 + (parts.mean_log - mean_log[group]) ** 2)),
+            skewness=np.where(m2 > 0, m3 / m2**1.5, np.nan),
+            kurtosis=np.where(m2 > 0, m4 / m2**2 - 3, np.nan),
+        )
+
+
+def weighted_points(
+    group: NDArray[np.intp], value: Float, weight: Float, groups: int
+) -> tuple[Float, Float, NDArray[np.bool_]]:
+    """Return weighted points as padded rows: what :class:`Sample` holds.
+
+    Parameters
+    ----------
+    group, value, weight
+        The points in any order, each (m,); equal values of a group are put together.
+    groups
+        Number of groups, g.
+
+    Returns
+    -------
+    tuple
+        Values and weights (g, k), k at most :data:`POINTS`; and whether a group has no more
+        distinct values than that, bool (g,). Where it has more, they are put into cells, each
+        with the value in its middle.
+    """
+    order = np.lexsort((value, group))
+    group, value, weight = group[order], value[order], weight[order]
+    first = np.flatnonzero(_changes(group) | _changes(value))
+    group, value = group[first], value[first]
+    weight = np.add.reduceat(weight, first) if first.size else weight
+    distinct = np.bincount(group, minlength=groups)
+    exact = distinct <= POINTS
+
+    # Cells that narrow towards both ends, as sin^2, so that tails lose nothing: the outermost
+    # hold a share of 1e-5, the middle ones 3e-3.
+    end = np.cumsum(weight)
+    total = np.bincount(group, weights=weight, minlength=groups)
+    start_of_group = np.concatenate([[0.0], np.cumsum(total)])[group]
+    share = (end - weight / 2 - start_of_group) / total[group]
+    cell = np.floor(np.arccos(np.clip(1 - 2 * share, -1, 1)) * (POINTS / np.pi))
+    cell = np.where(exact[group], np.arange(len(group)), np.minimum(cell, POINTS - 1))
+    first = np.flatnonzero(_changes(group) | _changes(cell))
+    cell_weight = np.add.reduceat(weight, first) if first.size else weight
+    cell_end = np.cumsum(cell_weight)
+    middle = np.searchsorted(end, cell_end - cell_weight / 2)
+    value, group = value[np.minimum(middle, len(value) - 1)], group[first]
+
+    count = np.bincount(group, minlength=groups)
+    column = np.arange(max(int(count.max(initial=0)), 1))
+    last = np.cumsum(count)[:, None] - 1
+    index = np.minimum(last - count[:, None] + 1 + column, last)
+    filled = column < count[:, None]
+    return (
+        np.where(count[:, None] > 0, np.append(value, np.nan)[index], np.nan),
+        np.where(filled, np.append(cell_weight, 0.0)[index], 0.0),
+        exact,
+    )
+
+
+def _changes(x: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where an element differs from the one before; the first one does."""
+    return np.append(np.ones(min(len(x), 1), dtype=bool), x[1:] != x[:-1])
