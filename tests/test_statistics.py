@@ -11,13 +11,14 @@ from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 from scipy import stats as scipy_stats
 
+import connprops.aggregate
 import connprops.export
 from connprops.aggregate import histogram_edges, ranks, sampling_key
 from connprops.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export import export
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import extract, extract_folds, read_statistics
 
 
 def dataset(config, folder, **options):
@@ -280,9 +281,9 @@ def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     asked = []
     original = connprops.statistics.aggregate_bucket
 
-    def spy(data, spec, threads):
-        asked.append((spec.properties, spec.first, spec.stop))
-        return original(data, spec, threads)
+    def spy(data, specs, threads):
+        asked.extend((spec.properties, spec.first, spec.stop) for spec in specs)
+        return original(data, specs, threads)
 
     monkeypatch.setattr(connprops.statistics, "aggregate_bucket", spy)
     stats = extract(ds)
@@ -370,3 +371,52 @@ def test_the_references_own_numbers(tmp_path, name):
     assert len(values) > 100
     assert (values["cnt"] == values["count"]).all()
     assert (values["val"] == values["value"]).all()
+
+
+def test_groups_of_any_granularity(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    connections = ds.connections.collect()
+    wanted = ["conductance"]
+
+    def means(by):
+        table = extract(ds, sel_props=wanted, by=by).table.filter(pl.col("property") == wanted[0])
+        rows = table.select("source_type", "target_type", "n", "mean").collect().rows()
+        return {(s, t): (n, mean) for s, t, n, mean in rows}
+
+    everything = connections["conductance"].cast(pl.Float64)
+    assert means("@population") == {
+        ("All", "All"): (len(connections), pytest.approx(everything.mean()))
+    }
+    region = pl.when(pl.col("source_node") % 2 == 0).then(pl.lit("left")).otherwise(pl.lit("right"))
+    by_region = connections.group_by(region.alias("region")).agg(
+        pl.len(), pl.col("conductance").cast(pl.Float64).mean()
+    )
+    assert means(("region", "@population")) == {
+        (name, "All"): (n, pytest.approx(mean)) for name, n, mean in by_region.rows()
+    }
+    one_each = means("@node")
+    assert len(one_each) == len(connections)
+    for row in connections.iter_rows(named=True):
+        pair = (f"{row['source_node']:02}", f"{row['target_node']:02}")
+        assert one_each[pair] == (1, row["conductance"])
+    with pytest.raises(OptionError, match="Unknown attribute of node population"):
+        extract(ds, by="colour")
+
+
+def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    reads = []
+    original = connprops.aggregate.read_bucket
+
+    def spy(data, spec):
+        reads.append(spec.properties)
+        return original(data, spec)
+
+    monkeypatch.setattr(connprops.aggregate, "read_bucket", spy)
+    folds = extract_folds(ds, 3, sel_props=["u_syn"])
+    tables = [(f.training.table.collect(), f.test.table.collect()) for f in folds]
+    assert len(reads) == 1
+    for i, pair in enumerate(tables):
+        for training, table in zip((True, False), pair, strict=True):
+            cv = {"n_folds": 3, "fold_idx": i, "training_set": training}
+            assert table.equals(extract(ds, sel_props=["u_syn"], CV_dict=cv).table.collect())

@@ -99,23 +99,46 @@ class _Bucket:
     whole: _Bucket | None  # before subsampling, where it took some away
 
 
-def aggregate_bucket(dataset: Dataset, spec: BucketSpec, threads: int = 1) -> Aggregates:
-    """Return all statistics of a bucket: a pure function of the dataset and the specification."""
-    columns = {column.name: column for column in dataset.columns}
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a bucket: of connections, and of synapses for the properties that vary."""
+
+    connections: pa.Table
+    synapses: pa.Table
+
+
+def aggregate_bucket(
+    dataset: Dataset, specs: Sequence[BucketSpec], threads: int = 1
+) -> list[Aggregates]:
+    """Return all statistics of a bucket, for one specification or several.
+
+    The specifications may differ in the nodes that take part (folds, say), but in nothing else;
+    the rows are read once for all. A pure function of the dataset and the specifications.
+    """
+    rows = read_bucket(dataset, specs[0])
+    return [aggregate_rows(rows, spec, threads) for spec in specs]
+
+
+def read_bucket(dataset: Dataset, spec: BucketSpec) -> Rows:
+    """Read what a bucket needs of the dataset, and little else."""
     wanted = [name for name in spec.properties if name != N_SYN_PER_CONN]
-    varying = [name for name in wanted if columns[name].varies]
-    table = _read(
-        dataset, "connections", spec, ["source_node", "target_node", N_SYN_PER_CONN, *wanted]
+    varying = [c.name for c in dataset.columns if c.varies and c.name in wanted]
+    names = ["source_node", "target_node", N_SYN_PER_CONN, *wanted]
+    return Rows(
+        _read(dataset, "connections", spec, names),
+        _read(dataset, "synapses", spec, varying) if varying else pa.table({}),
     )
-    synapses = _read(dataset, "synapses", spec, varying) if varying else None
-    bucket = _bucket(table, spec)
+
+
+def aggregate_rows(rows: Rows, spec: BucketSpec, threads: int) -> Aggregates:
+    """Return all statistics of the connections among the rows that a specification selects."""
+    bucket = _bucket(rows.connections, spec)
 
     def one(name: str) -> _Frames:
-        column = _Column(table.column(name).to_numpy(), None, None)
-        if name != N_SYN_PER_CONN:
-            of_synapses = synapses.column(name).to_numpy() if name in varying and synapses else None
-            column = _Column(*_values_and_null(table.column(name)), of_synapses)
-        return _property(name, column, bucket, spec)
+        values, null = _values_and_null(rows.connections.column(name))
+        varies = name in rows.synapses.column_names
+        of_synapses = rows.synapses.column(name).to_numpy() if varies else None
+        return _property(name, _Column(values, null, of_synapses), bucket, spec)
 
     if bucket.group.size == 0:
         return _concat([])
@@ -485,7 +508,7 @@ def _roomy_edges(low: float, high: float, bins: int) -> Floats:
 def _histograms(
     name: str, sample: _Sample, group: Ints, bins: int | tuple[float, ...], only: Ints
 ) -> pl.DataFrame:
-    """Return counts by bin; ``only`` is how often the one value of a constant group counts, or 0."""
+    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
     pieces = []
     for at in range(0, sample.some.size, _GROUPS_AT_ONCE):
         some = slice(at, at + _GROUPS_AT_ONCE)

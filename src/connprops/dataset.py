@@ -35,6 +35,7 @@ class DatasetColumn:
     unit: str
     labels: tuple[str, ...] | None
     varies: bool
+    role: str
     n_not_finite: int
 
 
@@ -88,6 +89,10 @@ class Dataset:
     def nodes(self) -> pl.DataFrame:
         """Return the nodes of both sides: side, node, code, and their attributes."""
         return pl.read_parquet(self.folder / "nodes.parquet")
+
+    def node_population(self, side: str) -> str:
+        """Return the name of the node population of a side."""
+        return str(self.identity[f"{side}_population"])
 
     def node_set(self, side: str, name: str) -> NDArray[np.int64]:
         """Return the node ids of a node set of the circuit, on one side, sorted.

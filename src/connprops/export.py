@@ -45,6 +45,7 @@ from connprops.parts import (
     export_range,
     sha256_of,
 )
+from connprops.profile import Profile, merged
 from connprops.resources import Resources
 
 MANIFEST = "manifest.json"
@@ -115,8 +116,8 @@ def export(
     edges = circuit.population(population)
     columns = _chosen(edges, properties)
     sides = {
-        "source": group_nodes(edges.source, source_type, "source"),
-        "target": group_nodes(edges.target, target_type, "target"),
+        "source": group_nodes(edges.source.attributes(), edges.source.name, source_type, "source"),
+        "target": group_nodes(edges.target.attributes(), edges.target.name, target_type, "target"),
     }
     identity = _identity(edges, sides, columns)
     if _is_reusable(target, identity, overwrite=overwrite):
@@ -438,18 +439,9 @@ def _write_manifest(
 ) -> None:
     """Write the manifest, which makes the folder a dataset."""
     varying = set().union(*(summary.varies for summary in summaries))
-    not_finite = {
-        column.name: sum(s.n_not_finite.get(column.name, 0) for s in summaries)
-        for column in columns
-    }
-    for name, count in not_finite.items():
-        if count:
-            warnings.warn(
-                f"property {name!r} has {count:,} values that are NaN or infinite: "
-                "they are left out of its statistics",
-                ConnpropsWarning,
-                stacklevel=4,
-            )
+    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
+    roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
+    _warn(profiles, roles)
     manifest = {
         "schema_version": schema.VERSION,
         "identity": identity,
@@ -464,7 +456,8 @@ def _write_manifest(
                 "unit": schema.unit_of(column.name),
                 "labels": column.labels,
                 "varies": column.name in varying,
-                "n_not_finite": not_finite[column.name],
+                "role": roles[column.name],
+                "n_not_finite": profiles[column.name].n_not_finite,
             }
             for column in columns
         ],
@@ -488,6 +481,26 @@ def _write_manifest(
         file.flush()
         os.fsync(file.fileno())
     aside.rename(stage / MANIFEST)
+
+
+def _warn(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> None:
+    """Say what in the data changes what is computed from it."""
+    for name, profile in profiles.items():
+        said = []
+        if profile.n_not_finite:
+            said.append(
+                f"has {profile.n_not_finite:,} values that are NaN or infinite: "
+                "they are left out of its statistics"
+            )
+        if profile.has_sentinel:
+            said.append(
+                f"is -1 in {profile.n_minus_one:,} places and else never negative: "
+                "if -1 stands for 'none' there, leave the property out"
+            )
+        if roles[name] == "too large":
+            said.append("has integers beyond 2^53, which statistics cannot hold exactly")
+        for text in said:
+            warnings.warn(f"property {name!r} {text}", ConnpropsWarning, stacklevel=5)
 
 
 def _sync(folder: Path) -> None:

@@ -17,6 +17,9 @@ from connprops.errors import ConnpropsWarning, OptionError
 BY_POPULATION = "@population"
 """Grouping that makes one type of a whole node population, named after it."""
 
+BY_NODE = "@node"
+"""Grouping that makes each node a type of its own."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -27,24 +30,48 @@ class Side:
     types: pl.DataFrame
 
 
-def group_nodes(population: sonata.NodePopulation, by: str, side: str) -> Side:
-    """Return nodes and types of one side, grouped by an attribute."""
-    nodes = population.attributes()
+def group_nodes(
+    nodes: pl.DataFrame, population: str, by: str, side: str, *, report: bool = True
+) -> Side:
+    """Group the nodes of one side by an attribute.
+
+    Parameters
+    ----------
+    nodes
+        One row per node: ``node``, its id, and its attributes.
+    population
+        Name of the node population.
+    by
+        Attribute, or ``"@population"`` for one group, or ``"@node"`` for one of each node. Where
+        nodes have no ``mtype``, grouping by it falls back to one group, with a warning.
+    side
+        ``"source"`` or ``"target"``.
+    report
+        Whether to warn of types that span several classes or layers.
+
+    Raises
+    ------
+    OptionError
+        Where there is no such attribute.
+    """
     if by == BY_POPULATION:
-        values = pl.repeat(population.name, len(nodes), eager=True)
+        values = pl.repeat(population, len(nodes), eager=True)
+    elif by == BY_NODE:
+        width = len(str(len(nodes)))  # zeros in front, so that names sort as the numbers do
+        values = nodes["node"].cast(pl.String).str.zfill(width)
     elif by in nodes.columns:
         values = nodes[by].cast(pl.String).fill_null("(none)")
     elif by == "mtype":
         warnings.warn(
-            f"node population {population.name!r} has no attribute {by!r}: "
-            f"all its nodes form one {side} type, {population.name!r}",
+            f"node population {population!r} has no attribute {by!r}: "
+            f"all its nodes form one {side} type, {population!r}",
             ConnpropsWarning,
             stacklevel=3,
         )
-        values = pl.repeat(population.name, len(nodes), eager=True)
+        values = pl.repeat(population, len(nodes), eager=True)
     else:
         raise OptionError.unknown(
-            f"attribute of node population {population.name!r}",
+            f"attribute of node population {population!r}",
             by,
             [name for name in nodes.columns if name != "node"],
             hint=f"give --{side}-type one of these, or {BY_POPULATION}",
@@ -52,7 +79,9 @@ def group_nodes(population: sonata.NodePopulation, by: str, side: str) -> Side:
     nodes = nodes.with_columns(values.alias("type"))
     types = nodes.group_by("type").len("n_nodes").sort("type").with_row_index("code")
     for attribute in ("synapse_class", "layer"):
-        types = types.join(_majority(nodes, attribute, population.name), on="type", how="left")
+        types = types.join(
+            _majority(nodes, attribute, population if report else None), on="type", how="left"
+        )
     types = types.select(
         pl.lit(side).alias("side"),
         pl.col("code").cast(pl.Int32),
@@ -64,8 +93,11 @@ def group_nodes(population: sonata.NodePopulation, by: str, side: str) -> Side:
     return Side(by, nodes.join(types.select("type", "code"), on="type").sort("node"), types)
 
 
-def _majority(nodes: pl.DataFrame, attribute: str, population: str) -> pl.DataFrame:
-    """Return, for each type, the attribute's value of most of its nodes (first in a tie)."""
+def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl.DataFrame:
+    """Return, for each type, the attribute's value of most of its nodes (first in a tie).
+
+    Types that have several are warned of, unless ``population`` is None.
+    """
     if attribute not in nodes.columns:
         return (
             nodes.select("type")
@@ -80,7 +112,10 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str) -> pl.DataFr
         .sort(["type", "len", attribute], descending=[False, True, False])
     )
     several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
-    if len(several) and nodes["type"].n_unique() > 1:  # one type of all nodes spans what they do
+    one = nodes["type"].n_unique() == 1
+    if (
+        population is not None and len(several) and not one
+    ):  # one type of all nodes spans what they do
         names = ", ".join(several["type"].to_list()[:5])
         warnings.warn(
             f"{len(several)} types of {population!r} span several values of {attribute!r} "

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from connprops import schema, sonata
 from connprops.errors import CircuitError
+from connprops.profile import Profile, profile
 
 ROW_GROUP = 122_880
 """Rows of a Parquet row group: DuckDB's own unit of work, and its main lever on memory."""
@@ -75,7 +76,7 @@ class RangeSummary:
     first_key: int
     last_key: int
     contiguous: bool
-    n_not_finite: dict[str, int]
+    profiles: dict[str, Profile]
 
 
 def export_range(spec: RangeSpec) -> RangeSummary:
@@ -108,6 +109,7 @@ def _finished(spec: RangeSpec, note: Path, key: Mapping[str, Any]) -> RangeSumma
         if not path.is_file() or sha256_of(path) != digest:
             return None
     content["varies"] = tuple(content["varies"])
+    content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
     return RangeSummary(**content)
 
 
@@ -236,18 +238,20 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         "first_edge": pa.array(np.repeat(first_edge, counts)),
         "edge_id": pa.array(part.edge_id[gather]),
     }
-    varies, not_finite = [], {}
+    varies, profiles = [], {}
     for column in spec.columns:
         values = rows.column(column, spec.start, spec.stop)
         if part.take is not None:
             values = values[part.take]
-        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-            not_finite[column.name] = int(values.size - np.count_nonzero(finite))
         within = _varies_within(values, part)
+        of_connections = values[part.starts[part.order]]
+        # What connections share need not be looked at once more for each of their synapses.
+        looked_at = of_connections if within is None else values
+        profiles[column.name] = profile(looked_at, values.size)
         if within is not None:
             varies.append(column.name)
             within = within[part.order]
-        connections[column.name] = pa.array(values[part.starts[part.order]], mask=within)
+        connections[column.name] = pa.array(of_connections, mask=within)
         if column.name in spec.varying:
             synapses[column.name] = pa.array(values[gather])
     files = {
@@ -266,7 +270,7 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         first_key=part.first_key,
         last_key=part.last_key,
         contiguous=part.take is None and spec.sorted_file is None,
-        n_not_finite=not_finite,
+        profiles=profiles,
     )
 
 

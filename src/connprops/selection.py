@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from connprops.aggregate import sampling_key
 from connprops.dataset import Dataset
 from connprops.errors import OptionError
+from connprops.node_types import group_nodes
 
 Selection = str | Sequence[int] | Mapping[str, Any] | None
 """Nodes: all, a node set, ids, or attributes with a value or several, and ``node_set``."""
@@ -34,25 +35,36 @@ def group_selected(
     sel_dest: Selection,
     folds: Mapping[str, Any] | None,
     seed: int,
+    by: tuple[str, str] | None = None,
 ) -> Grouping:
-    """Return each node's type code where it is selected, and the types with selected nodes."""
-    codes, types = {}, []
-    for side, selection in (("source", sel_src), ("target", sel_dest)):
+    """Return each node's group where it is selected, and the groups with selected nodes.
+
+    Groups are the dataset's types unless ``by`` gives an attribute for each side, as
+    :func:`connprops.node_types.group_nodes` takes it.
+    """
+    codes, types, n_groups = {}, [], {}
+    for i, (side, selection) in enumerate((("source", sel_src), ("target", sel_dest))):
         nodes = dataset.nodes.filter(pl.col("side") == side).sort("node")
+        of_side = dataset.types.filter(pl.col("side") == side)
+        if by is not None:
+            attributes = nodes.drop("side", "code")
+            grouped = group_nodes(
+                attributes, dataset.node_population(side), by[i], side, report=False
+            )
+            nodes, of_side = grouped.nodes, grouped.types
+        n_groups[side] = len(of_side)
         code = nodes["code"].to_numpy().astype(np.int32)
         chosen = select_nodes(dataset, side, nodes, selection)
         if folds is not None:
             chosen = _in_fold(chosen, folds, seed, side)
         codes[side] = np.where(chosen, code, np.int32(-1))
-        present = np.bincount(code[chosen], minlength=int(code.max()) + 1 if code.size else 0)
-        of_side = dataset.types.filter(pl.col("side") == side)
+        present = np.bincount(code[chosen], minlength=len(of_side))
         types.append(
             of_side.with_columns(pl.Series("n_nodes", present[of_side["code"].to_numpy()]))
             .filter(pl.col("n_nodes") > 0)
             .cast({"n_nodes": pl.Int64})
         )
-    n_target = len(dataset.target_types)
-    return Grouping(codes["source"], codes["target"], n_target, pl.concat(types))
+    return Grouping(codes["source"], codes["target"], n_groups["target"], pl.concat(types))
 
 
 def select_nodes(

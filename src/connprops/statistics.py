@@ -22,7 +22,7 @@ from polars.io.plugins import register_io_source
 from connprops import relations, schema
 from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
 from connprops.artifacts import read_table, write_table
-from connprops.dataset import Dataset, open_circuit
+from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import MANIFEST, Progress
 from connprops.resources import Resources
@@ -100,6 +100,11 @@ class Statistics:
     def order_statistics(self) -> pl.LazyFrame:
         """Return sorted, thinned samples: :data:`connprops.schema.ORDER_STATISTICS`."""
         return self._source.lazy(schema.ORDER_STATISTICS)
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """Return the dataset that these statistics are computed from; None if read from files."""
+        return self._source.dataset if isinstance(self._source, _Computed) else None
 
     @property
     def source_types(self) -> list[str]:
@@ -252,17 +257,19 @@ class _Computed(_Source):
         progress: Progress | None,
     ) -> None:
         super().__init__(dtypes)
-        self._dataset = dataset
+        self.dataset = dataset
         self._grouping = grouping
         self._spec = spec
         self._resources = resources
         self._progress = progress
         self._done: dict[str, dict[str, pl.DataFrame]] = {}  # by property, then table
+        self.family = [self]
+        """Others on the same dataset, computed in the same pass: folds of a cross-validation."""
 
     @cached_property
     def _pathways(self) -> pl.DataFrame:
         """One row per group with connections: its code, its types, and its counts."""
-        counts = _count_groups(self._dataset, self._grouping, self._resources)
+        counts = _count_groups(self.dataset, self._grouping, self._resources)
         group = pl.col("source_code").cast(pl.Int64) * self._grouping.n_target + pl.col(
             "target_code"
         )
@@ -300,10 +307,13 @@ class _Computed(_Source):
         missing = [name for name in properties if name not in self._done]
         if pathways is not None and missing:
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
-            frame = self._compute(properties, wanted)[table.name]
+            frame = self._compute([self], properties, [wanted])[0][table.name]
         else:
             if missing:
-                self._keep(self._compute(missing, self._pathways), missing)
+                wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
+                computed = self._compute(self.family, missing, wanted_by)
+                for one, tables in zip(self.family, computed, strict=True):
+                    one._keep(tables, missing)  # noqa: SLF001
             frames = [self._done[name][table.name] for name in properties]
             frame = pl.concat(frames) if frames else self._empty(table)
             if pathways is not None:
@@ -321,23 +331,40 @@ class _Computed(_Source):
                 table: frame.filter(pl.col("property") == name) for table, frame in frames.items()
             }
 
-    def _compute(self, properties: Sequence[str], wanted: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Aggregate some properties of some pathways, bucket by bucket."""
-        ordered = tuple(p for p in self._dataset.properties if p in properties)
-        wanted = wanted.filter(pl.col("n_sampled") > 0).sort("group")
-        total, done, results = int(wanted["n_connections"].sum()), 0, []
-        for first, stop in self._buckets(wanted, ordered):
-            spec = replace(self._spec, first=first, stop=stop, properties=ordered)
-            results.append(aggregate_bucket(self._dataset, spec, self._resources.threads))
-            inside = wanted.filter((pl.col("group") >= first) & (pl.col("group") < stop))
+    def _compute(
+        self,
+        members: Sequence[_Computed],
+        properties: Sequence[str],
+        wanted: Sequence[pl.DataFrame],
+    ) -> list[dict[str, pl.DataFrame]]:
+        """Aggregate some properties of some pathways, bucket by bucket, for some of the family."""
+        ordered = tuple(p for p in self.dataset.properties if p in properties)
+        sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
+        counts = ("n_connections", "n_synapses")
+        sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
+        largest = sizes.group_by("group").agg(pl.col(counts).max()).sort("group")
+        results: list[list[Aggregates]] = [[] for _ in members]
+        total, done = int(largest["n_connections"].sum()), 0
+        for first, stop in self._buckets(largest, ordered):
+            specs = [
+                replace(one._spec, first=first, stop=stop, properties=ordered)  # noqa: SLF001
+                for one in members
+            ]
+            found = aggregate_bucket(self.dataset, specs, self._resources.threads)
+            for of_member, aggregates in zip(results, found, strict=True):
+                of_member.append(aggregates)
+            inside = largest.filter((pl.col("group") >= first) & (pl.col("group") < stop))
             done += int(inside["n_connections"].sum())
             if self._progress:
                 self._progress("extract", done, total, "connections")
-        return self._labelled(results, wanted)
+        return [
+            one._labelled(of_member, frame)  # noqa: SLF001
+            for one, of_member, frame in zip(members, results, sampled, strict=True)
+        ]
 
     def _buckets(self, wanted: pl.DataFrame, properties: Sequence[str]) -> list[tuple[int, int]]:
         """Cut the groups into ranges whose rows fit into the memory allowed."""
-        varies = any(c.varies and c.name in properties for c in self._dataset.columns)
+        varies = any(c.varies and c.name in properties for c in self.dataset.columns)
         per_connection = _BYTES_PER_VALUE * self._resources.threads + 8 * len(properties) + 64
         cost = wanted["n_connections"].to_numpy() * per_connection
         if varies:
@@ -392,6 +419,7 @@ def extract(
     sel_dest: Selection = None,
     edges_popul_name: str | None = None,
     CV_dict: Mapping[str, Any] | None = None,  # noqa: N803 - the reference's name
+    by: str | tuple[str, str] | None = None,
     seed: int = 0,
     resources: Resources | None = None,
     progress: Progress | None = None,
@@ -422,6 +450,10 @@ def extract(
     CV_dict
         Cross-validation: ``n_folds``, ``fold_idx`` and ``training_set``. Selected nodes
         of each side are split into folds; training takes those outside the fold, test those in.
+    by
+        Groups instead of the dataset's types: a node attribute (``"layer"``), ``"@population"``
+        for all nodes of a side together, ``"@node"`` for each node apart; one for both sides, or a
+        pair for source and target. ``("@node", "@node")`` gives one row per connection.
     seed
         Seed of the subsets and the folds.
     resources, progress
@@ -442,6 +474,7 @@ def extract(
     properties = _selected_properties(dataset, sel_props)
     bins = _checked_bins(hist_bins)
     _check_sizes(min_sample_size_per_group, max_sample_size_per_group)
+    sides = (by, by) if isinstance(by, str) else by
     least, most = min_sample_size_per_group or None, max_sample_size_per_group or None
     options = {
         "min_sample_size_per_group": least,
@@ -451,16 +484,17 @@ def extract(
         "sel_src": plain(sel_src),
         "sel_dest": plain(sel_dest),
         "CV_dict": dict(CV_dict) if CV_dict else None,
+        "by": list(sides) if sides else None,
         "seed": seed,
     }
-    grouping = group_selected(dataset, sel_src, sel_dest, CV_dict, seed)
+    grouping = group_selected(dataset, sel_src, sel_dest, CV_dict, seed, sides)
     spec = BucketSpec(
         first=0,
         stop=0,
         source_code=grouping.source,
         target_code=grouping.target,
         n_target_codes=grouping.n_target,
-        is_pathway=True,
+        is_pathway=sides is None,
         properties=(),
         bins=bins,
         min_sample_size=least,
@@ -473,6 +507,48 @@ def extract(
     return Statistics(
         properties, grouping.types, source, options=options, identity=dataset.identity
     )
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation: statistics of the nodes outside it, and of those in it."""
+
+    training: Statistics
+    test: Statistics
+
+
+def extract_folds(
+    data: Dataset | str | Path | bluepysnap.Circuit, n_folds: int, **options: Any
+) -> list[Fold]:
+    """Describe the training and the test set of every fold, all in one pass over the data.
+
+    Parameters
+    ----------
+    data
+        As for :func:`extract`.
+    n_folds
+        Number of folds, at least 2.
+    **options
+        Those of :func:`extract` but ``CV_dict``.
+
+    Returns
+    -------
+    list of Fold
+        Lazy: the first table that is collected computes its properties for all folds.
+    """
+    folds = []
+    for fold in range(n_folds):
+        sets = []
+        for training in (True, False):
+            chosen = {"n_folds": n_folds, "fold_idx": fold, "training_set": training}
+            sets.append(extract(data, **options, CV_dict=chosen))
+            data = sets[-1].dataset or data
+        folds.append(Fold(*sets))
+    sources = [s._source for fold in folds for s in (fold.training, fold.test)]  # noqa: SLF001
+    for source in sources:
+        if isinstance(source, _Computed):
+            source.family = [one for one in sources if isinstance(one, _Computed)]
+    return folds
 
 
 def read_statistics(folder: str | Path) -> Statistics:
@@ -531,13 +607,15 @@ def _selected_properties(dataset: Dataset, names: Sequence[str] | None) -> tuple
     chosen = [
         Property(column.name, column.dtype, column.unit)
         for column in dataset.columns
-        if (
-            not any(word in column.name for word in _NOT_BY_DEFAULT)
-            if names is None
-            else column.name in names
-        )
+        if (_by_default(column) if names is None else column.name in names)
     ]
     return (*chosen, Property(N_SYN_PER_CONN, "int64", schema.unit_of(N_SYN_PER_CONN)))
+
+
+def _by_default(column: DatasetColumn) -> bool:
+    """Return whether a column is a property unless another choice is made."""
+    is_value = column.role in ("property", "categories")
+    return is_value and not any(word in column.name for word in _NOT_BY_DEFAULT)
 
 
 def _checked_bins(bins: int | Sequence[float]) -> int | tuple[float, ...]:
