@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from connprops.dataset import open_circuit, open_dataset
     from connprops.demo import write_circuit as write_demo
+    from connprops.errors import ConnpropsError, ConnpropsWarning
     from connprops.fit import build
     from connprops.model import Model, read_model
     from connprops.plots import plot
     from connprops.report import report
-    from connprops.statistics import extract, read_statistics
+    from connprops.statistics import extract, extract_folds, read_statistics
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConnpropsError",
+    "ConnpropsWarning",
     "Model",
     "build",
     "extract",
+    "extract_folds",
     "open_circuit",
     "open_dataset",
     "plot",
@@ -35,9 +39,12 @@ __all__ = [
 ]
 
 _HOME = {
+    "ConnpropsError": ("connprops.errors", "ConnpropsError"),
+    "ConnpropsWarning": ("connprops.errors", "ConnpropsWarning"),
     "Model": ("connprops.model", "Model"),
     "build": ("connprops.fit", "build"),
     "extract": ("connprops.statistics", "extract"),
+    "extract_folds": ("connprops.statistics", "extract_folds"),
     "open_circuit": ("connprops.dataset", "open_circuit"),
     "open_dataset": ("connprops.dataset", "open_dataset"),
     "plot": ("connprops.plots", "plot"),
@@ -50,7 +57,7 @@ _HOME = {
 
 
 class _Package(ModuleType):
-    """This package: importing its module ``report`` must not hide the function of that name."""
+    """The package, in which importing the module ``report`` does not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

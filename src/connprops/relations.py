@@ -20,7 +20,18 @@ from connprops.resources import Resources
 if TYPE_CHECKING:
     from connprops.dataset import Dataset
 
-CHAIN = ("pathway_codes", "connections", "synapses", "pathways")
+CHAIN = (
+    "pathway_codes",
+    "connections",
+    "synapses",
+    "pathways",
+    "connection_values",
+    "synapse_values",
+    "sharing",
+    "property_values",
+    "statistics",
+    "distinct_values",
+)
 """The relations that every dataset has, each resting on those before it."""
 
 _OF_CONNECTIONS = (
@@ -68,7 +79,11 @@ def connect(dataset: Dataset, resources: Resources | None = None) -> duckdb.Duck
     # What the relation `synapses` takes from the connections; the rest is the synapses' own.
     names = [*_OF_CONNECTIONS, *(column.name for column in dataset.columns if not column.varies)]
     connection.execute("set variable connection_columns = $names::varchar[]", {"names": names})
-    for name in CHAIN:
+    properties = [column.name for column in dataset.columns]
+    connection.execute("set variable properties = $names::varchar[]", {"names": properties})
+    # Without a property there is nothing that values could be of.
+    chain = CHAIN if properties else CHAIN[: CHAIN.index("connection_values")]
+    for name in chain:
         try:
             connection.execute(f"create view {name} as {text(name)}")
         except duckdb.Error as error:

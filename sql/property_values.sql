@@ -1,0 +1,30 @@
+-- one row per value that statistics rest on: a connection's where all connections of the pathway
+-- have one value each, else a synapse's (also where several connections have the same one)
+select
+    connection_values.source_type,
+    connection_values.target_type,
+    connection_values.property,
+    connection_values.value
+from connection_values
+inner join sharing using (pathway, property)
+where sharing.one_each and not (sharing.is_constant and sharing.n_connections > 1)
+
+union all
+
+select
+    synapse_values.source_type,
+    synapse_values.target_type,
+    synapse_values.property,
+    synapse_values.value
+from synapse_values
+inner join sharing using (pathway, property)
+where not sharing.one_each or (sharing.is_constant and sharing.n_connections > 1)
+
+union all
+
+select
+    source_type,
+    target_type,
+    'n_syn_per_conn' as property,
+    n_syn_per_conn::double as value
+from connections

@@ -1,0 +1,48 @@
+-- one row per pathway and property: what `connprops extract` computes, by its definition
+with described as (
+    select
+        source_type,
+        target_type,
+        property,
+        count(*) as n,
+        favg(value) as mean,
+        stddev_pop(value) as std,
+        min(value) as min,
+        max(value) as max,
+        quantile_cont(value, [0.05, 0.25, 0.5, 0.75, 0.95]) as q,
+        count(distinct value) as n_unique
+    from property_values
+    where isfinite(value)
+    group by all
+),
+
+left_out as (
+    select
+        source_type,
+        target_type,
+        property,
+        count(*) filter (where not isfinite(value)) as n_null
+    from property_values
+    group by all
+)
+
+select
+    left_out.source_type,
+    left_out.target_type,
+    left_out.property,
+    coalesce(described.n, 0) as n,
+    left_out.n_null,
+    sharing.shared_within,
+    described.mean,
+    described.std,
+    described.min,
+    described.max,
+    described.q[1] as q05,
+    described.q[2] as q25,
+    described.q[3] as q50,
+    described.q[4] as q75,
+    described.q[5] as q95,
+    coalesce(described.n_unique, 0) as n_unique
+from left_out
+left join described using (source_type, target_type, property)
+left join sharing using (source_type, target_type, property)

@@ -1,0 +1,15 @@
+-- one row per synapse and property, with the value
+select *
+from (
+    unpivot (
+        select
+            pathway,
+            source_type,
+            target_type,
+            edge_id,
+            columns(lambda name: list_contains(getvariable('properties'), name))::double
+        from synapses
+    )
+    on columns(* exclude (pathway, source_type, target_type, edge_id))
+    into name property value value
+)
