@@ -8,34 +8,29 @@ whole properties is kept.
 from __future__ import annotations
 
 import html
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from polars.io.plugins import register_io_source
 
-from connprops import relations, schema
-from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
+from connprops import schema
+from connprops.aggregate import BucketSpec
 from connprops.artifacts import read_table, write_table
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import MANIFEST, Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
-from connprops.selection import Grouping, Selection, group_selected, plain
+from connprops.selection import Selection, group_selected, plain
+from connprops.table_sources import ComputedTables, StoredTables, TableSource
 
 if TYPE_CHECKING:
     import bluepysnap
 
 _NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
-_BYTES_PER_VALUE = 48
-"""What one value costs at the height of its aggregation: itself, a copy, and float64 work."""
-
 TABLES = ("pathways", "statistics", "histograms", "values", "order_statistics")
 
 
@@ -65,7 +60,7 @@ class Statistics:
         self,
         properties: tuple[Property, ...],
         types: pl.DataFrame,
-        source: _Source,
+        source: TableSource,
         *,
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
@@ -104,7 +99,7 @@ class Statistics:
     @property
     def dataset(self) -> Dataset | None:
         """Return the dataset that these statistics are computed from; None if read from files."""
-        return self._source.dataset if isinstance(self._source, _Computed) else None
+        return self._source.dataset if isinstance(self._source, ComputedTables) else None
 
     @property
     def source_types(self) -> list[str]:
@@ -163,249 +158,6 @@ class Statistics:
         head = self.table.head(10).collect()
         names = ", ".join(html.escape(p.name) for p in self.properties)
         return f"<p><b>Statistics</b> of {names}</p>{head._repr_html_()}"
-
-
-class _Source(ABC):
-    """Where the tables come from: something that gives a table for properties and pathways."""
-
-    def __init__(self, dtypes: Mapping[str, pl.DataType]) -> None:
-        self.dtypes = dict(dtypes)
-
-    @abstractmethod
-    def keys(self) -> pl.DataFrame:
-        """Return source_type, target_type of all pathways there are, as Enums."""
-
-    @abstractmethod
-    def collect(
-        self, table: schema.Table, properties: Sequence[str], pathways: pl.DataFrame | None
-    ) -> pl.DataFrame:
-        """Return the table's rows of some properties and, unless None, some pathways."""
-
-    def lazy(self, table: schema.Table) -> pl.LazyFrame:
-        """Return the table as a lazy frame, for which only what it needs is computed."""
-        dtypes = self.dtypes
-        if table is schema.PATHWAYS:
-            return self.collect(table, (), None).lazy()
-        layout = table.polars_schema(**{k: v for k, v in dtypes.items() if k in table.names})
-
-        def scan(
-            with_columns: list[str] | None,
-            predicate: pl.Expr | None,
-            n_rows: int | None,
-            batch_size: int | None,  # noqa: ARG001 - the tables are small
-        ) -> Iterator[pl.DataFrame]:
-            properties, pathways = self._needed(predicate)
-            frame = self.collect(table, properties, pathways)
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            if n_rows is not None:
-                frame = frame.head(n_rows)
-            yield frame.select(with_columns) if with_columns is not None else frame
-
-        return register_io_source(scan, schema=layout, is_pure=True)
-
-    def _needed(self, predicate: pl.Expr | None) -> tuple[list[str], pl.DataFrame | None]:
-        """Return properties and pathways that can pass a filter; pathways None for all."""
-        enum = self.dtypes["property"]
-        names = list(enum.categories) if isinstance(enum, pl.Enum) else []
-        keys = {*schema.PATHWAY, "property"}
-        if predicate is None or not set(predicate.meta.root_names()) <= keys:
-            return names, None
-        everything = self.keys().join(
-            pl.DataFrame({"property": pl.Series(names, dtype=enum)}), how="cross"
-        )
-        kept = everything.filter(predicate)
-        wanted = set(kept["property"].cast(pl.String))
-        pathways = kept.select(schema.PATHWAY).unique(maintain_order=True)
-        whole = len(pathways) == len(self.keys())
-        return [name for name in names if name in wanted], None if whole else pathways
-
-
-class _Stored(_Source):
-    """Tables read back from files."""
-
-    def __init__(
-        self, dtypes: Mapping[str, pl.DataType], frames: Mapping[str, pl.DataFrame]
-    ) -> None:
-        super().__init__(dtypes)
-        self._frames = frames
-
-    def keys(self) -> pl.DataFrame:
-        return self._frames["pathways"].select(schema.PATHWAY)
-
-    def collect(
-        self, table: schema.Table, properties: Sequence[str], pathways: pl.DataFrame | None
-    ) -> pl.DataFrame:
-        frame = self._frames[table.name]
-        if properties and "property" in frame.columns:
-            frame = frame.filter(pl.col("property").cast(pl.String).is_in(list(properties)))
-        if pathways is not None:
-            frame = frame.join(pathways, on=schema.PATHWAY, how="semi", maintain_order="left")
-        return frame
-
-
-class _Computed(_Source):
-    """Tables computed from a dataset."""
-
-    def __init__(
-        self,
-        dtypes: Mapping[str, pl.DataType],
-        dataset: Dataset,
-        grouping: Grouping,
-        spec: BucketSpec,
-        resources: Resources,
-        progress: Progress | None,
-    ) -> None:
-        super().__init__(dtypes)
-        self.dataset = dataset
-        self._grouping = grouping
-        self._spec = spec
-        self._resources = resources
-        self._progress = progress
-        self._done: dict[str, dict[str, pl.DataFrame]] = {}  # by property, then table
-        self.family = [self]
-        """Others on the same dataset, computed in the same pass: folds of a cross-validation."""
-
-    @cached_property
-    def _pathways(self) -> pl.DataFrame:
-        """One row per group with connections: its code, its types, and its counts."""
-        counts = _count_groups(self.dataset, self._grouping, self._resources)
-        group = pl.col("source_code").cast(pl.Int64) * self._grouping.n_target + pl.col(
-            "target_code"
-        )
-        types = self._grouping.types
-        sides = {
-            side: types.filter(pl.col("side") == side).select(
-                pl.col("code").alias(f"{side}_code"),
-                pl.col("type").cast(self.dtypes[f"{side}_type"]).alias(f"{side}_type"),
-                pl.col("synapse_class").cast(self.dtypes["source_class"]).alias(f"{side}_class"),
-                pl.col("layer").cast(self.dtypes["source_layer"]).alias(f"{side}_layer"),
-            )
-            for side in ("source", "target")
-        }
-        limit, least = self._spec.max_sample_size, self._spec.min_sample_size
-        sampled = pl.col("n_connections")
-        if limit is not None:
-            sampled = sampled.clip(upper_bound=limit)
-        if least is not None:
-            sampled = pl.when(pl.col("n_connections") >= least).then(sampled).otherwise(0)
-        return (
-            counts.join(sides["source"], on="source_code")
-            .join(sides["target"], on="target_code")
-            .with_columns(group.alias("group"), sampled.alias("n_sampled"))
-            .sort("group")
-        )
-
-    def keys(self) -> pl.DataFrame:
-        return self._pathways.filter(pl.col("n_sampled") > 0).select(schema.PATHWAY)
-
-    def collect(
-        self, table: schema.Table, properties: Sequence[str], pathways: pl.DataFrame | None
-    ) -> pl.DataFrame:
-        if table is schema.PATHWAYS:
-            return self._pathways.select(table.names)
-        missing = [name for name in properties if name not in self._done]
-        if pathways is not None and missing:
-            wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
-            frame = self._compute([self], properties, [wanted])[0][table.name]
-        else:
-            if missing:
-                wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
-                computed = self._compute(self.family, missing, wanted_by)
-                for one, tables in zip(self.family, computed, strict=True):
-                    one._keep(tables, missing)  # noqa: SLF001
-            frames = [self._done[name][table.name] for name in properties]
-            frame = pl.concat(frames) if frames else self._empty(table)
-            if pathways is not None:
-                frame = frame.join(pathways, on=schema.PATHWAY, how="semi")
-        return frame.sort([key for key in table.keys if key in frame.columns])
-
-    def _empty(self, table: schema.Table) -> pl.DataFrame:
-        return pl.DataFrame(schema=table.polars_schema(
-            **{k: v for k, v in self.dtypes.items() if k in table.names}
-        ))  # fmt: skip
-
-    def _keep(self, frames: Mapping[str, pl.DataFrame], properties: Sequence[str]) -> None:
-        for name in properties:
-            self._done[name] = {
-                table: frame.filter(pl.col("property") == name) for table, frame in frames.items()
-            }
-
-    def _compute(
-        self,
-        members: Sequence[_Computed],
-        properties: Sequence[str],
-        wanted: Sequence[pl.DataFrame],
-    ) -> list[dict[str, pl.DataFrame]]:
-        """Aggregate some properties of some pathways, bucket by bucket, for some of the family."""
-        ordered = tuple(p for p in self.dataset.properties if p in properties)
-        sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
-        counts = ("n_connections", "n_synapses")
-        sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
-        largest = sizes.group_by("group").agg(pl.col(counts).max()).sort("group")
-        results: list[list[Aggregates]] = [[] for _ in members]
-        total, done = int(largest["n_connections"].sum()), 0
-        for first, stop in self._buckets(largest, ordered):
-            specs = [
-                replace(one._spec, first=first, stop=stop, properties=ordered)  # noqa: SLF001
-                for one in members
-            ]
-            found = aggregate_bucket(self.dataset, specs, self._resources.threads)
-            for of_member, aggregates in zip(results, found, strict=True):
-                of_member.append(aggregates)
-            inside = largest.filter((pl.col("group") >= first) & (pl.col("group") < stop))
-            done += int(inside["n_connections"].sum())
-            if self._progress:
-                self._progress("extract", done, total, "connections")
-        return [
-            one._labelled(of_member, frame)  # noqa: SLF001
-            for one, of_member, frame in zip(members, results, sampled, strict=True)
-        ]
-
-    def _buckets(self, wanted: pl.DataFrame, properties: Sequence[str]) -> list[tuple[int, int]]:
-        """Cut the groups into ranges whose rows fit into the memory allowed."""
-        varies = any(c.varies and c.name in properties for c in self.dataset.columns)
-        per_connection = _BYTES_PER_VALUE * self._resources.threads + 8 * len(properties) + 64
-        cost = wanted["n_connections"].to_numpy() * per_connection
-        if varies:
-            cost = (
-                cost + wanted["n_synapses"].to_numpy() * _BYTES_PER_VALUE * self._resources.threads
-            )
-        allowed = max(self._resources.memory // 8, 1 << 26)
-        groups = wanted["group"].to_numpy()
-        buckets, first, spent = [], 0, 0
-        for i in range(groups.size):
-            if spent and spent + cost[i] > allowed:
-                buckets.append((int(groups[first]), int(groups[i - 1]) + 1))
-                first, spent = i, 0
-            spent += int(cost[i])
-        if groups.size:
-            buckets.append((int(groups[first]), int(groups[-1]) + 1))
-        return buckets
-
-    def _labelled(
-        self, results: Sequence[Aggregates], wanted: pl.DataFrame
-    ) -> dict[str, pl.DataFrame]:
-        """Put types in the place of group codes, in all tables."""
-        names = wanted.select("group", *schema.PATHWAY)
-        frames = {}
-        for table in (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS):
-            pieces = [getattr(r, table.name) for r in results if len(getattr(r, table.name))]
-            if not pieces:
-                frames[table.name] = self._empty(table)
-                continue
-            frames[table.name] = (
-                pl.concat(pieces)
-                .join(names, on="group")
-                .with_columns(pl.col("property").cast(self.dtypes["property"]))
-                .select(
-                    pl.col(c.name).cast(c.dtype)
-                    if isinstance(c.dtype, type) and c.dtype is not pl.Enum
-                    else pl.col(c.name)
-                    for c in table.columns
-                )
-            )
-        return frames
 
 
 def extract(
@@ -501,7 +253,7 @@ def extract(
         max_sample_size=most,
         seed=seed,
     )
-    source = _Computed(
+    source = ComputedTables(
         _dtypes(grouping.types, properties), dataset, grouping, spec, resources, progress
     )
     return Statistics(
@@ -546,8 +298,8 @@ def extract_folds(
         folds.append(Fold(*sets))
     sources = [s._source for fold in folds for s in (fold.training, fold.test)]  # noqa: SLF001
     for source in sources:
-        if isinstance(source, _Computed):
-            source.family = [one for one in sources if isinstance(one, _Computed)]
+        if isinstance(source, ComputedTables):
+            source.family = [one for one in sources if isinstance(one, ComputedTables)]
     return folds
 
 
@@ -570,7 +322,7 @@ def read_statistics(folder: str | Path) -> Statistics:
         raise DatasetError.of(
             f"The metadata of {folder} is incomplete", found=str(error)
         ) from error
-    source = _Stored(_dtypes(types, properties), frames)
+    source = StoredTables(_dtypes(types, properties), frames)
     return Statistics(
         properties, types, source, options=facts["options"], identity=facts["identity"]
     )
@@ -641,18 +393,6 @@ def _check_sizes(least: int | None, most: int | None) -> None:
         if size is not None and size < 0:
             hint = "None or 0 for no limit"
             raise OptionError.of(f"{name} is negative", found=str(size), hint=hint)
-
-
-def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) -> pl.DataFrame:
-    """Return connections and synapses of each pair of groups: the relation ``groups``."""
-    with dataset.connect(resources) as connection:
-        for side in ("source", "target"):
-            codes = getattr(grouping, side)
-            selected = np.flatnonzero(codes >= 0)
-            frame = pl.DataFrame({"node": selected, "code": codes[selected]})
-            connection.register(f"{side}_groups", frame.to_arrow())
-        counts: pl.DataFrame = relations.run(connection, relations.text("groups"), "groups").pl()
-    return counts
 
 
 def _dtypes(types: pl.DataFrame, properties: Sequence[Property]) -> dict[str, pl.DataType]:
