@@ -1,0 +1,510 @@
+"use strict";
+// The report's program. All text from the data goes into the page as text nodes, never as HTML.
+
+const index = JSON.parse(document.getElementById("index").textContent);
+const byId = (id) => document.getElementById(id);
+const nTargets = index.targets.length;
+const chunks = new Map(); // promises of unpacked properties, by number
+const views = new Map(); // Vega views, by the id of their element
+const state = { property: 0, statistic: null, pathway: null, sort: "ks", down: true, shown: 25 };
+let drawing = 0; // number of the last request to draw the maps: later ones overtake earlier ones
+let opening = 0;
+
+// ---- small helpers
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+function text(value, digits = 4) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (typeof value !== "number") return String(value);
+  if (Number.isInteger(value)) return value.toLocaleString("en-US");
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-3) return value.toExponential(digits - 1);
+  return String(Number(value.toPrecision(digits)));
+}
+
+function table(caption, heads, rows, sorted = () => null) {
+  const cell = (value) =>
+    value instanceof Node
+      ? element("td", {}, value)
+      : element("td", { class: typeof value === "number" ? "number" : "text" }, text(value));
+  const isNumber = (i) => rows.some((row) => typeof row[i] === "number");
+  return element("table", {},
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...heads.map((head, i) =>
+      element("th", { scope: "col", class: isNumber(i) ? "number" : null,
+        "aria-sort": sorted(i) }, head)))),
+    element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell)))));
+}
+
+function fail(error) {
+  const box = byId("failure");
+  box.textContent = `The report could not be drawn: ${error.message}`;
+  box.hidden = false;
+  console.error(error);
+}
+
+const source = (pathway) => index.sources[Math.floor(pathway / nTargets)];
+const target = (pathway) => index.targets[pathway % nTargets];
+const arrow = (pathway) => `${source(pathway)} → ${target(pathway)}`;
+
+// ---- data: each property is packed on its own, and unpacked when it is first looked at
+
+async function unpack(number) {
+  const packed = Uint8Array.from(atob(byId(`property-${number}`).textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const chunk = JSON.parse(await new Response(stream).text());
+  for (const name of ["statistics", "histograms", "quantiles", "model"]) {
+    chunk[name].at = new Map(chunk[name].pathway.map((pathway, row) => [pathway, row]));
+  }
+  return chunk;
+}
+
+function property(number) {
+  if (!chunks.has(number)) chunks.set(number, unpack(number));
+  return chunks.get(number);
+}
+
+const pick = (part, column, pathway) => {
+  const row = part.at.get(pathway);
+  return row === undefined || !part[column] ? null : part[column][row];
+};
+
+// ---- charts
+
+async function draw(id, spec, renderer = "svg") {
+  const place = byId(id);
+  views.get(id)?.finalize();
+  views.delete(id);
+  if (spec === null) {
+    place.replaceChildren();
+    return null;
+  }
+  const { view } = await vegaEmbed(place, spec, {
+    mode: "vega-lite", renderer, ast: true, hover: false,
+    actions: { export: true, source: false, compiled: false, editor: false },
+  });
+  views.set(id, view);
+  return view;
+}
+
+const dark = () => document.documentElement.dataset.theme === "dark";
+const inTheme = (specs, name) => structuredClone(specs[dark() ? "dark" : "light"][name]);
+
+function mapSpec(drawn, values) {
+  // A map's specification comes whole from Altair, but for its rows, scale, legend and title.
+  const spec = inTheme(index.specs, drawn.kind);
+  const cells = [];
+  const missing = [];
+  for (let pathway = 0; pathway < index.sources.length * nTargets; pathway += 1) {
+    const row = { source_type: source(pathway), target_type: target(pathway) };
+    const value = values(pathway);
+    if (value === null || value === undefined) missing.push(row);
+    else cells.push({ ...row, value, pathway });
+  }
+  spec.datasets = { ...spec.datasets, cells, missing };
+  if (!missing.length) spec.layer = spec.layer.filter((layer) => layer.data?.name !== "missing");
+  const layer = spec.layer.find((one) => one.data?.name === "cells");
+  const colour = layer.encoding.color;
+  if (drawn.scale) {
+    colour.scale = { ...drawn.scale };
+    if (drawn.scale.range) colour.scale.range = index.diverging[dark() ? "dark" : "light"];
+    colour.legend = { ...colour.legend, title: drawn.legend, values: drawn.ticks };
+  }
+  layer.encoding.tooltip.find((one) => one.field === "value").title = drawn.legend;
+  spec.title = { text: drawn.title, subtitle: drawn.note };
+  spec.description = `${drawn.title}. Sources are rows, targets columns. ${drawn.note}`;
+  return spec;
+}
+
+function highlight() {
+  for (const id of ["map-data", "map-model"]) {
+    const view = views.get(id);
+    if (!view || state.pathway === null) continue;
+    view.signal("chosen_source", source(state.pathway)).signal("chosen_target", target(state.pathway));
+    view.runAsync();
+  }
+}
+
+async function drawMap(id, spec) {
+  const view = await draw(id, spec, "canvas");
+  view?.addEventListener("click", (event, item) => {
+    const { source_type, target_type } = item?.datum ?? {};
+    if (index.sources.includes(source_type) && index.targets.includes(target_type)) {
+      open(index.sources.indexOf(source_type) * nTargets + index.targets.indexOf(target_type));
+    }
+  });
+}
+
+async function drawMaps() {
+  const number = ++drawing;
+  const about = index.properties[state.property];
+  const chunk = await property(state.property);
+  if (number !== drawing) return;
+  const statistic = index.statistics.find((one) => one.name === state.statistic);
+  const { data, model, difference } = chunk.maps[statistic.name];
+  const comparable = Boolean(data && model);
+  byId("comparison").hidden = !comparable;
+  byId("meaning").textContent = statistic.meaning;
+  const value = {
+    data: (pathway) => pick(chunk.statistics, statistic.name, pathway),
+    model: (pathway) => pick(chunk.model, statistic.name, pathway),
+  };
+  const words = (of) => (pathway) => {
+    const found = of(pathway);
+    if (statistic.name === "level") return found === null ? null : index.levels[found + 1];
+    if (found === null && chunk.statistics.at.has(pathway) && of === value.data) return index.shared[2];
+    return found === null ? null : index.shared[found ? 0 : 1];
+  };
+  const shown = (side) => (statistic.kind === "category" ? words(value[side]) : value[side]);
+  const specs = [];
+  if (data) specs.push(mapSpec(data, shown("data")));
+  const other = byId("comparison").querySelector("input:checked").value;
+  if (comparable && other === "difference") {
+    specs.push(mapSpec(difference, (pathway) => {
+      const [a, b] = [value.data(pathway), value.model(pathway)];
+      if (a === null || b === null) return null;
+      if (statistic.kind !== "category") return b - a;
+      return index.agreement[a === b ? 0 : b ? 1 : 2];
+    }));
+  } else if (model) specs.push(mapSpec(model, shown("model")));
+  await drawMap("map-data", specs[0]);
+  await drawMap("map-model", specs[1] ?? null);
+  highlight();
+  document.documentElement.dataset.drawn = `${about.name} ${statistic.name}`;
+}
+
+// ---- one pathway
+
+function binRows(chunk, pathway) {
+  const counts = pick(chunk.histograms, "count", pathway);
+  if (!counts) return null;
+  const ends = pick(chunk.histograms, "edges", pathway);
+  const even = ends.length === 2 && counts.length > 1;
+  const edge = (i) => (even ? ends[0] + ((ends[1] - ends[0]) * i) / counts.length : ends[i]);
+  const expected = pick(chunk.histograms, "expected", pathway);
+  return counts.map((count, i) => ({
+    left: edge(i), right: edge(i + 1), count, expected: expected ? expected[i] : null,
+  }));
+}
+
+function parameterRows(chunk, about, pathway) {
+  const model = chunk.model;
+  const rows = [];
+  for (const [name, column] of Object.entries(model.parameters)) {
+    const value = column[model.at.get(pathway)];
+    if (value === null || value === undefined) continue;
+    const { unit, meaning } = index.parameters[pick(model, "distribution", pathway)]?.[name] ?? {};
+    const error = model.errors[name][model.at.get(pathway)];
+    const listed = Array.isArray(value);
+    rows.push([
+      name,
+      listed ? value.map((v) => text(v)).join(", ") + (value.length < index.listed ? "" : ", …") : value,
+      listed ? null : error,
+      unit === "property" ? about.unit : unit ?? null,
+      meaning ?? null,
+    ]);
+  }
+  return rows;
+}
+
+function verdict(chunk, pathway) {
+  const row = chunk.model.at.get(pathway);
+  const n = pick(chunk.statistics, "n", pathway);
+  const data = n === null ? "No data." : `${text(n)} values.`;
+  if (row === undefined) return `${data} No model.`;
+  const level = chunk.model.level[row];
+  const name = pick(chunk.model, "distribution", pathway);
+  const pooled = pick(chunk.model, "n_pathways", pathway);
+  const from = level < 0
+    ? "fitted to these values"
+    : `borrowed from level ${level}${pooled ? `, ${text(pooled)} pathways` : ""} (${index.borrowed[level]})`;
+  const message = pick(chunk.model, "message", pathway);
+  const status = pick(chunk.model, "status", pathway);
+  const trouble = status && status !== "ok" ? ` ${status}: ${message ?? ""}` : "";
+  return `${data} Model: ${name}, ${from}.${trouble}`;
+}
+
+async function open(pathway, { focus = false } = {}) {
+  const number = ++opening;
+  state.pathway = pathway;
+  byId("source").value = String(Math.floor(pathway / nTargets));
+  byId("target").value = String(pathway % nTargets);
+  const about = index.properties[state.property];
+  const chunk = await property(state.property);
+  if (number !== opening) return;
+  byId("pathway-heading").textContent = `Pathway ${arrow(pathway)}, ${about.name}`;
+  byId("verdict").textContent = verdict(chunk, pathway);
+  const unit = about.unit || "unit unknown";
+  const { statistics, model } = chunk;
+  byId("parameters").replaceChildren(table(
+    `Parameters of ${pick(model, "distribution", pathway) ?? "the model"}`,
+    ["parameter", "value", "standard error", "unit", "meaning"],
+    parameterRows(chunk, about, pathway)));
+  byId("moments").replaceChildren(table(
+    `Statistics (${unit})`, ["statistic", "data", "model"],
+    index.moments.map((name) => [
+      name, pick(statistics, name, pathway), pick(model, name, pathway)])));
+  byId("goodness").replaceChildren(table(
+    "Goodness of fit", ["measure", "value"],
+    index.measures.map(({ name, label }) => [label, pick(model, name, pathway)])));
+  const bins = binRows(chunk, pathway);
+  let histogram = null;
+  let qq = null;
+  if (bins) {
+    histogram = inTheme(chunk.specs, "histogram");
+    histogram.title = `${about.name}: ${arrow(pathway)}`;
+    histogram.datasets = { ...histogram.datasets, bins };
+  }
+  const quantiles = pick(chunk.quantiles, "data", pathway);
+  if (quantiles) {
+    const fitted = pick(chunk.quantiles, "model", pathway);
+    const m = quantiles.length;
+    qq = inTheme(chunk.specs, "qq");
+    qq.title = "Quantiles";
+    qq.datasets = {
+      ...qq.datasets,
+      points: quantiles.map((data, i) => ({ p: (i + 0.5) / m, data, model: fitted[i] })),
+    };
+  }
+  await draw("histogram", histogram);
+  await draw("qq", qq);
+  highlight();
+  markChosen();
+  if (focus) byId("pathway-heading").focus();
+  document.documentElement.dataset.opened = `${about.name} ${arrow(pathway)}`;
+}
+
+// ---- worst fits
+
+function markChosen() {
+  document.querySelectorAll("#worst tbody tr").forEach((row) => row.classList.toggle("chosen",
+    row.dataset.pathway === String(state.pathway) && row.dataset.property === String(state.property)));
+}
+
+const columns = [
+  ["pathway", "pathway"], ["property", "property"], ["distribution", "distribution"],
+  ["n", "values"], ["ks", "KS distance"], ["wasserstein", "Wasserstein"],
+  ["mean", "mean, data"], ["model_mean", "mean, model"], ["std", "std, data"],
+  ["model_std", "std, model"], ["status", "status"],
+];
+
+async function worstRows() {
+  if (byId("scope").value === "all") {
+    const worst = index.worst;
+    return worst.pathway.map((pathway, i) => Object.fromEntries(
+      Object.entries(worst).map(([name, column]) => [name, column[i]])));
+  }
+  const { model, statistics } = await property(state.property);
+  return model.pathway.map((pathway, i) => ({
+    pathway, property: state.property, distribution: model.distribution[i], level: model.level[i],
+    n: model.n[i], ks: model.ks[i], wasserstein: model.wasserstein[i],
+    mean: pick(statistics, "mean", pathway), model_mean: model.mean[i],
+    std: pick(statistics, "std", pathway), model_std: model.std[i], status: model.status[i],
+  })).filter((row) => row.level < 0);
+}
+
+function compare(a, b) {
+  if (a === b) return 0;
+  if (a === null || a === undefined) return 1; // what is not known comes last, either way
+  if (b === null || b === undefined) return -1;
+  const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
+  return state.down ? -order : order;
+}
+
+async function drawWorst() {
+  const rows = await worstRows();
+  const value = (row) => state.sort === "pathway" ? arrow(row.pathway)
+    : state.sort === "property" ? index.properties[row.property].name : row[state.sort];
+  rows.sort((a, b) => compare(value(a), value(b)) || a.pathway - b.pathway);
+  const visible = rows.slice(0, state.shown);
+  const heads = columns.map(([name, label]) => element("button", {
+    type: "button",
+    onclick: () => {
+      state.down = state.sort === name ? !state.down : !["pathway", "property", "distribution"].includes(name);
+      state.sort = name;
+      drawWorst().catch(fail);
+    },
+  }, label));
+  const cells = visible.map((row) => columns.map(([name]) => {
+    if (name === "property") return index.properties[row.property].name;
+    if (name !== "pathway") return row[name];
+    return element("button", {
+      type: "button",
+      onclick: async () => {
+        if (row.property !== state.property) await choose(row.property);
+        await open(row.pathway, { focus: true });
+        byId("pathway").scrollIntoView({ block: "start" });
+      },
+    }, arrow(row.pathway));
+  }));
+  const drawn = table(
+    `${text(visible.length)} of ${text(rows.length)} pathways with data`, heads, cells,
+    (i) => (columns[i][0] !== state.sort ? "none" : state.down ? "descending" : "ascending"));
+  drawn.querySelectorAll("tbody tr").forEach((tr, i) => {
+    tr.dataset.pathway = visible[i].pathway;
+    tr.dataset.property = visible[i].property;
+  });
+  byId("worst").replaceChildren(drawn);
+  markChosen();
+  byId("more").hidden = visible.length === rows.length;
+}
+
+// ---- tables to take away
+
+function csv(heads, rows) {
+  const quote = (value) => {
+    const plain = value === null || value === undefined ? "" : String(value);
+    return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
+  };
+  return [heads, ...rows].map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
+}
+
+function save(name, content) {
+  const link = element("a", {
+    href: URL.createObjectURL(new Blob([content], { type: "text/csv;charset=utf-8" })),
+    download: `${name}.csv`,
+  });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function columnar(part, names, keyed = true) {
+  const heads = keyed ? ["source_type", "target_type", ...names] : names;
+  const rows = part[keyed ? "pathway" : names[0]].map((first, i) => [
+    ...(keyed ? [source(first), target(first)] : []), ...names.map((name) => part[name]?.[i])]);
+  return csv(heads, rows);
+}
+
+function parameterTable(model) {
+  const rows = [];
+  model.pathway.forEach((pathway, i) => {
+    for (const [name, column] of Object.entries(model.parameters)) {
+      if (column[i] === null) continue;
+      [column[i]].flat().forEach((value, position) => rows.push([
+        source(pathway), target(pathway), model.distribution[i], name, position, value,
+        Array.isArray(column[i]) ? null : model.errors[name][i]]));
+    }
+  });
+  return csv(["source_type", "target_type", "distribution", "parameter", "position", "value",
+    "std_error"], rows);
+}
+
+function setUpDownloads() {
+  const current = () => index.properties[state.property].name;
+  const safe = (name) => name.replace(/[^\w.-]+/g, "_");
+  const offers = [
+    ["Pathways", async () => save("pathways", columnar(index.pathways, ["n_connections", "n_synapses"]))],
+    ["Types", async () => save("types", columnar(index.types, Object.keys(index.types), false))],
+    ["Statistics of this property", async () => {
+      const { statistics } = await property(state.property);
+      save(`statistics_${safe(current())}`, columnar(statistics,
+        Object.keys(statistics).filter((name) => !["pathway", "at"].includes(name))));
+    }],
+    ["Model of this property", async () =>
+      save(`model_${safe(current())}`, parameterTable((await property(state.property)).model))],
+    ["Fits of this property", async () => save(`fits_${safe(current())}`, columnar(
+      (await property(state.property)).model,
+      ["distribution", "level", "n_pathways", "n", "status", "message", ...index.measures.map((m) => m.name),
+        "mean", "std"]))],
+  ];
+  if (index.scores) {
+    offers.push(["Scores", async () =>
+      save("scores", columnar(index.scores, Object.keys(index.scores), false))]);
+  }
+  byId("downloads").replaceChildren(...offers.map(([label, action]) => element(
+    "button", { type: "button", onclick: () => action().catch(fail) }, `${label} (CSV)`)));
+}
+
+// ---- the page
+
+async function choose(number) {
+  state.property = number;
+  byId("property").value = String(number);
+  await drawMaps();
+  if (state.pathway !== null) await open(state.pathway);
+  state.shown = 25;
+  await drawWorst();
+}
+
+function setTheme(name) {
+  document.documentElement.dataset.theme = name;
+  const button = byId("theme");
+  button.textContent = name === "dark" ? "Light" : "Dark";
+  button.setAttribute("aria-pressed", String(name === "dark"));
+}
+
+async function redraw() {
+  await drawMaps();
+  if (state.pathway !== null) await open(state.pathway);
+}
+
+function setUpOverview() {
+  byId("identity").textContent = index.identity;
+  byId("counts").replaceChildren(...index.counts.map(([label, count]) => element(
+    "div", {}, element("dt", {}, label), element("dd", {}, text(count)))));
+  byId("warnings").replaceChildren(...index.warnings.map((one) => element("li", {}, one)));
+  byId("properties").replaceChildren(table(
+    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "median KS distance"],
+    index.properties.map((one, number) => [
+      element("button", { type: "button", onclick: () => choose(number).catch(fail) }, one.name),
+      one.unit || "unknown", one.n_pathways,
+      one.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), one.ks])));
+  if (index.facts.length) {
+    byId("facts").replaceChildren(table("Run", ["fact", "value"], index.facts));
+  }
+  byId("detail").textContent = index.detail;
+}
+
+function options(id, names, values = names.map((_, i) => i)) {
+  byId(id).replaceChildren(...names.map((name, i) => element("option", { value: values[i] }, name)));
+}
+
+async function main() {
+  const wanted = matchMedia("(prefers-color-scheme: dark)");
+  setTheme(wanted.matches ? "dark" : "light");
+  setUpOverview();
+  setUpDownloads();
+  options("property", index.properties.map((one) => one.name));
+  options("source", index.sources);
+  options("target", index.targets);
+  options("scope", ["this property", `all properties, ${index.worst.pathway.length} worst`], ["one", "all"]);
+  options("statistic", index.statistics.map((one) => one.label), index.statistics.map((one) => one.name));
+  const again = () => redraw().catch(fail);
+  wanted.addEventListener("change", () => { setTheme(wanted.matches ? "dark" : "light"); again(); });
+  byId("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); again(); });
+  byId("property").addEventListener("change", (event) => choose(Number(event.target.value)).catch(fail));
+  byId("statistic").addEventListener("change", (event) => {
+    state.statistic = event.target.value;
+    drawMaps().catch(fail);
+  });
+  byId("comparison").addEventListener("change", () => drawMaps().catch(fail));
+  for (const id of ["source", "target"]) {
+    byId(id).addEventListener("change", () => open(
+      Number(byId("source").value) * nTargets + Number(byId("target").value)).catch(fail));
+  }
+  byId("scope").addEventListener("change", () => { state.shown = 25; drawWorst().catch(fail); });
+  byId("more").addEventListener("click", () => { state.shown += 100; drawWorst().catch(fail); });
+  if (!index.properties.length || !index.sources.length || !nTargets) {
+    byId("maps").replaceChildren("There are no pathways.");
+    document.documentElement.dataset.ready = "empty";
+    return;
+  }
+  state.statistic = index.statistics[0].name;
+  await drawMaps();
+  await open(index.first);
+  await drawWorst();
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+}
+
+main().catch(fail);

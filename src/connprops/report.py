@@ -1,0 +1,216 @@
+"""The report: one HTML file in which a pathway can be found, opened and judged, offline.
+
+The file holds the charts' specifications, which come from :mod:`connprops.charts`, the Vega
+libraries, a program that puts them together, and the tables, packed by property. It loads
+nothing: its content security policy forbids all requests, and all scripts but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import polars as pl
+
+from connprops import charts, maps
+from connprops.artifacts import write_text
+from connprops.errors import OutputError
+from connprops.report_data import Tables, overview, property_columns, table_warnings
+from connprops.theme import DARK, LIGHT, Palette
+
+if TYPE_CHECKING:
+    from connprops.model import Model
+    from connprops.statistics import Property, Statistics
+
+_SIDES = {"light": LIGHT, "dark": DARK}
+_MAP_SIZE = 540
+"""Pixels of a map: two of them stand side by side on a screen 1440 wide."""
+
+
+def report(
+    stats: Statistics,
+    model: Model,
+    path: str | Path,
+    *,
+    title: str = "Synapse properties",
+    facts: Mapping[str, Any] | None = None,
+    warnings: Iterable[str] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write the report of statistics and a model as one HTML file; return its path.
+
+    Parameters
+    ----------
+    stats, model
+        As :func:`connprops.extract` and :func:`connprops.build` return them.
+    path
+        The file.
+    title
+        Its heading.
+    facts
+        What else is to be told of the run: options, versions, times; name and value.
+    warnings
+        To be shown on top, beside those that follow from the tables.
+    overwrite
+        Whether to replace a file that is there.
+
+    Raises
+    ------
+    OutputError
+        Where the file is there already and ``overwrite`` is false, or cannot be written.
+    """
+    file = Path(path)
+    if file.exists() and not overwrite:  # before the work, not after it
+        raise OutputError.of(f"{file} exists already", hint="give another name, or overwrite=True")
+    page = _page(stats, model, title, facts or {}, warnings)
+    return write_text(file, page, overwrite=overwrite)
+
+
+def _page(
+    stats: Statistics,
+    model: Model,
+    title: str,
+    facts: Mapping[str, Any],
+    warnings: Iterable[str],
+) -> str:
+    tables = Tables.of(stats, model)
+    chunks = "\n".join(
+        f'<script id="property-{i}" type="text/plain">{_packed(_chunk(tables, one))}</script>'
+        for i, one in enumerate(stats.properties)
+    )
+    index = overview(stats, model, tables) | {
+        "specs": {side: _map_specs(tables.types, palette) for side, palette in _SIDES.items()},
+        "diverging": {side: palette.diverging for side, palette in _SIDES.items()},
+        "identity": _facts_line(stats.identity),
+        "facts": [[str(name), _plain(value)] for name, value in facts.items()],
+        "warnings": [*map(str, warnings), *table_warnings(tables)],
+    }
+    vega = _vega()
+    program = _resource("report.js")
+    parts = {
+        "title": html.escape(title),
+        "policy": html.escape(_policy(vega, program)),
+        "style": _resource("report.css"),
+        # Within a script element only "<" can end it, or open a comment.
+        "index": _json(index).replace("<", "\\u003c"),
+        "chunks": chunks,
+        "vega": vega,
+        "program": program,
+    }
+    template = _resource("report_template.html")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _chunk(tables: Tables, of: Property) -> dict[str, Any]:
+    """Return what the report knows of one property: columns, and specifications of charts."""
+    specs = {side: _pathway_specs(of.name, of.unit, palette) for side, palette in _SIDES.items()}
+    return property_columns(tables, of) | {"specs": specs}
+
+
+def _policy(*scripts: str) -> str:
+    """Return a content security policy: no request at all, no script but these."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    )
+
+
+@cache
+def _vega() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair writes."""
+    import vl_convert
+
+    version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
+    return f"{{{bundle}}}"  # a block: the bundle's one-letter constants are nobody's business
+
+
+def _resource(name: str) -> str:
+    return resources.files("connprops").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _packed(value: Any) -> str:
+    return base64.b64encode(zlib.compress(_json(value).encode(), 6)).decode()
+
+
+def _plain(value: Any) -> str | int | float:
+    """Return a fact as it can be shown; JSON has no NaN or infinity."""
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json.dumps(value, default=str)
+
+
+def _facts_line(facts: Mapping[str, Any]) -> str:
+    plain = {k: v for k, v in facts.items() if isinstance(v, str | int)}
+    return ", ".join(f"{name} {value}" for name, value in plain.items())
+
+
+def _spec(chart: alt.LayerChart, palette: Palette) -> dict[str, Any]:
+    with alt.theme.enable(palette.theme):
+        # The charts' own tests validate them: here it would take seconds.
+        spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec
+
+
+def _pathway_specs(name: str, unit: str, palette: Palette) -> dict[str, Any]:
+    """Return the specifications of a pathway's charts, for rows named bins and points."""
+    common: dict[str, Any] = {"property": name, "unit": unit, "title": name, "palette": palette}
+    return {
+        "histogram": _spec(charts.histogram(alt.NamedData("bins"), **common), palette),
+        "qq": _spec(charts.qq(alt.NamedData("points"), **common), palette),
+    }
+
+
+def _map_specs(types: pl.DataFrame, palette: Palette) -> dict[str, Any]:
+    """Return the specifications of maps, for rows named cells and missing."""
+    blank = alt.Scale(type="linear", domain=[0, 1])
+    colours = {
+        "quantity": alt.Color("value:Q", scale=blank, legend=maps.gradient("", blank)),
+        "shared": maps.category_colour("value", maps.shared_colours(palette)),
+        "agreement": maps.category_colour("value", maps.agreement_colours(palette)),
+        "level": maps.category_colour("value", maps.level_colours(palette)),
+    }
+    return {
+        kind: _spec(_clickable(types, colour, palette), palette) for kind, colour in colours.items()
+    }
+
+
+def _clickable(types: pl.DataFrame, colour: alt.Color, palette: Palette) -> alt.LayerChart:
+    """Return a map with a frame around the pathway that two signals of the view name."""
+    value = (
+        alt.Tooltip("value:Q", title="value", format=maps.FORMAT)
+        if colour.shorthand == "value:Q"
+        else alt.Tooltip("value:N", title="value")
+    )
+    chart = maps.heat_map(
+        alt.NamedData("cells"), types, colour, title="Pathways", missing=alt.NamedData("missing"),
+        tooltip=[value], size=_MAP_SIZE, palette=palette,
+    )  # fmt: skip
+    chosen = [alt.param(name=f"chosen_{side}", value="") for side in ("source", "target")]
+    frames = [
+        alt.Chart(alt.NamedData(name))
+        .transform_filter(
+            "datum.source_type === chosen_source && datum.target_type === chosen_target"
+        )
+        .mark_rect(fill=None, stroke=palette.ink, strokeWidth=2.5)
+        .encode(x=alt.X(maps.TARGET, type="nominal"), y=alt.Y(maps.SOURCE, type="nominal"))
+        for name in ("cells", "missing")
+    ]
+    framed: alt.LayerChart = chart + frames[0] + frames[1]
+    return framed.add_params(*chosen)
