@@ -120,7 +120,7 @@ def test_expected_counts_are_masses_of_bins():
         ([row("A", "n", "discrete", "val", 1.0), row("A", "n", "discrete", "val", 2.0, 2),
           row("A", "n", "discrete", "p", 1.0)], "gaps in the positions"),
         ([row("A", "g", "normal", "mean", 1.0), row("A", "g", "gamma", "std", 1.0)],
-         "several distributions"),
+         "several values of 'distribution'"),
         ([row("A", "g", "uniform", "min", 2.0), row("A", "g", "uniform", "max", 1.0)],
          "min above max"),
         ([row("A", "g", "gamma", "mean", 2.0, upper_bound=-1.0),

@@ -1,20 +1,40 @@
-"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked."""
+"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked.
+
+Tables carry a seal, the checksum of their file, for neither Polars nor DuckDB nor pyarrow notices
+a flipped bit in Parquet: they return other values, or the process dies.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops import schema
 from connprops.errors import DatasetError, OutputError
+
+_SEAL_KEY = "connprops.seal"
+_SEAL = b"connprops-sha256:"
+_UNSEALED = b"0" * 64
+_PARQUET = b"PAR1"
+
+
+def refuse_existing(*paths: str | Path) -> None:
+    """Raise :class:`OutputError` where one of the files is there already."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise OutputError.of(
+                f"{path} exists already",
+                hint="give another name, or overwrite (overwrite=True, --overwrite)",
+            )
 
 
 @contextmanager
@@ -30,22 +50,17 @@ def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         Where the file exists and ``overwrite`` is false, or it cannot be written.
     """
     target = Path(path)
-    if target.exists() and not overwrite:
-        raise OutputError.of(
-            f"{target} exists already",
-            hint="give another name, or overwrite (overwrite=True, --overwrite)",
-        )
+    if not overwrite:
+        refuse_existing(target)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        os.close(handle)
+        aside.touch(exist_ok=False)
     except OSError as error:
         raise OutputError.of(f"{target} cannot be written", found=str(error)) from error
-    aside = Path(name)
     try:
         yield aside
         _sync(aside)
-        aside.chmod(0o666 & ~_umask())
         aside.replace(target)
         _sync(target.parent)
     except OSError as error:
@@ -69,10 +84,11 @@ def write_table(
     overwrite: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a small table as Parquet, with its metadata; return the path.
+    """Write a small table as Parquet, sorted by its keys, with its metadata; return the path.
 
-    Enum columns come back as Enums in Polars, and as dictionaries or text elsewhere. Snappy and
-    the first version of data pages are what every Parquet reader can read.
+    The same rows and facts give the same bytes. Enum columns come back as Enums in Polars, and
+    as dictionaries or text elsewhere. Snappy and the first version of data pages are what every
+    Parquet reader can read.
 
     Raises
     ------
@@ -82,15 +98,21 @@ def write_table(
         As :func:`replacing`.
     """
     table.check(frame, str(path))
-    arrow = frame.select(table.names).to_arrow(compat_level=pl.CompatLevel.oldest())
-    metadata = {**(arrow.schema.metadata or {}), **schema.metadata(table, **(facts or {}))}
+    ordered = frame.select(table.names).sort(table.keys, maintain_order=True)
+    arrow = ordered.to_arrow(compat_level=pl.CompatLevel.oldest())
+    metadata = {
+        **schema.metadata(table, **(facts or {})),
+        _SEAL_KEY: (_SEAL + _UNSEALED).decode(),
+    }
+    stream = io.BytesIO()
+    pq.write_table(
+        arrow.replace_schema_metadata(metadata),
+        stream,
+        compression="snappy",
+        data_page_version="1.0",
+    )
     with replacing(path, overwrite=overwrite) as aside:
-        pq.write_table(
-            arrow.replace_schema_metadata(metadata),
-            aside,
-            compression="snappy",
-            data_page_version="1.0",
-        )
+        aside.write_bytes(_sealed(stream.getvalue()))
     return Path(path)
 
 
@@ -106,12 +128,12 @@ def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dic
     if not file.is_file():
         raise DatasetError.of(f"No file {file}", expected=f"the table {table.name!r} as Parquet")
     try:
-        raw = pl.read_parquet_metadata(file)
-        frame = pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError, pa.ArrowException) as error:
-        raise DatasetError.of(
-            f"{file} cannot be read as Parquet", found=str(error), hint="damaged, or cut short?"
-        ) from error
+        content = file.read_bytes()
+        _check_seal(content, file)  # before a parser meets what could bring it down
+        raw = pl.read_parquet_metadata(io.BytesIO(content))
+        frame = pl.read_parquet(io.BytesIO(content))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
     facts = schema.read_metadata(raw, str(file))
     if facts.get("table") != table.name:
         raise DatasetError.of(
@@ -132,8 +154,28 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    """Return the process's file mode mask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _sealed(content: bytes) -> bytes:
+    """Return a Parquet file with the checksum in the place that its metadata keeps for it."""
+    at = content.rindex(_SEAL) + len(_SEAL)
+    checksum = hashlib.sha256(content).hexdigest().encode()
+    return content[:at] + checksum + content[at + len(_UNSEALED) :]
+
+
+def _check_seal(content: bytes, file: Path) -> None:
+    """Raise unless each byte of a Parquet file is as :func:`_sealed` left it."""
+    if len(content) < len(_PARQUET) * 2 or {content[:4], content[-4:]} != {_PARQUET}:
+        raise DatasetError.of(
+            f"{file} cannot be read as Parquet", hint="another format, or cut short?"
+        )
+    at = content.rfind(_SEAL) + len(_SEAL)
+    if at < len(_SEAL):
+        raise DatasetError.of(
+            f"{file} was not written by connprops", expected="Parquet with its checksum within"
+        )
+    found = content[at : at + len(_UNSEALED)]
+    unsealed = content[:at] + _UNSEALED + content[at + len(_UNSEALED) :]
+    if found != hashlib.sha256(unsealed).hexdigest().encode():
+        raise DatasetError.of(
+            f"{file} is damaged: it is not what its checksum says",
+            hint="take it from a copy, or write it again",
+        )

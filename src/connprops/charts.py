@@ -66,7 +66,7 @@ def histogram(
         )  # fmt: skip
     return alt.LayerChart(
         layer=layers,
-        width=380, height=220, title=title,
+        width=420, height=250, title=title,
         description=f"{title}. Bars: values per bin; lines: what the model expects in each bin.",
     )  # fmt: skip
 
@@ -115,7 +115,7 @@ def qq(
     )  # fmt: skip
     return alt.LayerChart(
         layer=[diagonal, dots],
-        width=220, height=220, title=title,
+        width=250, height=250, title=title,
         description=f"{title}. Quantiles of the data against those of the model; on the dashed "
         "line they are equal.",
     )  # fmt: skip
@@ -154,7 +154,7 @@ def cdf(
     ]
     return alt.LayerChart(
         layer=layers,
-        width=300, height=220, title=title,
+        width=320, height=250, title=title,
         description=f"{title}. Share of values up to each value, of the data and of the model.",
     )  # fmt: skip
 
@@ -165,6 +165,7 @@ def goodness(
     *,
     property: str,  # noqa: A002
     n_worst: int = 30,
+    n_enough: int = 10,
     palette: Palette = LIGHT,
 ) -> alt.HConcatChart:
     """Draw the distance of data and model for each pathway, and the largest ones in order.
@@ -173,6 +174,11 @@ def goodness(
     ----------
     fits
         :data:`connprops.schema.FITS`. Pathways without data of their own are left out.
+    n_worst
+        How many are drawn in order.
+    n_enough
+        Pathways with fewer values are not among these, unless all have fewer: a few values are
+        far from any distribution by chance.
     """
     measured = rows_of(fits, property=property).filter(
         pl.col("level") < 0, pl.col("ks").is_finite()
@@ -182,15 +188,18 @@ def goodness(
         measured, types, "ks", title=f"{property}: distance of data and model",
         legend="Kolmogorov-Smirnov distance (1)", scale=scale, palette=palette,
     )  # fmt: skip
+    ranked = measured.filter(pl.col("n") >= n_enough)
     worst = (
-        measured.sort("ks", *schema.PATHWAY, descending=[True, False, False])
+        (ranked if len(ranked) else measured)
+        .sort("ks", *schema.PATHWAY, descending=[True, False, False])
         .head(n_worst)
         .select(
             pathway=pl.format("{} → {}", *(pl.col(c).cast(pl.String) for c in schema.PATHWAY)),
             ks="ks", n="n", distribution=pl.col("distribution").cast(pl.String),
         )
     )  # fmt: skip
-    title = f"{property}: {min(n_worst, len(worst))} worst fits"
+    least = f", of {n_enough} values or more" if len(ranked) else ""
+    title = f"{property}: {len(worst)} worst fits{least}"
     right = (
         alt.Chart(as_data(worst))
         .mark_bar(color=palette.data_line, height={"band": 0.7})

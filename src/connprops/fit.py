@@ -8,6 +8,7 @@ the next one of its fallbacks, and its row says so.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.choice import AUTO, DistrType, chosen_family
 from connprops.distributions import DISTRIBUTIONS, Distribution, distribution, ks, wasserstein
-from connprops.errors import OptionError
+from connprops.errors import ConnpropsWarning, OptionError
 from connprops.levels import Levels, borrowed_levels
 from connprops.model import Model
 from connprops.pathway_samples import (
@@ -97,6 +98,7 @@ def build(
         _checked(shared_within or {}, properties, "shared_within", _checked_bool),
     )
     tables = Tables.of(stats)
+    _warn_of_skipped_levels(tables)
     model, fits, scores = [], [], []
     for done, prop in enumerate(properties):
         if progress:
@@ -128,6 +130,26 @@ def build(
             },
         },
     )  # fmt: skip
+
+
+def _warn_of_skipped_levels(tables: Tables) -> None:
+    """Say which levels of interpolation are out of reach, where pathways need to borrow."""
+    n_source, n_target = tables.shape
+    if tables.observed.size == n_source * n_target:
+        return
+    for attribute, levels in (("synapse_class", "0 to 3"), ("layer", "0 and 2")):
+        sides = [
+            name
+            for name, types in (("source", tables.source), ("target", tables.target))
+            if types[attribute].is_null().all()
+        ]
+        if sides:
+            warnings.warn(
+                f"no {' and no '.join(sides)} type has a {attribute}: pathways without data borrow "
+                f"without the levels {levels} of the interpolation that need it",
+                ConnpropsWarning,
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True)

@@ -368,9 +368,7 @@ def maps(
     return _in_a_row(drawn)
 
 
-def difference_scale(
-    data: pl.Series, difference: pl.Series, palette: Palette = LIGHT
-) -> alt.Scale:
+def difference_scale(data: pl.Series, difference: pl.Series, palette: Palette = LIGHT) -> alt.Scale:
     """Return the scale of differences from data, which are none below single precision."""
     size = float(np.abs(data.drop_nulls().to_numpy()).max(initial=0.0))
     return diverging_scale(difference.drop_nulls().to_numpy(), palette, least=_RESOLUTION * size)

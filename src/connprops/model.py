@@ -14,15 +14,28 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from connprops import schema
-from connprops.artifacts import read_table, write_table, write_text
-from connprops.distributions import Distribution, distribution
+from connprops.artifacts import read_table, refuse_existing, write_table, write_text
+from connprops.distributions import DISTRIBUTIONS, Distribution, distribution
 from connprops.errors import DatasetError, ModelError, OptionError
 from connprops.schema import N_SYN_PER_CONN
 
 Floats = NDArray[np.float64]
 Rng = int | np.random.Generator | None
 
-_SUM_TO_ONE = 1e-6
+_SUM_TO_ONE = 1e-5  # as near as the reference asks for
+
+_ENUMS = {
+    "distribution": pl.Enum(list(DISTRIBUTIONS)),
+    "parameter": pl.Enum(sorted({p.name for f in DISTRIBUTIONS.values() for p in f.parameters})),
+    "dtype": pl.Enum(["int", "float"]),
+}
+
+_OF_PATHWAY = ("distribution", "level", "shared_within", "dtype", "lower_bound", "upper_bound")
+"""Columns that say the same on all rows of a pathway and property."""
+
+_LEVELS = (-1, 4)
+
+_LEAST_PROBABILITY = 2.0**-54
 
 
 @dataclass(frozen=True)
@@ -107,6 +120,8 @@ class Model:
         self.fits = fits
         self.scores = scores
         self.table = _with_enums(table, self.source_types, self.target_types, self.properties)
+        self._check_rows()
+        self._dtypes = dict(self.table.select("property", "dtype").unique().iter_rows())
         self._laws: dict[str, list[Laws]] = {}
         for name in self.properties:
             self._laws[name] = list(self._checked_laws(name))
@@ -195,6 +210,16 @@ class Model:
         law = self.law(property, source_type, target_type)
         return np.exp(law.family.logpdf(x.reshape(1, -1), law.parameters)).reshape(x.shape)
 
+    def mean(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
+        """Return the mean of a law, before bounds."""
+        law = self.law(property, source_type, target_type)
+        return float(law.family.mean(law.parameters).item())
+
+    def std(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
+        """Return the standard deviation of a law, before bounds."""
+        law = self.law(property, source_type, target_type)
+        return float(law.family.std(law.parameters).item())
+
     def draw(
         self,
         property: str,  # noqa: A002
@@ -218,23 +243,23 @@ class Model:
         -------
         numpy.ndarray
             (size,): within the bounds; int64, rounded, for properties of type int, else
-            float64. ``n_syn_per_conn`` is at least 1.
+            float64. ``n_syn_per_conn`` is an integer of at least 1.
         """
         law = self.law(property, source_type, target_type)
-        generator = np.random.default_rng(rng)
-        values: NDArray[Any] = law.ppf(generator.random((1, size)))[0]
-        if self.dtype(property) == "int":
-            values = np.rint(values).astype(np.int64)
+        # A probability of exactly 0, which the generator can give, may be minus infinity's.
+        q = np.maximum(np.random.default_rng(rng).random((1, size)), _LEAST_PROBABILITY)
+        values: NDArray[Any] = law.ppf(q)[0]
         if property == N_SYN_PER_CONN:
-            values = np.maximum(values, 1)
+            return np.maximum(np.rint(values), 1).astype(np.int64)
+        if self.dtype(property) == "int":
+            return np.rint(values).astype(np.int64)
         return values
 
     def dtype(self, property: str) -> str:  # noqa: A002
         """Return "int" or "float", the type of drawn values."""
-        rows = self.table.filter(pl.col("property") == property)
-        if rows.is_empty():
-            raise OptionError.unknown("property", property, self.properties)
-        return str(rows["dtype"][0])
+        if property not in self._dtypes:
+            raise OptionError.unknown("property", property, self._dtypes)
+        return str(self._dtypes[property])
 
     def expected(self, histograms: pl.DataFrame) -> pl.DataFrame:
         """Return histograms with ``expected``, the counts by the model with as many values.
@@ -242,12 +267,10 @@ class Model:
         A bin holds its left edge, and its right one only if it is the last of its histogram.
         Pathways that the model does not know get null.
         """
-        n_target = len(self.target_types)
         source = _places(histograms["source_type"], self.source_types)
         target = _places(histograms["target_type"], self.target_types)
-        place = pl.when((source >= 0) & (target >= 0)).then(source * n_target + target)
         rows = histograms.with_columns(
-            histograms.select(place.cast(pl.Int64).alias("_pathway")).to_series(),
+            (source * len(self.target_types) + target).alias("_pathway"),
             pl.int_range(pl.len()).alias("_row"),
         )
         expected = np.full(len(rows), np.nan)
@@ -275,15 +298,24 @@ class Model:
         )
 
     def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model; its fits and scores go beside it where the model has them."""
+        """Write the model; its fits and scores go beside it where the model has them.
+
+        Raises
+        ------
+        OutputError
+            Where one of the files exists and ``overwrite`` is false, before any is written; or
+            where they cannot be written.
+        """
         file = Path(path)
         units = list(self.units.items())  # a list, for JSON objects are written with sorted keys
         facts = {"types": self.types.rows(), "units": units, **self.facts}
-        for name, frame in (("fits", self.fits), ("scores", self.scores)):
-            if frame is not None:
-                beside = file.with_name(f"{name}.parquet")
-                table = schema.TABLES[name]
-                write_table(frame, table, beside, overwrite=overwrite, facts=self.facts)
+        evidence = {"fits": self.fits, "scores": self.scores}
+        beside = {file.with_name(f"{name}.parquet"): (schema.TABLES[name], frame)
+                  for name, frame in evidence.items() if frame is not None}  # fmt: skip
+        if not overwrite:
+            refuse_existing(file, *beside)
+        for other, (table, frame) in beside.items():
+            write_table(frame, table, other, overwrite=overwrite, facts=self.facts)
         return write_table(self.table, schema.MODEL, file, overwrite=overwrite, facts=facts)
 
     def write_json(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -295,6 +327,32 @@ class Model:
 
         return write_text(path, to_json(self), overwrite=overwrite)
 
+    def _check_rows(self) -> None:
+        """Check what rows say of themselves, and that those of one law agree."""
+        distinct = self.table.group_by(schema.MODEL.keys[:3], maintain_order=True).agg(
+            pl.col(_OF_PATHWAY).n_unique()
+        )
+        unshared = pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN)
+        bounds = pl.col("lower_bound", "upper_bound")
+        for frame, wrong, text in (
+            *((distinct, pl.col(name) > 1, f"has several values of {name!r}")
+              for name in _OF_PATHWAY),
+            (self.table, ~pl.col("level").is_between(*_LEVELS), "has an unknown level"),
+            (self.table, unshared, "does not say whether connections share it"),
+            (self.table, pl.any_horizontal(bounds.is_nan().fill_null(value=False)),
+             "has a bound that is no number"),
+        ):  # fmt: skip
+            found = frame.filter(wrong)
+            if len(found):
+                source, target, name = found.row(0)[:3]
+                raise _contradiction(name, source, target, text)
+        dtypes = self.table.group_by("property").agg(pl.col("dtype").n_unique())
+        several = dtypes.filter(pl.col("dtype") > 1)["property"]
+        if len(several):
+            raise ModelError.of(
+                f"Property {several[0]!r} has several data types", expected="one in all pathways"
+            )
+
     def _checked_laws(self, name: str) -> list[Laws]:
         """Return the laws of a property, after checking that they hold together."""
         n_target = len(self.target_types)
@@ -304,17 +362,16 @@ class Model:
             .with_columns((place + pl.col("target_type").to_physical()).alias("pathway"))
             .sort("pathway", "parameter", "position")
         )
-        several = (
-            rows.group_by("pathway")
-            .agg(pl.col("distribution").n_unique())
-            .filter(pl.col("distribution") > 1)
-        )
-        if len(several):
-            self._refuse(name, int(several["pathway"].min()), "has several distributions")  # type: ignore[arg-type]
         found = []
         for (family,), of_family in rows.group_by("distribution", maintain_order=True):
             law = distribution(str(family))
             pathway = of_family["pathway"].unique().sort().to_numpy()
+            # A law without parameters has one row all the same: the mean, 0.
+            known = [p.name for p in law.parameters] or ["mean"]
+            others = of_family.filter(~pl.col("parameter").is_in(known))
+            if len(others):
+                at, text = int(others["pathway"][0]), f"is {family}, yet has a parameter"
+                self._refuse(name, at, f"{text} {others['parameter'][0]!r}")
             parameters = {
                 p.name: self._parameter(name, of_family, p.name, pathway, is_list=p.is_list)
                 for p in law.parameters
@@ -385,7 +442,11 @@ class Model:
             if wrong.any():
                 self._refuse(name, int(laws.pathway[wrong][0]), "has min above max")
         low, high = laws.family.support(laws.parameters)
+        median = laws.family.ppf(np.full(laws.pathway.shape, 0.5), laws.parameters)
+        with np.errstate(over="ignore"):
+            middle = laws.family.mean(laws.parameters) + median
         for wrong, text in (
+            (~np.isfinite(middle), "has parameters that describe no distribution"),
             (laws.lower > laws.upper, "has a lower bound above the upper one"),
             ((low > laws.upper) | (high < laws.lower), "has bounds that exclude its support"),
         ):
@@ -395,11 +456,7 @@ class Model:
 
     def _refuse(self, name: str, pathway: int, text: str) -> None:
         source, target = divmod(pathway, len(self.target_types))
-        raise ModelError.of(
-            f"Property {name!r} of pathway {self.source_types[source]!r} to "
-            f"{self.target_types[target]!r} {text}",
-            hint="was the model edited by hand?",
-        )
+        raise _contradiction(name, self.source_types[source], self.target_types[target], text)
 
     def __repr__(self) -> str:
         return (
@@ -444,31 +501,40 @@ def read_model(path: str | Path) -> Model:
         other = file.with_name(f"{name}.parquet")
         if other.is_file():
             frame, its_facts = read_table(other, schema.TABLES[name])
-            if all(its_facts.get(k) == v for k, v in about.items()):
+            if {k: v for k, v in its_facts.items() if k not in ("schema_version", "table")} == about:
                 beside[name] = frame
     return Model(table, types=types, units=units, facts=about, **beside)
+
+
+def _contradiction(name: str, source: str, target: str, text: str) -> ModelError:
+    return ModelError.of(
+        f"Property {name!r} of pathway {source!r} to {target!r} {text}",
+        hint="was the model edited by hand?",
+    )
 
 
 def _with_enums(
     table: pl.DataFrame, source: list[str], target: list[str], properties: list[str]
 ) -> pl.DataFrame:
-    """Return the table with types and properties as Enums in their order, sorted by its keys."""
-    try:
-        return table.with_columns(
-            pl.col("source_type").cast(pl.String).cast(pl.Enum(source)),
-            pl.col("target_type").cast(pl.String).cast(pl.Enum(target)),
-            pl.col("property").cast(pl.String).cast(pl.Enum(properties)),
-        ).sort("source_type", "target_type", "property", "parameter", "position")
-    except pl.exceptions.InvalidOperationError as error:
-        raise ModelError.of(
-            "The model names types or properties that its metadata does not know", found=str(error)
-        ) from error
+    """Return the table with its names as Enums in their order, sorted by its keys."""
+    names = {"source_type": source, "target_type": target, "property": properties}
+    enums = {column: pl.Enum(known) for column, known in names.items()} | _ENUMS
+    for column, enum in enums.items():
+        text = table[column].cast(pl.String)
+        unknown = text.filter(text.cast(enum, strict=False).is_null())
+        if len(unknown):
+            what = column.replace("_", " ")
+            raise ModelError.unknown(f"{what} in the model", unknown[0], enum.categories)
+    return (
+        table.select(schema.MODEL.names)
+        .with_columns(pl.col(column).cast(pl.String).cast(enum) for column, enum in enums.items())
+        .sort(schema.MODEL.keys)
+    )
 
 
 def _places(types: pl.Series, known: list[str]) -> pl.Series:
-    """Return the place of each type among the known ones, -1 for others."""
-    places = {name: i for i, name in enumerate(known)}
-    return types.cast(pl.String).replace_strict(places, default=-1, return_dtype=pl.Int64)
+    """Return the place of each type among the known ones, null for others."""
+    return types.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)
 
 
 def _expect(rows: pl.DataFrame, laws: Laws, expected: Floats) -> None:

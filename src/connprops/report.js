@@ -33,16 +33,19 @@ function text(value, digits = 4) {
   return String(Number(value.toPrecision(digits)));
 }
 
+const cellClass = (value, isNumber) =>
+  isNumber ? "number" : text(value).length > 28 ? "text" : null; // only long text may wrap
+
 function table(caption, heads, rows, sorted = () => null) {
-  const cell = (value) =>
+  const numeric = heads.map((_, i) => rows.some((row) => typeof row[i] === "number"));
+  const cell = (value, i) =>
     value instanceof Node
       ? element("td", {}, value)
-      : element("td", { class: typeof value === "number" ? "number" : "text" }, text(value));
-  const isNumber = (i) => rows.some((row) => typeof row[i] === "number");
+      : element("td", { class: cellClass(value, numeric[i]) }, text(value));
   return element("table", {},
     element("caption", {}, caption),
     element("thead", {}, element("tr", {}, ...heads.map((head, i) =>
-      element("th", { scope: "col", class: isNumber(i) ? "number" : null,
+      element("th", { scope: "col", class: numeric[i] ? "number" : null,
         "aria-sort": sorted(i) }, head)))),
     element("tbody", {}, ...rows.map((row) => element("tr", {}, ...row.map(cell)))));
 }
@@ -228,7 +231,7 @@ function verdict(chunk, pathway) {
   const pooled = pick(chunk.model, "n_pathways", pathway);
   const from = level < 0
     ? "fitted to these values"
-    : `borrowed from level ${level}${pooled ? `, ${text(pooled)} pathways` : ""} (${index.borrowed[level]})`;
+    : `borrowed from level ${level}${pooled ? `, ${text(pooled)} pathway${pooled === 1 ? "" : "s"}` : ""} (${index.borrowed[level]})`;
   const message = pick(chunk.model, "message", pathway);
   const status = pick(chunk.model, "status", pathway);
   const trouble = status && status !== "ok" ? ` ${status}: ${message ?? ""}` : "";
@@ -256,7 +259,8 @@ async function open(pathway, { focus = false } = {}) {
     index.moments.map((name) => [
       name, pick(statistics, name, pathway), pick(model, name, pathway)])));
   byId("goodness").replaceChildren(table(
-    "Goodness of fit", ["measure", "value"],
+    pick(model, "level", pathway) < 0 ? "Goodness of fit" : "Goodness of fit to the pooled values",
+    ["measure", "value"],
     index.measures.map(({ name, label }) => [label, pick(model, name, pathway)])));
   const bins = binRows(chunk, pathway);
   let histogram = null;
@@ -299,11 +303,13 @@ const columns = [
   ["model_std", "std, model"], ["status", "status"],
 ];
 
+const enough = (row) => row.n === null || row.n >= Number(byId("least").value);
+
 async function worstRows() {
   if (byId("scope").value === "all") {
     const worst = index.worst;
     return worst.pathway.map((pathway, i) => Object.fromEntries(
-      Object.entries(worst).map(([name, column]) => [name, column[i]])));
+      Object.entries(worst).map(([name, column]) => [name, column[i]]))).filter(enough);
   }
   const { model, statistics } = await property(state.property);
   return model.pathway.map((pathway, i) => ({
@@ -311,7 +317,7 @@ async function worstRows() {
     n: model.n[i], ks: model.ks[i], wasserstein: model.wasserstein[i],
     mean: pick(statistics, "mean", pathway), model_mean: model.mean[i],
     std: pick(statistics, "std", pathway), model_std: model.std[i], status: model.status[i],
-  })).filter((row) => row.level < 0);
+  })).filter((row) => row.level < 0 && enough(row));
 }
 
 function compare(a, b) {
@@ -349,7 +355,7 @@ async function drawWorst() {
     }, arrow(row.pathway));
   }));
   const drawn = table(
-    `${text(visible.length)} of ${text(rows.length)} pathways with data`, heads, cells,
+    `${text(visible.length)} of ${text(rows.length)} fits`, heads, cells,
     (i) => (columns[i][0] !== state.sort ? "none" : state.down ? "descending" : "ascending"));
   drawn.querySelectorAll("tbody tr").forEach((tr, i) => {
     tr.dataset.pathway = visible[i].pathway;
@@ -460,9 +466,9 @@ function setUpOverview() {
       element("button", { type: "button", onclick: () => choose(number).catch(fail) }, one.name),
       one.unit || "unknown", one.n_pathways,
       one.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), one.ks])));
-  if (index.facts.length) {
-    byId("facts").replaceChildren(table("Run", ["fact", "value"], index.facts));
-  }
+  byId("facts").hidden = !index.facts.length;
+  byId("facts").replaceChildren(table("Run", ["fact", "value"],
+    index.facts.map(([name, value]) => [name, text(value)])));
   byId("detail").textContent = index.detail;
 }
 
@@ -478,7 +484,7 @@ async function main() {
   options("property", index.properties.map((one) => one.name));
   options("source", index.sources);
   options("target", index.targets);
-  options("scope", ["this property", `all properties, ${index.worst.pathway.length} worst`], ["one", "all"]);
+  options("scope", ["this property", "all properties: the worst"], ["one", "all"]);
   options("statistic", index.statistics.map((one) => one.label), index.statistics.map((one) => one.name));
   const again = () => redraw().catch(fail);
   wanted.addEventListener("change", () => { setTheme(wanted.matches ? "dark" : "light"); again(); });
@@ -493,7 +499,13 @@ async function main() {
     byId(id).addEventListener("change", () => open(
       Number(byId("source").value) * nTargets + Number(byId("target").value)).catch(fail));
   }
-  byId("scope").addEventListener("change", () => { state.shown = 25; drawWorst().catch(fail); });
+  const least = [1, index.enough, 100, 1000];
+  options("least", least.map(String), least);
+  const any = index.worst.n.some((n) => n >= index.enough);
+  byId("least").value = String(any ? index.enough : 1);
+  for (const id of ["scope", "least"]) {
+    byId(id).addEventListener("change", () => { state.shown = 25; drawWorst().catch(fail); });
+  }
   byId("more").addEventListener("click", () => { state.shown += 100; drawWorst().catch(fail); });
   if (!index.properties.length || !index.sources.length || !nTargets) {
     byId("maps").replaceChildren("There are no pathways.");

@@ -92,7 +92,7 @@ def _page(
     index = overview(stats, model, tables) | {
         "specs": {side: _map_specs(tables.types, palette) for side, palette in _SIDES.items()},
         "diverging": {side: palette.diverging for side, palette in _SIDES.items()},
-        "identity": _facts_line(stats.identity),
+        "identity": _identity_line(stats.identity),
         "facts": [[str(name), _plain(value)] for name, value in facts.items()],
         "warnings": [*map(str, warnings), *table_warnings(tables)],
     }
@@ -153,12 +153,16 @@ def _plain(value: Any) -> str | int | float:
     """Return a fact as it can be shown; JSON has no NaN or infinity."""
     if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return json.dumps(value, default=str)
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _facts_line(facts: Mapping[str, Any]) -> str:
-    plain = {k: v for k, v in facts.items() if isinstance(v, str | int)}
-    return ", ".join(f"{name} {value}" for name, value in plain.items())
+def _identity_line(identity: Mapping[str, Any]) -> str:
+    """Return of which circuit the data are, without what only a program compares."""
+    return ", ".join(
+        _identity_line(value) if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in identity.items()
+        if isinstance(value, str | Mapping) and not name.endswith(("sha256", "version"))
+    )
 
 
 def _spec(chart: alt.LayerChart, palette: Palette) -> dict[str, Any]:

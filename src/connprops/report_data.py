@@ -32,6 +32,7 @@ QUANTILES_AT_MOST = 500_000
 
 _LISTED = 12
 _WORST = 200
+_ENOUGH = 10
 _POINTS = range(9, 42)
 _DIGITS = 6
 
@@ -240,9 +241,10 @@ def _map_drawings(
         found = {side: _quantity(f"{name}, {statistic}: {side}", legend, common) for side in sides}
         if "model" in sides:
             both = sides["data"].join(sides["model"], on="pathway")
-            found["difference"] = _quantity(f"{name}, {statistic}: model minus data",
-                                            f"difference of {legend}",
-                                            maps.difference_scale(both["value"], both["value_right"] - both["value"]))  # fmt: skip
+            scale = maps.difference_scale(both["value"], both["value_right"] - both["value"])
+            found["difference"] = _quantity(
+                f"{name}, {statistic}: model minus data", f"difference of {legend}", scale
+            )
         drawings[statistic] = found
     drawings["shared_within"] = {
         side: {"kind": kind, "title": f"{name}, shared within a connection: {side}", "note": "",
@@ -277,7 +279,14 @@ def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
     pathways = tables.pathways
     largest = pathways.sort("n_connections", "pathway", descending=[True, False])
     observed = tables.fits.filter(pl.col("level") < 0)
-    worst = observed.drop_nulls("ks").sort("ks", "pathway", descending=[True, False]).head(_WORST)
+    # Those with few values, which are far from any model by chance, do not crowd out the others.
+    worst = (
+        observed.drop_nulls("ks")
+        .with_columns(few=pl.col("n") < _ENOUGH)
+        .sort("few", "ks", "pathway", descending=[False, True, False])
+        .group_by("few", maintain_order=True)
+        .head(_WORST)
+    )
     names = [one.name for one in stats.properties]
     labels = {"ks": "KS distance (model)", "wasserstein": "Wasserstein distance (model)",
               "level": "level (model)", "shared_within": "shared within"}  # fmt: skip
@@ -314,6 +323,7 @@ def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
         "shared": list(maps.SHARED.values()),
         "agreement": list(maps.AGREEMENT),
         "listed": _LISTED,
+        "enough": _ENOUGH,
         "parameters": {
             family.name: {p.name: {"unit": p.unit, "meaning": p.meaning}
                           for p in family.parameters}
@@ -389,15 +399,14 @@ def table_warnings(tables: Tables) -> list[str]:
     )
     for name, n, n_null in lost.filter(pl.col("n_null") > 0).iter_rows():
         found.append(f"{name}: {n_null:,} of {n + n_null:,} values are NaN or infinite, left out")
-    bad = (
-        tables.fits.filter(pl.col("status") != "ok")
-        .group_by("property", "status", maintain_order=True)
-        .len()
-    )
     words = {
-        "fallback": "have another distribution than was chosen, which could not be fitted to them",
-        "failed": "could not be fitted",
+        "failed": "Pathways that could not be fitted",
+        "fallback": "Pathways that the chosen distribution could not be fitted to, so that they "
+        "have another",
     }
-    for name, status, n in bad.iter_rows():
-        found.append(f"{name}: {n:,} pathways {words[status]}")
+    for status, text in words.items():
+        counts = rows_of(tables.fits, status=status).group_by("property", maintain_order=True).len()
+        if len(counts):
+            listed = ", ".join(f"{n:,} ({name})" for name, n in counts.iter_rows())
+            found.append(f"{text}: {listed}")
     return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,112 +19,158 @@ from connprops.errors import ConnpropsWarning, ModelError
 from connprops.model import Laws, Model
 from connprops.schema import N_SYN_PER_CONN
 
-_TAIL = 1e-10
-"""Probability that the values of an unbounded count may leave out at either end."""
+Floats = NDArray[np.float64]
 
-_GRID = 256
-"""Values of equal probability that stand for a continuous law which the reference lacks."""
+_TAIL = 1e-10
+"""Probability that the counts of a law without end may leave out at either end."""
+
+_VALUES = 256
+"""How many values stand for a law that the reference lacks, at most."""
+
+# Of equal steps s, slices s^3 / (s^3 + (1 - s)^3) leave mean and std of skewed laws nearly as
+# they are, which slices of equal probability, too wide in the tails, do not.
+_STEPS = np.linspace(0, 1, _VALUES + 1)
+_SLICES = _STEPS**3 / (_STEPS**3 + (1 - _STEPS) ** 3)
+
+_LAW_DEPTH = 4
+"""How deep the laws lie in the nested objects of a file."""
 
 _REFERENCE = {d.reference_name: d for d in DISTRIBUTIONS.values() if d.reference_name}
 
 
 def to_json(model: Model) -> str:
-    """Return a model as the reference's JSON, strictly valid.
+    """Return a model as the reference's JSON, strictly valid, one law a line.
 
-    Families that the reference lacks become others that it has: exact where there is one
-    (exponential is gamma), else values with probabilities. A warning names them.
+    Families that the reference lacks become others that it has. Without loss: exponential is
+    gamma, uniform is truncnorm of a wide normal law, and counts that take few values are listed
+    with their probabilities. The others become :data:`_VALUES` values: the medians of as many
+    slices of the law, narrower towards its tails, with the slices' probabilities. A warning names
+    property, family and what is lost.
+
+    Raises
+    ------
+    ModelError
+        Where a pathway has no law, which the reference does not allow.
     """
-    stats: dict[str, Any] = {}
-    for name in model.properties:
-        stats[name] = _property(model, name)
-    content = {
-        "src_types": model.source_types,
-        "tgt_types": model.target_types,
-        "prop_stats": stats,
-        "prop_cov": {},
-        "data_keys": [],
-        "model": "ConnPropsModel",
-        "__version_info__": {"connprops": schema.VERSION},
+    fields = {
+        "src_types": json.dumps(model.source_types),
+        "tgt_types": json.dumps(model.target_types),
+        "prop_stats": _nested({name: _property(model, name) for name in model.properties}),
+        "prop_cov": "{}",
+        "data_keys": "[]",
+        "model": '"ConnPropsModel"',
+        "__version_info__": json.dumps({"connprops": schema.VERSION}),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
+
+
+def _nested(laws: Mapping[str, Any], depth: int = 2) -> str:
+    """Return the JSON of laws by property, source and target type: each law on a line."""
+    last = depth == _LAW_DEPTH
+    lines = (
+        f"{'  ' * depth}{json.dumps(key)}: "
+        + (json.dumps(of_key, allow_nan=False) if last else _nested(of_key, depth + 1))
+        for key, of_key in laws.items()
+    )
+    return "{\n" + ",\n".join(lines) + f"\n{'  ' * (depth - 1)}}}"
 
 
 def _property(model: Model, name: str) -> dict[str, dict[str, Any]]:
     """Return one property's laws as the reference nests them."""
-    about = model.table.filter(pl.col("property") == name).unique(["source_type", "target_type"])
+    about = model.table.filter(pl.col("property") == name).unique(schema.PATHWAY)
     of_pathway = {
         (row["source_type"], row["target_type"]): row for row in about.iter_rows(named=True)
     }
-    nested: dict[str, dict[str, Any]] = {source: {} for source in model.source_types}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for laws in model.laws(name):
         for place, spec in zip(laws.pathway.tolist(), _specifications(laws, name), strict=True):
-            source = model.source_types[place // len(model.target_types)]
-            target = model.target_types[place % len(model.target_types)]
-            row = of_pathway[source, target]
-            if name != N_SYN_PER_CONN:
+            source, target = divmod(place, len(model.target_types))
+            pathway = model.source_types[source], model.target_types[target]
+            row = of_pathway[pathway]
+            if row["shared_within"] is not None:
                 spec["shared_within"] = float(row["shared_within"])
             spec["dtype"] = row["dtype"]
             for bound in ("lower_bound", "upper_bound"):
-                if row[bound] is not None:
+                if row[bound] is not None and np.isfinite(row[bound]):
                     spec[bound] = row[bound]
-            nested[source][target] = spec
-    order = model.target_types
-    return {s: {t: of[t] for t in order if t in of} for s, of in nested.items()}
+            found[pathway] = spec
+    for pathway in product(model.source_types, model.target_types):
+        if pathway not in found:
+            raise ModelError.of(
+                f"The model has no {name!r} for pathway {pathway[0]!r} to {pathway[1]!r}",
+                expected="every property of every pathway, in the reference's format",
+            )
+    return {s: {t: found[s, t] for t in model.target_types} for s in model.source_types}
 
 
 def _specifications(laws: Laws, name: str) -> list[dict[str, Any]]:
     """Return type and parameters of each pathway, in the reference's words."""
-    family = laws.family
+    family, values = laws.family, laws.parameters
+    if family.reference_name == "discrete":
+        return _listed(values["val"], values["p"])
     if family.reference_name is not None:
+        columns = [values[p.name].tolist() for p in family.parameters]
         return [
-            {"type": family.reference_name} | {
-                p.name: _plain(laws.parameters[p.name][i]) for p in family.parameters
-            }
-            for i in range(laws.pathway.size)
-        ]  # fmt: skip
+            {"type": family.reference_name, **dict(zip(values, of_law, strict=True))}
+            for of_law in (zip(*columns, strict=True) if columns else [()] * laws.pathway.size)
+        ]
     if family.name == "exponential":  # a gamma distribution of shape 1
-        means = laws.parameters["mean"].tolist()
-        return [{"type": "gamma", "mean": mean, "std": mean} for mean in means]
+        return [{"type": "gamma", "mean": m, "std": m} for m in values["mean"].tolist()]
     if family.name == "uniform":
-        low, high = laws.parameters["min"], laws.parameters["max"]
+        low, high = values["min"], values["max"]
         wide = 1e4 * (high - low)  # so wide a normal law is level between the bounds
         return [
             {"type": "truncnorm", "norm_loc": (a + b) / 2, "norm_scale": s, "min": a, "max": b}
             for a, b, s in zip(low.tolist(), high.tolist(), wide.tolist(), strict=True)
         ]
-    exact = family.kind == "discrete"
-    warnings.warn(
-        f"model.json: the reference has no {family.name!r}; property {name!r} is written as "
-        + ("its counts with their probabilities" if exact else f"{_GRID} equally probable values")
-        + f" in {laws.pathway.size} pathways",
-        ConnpropsWarning,
-        stacklevel=6,
+    return _tabulated(laws, name)
+
+
+def _listed(values: Floats, p: Floats) -> list[dict[str, Any]]:
+    """Return discrete laws (g, k) without what pads them: values of NaN or of probability NaN."""
+    kept = ~np.isnan(values) & ~np.isnan(p)
+    return [
+        {"type": "discrete", "val": v[k].tolist(), "p": q[k].tolist()}
+        for v, q, k in zip(values, p, kept, strict=True)
+    ]
+
+
+def _tabulated(laws: Laws, name: str) -> list[dict[str, Any]]:
+    """Return discrete laws for those of a family that the reference lacks, with a warning."""
+    specs: dict[int, dict[str, Any]] = {}
+    few = np.zeros(laws.pathway.size, dtype=bool)
+    if laws.family.kind == "discrete":
+        first, last = (laws.family.ppf(np.full(few.shape, q), laws.parameters)
+                       for q in (_TAIL, 1 - _TAIL))  # fmt: skip
+        few = last - first < _VALUES
+        rows = np.flatnonzero(few)
+        counts = first[rows, None] + np.arange(_VALUES)
+        p = np.exp(laws.family.logpdf(counts, laws.take(rows).parameters))
+        p[counts > last[rows, None]] = np.nan
+        specs |= zip(rows.tolist(), _listed(counts, p / np.nansum(p, axis=1)[:, None]), strict=True)
+    rows = np.flatnonzero(~few)
+    medians = laws.take(rows).family.ppf(
+        np.tile((_SLICES[1:] + _SLICES[:-1]) / 2, (rows.size, 1)), laws.take(rows).parameters
     )
-    tabulate: Callable[[Laws], tuple[NDArray[Any], NDArray[Any]]] = _counts if exact else _grid
-    listed = (tabulate(laws.take(np.array([i]))) for i in range(laws.pathway.size))
-    return [{"type": "discrete", "val": v.tolist(), "p": p.tolist()} for v, p in listed]
+    p = np.broadcast_to(np.diff(_SLICES), medians.shape)
+    specs |= zip(rows.tolist(), _listed(medians, p), strict=True)
+    _warn(name, laws.family.name, int(few.sum()), rows.size)
+    return [specs[i] for i in range(laws.pathway.size)]
 
 
-def _plain(value: Any) -> Any:
-    """Return a parameter as JSON has it; a list without its padding."""
-    array = np.asarray(value)
-    return float(array) if array.ndim == 0 else array[~np.isnan(array)].tolist()
-
-
-def _counts(law: Laws) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the values of a count law, but for its tails, and their probabilities."""
-    low, high = (float(law.family.ppf(np.array([[q]]), law.parameters)[0, 0])
-                 for q in (_TAIL, 1 - _TAIL))  # fmt: skip
-    values = np.arange(low, high + 1)
-    p = np.exp(law.family.logpdf(values[None, :], law.parameters))[0]
-    return values, p / p.sum()
-
-
-def _grid(law: Laws) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the middle quantiles of so many slices of equal probability."""
-    q = (np.arange(_GRID) + 0.5) / _GRID
-    values = law.family.ppf(q[None, :], law.parameters)[0]
-    return values, np.full(_GRID, 1 / _GRID)
+def _warn(name: str, family: str, n_counts: int, n_slices: int) -> None:
+    ways = (
+        (n_counts, f"the counts with their probabilities, but for {2 * _TAIL:g} in the tails"),
+        (n_slices, f"{_VALUES} values, off by some 1 % of a standard deviation on average"),
+    )
+    for n, way in ways:
+        if n:
+            warnings.warn(
+                f"connectome-manipulator has no {family!r}: property {name!r} is written as "
+                f"{way}, in {n} pathways",
+                ConnpropsWarning,
+                stacklevel=2,
+            )
 
 
 def from_json(path: str | Path) -> Model:
