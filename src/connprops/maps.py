@@ -134,7 +134,7 @@ def heat_map(
         About how many pixels wide and high; more where that is too small for the labels.
     """
     orders = {side: type_order(types, side) for side in ("source", "target")}
-    step = _step(max(map(len, orders.values())), size)
+    steps = {side: _step(len(order), size) for side, order in orders.items()}
 
     def axis(side: str) -> dict[str, Any]:
         return {
@@ -143,7 +143,7 @@ def heat_map(
             "title": f"{side} type",
             "axis": alt.Axis(
                 labelOverlap=False,
-                labelFontSize=min(11, step - 1),
+                labelFontSize=min(11, steps[side] - 1),
                 labelLimit=140,
                 labelAngle=-90 if side == "target" else 0,
                 domain=False,
@@ -181,8 +181,8 @@ def heat_map(
     return alt.LayerChart(
         layer=layers,
         resolve=_OWN_COLOURS,
-        width=alt.Step(step),
-        height=alt.Step(step),
+        width=alt.Step(steps["target"]),
+        height=alt.Step(steps["source"]),
         title=alt.TitleParams(title, subtitle=subtitle) if subtitle else title,
         description=f"{title}. Matrix of {shape}. {subtitle}".strip(),
     )

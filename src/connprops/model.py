@@ -250,9 +250,9 @@ class Model:
         q = np.maximum(np.random.default_rng(rng).random((1, size)), _LEAST_PROBABILITY)
         values: NDArray[Any] = law.ppf(q)[0]
         if property == N_SYN_PER_CONN:
-            return np.maximum(np.rint(values), 1).astype(np.int64)
-        if self.dtype(property) == "int":
-            return np.rint(values).astype(np.int64)
+            values = np.maximum(np.rint(values), 1).astype(np.int64)
+        elif self.dtype(property) == "int":
+            values = np.rint(values).astype(np.int64)
         return values
 
     def dtype(self, property: str) -> str:  # noqa: A002
@@ -329,20 +329,19 @@ class Model:
 
     def _check_rows(self) -> None:
         """Check what rows say of themselves, and that those of one law agree."""
-        distinct = self.table.group_by(schema.MODEL.keys[:3], maintain_order=True).agg(
-            pl.col(_OF_PATHWAY).n_unique()
-        )
+        law = ("source_type", "target_type", "property")
+        # Rows are sorted: those of one law follow each other.
+        goes_on = pl.all_horizontal(pl.col(law) == pl.col(law).shift())
         unshared = pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN)
-        bounds = pl.col("lower_bound", "upper_bound")
-        for frame, wrong, text in (
-            *((distinct, pl.col(name) > 1, f"has several values of {name!r}")
-              for name in _OF_PATHWAY),
-            (self.table, ~pl.col("level").is_between(*_LEVELS), "has an unknown level"),
-            (self.table, unshared, "does not say whether connections share it"),
-            (self.table, pl.any_horizontal(bounds.is_nan().fill_null(value=False)),
-             "has a bound that is no number"),
+        unbounded = pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan())
+        for wrong, text in (
+            *((goes_on & pl.col(name).ne_missing(pl.col(name).shift()),
+               f"has several values of {name!r}") for name in _OF_PATHWAY),
+            (~pl.col("level").is_between(*_LEVELS), "has an unknown level"),
+            (unshared, "does not say whether connections share it"),
+            (unbounded, "has a bound that is no number"),
         ):  # fmt: skip
-            found = frame.filter(wrong)
+            found = self.table.filter(wrong)
             if len(found):
                 source, target, name = found.row(0)[:3]
                 raise _contradiction(name, source, target, text)
@@ -357,15 +356,13 @@ class Model:
         """Return the laws of a property, after checking that they hold together."""
         n_target = len(self.target_types)
         place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
-        rows = (
-            self.table.filter(pl.col("property") == name)
-            .with_columns((place + pl.col("target_type").to_physical()).alias("pathway"))
-            .sort("pathway", "parameter", "position")
+        rows = self.table.filter(pl.col("property") == name).with_columns(
+            (place + pl.col("target_type").to_physical()).alias("pathway")
         )
         found = []
         for (family,), of_family in rows.group_by("distribution", maintain_order=True):
             law = distribution(str(family))
-            pathway = of_family["pathway"].unique().sort().to_numpy()
+            pathway = of_family["pathway"].unique(maintain_order=True).to_numpy()
             # A law without parameters has one row all the same: the mean, 0.
             known = [p.name for p in law.parameters] or ["mean"]
             others = of_family.filter(~pl.col("parameter").is_in(known))
@@ -376,7 +373,7 @@ class Model:
                 p.name: self._parameter(name, of_family, p.name, pathway, is_list=p.is_list)
                 for p in law.parameters
             }
-            bounds = of_family.group_by("pathway").first().sort("pathway")
+            bounds = of_family.unique("pathway", keep="first", maintain_order=True)
             lower = bounds["lower_bound"].fill_null(-np.inf).to_numpy()
             upper = bounds["upper_bound"].fill_null(np.inf).to_numpy()
             laws = Laws(law, pathway, parameters, lower, upper)
@@ -495,15 +492,20 @@ def read_model(path: str | Path) -> Model:
         units = dict(facts.pop("units"))
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise DatasetError.of(f"The metadata of {file} is incomplete", found=str(error)) from error
-    about = {k: v for k, v in facts.items() if k not in ("schema_version", "table")}
+    about = _about(facts)
     beside = {}
     for name in ("fits", "scores"):
         other = file.with_name(f"{name}.parquet")
         if other.is_file():
             frame, its_facts = read_table(other, schema.TABLES[name])
-            if {k: v for k, v in its_facts.items() if k not in ("schema_version", "table")} == about:
+            if _about(its_facts) == about:
                 beside[name] = frame
     return Model(table, types=types, units=units, facts=about, **beside)
+
+
+def _about(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what metadata say of the data and options, without what they say of the file."""
+    return {k: v for k, v in facts.items() if k not in ("schema_version", "table")}
 
 
 def _contradiction(name: str, source: str, target: str, text: str) -> ModelError:

@@ -34,7 +34,7 @@ function text(value, digits = 4) {
 }
 
 const cellClass = (value, isNumber) =>
-  isNumber ? "number" : text(value).length > 28 ? "text" : null; // only long text may wrap
+  isNumber ? "number" : text(value).length > 16 ? "text" : null; // only long text may wrap
 
 function table(caption, heads, rows, sorted = () => null) {
   const numeric = heads.map((_, i) => rows.some((row) => typeof row[i] === "number"));

@@ -352,13 +352,14 @@ def _property_summary(tables: Tables, name: str, unit: str) -> dict[str, Any]:
     counts = rows["distribution"].value_counts(sort=True).sort(
         "count", "distribution", descending=[True, False]
     )  # fmt: skip
-    ks = rows_of(tables.fits, property=name).filter(pl.col("level") < 0)["ks"].median()
+    of_fits = rows_of(tables.fits, property=name).filter(pl.col("level") < 0)
+    ks: Any = of_fits["ks"].median()
     return {
         "name": name,
         "unit": unit,
         "n_pathways": rows_of(tables.statistics, property=name)["n"].gt(0).sum(),
         "distributions": counts.rows(),
-        "ks": _rounded(pl.Series([ks], dtype=pl.Float64), digits=3)[0],
+        "ks": None if ks is None else round(float(ks), 4),
     }
 
 

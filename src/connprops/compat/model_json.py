@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.distributions import DISTRIBUTIONS
-from connprops.errors import ConnpropsWarning, ModelError
+from connprops.errors import ConnpropsWarning, ModelError, listing
 from connprops.model import Laws, Model
 from connprops.schema import N_SYN_PER_CONN
 
@@ -108,14 +108,21 @@ def _specifications(laws: Laws, name: str) -> list[dict[str, Any]]:
     family, values = laws.family, laws.parameters
     if family.reference_name == "discrete":
         return _listed(values["val"], values["p"])
-    if family.reference_name is not None:
-        columns = [values[p.name].tolist() for p in family.parameters]
+    if family.name in ("gamma", "exponential"):  # which is a gamma law of shape 1
+        means, stds = values["mean"].tolist(), values.get("std", values["mean"]).tolist()
         return [
-            {"type": family.reference_name, **dict(zip(values, of_law, strict=True))}
-            for of_law in (zip(*columns, strict=True) if columns else [()] * laws.pathway.size)
+            # The reference cannot draw from gamma laws of mean 0, which are nothing but 0.
+            {"type": "gamma", "mean": m, "std": s} if m else {"type": "constant", "mean": m}
+            for m, s in zip(means, stds, strict=True)
         ]
-    if family.name == "exponential":  # a gamma distribution of shape 1
-        return [{"type": "gamma", "mean": m, "std": m} for m in values["mean"].tolist()]
+    if family.reference_name is not None:
+        names = [p.name for p in family.parameters]
+        columns = [values[name].tolist() for name in names]
+        return [
+            {"type": family.reference_name}
+            | {name: column[i] for name, column in zip(names, columns, strict=True)}
+            for i in range(laws.pathway.size)
+        ]
     if family.name == "uniform":
         low, high = values["min"], values["max"]
         wide = 1e4 * (high - low)  # so wide a normal law is level between the bounds
@@ -176,14 +183,16 @@ def _warn(name: str, family: str, n_counts: int, n_slices: int) -> None:
 def from_json(path: str | Path) -> Model:
     """Read a model that the reference wrote, or :func:`to_json`.
 
-    Keys that begin with two underscores are passed over, as the reference does. Classes and
-    layers of types, standard errors and levels are not in such files: they are null, and all
-    pathways count as observed.
+    Keys that begin with two underscores are passed over, as the reference does. Such files tell
+    neither classes, layers and numbers of nodes of types, which are null and 0, nor levels and
+    standard errors: all pathways count as observed. Correlations between properties are left out,
+    with a warning.
 
     Raises
     ------
     ModelError
-        Where the file is missing, not valid JSON, or not such a model.
+        Where the file is missing, not valid JSON, or not such a model, or its laws do not hold
+        together.
     """
     file = Path(path)
     try:
@@ -194,46 +203,93 @@ def from_json(path: str | Path) -> Model:
                 found=repr(content["model"]),
                 expected="'ConnPropsModel'",
             )
-        source, target = list(content["src_types"]), list(content["tgt_types"])
-        stats: Mapping[str, Any] = content["prop_stats"]
+        source, target = _names(content["src_types"]), _names(content["tgt_types"])
+        stats = content["prop_stats"]
+        # Whatever the order in the file, the number of synapses comes last.
+        properties = sorted(_names(list(stats)), key=lambda name: name == N_SYN_PER_CONN)
         rows = [
             row
-            for name in stats
-            for s in source
-            for t in target
+            for name, s, t in product(properties, source, target)
             for row in _rows(name, s, t, stats[name][s][t])
         ]
+        table = (
+            pl.DataFrame(rows, schema=_ROW, orient="row")
+            .with_columns(position=pl.int_ranges(pl.col("value").list.len(), dtype=pl.Int32))
+            .explode("value", "position")
+        )
+        correlated = (content.get("prop_cov") or {}).get("props", [])
     except OSError as error:
         raise ModelError.of(f"{file} cannot be read", found=str(error)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except _NOT_A_MODEL as error:
         raise ModelError.of(
             f"{file} is not a model of connectome-manipulator",
             found=f"{type(error).__name__}: {error}",
         ) from error
+    if correlated:
+        warnings.warn(
+            f"{file}: the correlations between {listing(correlated)} are left out; each of them "
+            "is drawn by itself",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
     sides = {"source": source, "target": target}
     types = pl.DataFrame(
         [(side, i, name, None, None, 0) for side in sides for i, name in enumerate(sides[side])],
         schema=schema.TYPES.polars_schema(),
         orient="row",
     )
-    table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
-    units = {name: schema.unit_of(name) for name in stats}
-    return Model(table, types=types, units=units, facts={"source": file.name})
+    units = {name: schema.unit_of(name) for name in properties}
+    return Model(
+        table.select(schema.MODEL.names), types=types, units=units, facts={"source": file.name}
+    )
+
+
+_ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
+del _ROW["position"]
+
+_NOT_A_MODEL = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+    pl.exceptions.PolarsError,
+)  # fmt: skip
+"""What comes of JSON of other shapes, numbers beyond float64, and objects nested without end."""
+
+
+def _names(given: Any) -> list[str]:
+    """Return names of types or properties, after checking that they are."""
+    names = list(given)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is not a name")
+        name.encode()  # half of a surrogate pair is none either
+    if len(set(names)) < len(names):
+        raise ValueError(f"names occur twice in {names!r}")
+    return names
 
 
 def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the model rows of one law of the reference."""
+    """Return the parameters of one law of the reference, as rows of the model with lists."""
     family = _REFERENCE.get(spec["type"])
     if family is None:
         raise ModelError.unknown(
             f"distribution of {name!r} for {source!r} to {target!r}", spec["type"], _REFERENCE
         )
-    shared = None if name == N_SYN_PER_CONN else bool(spec.get("shared_within", True))
-    dtype = "int" if str(spec.get("dtype", "float")).lstrip("u").startswith("int") else "float"
-    about = (-1, shared, dtype, spec.get("lower_bound"), spec.get("upper_bound"))
-    parameters = [(p.name, spec[p.name]) for p in family.parameters] or [("mean", 0.0)]
-    return [
-        (source, target, name, family.name, parameter, position, float(value), None, *about)
-        for parameter, values in parameters
-        for position, value in enumerate(values if isinstance(values, list) else [values])
-    ]
+    if name == N_SYN_PER_CONN:
+        shared, dtype = None, "int"
+    else:
+        shared = bool(spec.get("shared_within", True))
+        whole = str(spec.get("dtype", "float")).startswith(("int", "uint"))
+        dtype = "int" if whole else "float"
+    about = (-1, shared, dtype, *(_bound(spec.get(key)) for key in ("lower_bound", "upper_bound")))
+    # A law without parameters has one row all the same: the mean, 0.
+    parameters = {p.name: spec[p.name] for p in family.parameters} or {"mean": 0.0}
+    rows = []
+    for parameter, given in parameters.items():
+        values = [float(v) for v in (given if isinstance(given, list) else [given])]
+        if not values:
+            raise ValueError(f"{parameter!r} of {name!r} for {source!r} to {target!r} is empty")
+        rows.append((source, target, name, family.name, parameter, values, None, *about))
+    return rows
+
+
+def _bound(value: Any) -> float | None:
+    return None if value is None else float(value)
