@@ -430,10 +430,36 @@ def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch)
         return original(data, spec)
 
     monkeypatch.setattr(connprops.aggregate, "read_bucket", spy)
-    folds = extract_folds(ds, 3, sel_props=["u_syn"])
+    folds = extract_folds(ds, cv_folds=3, sel_props=["u_syn"])
     tables = [(f.training.table.collect(), f.test.table.collect()) for f in folds]
     assert len(reads) == 1
     for i, pair in enumerate(tables):
         for training, table in zip((True, False), pair, strict=True):
             cv = {"n_folds": 3, "fold_idx": i, "training_set": training}
             assert table.equals(extract(ds, sel_props=["u_syn"], CV_dict=cv).table.collect())
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
+def test_normal_laws_through_histograms_are_the_references_where_its_fits_converged(tmp_path):
+    golden = pl.read_parquet(
+        SHARED.parent / "reference" / "golden" / "functionalizer_1000n.statistics.parquet"
+    ).pivot(on="statistic", index=["source_mtype", "target_mtype", "property"], values="value")
+    ds = dataset(SHARED / "functionalizer_1000n" / "circuit_config.json", tmp_path / "d")
+    arrays = extract(ds, sel_props=["u_syn", "decay_time"]).to_arrays()
+    compared = 0
+    for row in golden.filter(pl.col("property").is_in(arrays["syn_props"])).iter_rows(named=True):
+        at = tuple(
+            names.index(row[key])
+            for names, key in (
+                (arrays["m_types"][0], "source_mtype"),
+                (arrays["m_types"][1], "target_mtype"),
+                (arrays["syn_props"], "property"),
+            )
+        )
+        if row["norm_loc"] != row["mean"]:  # else the reference fell back to mean and std
+            compared += 1
+            for name in ("norm_loc", "norm_scale"):
+                found = arrays["conn_prop_data"][name][at]
+                assert found == pytest.approx(row[name], rel=1e-3), row
+    assert compared > 20

@@ -270,7 +270,7 @@ class Fold:
 
 
 def extract_folds(
-    data: Dataset | str | Path | bluepysnap.Circuit, n_folds: int, **options: Any
+    data: Dataset | str | Path | bluepysnap.Circuit, cv_folds: int, **options: Any
 ) -> list[Fold]:
     """Describe the training and the test set of every fold, all in one pass over the data.
 
@@ -278,7 +278,7 @@ def extract_folds(
     ----------
     data
         As for :func:`extract`.
-    n_folds
+    cv_folds
         Number of folds, at least 2.
     **options
         Those of :func:`extract` but ``CV_dict``.
@@ -289,10 +289,10 @@ def extract_folds(
         Lazy: the first table that is collected computes its properties for all folds.
     """
     folds = []
-    for fold in range(n_folds):
+    for fold in range(cv_folds):
         sets = []
         for training in (True, False):
-            chosen = {"n_folds": n_folds, "fold_idx": fold, "training_set": training}
+            chosen = {"n_folds": cv_folds, "fold_idx": fold, "training_set": training}
             sets.append(extract(data, **options, CV_dict=chosen))
             data = sets[-1].dataset or data
         folds.append(Fold(*sets))
