@@ -221,6 +221,9 @@ BAD = {
     "not a law": (lambda c, _: [c, "--distr-type", "u_syn"], "property=name"),
     "type": (lambda c, _: [c, "--source-type", "etype"], "Unknown attribute"),
     "selection": (lambda c, _: [c, "--sel-src", "{"], "no valid JSON"),
+    "node set": (lambda c, _: [c, "--sel-src", "Lef"], "did you mean 'Left'"),
+    "value": (lambda c, _: [c, "--sel-dest", '{"layer": "9"}'], "expected: '4', '5'"),
+    "node": (lambda c, _: [c, "--sel-dest", "[99]"], "ids from 0 to 9"),
     "memory": (lambda c, _: [c, "--memory", "much"], "no amount of bytes"),
     "bins": (lambda c, _: [c, "--hist-bins", "0"], "at least 1"),
     "several populations": (several_populations, r"first \(2 rows\).*second \(2 rows\)"),
@@ -255,11 +258,12 @@ def test_an_empty_folder_is_taken(circuit, tmp_path):
     assert invoke("run", circuit, "-o", tmp_path, "--sel-props", "u_syn").exit_code == 0
 
 
-def test_a_node_set_that_is_not_there_leaves_a_folder_that_says_so(circuit, tmp_path):
-    out = tmp_path / "out"
-    result = invoke("run", circuit, "-o", out, "--sel-src", "Lef")
+def test_what_fails_later_leaves_a_folder_that_says_so(circuit, tmp_path):
+    out, options = tmp_path / "out", tmp_path / "options.toml"
+    options.write_text("[data_bounds]\nu_syn = [2, 1]\n")
+    result = invoke("run", circuit, "-o", out, "--config", options)
     assert result.exit_code == 2
-    assert "did you mean 'Left'" in result.stderr
+    assert "exclude everything" in result.stderr
     assert json.loads((out / "run.json").read_text())["state"] == "failed"
     assert invoke("run", circuit, "-o", out, "--sel-src", "Left").exit_code == 0
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,6 +33,7 @@ from connprops.options import RunOptions
 from connprops.progress import Progress
 from connprops.report import report
 from connprops.schema import N_SYN_PER_CONN
+from connprops.selection import select_nodes
 from connprops.statistics import TABLES, Statistics, extract
 from connprops.summary import RunSummary, Step, property_summaries
 
@@ -215,8 +217,13 @@ def _checked_input(circuit: sonata.Circuit, options: RunOptions) -> sonata.EdgeP
         for family in [families] if isinstance(families, str) else families:
             if family != "auto":
                 distribution(family)
-    group_nodes(edges.source.attributes(), edges.source.name, options.source_type, "source")
-    group_nodes(edges.target.attributes(), edges.target.name, options.target_type, "target")
+    for side, population, by, selection in (
+        ("source", edges.source, options.source_type, options.sel_src),
+        ("target", edges.target, options.target_type, options.sel_dest),
+    ):
+        nodes = population.attributes()
+        group_nodes(nodes, population.name, by, side, report=False)
+        select_nodes(nodes, side, selection, partial(circuit.node_set, population))
     options.resources()
     return edges
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def group_selected(
             nodes, of_side = grouped.nodes, grouped.types
         n_groups[side] = len(of_side)
         code = nodes["code"].to_numpy().astype(np.int32)
-        chosen = select_nodes(dataset, side, nodes, selection)
+        chosen = select_nodes(nodes, side, selection, partial(dataset.node_set, side))
         if folds is not None:
             chosen = _in_fold(chosen, folds, seed, side)
         codes[side] = np.where(chosen, code, np.int32(-1))
@@ -68,9 +69,23 @@ def group_selected(
 
 
 def select_nodes(
-    dataset: Dataset, side: str, nodes: pl.DataFrame, selection: Selection
+    nodes: pl.DataFrame,
+    side: str,
+    selection: Selection,
+    members: Callable[[str], NDArray[np.int64]],
 ) -> NDArray[np.bool_]:
     """Return which nodes of a side a selection holds, in the order of ``nodes``.
+
+    Parameters
+    ----------
+    nodes
+        All nodes of the side by their id, with their attributes.
+    side
+        ``"source"`` or ``"target"``.
+    selection
+        See :data:`Selection`.
+    members
+        Gives the ids of a node set by its name.
 
     Raises
     ------
@@ -81,14 +96,14 @@ def select_nodes(
         return np.ones(len(nodes), dtype=np.bool_)
     if isinstance(selection, str):
         chosen = np.zeros(len(nodes), dtype=np.bool_)
-        chosen[dataset.node_set(side, selection)] = True
+        chosen[members(selection)] = True
         return chosen
     if not isinstance(selection, Mapping):
         return _by_id(selection, nodes, side)
     chosen = np.ones(len(nodes), dtype=np.bool_)
     for attribute, wanted in selection.items():
         if attribute == "node_set":
-            chosen &= select_nodes(dataset, side, nodes, wanted)
+            chosen &= select_nodes(nodes, side, wanted, members)
         else:
             chosen &= _by_attribute(attribute, wanted, nodes, side)
     return chosen
