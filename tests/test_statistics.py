@@ -13,12 +13,13 @@ from scipy import stats as scipy_stats
 
 import connprops.aggregate
 import connprops.export
-from connprops.aggregate import histogram_edges, ranks, sampling_key
+from connprops.aggregate import sampling_key
 from connprops.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export import export
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
+from connprops.sorted_samples import histogram_edges, ranks
 from connprops.statistics import extract, extract_folds, read_statistics
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,23 +25,25 @@ from numpy.typing import NDArray
 from connprops.dataset import Dataset
 from connprops.parts import run_rows
 from connprops.schema import N_SYN_PER_CONN
+from connprops.sorted_samples import (
+    Floats,
+    Ints,
+    SortedSamples,
+    count_below,
+    count_distinct,
+    histogram_edges,
+    is_new,
+    moments,
+    quantiles,
+    ranks,
+    sort_samples,
+)
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
 
-RANKS_AT_MOST = 256
-"""Samples up to this size are kept whole as order statistics, larger ones thinned to about it."""
-
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
-
-_LOOP_FROM = 48
-"""Mean size of a group from which one call of sort for each group beats one sort of all."""
-
 _GROUPS_AT_ONCE = 20_000
 """Groups whose histogram edges are searched at once, to bound memory."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _property(name: str, column: _Column, bucket: _Bucket, spec: BucketSpec) -> 
     """Return the frames of one property."""
     sharing = _sharing(column, bucket)
     raw, counts_raw = _pooled(column, bucket, sharing.per_synapse)
-    sample = _sorted_sample(raw, counts_raw)
+    sample = sort_samples(raw, counts_raw)
     constant = _constant(sample, column, bucket) & (sample.counts == counts_raw)
     repeat = constant & (bucket.counts > 1) & ~sharing.per_synapse
     n_synapses = np.add.reduceat(bucket.n_syn, bucket.starts)
@@ -261,9 +262,9 @@ def _property(name: str, column: _Column, bucket: _Bucket, spec: BucketSpec) -> 
             "n_null": counts_raw - sample.counts,
             "n_multi": sharing.n_multi,
             "shared_within": shared,
-            **_moments(sample),
-            **_quantiles(sample),
-            "n_unique": _n_unique(sample),
+            **moments(sample),
+            **quantiles(sample),
+            "n_unique": count_distinct(sample),
             "connection_mean": means[0],
             "connection_std": means[1],
         }
@@ -301,52 +302,7 @@ def _pooled(
     return column.of_synapses[at], np.add.reduceat(n_values, bucket.starts)
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Finite values sorted within each group. ``groups`` are those that have any."""
-
-    values: NDArray[Any]  # of the column's own type
-    x: Floats  # the same as float64
-    starts: Ints
-    counts: Ints  # of all groups, zero included
-    some: Ints  # the groups with at least one value
-
-    @property
-    def n(self) -> Ints:
-        """Return the counts of the groups that have any value."""
-        return self.counts[self.some]
-
-    def spread(self, of_some: NDArray[Any], fill: float = np.nan) -> NDArray[Any]:
-        """Return numbers of the groups with values as numbers of all groups."""
-        if self.some.size == self.counts.size:
-            return of_some
-        full = np.full((self.counts.size, *of_some.shape[1:]), fill, dtype=np.float64)
-        full[self.some] = of_some
-        return full
-
-
-def _sorted_sample(raw: NDArray[Any], counts: Ints) -> _Sample:
-    """Leave out what is not finite, and sort each group's values."""
-    values = raw
-    if raw.dtype.kind == "f":
-        finite = np.isfinite(raw)
-        if not finite.all():
-            starts = np.cumsum(counts) - counts
-            counts = np.add.reduceat(finite.astype(np.int64), starts)
-            values = raw[finite]
-    some = np.flatnonzero(counts)
-    n = counts[some]
-    starts = np.cumsum(n) - n
-    if n.size and values.size / n.size < _LOOP_FROM:
-        values = values[np.lexsort((values, np.repeat(np.arange(n.size), n)))]
-    else:
-        values = values.copy() if values is raw else values
-        for start, stop in zip(starts.tolist(), (starts + n).tolist(), strict=True):
-            values[start:stop].sort()
-    return _Sample(values, values.astype(np.float64), starts, counts, some)
-
-
-def _constant(sample: _Sample, column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
+def _constant(sample: SortedSamples, column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
     """Return which groups have one value over all their synapses, sampled or not."""
     constant = np.zeros(sample.counts.size, dtype=np.bool_)
     if not sample.some.size:
@@ -365,101 +321,12 @@ def _constant(sample: _Sample, column: _Column, bucket: _Bucket) -> NDArray[np.b
     return constant
 
 
-def _moments(sample: _Sample) -> dict[str, Floats]:
-    """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
-
-    Sums run pairwise over the sorted values; moments are those about the mean, with its
-    rounding error taken out.
-    """
-    x, starts, n = sample.x, sample.starts, sample.n
-    if not n.size:
-        return {name: np.full(sample.counts.size, np.nan) for name in _MOMENTS}
-    low, high = x[starts], x[starts + n - 1]
-    # Powers of two keep squares of very large and very small numbers within range, exactly.
-    scale = np.exp2(-np.frexp(np.maximum(np.abs(low), np.abs(high)))[1].astype(np.float64))
-    extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
-    if not extreme.any():
-        scale = np.ones_like(scale)
-        scaled = x
-    else:
-        scale = np.where(extreme, scale, 1.0)
-        scaled = x * np.repeat(scale, n)
-    mean = np.add.reduceat(scaled, starts) / n
-    d = scaled - np.repeat(mean, n)
-    shift = np.add.reduceat(d, starts) / n
-    mean = np.clip((mean + shift) / scale, low, high)
-    square = d * d
-    m2 = np.maximum(np.add.reduceat(square, starts) / n - shift * shift, 0.0)
-    m2[low == high] = 0.0
-    d *= square
-    m3 = np.add.reduceat(d, starts) / n - 3 * shift * m2
-    square *= square
-    m4 = np.add.reduceat(square, starts) / n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
-        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
-    mean_log, std_log = _log_moments(x, starts, n, low, high)
-    found = (mean, np.sqrt(m2) / scale, low, high, skewness, kurtosis, mean_log, std_log)
-    return {name: sample.spread(numbers) for name, numbers in zip(_MOMENTS, found, strict=True)}
-
-
-_MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "std_log")
-
-
-def _log_moments(
-    x: Floats, starts: Ints, n: Ints, low: Floats, high: Floats
-) -> tuple[Floats, Floats]:
-    """Return mean and std of the logarithms; NaN for groups with a value that has none."""
-    positive = low > 0
-    if not positive.any():
-        return np.full(n.size, np.nan), np.full(n.size, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(x)
-    logs[~np.isfinite(logs)] = 0.0
-    mean = np.add.reduceat(logs, starts) / n
-    logs -= np.repeat(mean, n)
-    shift = np.add.reduceat(logs, starts) / n
-    logs *= logs
-    std = np.sqrt(np.maximum(np.add.reduceat(logs, starts) / n - shift * shift, 0.0))
-    std[low == high] = 0.0
-    return np.where(positive, mean + shift, np.nan), np.where(positive, std, np.nan)
-
-
-def _quantiles(sample: _Sample) -> dict[str, Floats]:
-    """Return quantiles by linear interpolation (Hyndman and Fan 1996, definition 7)."""
-    found = {}
-    for name, q in QUANTILES.items():
-        at = q * (sample.n - 1)
-        below = np.floor(at).astype(np.int64)
-        t = at - below
-        a = sample.x[sample.starts + below]
-        b = sample.x[sample.starts + np.minimum(below + 1, sample.n - 1)]
-        # From the nearer end, so that equal neighbours give their value exactly.
-        found[name] = sample.spread(np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t)))  # noqa: PLR2004
-    return found
-
-
-def _n_unique(sample: _Sample) -> Ints:
-    counts = np.zeros(sample.counts.size, dtype=np.int64)
-    if sample.some.size:
-        counts[sample.some] = np.add.reduceat(_is_new(sample).astype(np.int64), sample.starts)
-    return counts
-
-
-def _is_new(sample: _Sample) -> NDArray[np.bool_]:
-    """Return whether each sorted value differs from the one before in its group."""
-    new = np.ones(sample.values.size, dtype=np.bool_)
-    new[1:] = sample.values[1:] != sample.values[:-1]
-    new[sample.starts] = True
-    return new
-
-
 def _connection_means(
-    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_], sample: _Sample
+    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_], sample: SortedSamples
 ) -> tuple[Floats, Floats]:
     """Return mean and std over connections of the connection's mean, by group."""
     if column.of_synapses is None or not per_synapse.any():
-        own = _moments(sample)
+        own = moments(sample)
         return own["mean"], own["std"]
     x = column.of_synapses[run_rows(bucket.first_synapse, bucket.n_syn)].astype(np.float64)
     starts = np.cumsum(bucket.n_syn) - bucket.n_syn
@@ -468,45 +335,12 @@ def _connection_means(
     n = np.add.reduceat(finite.astype(np.int64), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         means = np.add.reduceat(x, starts) / n
-    of_connections = _moments(_sorted_sample(means, bucket.counts))
+    of_connections = moments(sort_samples(means, bucket.counts))
     return of_connections["mean"], of_connections["std"]
 
 
-def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
-    """Return the edges that ``numpy.histogram`` gives each group's values, of their own type.
-
-    Shape (groups, bins + 1). Where the values lie so close that their type has no room for the
-    edges (numpy gives up there), the edges are float64 ones and reach as far as they need.
-    """
-    if low.dtype.kind != "f":
-        low, high = low.astype(np.float64), high.astype(np.float64)
-    constant = low == high
-    half = low.dtype.type(0.5)
-    first, last = np.where(constant, low - half, low), np.where(constant, high + half, high)
-    edges = np.full((low.size, bins + 1), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A step of zero would make linspace compute the edges of all groups in another way.
-        steps = (last - first) / low.dtype.type(bins) != 0
-        edges[steps] = np.linspace(first[steps], last[steps], bins + 1, axis=1, dtype=low.dtype)
-        crowded = ~(np.diff(edges, axis=1) > 0).all(axis=1) | ~np.isfinite(edges).all(axis=1)
-    for i in np.flatnonzero(crowded).tolist():
-        edges[i] = _roomy_edges(float(low[i]), float(high[i]), bins)
-    return edges
-
-
-def _roomy_edges(low: float, high: float, bins: int) -> Floats:
-    t = np.linspace(0.0, 1.0, bins + 1)
-    edges = low * (1 - t) + high * t  # halves first: the range itself may be infinite
-    edges[-1] = high
-    if (np.diff(edges) > 0).all():
-        return edges
-    step = max(np.spacing(max(abs(low), abs(high))), np.finfo(np.float64).tiny)
-    roomy: Floats = low + step * (np.arange(bins + 1) - bins // 2)
-    return roomy
-
-
 def _histograms(
-    name: str, sample: _Sample, group: Ints, bins: int | tuple[float, ...], only: Ints
+    name: str, sample: SortedSamples, group: Ints, bins: int | tuple[float, ...], only: Ints
 ) -> pl.DataFrame:
     """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
     pieces = []
@@ -517,7 +351,7 @@ def _histograms(
             edges = histogram_edges(sample.values[starts], sample.values[starts + n - 1], bins)
         else:
             edges = np.broadcast_to(np.asarray(bins, dtype=np.float64), (n.size, len(bins)))
-        below = _count_below(sample.x, starts, n, edges)
+        below = count_below(sample.x, starts, n, edges)
         counts = np.diff(below, axis=1)
         of_one = only[sample.some[some], None]
         counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
@@ -541,24 +375,9 @@ def _histograms(
     return frame.insert_column(1, pl.repeat(name, len(frame), eager=True).alias("property"))
 
 
-def _count_below(x: Floats, starts: Ints, n: Ints, edges: Floats) -> Ints:
-    """Return how many sorted values of each group lie below each edge; the last edge is closed.
-
-    Shape as ``edges``. A binary search for all groups and edges at once.
-    """
-    edges = edges.copy()
-    edges[:, -1] = np.nextafter(edges[:, -1], np.inf)
-    low = np.repeat(starts[:, None], edges.shape[1], axis=1)
-    high = low + n[:, None]
-    while (open_ := low < high).any():
-        middle = (low + high) >> 1
-        below = open_ & (x[np.minimum(middle, x.size - 1)] < edges)
-        low = np.where(below, middle + 1, low)
-        high = np.where(open_ & ~below, middle, high)
-    return low - starts[:, None]
-
-
-def _distinct_values(name: str, sample: _Sample, group: Ints, n: Ints, only: Ints) -> pl.DataFrame:
+def _distinct_values(
+    name: str, sample: SortedSamples, group: Ints, n: Ints, only: Ints
+) -> pl.DataFrame:
     """Return distinct values and their counts, for groups where these are few."""
     empty = pl.DataFrame(
         schema={"group": pl.Int64, "property": pl.String, "value": pl.Float64, "count": pl.Int64,
@@ -566,9 +385,9 @@ def _distinct_values(name: str, sample: _Sample, group: Ints, n: Ints, only: Int
     )  # fmt: skip
     if not sample.some.size:
         return empty
-    at = np.flatnonzero(_is_new(sample))
+    at = np.flatnonzero(is_new(sample))
     counts = np.diff(at, append=sample.x.size)
-    n_unique = np.add.reduceat(_is_new(sample).astype(np.int64), sample.starts)
+    n_unique = np.add.reduceat(is_new(sample).astype(np.int64), sample.starts)
     few = (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
     keep = np.repeat(few, n_unique)
     of_value = np.repeat(sample.some, n_unique)[keep]
@@ -584,21 +403,7 @@ def _distinct_values(name: str, sample: _Sample, group: Ints, n: Ints, only: Int
     )
 
 
-@lru_cache(maxsize=4096)
-def ranks(n: int) -> Ints:
-    """Return the ranks that order statistics of a sample of size n are kept at.
-
-    All of them up to :data:`RANKS_AT_MOST`; else evenly spaced ones, with more towards both
-    ends, whose distance doubles from the extremes inwards.
-    """
-    if n <= RANKS_AT_MOST:
-        return np.arange(n)
-    even = np.round(np.linspace(0, n - 1, RANKS_AT_MOST // 2 + 1)).astype(np.int64)
-    tail = 2 ** np.arange(int(np.log2(n / (RANKS_AT_MOST // 2))) + 1, dtype=np.int64)
-    return np.unique(np.concatenate([even, tail, n - 1 - tail]))
-
-
-def _order_statistics(name: str, sample: _Sample, group: Ints) -> pl.DataFrame:
+def _order_statistics(name: str, sample: SortedSamples, group: Ints) -> pl.DataFrame:
     kept = [ranks(n) for n in sample.n.tolist()]
     sizes = np.array([r.size for r in kept], dtype=np.int64)
     rank = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)

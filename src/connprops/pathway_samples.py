@@ -9,10 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.aggregate import RANKS_AT_MOST
 from connprops.levels import Levels
 from connprops.samples import Sample, weighted_points
 from connprops.schema import N_SYN_PER_CONN
+from connprops.sorted_samples import RANKS_AT_MOST
 from connprops.statistics import Property, Statistics
 
 Floats = NDArray[np.float64]
