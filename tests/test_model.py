@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types
+from laws import LAWS, SCIPY
 from scipy import stats as scipy_stats
 
 from connprops import schema
 from connprops.dataset import Dataset
-from connprops.errors import ConnpropsWarning, DatasetError, ModelError, OptionError, OutputError
+from connprops.errors import DatasetError, ModelError, OptionError, OutputError
 from connprops.export import export
 from connprops.fit import build
 from connprops.model import Model, read_model
@@ -51,8 +52,8 @@ ROWS = (
 UNITS = {"g": "nS", "n": "1"}
 
 
-def model(*rows):
-    return Model(table(*(rows or ROWS)), types=TYPES, units=UNITS)
+def model(*rows, **units):
+    return Model(table(*(rows or ROWS)), types=TYPES, units=units or UNITS)
 
 
 def test_evaluation_agrees_with_scipy():
@@ -63,6 +64,25 @@ def test_evaluation_agrees_with_scipy():
     np.testing.assert_allclose(m.pdf("g", "A", "A", x), gamma.pdf(x), rtol=1e-11)
     q = np.array([[0.1, 0.5], [0.9, 0.99]])
     np.testing.assert_allclose(m.quantile("g", "A", "A", q), gamma.ppf(q), rtol=1e-10)
+    assert m.mean("n", "A", "A") == pytest.approx(0.25 * 1 + 0.75 * 4)
+    assert m.std("n", "A", "A") == pytest.approx(3 * np.sqrt(0.25 * 0.75))
+    assert (m.mean("n", "B", "A"), m.std("n", "B", "A")) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("family", list(SCIPY))
+def test_every_family_follows_scipy(family):
+    for law in LAWS[family]:
+        m = model(*(row("A", "g", family, name, value) for name, value in law.items()))
+        theirs = SCIPY[family](**law)
+        q = np.array([1e-3, 0.2, 0.5, 0.9, 0.999])
+        x = theirs.ppf(q)
+        tiny = 1e-12 * theirs.std()
+        np.testing.assert_allclose(m.quantile("g", "A", "A", q), x, rtol=1e-6, atol=tiny)
+        np.testing.assert_allclose(m.cdf("g", "A", "A", x), theirs.cdf(x), rtol=1e-6)
+        np.testing.assert_allclose(m.mean("g", "A", "A"), theirs.mean(), rtol=1e-6, atol=tiny)
+        drawn = m.draw("g", "A", "A", 1000, rng=1)
+        share = [np.mean(drawn <= value) for value in x]
+        np.testing.assert_allclose(share, theirs.cdf(x), atol=0.06)  # 3.8 standard errors
 
 
 def test_bounds_hold_what_is_drawn():
@@ -85,6 +105,28 @@ def test_draws_follow_the_law_and_the_type():
     assert np.mean(counts == 4) == pytest.approx(0.75, abs=0.03)
     assert m.draw("n", "B", "A", 3, rng=0).tolist() == [0, 0, 0]
     assert m.draw("g", "A", "A", 5, rng=3).tolist() == m.draw("g", "A", "A", 5, rng=3).tolist()
+
+
+def test_connections_have_whole_numbers_of_synapses_and_at_least_one():
+    about = {"dtype": "float", "shared_within": None}
+    m = model(
+        row("A", "n_syn_per_conn", "normal", "mean", 1.0, **about),
+        row("A", "n_syn_per_conn", "normal", "std", 2.0, **about),
+        n_syn_per_conn="1",
+    )
+    drawn = m.draw("n_syn_per_conn", "A", "A", 4000, rng=0)
+    assert drawn.dtype == np.int64
+    assert drawn.min() == 1
+    assert np.mean(drawn == 1) == pytest.approx(scipy_stats.norm(1, 2).cdf(1.5), abs=0.04)
+
+
+def test_integers_are_rounded_after_the_bounds():
+    about = {"dtype": "int", "lower_bound": 1.6}
+    m = model(row("A", "g", "normal", "mean", 1.0, **about),
+              row("A", "g", "normal", "std", 1.0, **about))  # fmt: skip
+    drawn = m.draw("g", "A", "A", 2000, rng=0)
+    assert drawn.min() == 2
+    assert np.mean(drawn == 2) == pytest.approx(scipy_stats.norm(1, 1).cdf(2.5), abs=0.04)
 
 
 def test_expected_counts_are_masses_of_bins():
@@ -123,6 +165,25 @@ def test_expected_counts_are_masses_of_bins():
          "several values of 'distribution'"),
         ([row("A", "g", "uniform", "min", 2.0), row("A", "g", "uniform", "max", 1.0)],
          "min above max"),
+        ([row("A", "n", "discrete", "val", 1.0), row("A", "n", "discrete", "val", 2.0, 1),
+          row("A", "n", "discrete", "p", 1.0)], "values and probabilities of different number"),
+        ([row("A", "g", "gamma", "mean", 2.0), row("A", "g", "gamma", "mean", 3.0),
+          row("A", "g", "gamma", "std", 1.0)], "several values of 'mean'"),
+        ([row("A", "g", "gamma", "mean", 2.0), row("A", "g", "gamma", "std", 1.0),
+          row("A", "g", "gamma", "min", 0.0)], "is gamma, yet has a parameter 'min'"),
+        ([row("A", "g", "gamma", "mean", 0.0), row("A", "g", "gamma", "std", 1.0)],
+         "parameters that describe no distribution"),
+        ([row("A", "g", "lognormal", "mean_log", 800.0),
+          row("A", "g", "lognormal", "std_log", 1.0)], "parameters that describe no distribution"),
+        ([row("A", "g", "poisson", "mean", 1e17)], "values too large for counts"),
+        ([row("A", "g", "poisson", "mean", 2.0, level=5)], "an unknown level"),
+        ([row("A", "g", "poisson", "mean", 2.0, shared_within=None)], "does not say whether"),
+        ([row("A", "g", "poisson", "mean", 2.0, lower_bound=float("nan"))],
+         "bound that is no number"),
+        *(([row("A", "g", "gamma", "mean", 2.0),
+            row("A", "g", "gamma", "std", 1.0, **{column: other})], f"several values of '{column}'")
+          for column, other in (("level", 2), ("shared_within", False), ("dtype", "int"),
+                                ("lower_bound", 0.5), ("upper_bound", 9.0))),
         ([row("A", "g", "gamma", "mean", 2.0, upper_bound=-1.0),
           row("A", "g", "gamma", "std", 1.0, upper_bound=-1.0)], "bounds that exclude"),
         ([row("A", "g", "gamma", "mean", 2.0, lower_bound=2.0, upper_bound=1.0),
@@ -135,12 +196,46 @@ def test_a_model_that_does_not_hold_together_is_refused(changed, says):
         model(*changed)
 
 
+def test_a_property_has_one_data_type():
+    with pytest.raises(ModelError, match="Property 'g' has several data types"):
+        model(row("A", "g", "poisson", "mean", 2.0, dtype="int"),
+              row("B", "g", "poisson", "mean", 2.0))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [("source_type", "C"), ("target_type", "B"), ("property", "h"), ("distribution", "gauss"),
+     ("parameter", "mu"), ("dtype", "double")],
+)  # fmt: skip
+def test_names_that_the_model_does_not_know_are_refused(column, name):
+    what = column.replace("_", " ")
+    changed = {**row("A", "g", "poisson", "mean", 2.0), column: name}
+    with pytest.raises(ModelError, match=f"Unknown {what} in the model: '{name}'"):
+        model(changed)
+
+
 def test_unknown_names():
     m = model()
     with pytest.raises(OptionError, match="Unknown property: 'h'"):
         m.draw("h", "A", "A", 1)
+    with pytest.raises(OptionError, match="Unknown property: 'h'"):
+        m.dtype("h")
     with pytest.raises(OptionError, match="Unknown source type"):
         m.draw("g", "C", "A", 1)
+    with pytest.raises(OptionError, match="no 'n' for pathway 'B' to 'A'"):
+        model(*ROWS[:-1]).draw("n", "B", "A", 1)
+
+
+def test_names_are_data_everywhere(tmp_path):
+    name = "<script>'; drop table model; --\n µ"
+    types = TYPES.with_columns(pl.col("type").replace("B", name))
+    rows = [{**row(s, name, "gamma", p, v)} for s in ("A", name) for p, v in
+            (("mean", 1.0), ("std", 0.5))]  # fmt: skip
+    m = Model(table(*rows), types=types, units={name: "1"})
+    again = read_model(m.write_parquet(tmp_path / "model.parquet"))
+    assert again.table.equals(m.table)
+    assert again.mean(name, name, "A") == 1.0
+    assert "<script>" not in again._repr_html_()
 
 
 def built(tmp_path, **options):
@@ -166,6 +261,38 @@ def test_parquet_and_back(tmp_path):
     assert file.read_bytes() == before
 
 
+def test_the_model_file_is_enough_by_itself(tmp_path):
+    m = built(tmp_path)
+    file = m.write_parquet(tmp_path / "model.parquet")
+    for name in ("fits", "scores"):
+        (tmp_path / f"{name}.parquet").unlink()
+    again = read_model(file)
+    assert again.fits is None
+    assert again.scores is None
+    for name in m.properties:
+        ours, theirs = (x.draw(name, "L4_PC", "L5_BC", 5, rng=1).tolist() for x in (m, again))
+        assert ours == theirs
+    with pytest.raises(ModelError, match="no fits to rank"):
+        again.summary()
+
+
+def test_nothing_is_written_where_one_file_exists(tmp_path):
+    m = built(tmp_path)
+    file = tmp_path / "out" / "model.parquet"
+    file.parent.mkdir()
+    file.write_text("mine")
+    with pytest.raises(OutputError, match=r"model\.parquet exists already"):
+        m.write_parquet(file)
+    assert [path.name for path in file.parent.iterdir()] == ["model.parquet"]
+    assert file.read_text() == "mine"
+
+
+def test_the_fits_of_another_model_are_not_taken(tmp_path):
+    built(tmp_path).write_parquet(tmp_path / "model.parquet")
+    model().write_parquet(tmp_path / "model.parquet", overwrite=True)
+    assert read_model(tmp_path / "model.parquet").fits is None
+
+
 def test_damaged_and_foreign_files(tmp_path):
     m = built(tmp_path)
     file = m.write_parquet(tmp_path / "model.parquet")
@@ -189,40 +316,3 @@ def test_the_summary_ranks_the_worst(tmp_path):
     assert worst["ks"].to_list() == sorted(m.fits["ks"].to_list(), reverse=True)[:3]
     assert "Model of" in repr(m)
     assert "gamma" in m._repr_html_() or "normal" in m._repr_html_()
-
-
-# The reference's own code calls what later pandas and numpy deprecate.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_the_reference_loads_our_json_and_draws_the_same_law(tmp_path):
-    model_types = pytest.importorskip("connectome_manipulator.model_building.model_types")
-    families = {"conductance": "gamma", "u_syn": "truncnorm", "n_rrp_vesicles": "shifted_poisson",
-                "n_syn_per_conn": "discrete", "decay_time": "constant"}  # fmt: skip
-    m = built(tmp_path, distr_types=families)
-    with pytest.warns(ConnpropsWarning, match="has no 'shifted_poisson'"):
-        m.write_json(tmp_path / "model.json")
-    theirs = model_types.AbstractModel.model_from_file(str(tmp_path / "model.json"))
-    assert theirs.get_prop_names() == m.properties
-    assert theirs.get_src_types() == m.source_types
-    np.random.seed(1)  # noqa: NPY002 - the reference draws from the global state
-    for name in families:
-        spec = theirs.get_distr_props(name, "L4_PC", "L5_BC")
-        drawn = theirs.draw_from_distribution(spec, size=3000)
-        grid = np.unique(drawn)
-        ecdf = np.searchsorted(np.sort(drawn), grid, side="right") / drawn.size
-        assert np.abs(ecdf - m.cdf(name, "L4_PC", "L5_BC", grid)).max() < 0.04, name
-    again = read_model(tmp_path / "model.json")
-    for name in ("conductance", "u_syn", "decay_time"):
-        ours, back = (x.law(name, "L4_PC", "L5_BC").parameters for x in (m, again))
-        assert {k: v.tolist() for k, v in ours.items()} == {k: v.tolist() for k, v in back.items()}
-
-
-def test_json_of_something_else(tmp_path):
-    file = tmp_path / "model.json"
-    for content, says in (
-        ("{", "not a model"),
-        ('{"model": "ConnProb2ndOrder"}', "another kind of model"),
-        ('{"model": "ConnPropsModel"}', "not a model"),
-    ):
-        file.write_text(content)
-        with pytest.raises(ModelError, match=says):
-            read_model(file)

@@ -37,6 +37,9 @@ _LEVELS = (-1, 4)
 
 _LEAST_PROBABILITY = 2.0**-54
 
+_LARGEST_COUNT = 2.0**53
+"""Beyond it, float64 no longer tells whole numbers apart."""
+
 
 @dataclass(frozen=True)
 class Laws:
@@ -438,18 +441,33 @@ class Model:
             wrong = laws.parameters["min"] > laws.parameters["max"]
             if wrong.any():
                 self._refuse(name, int(laws.pathway[wrong][0]), "has min above max")
+        self._check_moments(name, laws)
         low, high = laws.family.support(laws.parameters)
-        median = laws.family.ppf(np.full(laws.pathway.shape, 0.5), laws.parameters)
-        with np.errstate(over="ignore"):
-            middle = laws.family.mean(laws.parameters) + median
         for wrong, text in (
-            (~np.isfinite(middle), "has parameters that describe no distribution"),
             (laws.lower > laws.upper, "has a lower bound above the upper one"),
             ((low > laws.upper) | (high < laws.lower), "has bounds that exclude its support"),
         ):
             if wrong.any():
                 at = int(np.flatnonzero(np.broadcast_to(wrong, laws.pathway.shape))[0])
                 self._refuse(name, int(laws.pathway[at]), text)
+
+    def _check_moments(self, name: str, laws: Laws) -> None:
+        """Refuse laws that floating-point numbers cannot hold, or that are none."""
+        mean, std = laws.family.mean(laws.parameters), laws.family.std(laws.parameters)
+        mean, std = (np.broadcast_to(values, laws.pathway.shape) for values in (mean, std))
+        is_count = laws.family.kind == "discrete" and np.isinf(
+            laws.family.support(laws.parameters)[1]
+        )
+        whole = is_count | (self.dtype(name) == "int") | (name == N_SYN_PER_CONN)
+        with np.errstate(over="ignore", invalid="ignore"):
+            vast = np.flatnonzero(whole & (np.abs(mean) + std > _LARGEST_COUNT))
+        if vast.size:
+            self._refuse(name, int(laws.pathway[vast[0]]), "has values too large for counts")
+        median = laws.family.ppf(np.full(laws.pathway.shape, 0.5), laws.parameters)
+        none = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(median) & (std >= 0)))
+        if none.size:
+            text = "has parameters that describe no distribution"
+            self._refuse(name, int(laws.pathway[none[0]]), text)
 
     def _refuse(self, name: str, pathway: int, text: str) -> None:
         source, target = divmod(pathway, len(self.target_types))

@@ -206,7 +206,7 @@ def from_json(path: str | Path) -> Model:
         source, target = _names(content["src_types"]), _names(content["tgt_types"])
         stats = content["prop_stats"]
         # Whatever the order in the file, the number of synapses comes last.
-        properties = sorted(_names(list(stats)), key=lambda name: name == N_SYN_PER_CONN)
+        properties = sorted(_names(stats.keys()), key=lambda name: name == N_SYN_PER_CONN)
         rows = [
             row
             for name, s, t in product(properties, source, target)
