@@ -15,7 +15,7 @@ import connprops.aggregate
 import connprops.export
 from connprops.aggregate import sampling_key
 from connprops.dataset import Dataset
-from connprops.errors import OptionError
+from connprops.errors import OptionError, OutputError
 from connprops.export import export
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
@@ -320,6 +320,8 @@ def test_statistics_written_and_read_again(tmp_path):
     again = read_statistics(tmp_path / "out")
     for name in ("table", "histograms", "values", "order_statistics", "pathways"):
         assert getattr(again, name).collect().equals(getattr(stats, name).collect()), name
+    with pytest.raises(OutputError, match="exists already"):
+        stats.write(tmp_path / "out")
     assert again.properties == stats.properties
     assert again.types.equals(stats.types)
 

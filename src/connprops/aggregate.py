@@ -52,7 +52,8 @@ class BucketSpec:
 
     ``source_code`` and ``target_code`` give each node's group, -1 for nodes not selected; a
     connection's group is ``source_code * n_target_codes + target_code``. ``is_pathway`` says that
-    these are the dataset's own pathways, so that parts can be read by range.
+    these are the dataset's own pathways, so that parts can be read by range. Frames of tables that
+    are not among ``tables`` are left empty.
     """
 
     first: int
@@ -66,6 +67,7 @@ class BucketSpec:
     min_sample_size: int | None
     max_sample_size: int | None
     seed: int
+    tables: tuple[str, ...] = ("statistics", "histograms", "values", "order_statistics")
 
 
 @dataclass(frozen=True)
@@ -272,9 +274,15 @@ def _property(name: str, column: _Column, bucket: _Bucket, spec: BucketSpec) -> 
     only = np.where(repeat, n, 0)
     return (
         statistics,
-        _histograms(name, sample, bucket.group, spec.bins, only),
-        _distinct_values(name, sample, bucket.group, n, only),
-        _order_statistics(name, sample, bucket.group),
+        _histograms(name, sample, bucket.group, spec.bins, only)
+        if "histograms" in spec.tables
+        else pl.DataFrame(),
+        _distinct_values(name, sample, bucket.group, n, only)
+        if "values" in spec.tables
+        else pl.DataFrame(),
+        _order_statistics(name, sample, bucket.group)
+        if "order_statistics" in spec.tables
+        else pl.DataFrame(),
     )
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.aggregate import BucketSpec
-from connprops.artifacts import read_table, write_table
+from connprops.artifacts import read_table, refuse_existing, write_table
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import MANIFEST, Progress
@@ -129,14 +129,13 @@ class Statistics:
             Where a file is there already and ``overwrite`` is false, or cannot be written.
         """
         place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        files = []
-        for name in TABLES:
-            frame = self._source.lazy(schema.TABLES[name]).collect()
-            files.append(place / f"{name}.parquet")
-            write_table(
-                frame, schema.TABLES[name], files[-1], overwrite=overwrite, facts=self.facts()
-            )
+        files = [place / f"{name}.parquet" for name in TABLES]
+        if not overwrite:
+            refuse_existing(*files)
+        for name, file in zip(TABLES, files, strict=True):
+            table = schema.TABLES[name]
+            frame = self._source.lazy(table).collect()
+            write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
         return files
 
     def to_arrays(self) -> dict[str, Any]:

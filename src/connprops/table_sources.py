@@ -18,6 +18,8 @@ from connprops.export import Progress
 from connprops.resources import Resources
 from connprops.selection import Grouping
 
+_TABLES = (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS)
+
 _BYTES_PER_VALUE = 48
 """What one value costs at the height of its aggregation: itself, a copy, and float64 work."""
 
@@ -165,16 +167,19 @@ class ComputedTables(TableSource):
         """Return what has been computed, and compute what has not."""
         if table is schema.PATHWAYS:
             return self._pathways.select(table.names)
-        missing = [name for name in properties if name not in self._done]
+        # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
+        # as many as connections, and then only what is asked for is made.
+        tables = _TABLES if self._spec.is_pathway else (table,)
+        missing = [name for name in properties if table.name not in self._done.get(name, {})]
         if pathways is not None and missing:
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
-            frame = self._compute([self], properties, [wanted])[0][table.name]
+            frame = self._compute([self], properties, [wanted], tables)[0][table.name]
         else:
             if missing:
                 wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
-                computed = self._compute(self.family, missing, wanted_by)
-                for one, tables in zip(self.family, computed, strict=True):
-                    one._keep(tables, missing)  # noqa: SLF001
+                computed = self._compute(self.family, missing, wanted_by, tables)
+                for one, found in zip(self.family, computed, strict=True):
+                    one._keep(found, missing)  # noqa: SLF001
             frames = [self._done[name][table.name] for name in properties]
             frame = pl.concat(frames) if frames else self._empty(table)
             if pathways is not None:
@@ -188,27 +193,28 @@ class ComputedTables(TableSource):
 
     def _keep(self, frames: Mapping[str, pl.DataFrame], properties: Sequence[str]) -> None:
         for name in properties:
-            self._done[name] = {
-                table: frame.filter(pl.col("property") == name) for table, frame in frames.items()
-            }
+            self._done.setdefault(name, {}).update(
+                {table: frame.filter(pl.col("property") == name) for table, frame in frames.items()}
+            )
 
     def _compute(
         self,
         members: Sequence[ComputedTables],
         properties: Sequence[str],
         wanted: Sequence[pl.DataFrame],
+        tables: Sequence[schema.Table],
     ) -> list[dict[str, pl.DataFrame]]:
         """Aggregate some properties of some pathways, bucket by bucket, for some of the family."""
         ordered = tuple(p for p in self.dataset.properties if p in properties)
         sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
-        counts = ("n_connections", "n_synapses")
+        counts, names = ("n_connections", "n_synapses"), tuple(table.name for table in tables)
         sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
         largest = sizes.group_by("group").agg(pl.col(counts).max()).sort("group")
         results: list[list[Aggregates]] = [[] for _ in members]
         total, done = int(largest["n_connections"].sum()), 0
         for first, stop in self._buckets(largest, ordered):
             specs = [
-                replace(one._spec, first=first, stop=stop, properties=ordered)  # noqa: SLF001
+                replace(one._spec, first=first, stop=stop, properties=ordered, tables=names)  # noqa: SLF001
                 for one in members
             ]
             found = aggregate_bucket(self.dataset, specs, self._resources.threads)
@@ -219,7 +225,7 @@ class ComputedTables(TableSource):
             if self._progress:
                 self._progress("extract", done, total, "connections")
         return [
-            one._labelled(of_member, frame)  # noqa: SLF001
+            one._labelled(of_member, frame, tables)  # noqa: SLF001
             for one, of_member, frame in zip(members, results, sampled, strict=True)
         ]
 
@@ -245,12 +251,15 @@ class ComputedTables(TableSource):
         return buckets
 
     def _labelled(
-        self, results: Sequence[Aggregates], wanted: pl.DataFrame
+        self,
+        results: Sequence[Aggregates],
+        wanted: pl.DataFrame,
+        tables: Sequence[schema.Table],
     ) -> dict[str, pl.DataFrame]:
-        """Put types in the place of group codes, in all tables."""
+        """Put types in the place of group codes, in the tables asked for."""
         names = wanted.select("group", *schema.PATHWAY)
         frames = {}
-        for table in (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS):
+        for table in tables:
             pieces = [getattr(r, table.name) for r in results if len(getattr(r, table.name))]
             if not pieces:
                 frames[table.name] = self._empty(table)
