@@ -1,10 +1,13 @@
 """The command line: exit codes, what is written, and what is left alone."""
 
+import inspect
 import io
 import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,10 +16,13 @@ from typer.testing import CliRunner
 
 import connprops
 from connprops import run as run_module
+from connprops import sonata
 from connprops.cli import app
 from connprops.errors import ConnpropsWarning, OptionError
+from connprops.export import export
 from connprops.options import RunOptions, parse_distr_types, parse_selection, read_options
 from connprops.progress import Lines, display
+from connprops.resources import Resources
 from connprops.run import ARTIFACTS, run
 
 HEAVY = ("polars", "duckdb", "scipy.stats", "altair", "bluepysnap", "numpy", "h5py", "rich.table")
@@ -73,6 +79,7 @@ def test_each_command_has_help(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert "Usage" in result.output
+    assert re.search(rf"Examples:\s+connprops {command}", result.output)
 
 
 def test_version():
@@ -225,6 +232,7 @@ BAD = {
     "value": (lambda c, _: [c, "--sel-dest", '{"layer": "9"}'], "expected: '4', '5'"),
     "node": (lambda c, _: [c, "--sel-dest", "[99]"], "ids from 0 to 9"),
     "memory": (lambda c, _: [c, "--memory", "much"], "no amount of bytes"),
+    "temporary folder": (lambda c, _: [c, "--temp-dir", "/nowhere"], "temp_dir is no folder"),
     "bins": (lambda c, _: [c, "--hist-bins", "0"], "at least 1"),
     "several populations": (several_populations, r"first \(2 rows\).*second \(2 rows\)"),
     "no such option": (lambda c, _: [c, "--nonsense"], "No such option"),
@@ -252,6 +260,34 @@ def test_a_folder_that_holds_something_else_is_left_alone(circuit, tmp_path, nam
     assert result.exit_code == 2
     assert "holds something else" in result.stderr
     assert everything(tmp_path) == before
+
+
+def test_a_folder_of_single_steps_is_taken_over_when_asked(circuit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoke("export", circuit).exit_code == 0
+    before, dataset = everything(tmp_path), tmp_path / "small-connprops" / "dataset"
+    written = (dataset / "manifest.json").stat().st_mtime_ns
+    refused = invoke("run", circuit)
+    assert refused.exit_code == 2
+    assert "holds the results of single steps" in refused.stderr
+    assert everything(tmp_path) == before
+    (dataset.parent / "notes.txt").write_text("precious")
+    assert "something else" in invoke("run", circuit, "--overwrite").stderr
+    (dataset.parent / "notes.txt").unlink()
+    assert invoke("run", circuit, "--overwrite").exit_code == 0
+    assert (dataset / "manifest.json").stat().st_mtime_ns == written  # reused
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("cell_42/circuit_config.json", "cell_42-connprops"),
+        ("O1/build/Sonata/circuit_config.json", "O1-connprops"),
+    ],
+)
+def test_results_are_named_after_a_folder_that_says_something(tmp_path, config, name):
+    circuit = sonata.open_circuit(two_types(tmp_path / Path(config).parent))
+    assert run_module.folder_for(circuit) == Path(name)
 
 
 def test_an_empty_folder_is_taken(circuit, tmp_path):
@@ -305,6 +341,17 @@ def test_warnings_are_listed_and_kept(circuit, tmp_path, monkeypatch):
     assert "mind this" in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
 
 
+def test_an_error_does_not_swallow_warnings(circuit, tmp_path, monkeypatch):
+    def warn_and_fail(*_arguments, **_options):
+        run_module.warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
+        raise OptionError.of("no good")
+
+    monkeypatch.setattr(run_module, "build", warn_and_fail)
+    result = invoke("run", circuit, "-o", tmp_path / "out", "--quiet")
+    assert result.exit_code == 2
+    assert result.stderr == "Warning: mind this\nError: no good\n"
+
+
 def test_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = invoke("demo", "tiny", "--synapses", "2000", "--seed", "3")
@@ -332,6 +379,18 @@ def test_public_circuits(name, population, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(ARTIFACTS)
     assert sum(step.seconds for step in summary.steps) < 20
     assert summary.n_pathways > 0
+
+
+def test_options_are_what_the_functions_take():
+    options, taken = RunOptions(), {"columns", "resources", "progress"}
+    for function in (export, connprops.extract, connprops.build):
+        parameters = inspect.signature(function).parameters
+        for name, value in getattr(options, function.__name__)().items():
+            default = parameters[name].default
+            assert value == default or (not value and default is None), name
+            taken.add(name)
+    means = {f.name for f in fields(Resources)}
+    assert {f.name for f in fields(RunOptions)} <= taken | means
 
 
 def test_options_from_files(tmp_path):

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from connprops.options import RunOptions
     from connprops.plots import Format
 
+
+def _examples(*lines: str) -> str:
+    """Return commands as an epilog, where an empty line is what begins a new one."""
+    return "\n\n".join(("Examples:", *lines))
+
+
 app = typer.Typer(
     name="connprops",
     help="Statistics and models of the synapses of SONATA circuits.\n\n"
@@ -30,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_examples("connprops demo", "connprops run CIRCUIT"),
 )
 
 _INPUT, _PART, _NUMBERS, _MEANS = "Input and output", "Which part", "Numbers", "Means"
@@ -167,7 +174,17 @@ def _version(
         raise typer.Exit
 
 
-@app.command("run")
+@app.command(
+    "run",
+    epilog=_examples(
+        "connprops run CIRCUIT",
+        "connprops run CIRCUIT -o results --population S1__S1__chemical",
+        "connprops run CIRCUIT --sel-src Excitatory --min-sample-size-per-group 10",
+        """connprops run CIRCUIT --sel-dest '{"layer": ["4", "5"]}'""",
+        "connprops run CIRCUIT --sel-props conductance,u_syn --distr-type u_syn=beta",
+        "connprops run CIRCUIT --config options.toml --memory 8GB",
+    ),
+)
 def run_command(
     circuit: CircuitArgument,
     *,
@@ -219,7 +236,12 @@ def run_command(
         _run(circuit, out, options, overwrite=overwrite, quiet=quiet)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "connprops export CIRCUIT -o dataset",
+        "connprops export CIRCUIT -o dataset --source-type layer --target-type layer",
+    )
+)
 def export(
     circuit: CircuitArgument,
     *,
@@ -243,6 +265,7 @@ def export(
         from connprops.dataset import open_dataset
         from connprops.export import export as export_circuit
         from connprops.progress import display
+        from connprops.run import folder_for
         from connprops.sonata import open_circuit
 
         options = _options(
@@ -256,7 +279,7 @@ def export(
             temp_dir=temp_dir,
         )
         opened = open_circuit(circuit)
-        place = out or Path(f"{opened.name}-connprops") / "dataset"
+        place = out or folder_for(opened) / "dataset"
         with display(quiet=quiet) as progress:
             export_circuit(
                 opened,
@@ -269,7 +292,12 @@ def export(
         _say(f"{open_dataset(place)!r}\nin {place}", quiet=quiet)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "connprops extract steps/dataset",
+        "connprops extract steps/dataset -o excitatory --sel-src Excitatory --hist-bins 20",
+    )
+)
 def extract(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
     *,
@@ -319,7 +347,12 @@ def extract(
         _say("\n".join(str(file) for file in files), quiet=quiet)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "connprops build steps",
+        "connprops build steps -o other --distr-type conductance=gamma,lognormal",
+    )
+)
 def build(
     statistics: Annotated[
         Path, typer.Argument(metavar="STATISTICS", help="Folder that extract has written to.")
@@ -348,7 +381,12 @@ def build(
         _say(f"{place / 'model.parquet'}\n{place / 'model.json'}", quiet=quiet)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "connprops plot steps",
+        "connprops plot steps --formats svg,png --sel-props u_syn --pathway L4_PC L5_BC",
+    )
+)
 def plot(
     folder: Annotated[
         Path,
@@ -394,7 +432,7 @@ def plot(
         _say(f"{len(charts)} charts in {place}", quiet=quiet)
 
 
-@app.command()
+@app.command(epilog=_examples("connprops info CIRCUIT", "connprops info results/fits.parquet"))
 def info(
     path: Annotated[
         Path,
@@ -413,10 +451,10 @@ def info(
         describe(path, sys.stdout)
 
 
-@app.command()
+@app.command(epilog=_examples("connprops demo", "connprops demo large --synapses 10000000"))
 def demo(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Folder of the circuit.", show_default=True)
+        Path, typer.Argument(metavar="DIR", help="Folder of the circuit.", show_default=True)
     ] = Path("connprops-demo"),
     *,
     synapses: Annotated[
@@ -491,6 +529,7 @@ def _errors(*, debug: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int, *, debug: bool) -> None:
+    _show_warnings(getattr(sys.exception(), "__notes__", ()))
     if debug:
         traceback.print_exc()
     typer.echo(message, err=True)

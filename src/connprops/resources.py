@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,45 @@ from connprops.errors import OptionError
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
 
-_LIMIT_FILES = (
-    "/sys/fs/cgroup/memory.max",  # control groups, version 2
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",  # version 1
-)
+_GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 _SHARE = 0.6
 """Share of the machine's memory that is taken by default: others live there too."""
 
 
 def _memory_allowed() -> int:
-    """Return the bytes that this machine, or the control group it runs in, has."""
+    """Return the bytes to take of what this machine, or a control group around us, has."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in _LIMIT_FILES:
+    for file in _limit_files():
         try:
-            text = Path(name).read_text(encoding="ascii").strip()
+            text = file.read_text(encoding="ascii").strip()
         except OSError:
-            continue
+            continue  # a group without a limit, or one that this container does not show
         if text.isdigit():
             limits.append(int(text))
     return int(min(limits) * _SHARE)
+
+
+def _limit_files() -> Iterator[Path]:
+    """Give the files that may limit our memory: of our control group and of all around it.
+
+    A batch system limits a group deep below the root, whose own file names no limit.
+    """
+    try:
+        lines = _GROUPS_OF_PROCESS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2: one hierarchy for everything
+            top, name = _GROUPS, "memory.max"
+        elif "memory" in controllers.split(","):  # version 1: one for each controller
+            top, name = _GROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        ours = top / group.lstrip("/")
+        yield from (place / name for place in (ours, *ours.parents) if place.is_relative_to(top))
 
 
 @dataclass(frozen=True)
@@ -60,6 +80,10 @@ class Resources:
         if self.memory < 1 << 27:
             raise OptionError.of(
                 "memory is too little", found=f"{self.memory:,} bytes", expected="at least 128 MiB"
+            )
+        if not self.temp_dir.is_dir():
+            raise OptionError.of(
+                "temp_dir is no folder", found=str(self.temp_dir), expected="one that exists"
             )
 
     def duckdb_config(self) -> dict[str, Any]:

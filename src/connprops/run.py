@@ -25,7 +25,7 @@ from connprops.artifacts import write_text
 from connprops.dataset import Dataset
 from connprops.distributions import distribution
 from connprops.errors import ConnpropsWarning, OptionError, OutputError
-from connprops.export import export
+from connprops.export import MANIFEST, export
 from connprops.fit import build
 from connprops.model import Model
 from connprops.node_types import group_nodes
@@ -53,6 +53,9 @@ ARTIFACTS = (
 """What a run writes."""
 
 _PROGRAM = "connprops run"
+_NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
+"""Names of folders that tell no circuit from another."""
+
 _VERSIONS_OF = ("altair", "bluepysnap", "duckdb", "h5py", "libsonata", "numpy", "polars", "pyarrow", "scipy")  # fmt: skip # noqa: E501
 
 
@@ -97,7 +100,7 @@ def run(
         with _timed("open", steps):
             opened = sonata.open_circuit(circuit)
             edges = _checked_input(opened, options)
-        folder = Path(out) if out is not None else Path(f"{opened.name}-connprops")
+        folder = Path(out) if out is not None else folder_for(opened)
         record: dict[str, Any] = {
             "program": _PROGRAM,
             "circuit": str(opened.config.resolve()),
@@ -115,7 +118,10 @@ def run(
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Collect the texts of this package's warnings, each once; others are shown as ever."""
+    """Collect the texts of this package's warnings, each once; others are shown as ever.
+
+    An error takes what was collected with it, as its notes: it may be what a warning was about.
+    """
     texts: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", ConnpropsWarning)
@@ -135,7 +141,23 @@ def collected_warnings() -> Iterator[list[str]]:
                 texts.append(str(message))
 
         warnings.showwarning = keep
-        yield texts
+        try:
+            yield texts
+        except BaseException as error:
+            for text in texts:
+                error.add_note(text)
+            raise
+
+
+def folder_for(circuit: sonata.Circuit) -> Path:
+    """Return the folder of the results where none is given: named after the circuit.
+
+    That is the name of the folder that the configuration is in, or of the nearest one above
+    with a name that says something.
+    """
+    above = (place.name for place in circuit.config.resolve().parents)
+    name = next((name for name in above if name.lower() not in _NO_NAMES), "circuit")
+    return Path(f"{name}-connprops")
 
 
 def write_model(model: Model, folder: Path, *, overwrite: bool) -> None:
@@ -233,6 +255,14 @@ def _check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     earlier = record_of(folder)
+    if earlier is None and _is_of_steps(folder):
+        if overwrite:
+            return
+        raise OutputError.of(
+            f"{folder} holds the results of single steps",
+            hint="choose another folder with -o, or replace them with --overwrite; "
+            "a dataset of the same input and options is reused",
+        )
     if earlier is None:
         raise OutputError.of(
             f"{folder} holds something else",
@@ -249,6 +279,14 @@ def _check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -
             found=f"differs in: {', '.join(changed)}",
             hint="choose another folder with -o, or replace them with --overwrite",
         )
+
+
+def _is_of_steps(folder: Path) -> bool:
+    """Return whether a folder holds a dataset, and nothing that no step of ours writes."""
+    if not (folder / "dataset" / MANIFEST).is_file():
+        return False
+    written = {*ARTIFACTS, "charts"} - {RUN_FILE}
+    return {item.name for item in folder.iterdir()} <= written
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:
