@@ -1,0 +1,210 @@
+"""The steps, each as a command: export, extract, build, plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from connprops.cli import arguments as arg
+from connprops.cli.app import app, errors, examples, say, warnings_shown
+
+if TYPE_CHECKING:
+    from connprops.plots import Format
+
+
+@app.command(
+    epilog=examples(
+        "connprops export CIRCUIT -o dataset",
+        "connprops export CIRCUIT -o dataset --source-type layer --target-type layer",
+    )
+)
+def export(
+    circuit: arg.Circuit,
+    *,
+    out: Annotated[
+        Path | None, arg.out("Folder of the dataset. [default: NAME-connprops/dataset]")
+    ] = None,
+    population: arg.Population = None,
+    config: arg.Config = None,
+    overwrite: arg.Overwrite = False,
+    source_type: arg.SourceType = None,
+    target_type: arg.TargetType = None,
+    sel_props: arg.SelProps = None,
+    threads: arg.Threads = None,
+    memory: arg.Memory = None,
+    temp_dir: arg.TempDir = None,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Write a circuit's synapses as a dataset: Parquet, for SQL, Polars and the next steps."""
+    with errors(debug=debug), warnings_shown():
+        from connprops.dataset import open_dataset
+        from connprops.export import export as export_circuit
+        from connprops.progress import display
+        from connprops.run import folder_for
+        from connprops.sonata import open_circuit
+
+        options = arg.options(
+            config,
+            population=population,
+            source_type=source_type,
+            target_type=target_type,
+            sel_props=sel_props,
+            threads=threads,
+            memory=memory,
+            temp_dir=temp_dir,
+        )
+        opened = open_circuit(circuit)
+        place = out or folder_for(opened) / "dataset"
+        with display(quiet=quiet) as progress:
+            export_circuit(
+                opened,
+                place,
+                overwrite=overwrite,
+                resources=options.resources(),
+                progress=progress,
+                **options.export(),
+            )
+        say(f"{open_dataset(place)!r}\nin {place}", quiet=quiet)
+
+
+@app.command(
+    epilog=examples(
+        "connprops extract steps/dataset",
+        "connprops extract steps/dataset -o excitatory --sel-src Excitatory --hist-bins 20",
+    )
+)
+def extract(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
+    *,
+    out: Annotated[
+        Path | None, arg.out("Folder of the tables. [default: the one that the dataset is in]")
+    ] = None,
+    config: arg.Config = None,
+    overwrite: arg.Overwrite = False,
+    sel_src: arg.SelSrc = None,
+    sel_dest: arg.SelDest = None,
+    sel_props: arg.SelProps = None,
+    min_size: arg.MinSize = None,
+    max_size: arg.MaxSize = None,
+    hist_bins: arg.HistBins = None,
+    seed: arg.Seed = None,
+    threads: arg.Threads = None,
+    memory: arg.Memory = None,
+    temp_dir: arg.TempDir = None,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Describe each property of each pathway of a dataset: tables of statistics as Parquet."""
+    with errors(debug=debug), warnings_shown():
+        from connprops.dataset import open_dataset
+        from connprops.progress import display
+        from connprops.statistics import extract as extract_statistics
+
+        options = arg.options(
+            config,
+            sel_src=sel_src,
+            sel_dest=sel_dest,
+            sel_props=sel_props,
+            min_sample_size_per_group=min_size,
+            max_sample_size_per_group=max_size,
+            hist_bins=hist_bins,
+            seed=seed,
+            threads=threads,
+            memory=memory,
+            temp_dir=temp_dir,
+        )
+        data = open_dataset(dataset)
+        with display(quiet=quiet) as progress:
+            stats = extract_statistics(
+                data, resources=options.resources(), progress=progress, **options.extract()
+            )
+            files = stats.write(out or dataset.absolute().parent, overwrite=overwrite)
+        say("\n".join(str(file) for file in files), quiet=quiet)
+
+
+@app.command(
+    epilog=examples(
+        "connprops build steps",
+        "connprops build steps -o other --distr-type conductance=gamma,lognormal",
+    )
+)
+def build(
+    statistics: Annotated[
+        Path, typer.Argument(metavar="STATISTICS", help="Folder that extract has written to.")
+    ],
+    *,
+    out: Annotated[Path | None, arg.out("Folder of the model. [default: the same]")] = None,
+    config: arg.Config = None,
+    overwrite: arg.Overwrite = False,
+    distr_types: arg.DistrTypes = None,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Fit a distribution to each property of each pathway: the model as Parquet and JSON."""
+    with errors(debug=debug), warnings_shown():
+        from connprops.fit import build as build_model
+        from connprops.progress import display
+        from connprops.run import write_model
+        from connprops.statistics import read_statistics
+
+        options = arg.options(config, distr_types=distr_types)
+        stats = read_statistics(statistics)
+        with display(quiet=quiet) as progress:
+            model = build_model(stats, progress=progress, **options.build())
+        place = out or statistics
+        write_model(model, place, overwrite=overwrite)
+        say(f"{place / 'model.parquet'}\n{place / 'model.json'}", quiet=quiet)
+
+
+@app.command(
+    epilog=examples(
+        "connprops plot steps",
+        "connprops plot steps --formats svg,png --sel-props u_syn --pathway L4_PC L5_BC",
+    )
+)
+def plot(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder that extract and build have written to."),
+    ],
+    *,
+    out: Annotated[Path | None, arg.out("Folder of the charts. [default: FOLDER/charts]")] = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--formats", metavar="A,B", help="html, svg, png, pdf or json; several with commas."
+        ),
+    ] = "html",
+    sel_props: arg.SelProps = None,
+    pathway: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="SOURCE TARGET",
+            help="Types of the pathway whose distributions are drawn. "
+            "[default: the one with most connections]",
+        ),
+    ] = None,
+    overwrite: arg.Overwrite = False,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Draw statistics and model: maps of pathways, and one pathway's data against its model."""
+    with errors(debug=debug), warnings_shown():
+        from connprops.model import read_model
+        from connprops.plots import plot as draw
+        from connprops.statistics import read_statistics
+
+        place = out or folder / "charts"
+        charts = draw(
+            read_statistics(folder),
+            read_model(folder / "model.parquet"),
+            place,
+            cast("list[Format]", formats.split(",")),  # plot knows which ones there are
+            properties=sel_props.split(",") if sel_props else None,
+            pathway=pathway,
+            overwrite=overwrite,
+        )
+        say(f"{len(charts)} charts in {place}", quiet=quiet)
