@@ -14,6 +14,7 @@ from scipy import stats as scipy_stats
 import connprops.aggregate
 import connprops.export
 from connprops.aggregate import sampling_key
+from connprops.bucket_rows import DatasetRows
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export import export
@@ -299,9 +300,9 @@ def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     asked = []
     original = connprops.table_sources.aggregate_bucket
 
-    def spy(data, specs, threads):
+    def spy(rows, specs, *means):
         asked.extend((spec.properties, spec.first, spec.stop) for spec in specs)
-        return original(data, specs, threads)
+        return original(rows, specs, *means)
 
     monkeypatch.setattr(connprops.table_sources, "aggregate_bucket", spy)
     stats = extract(ds)
@@ -426,13 +427,13 @@ def test_groups_of_any_granularity(tmp_path):
 def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     reads = []
-    original = connprops.aggregate.read_bucket
+    original = DatasetRows.chunks
 
-    def spy(data, spec):
-        reads.append(spec.properties)
-        return original(data, spec)
+    def spy(self, first, stop, properties):
+        reads.append(properties)
+        return original(self, first, stop, properties)
 
-    monkeypatch.setattr(connprops.aggregate, "read_bucket", spy)
+    monkeypatch.setattr(DatasetRows, "chunks", spy)
     folds = extract_folds(ds, cv_folds=3, sel_props=["u_syn"])
     tables = [(f.training.table.collect(), f.test.table.collect()) for f in folds]
     assert len(reads) == 1

@@ -1,38 +1,40 @@
 """Every statistic of a bucket of groups from one sort of its values.
 
-A bucket is a range of groups (of pathways, as a rule) whose rows fit in memory together.
-Its rows are read from the parts, brought together by group, and each property's values are
-sorted within their group. All that is asked for follows from the sorted values: moments,
-quantiles, distinct values, histograms. The work on the sorted values is vectorised over groups.
+A bucket is a range of groups, of pathways as a rule. Its rows are read from the dataset, brought
+together by group, and each property's values are sorted within their group. All that is asked for
+follows from the sorted values: moments, quantiles, distinct values, histograms. A bucket whose
+rows fit in memory is worked on at once, vectorised over its groups; a group that does not fit is
+read several times, one property after the other, and sorted on disk.
 
 Because it is a function of the sorted values alone, a result does not depend on threads,
-buckets, parts, or the order of the file.
+buckets, parts, memory, or the order of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from connprops.dataset import Dataset
+from connprops.bucket_rows import Groups, Rows, RowSource
+from connprops.external_sort import ExternalSort
 from connprops.parts import run_rows
 from connprops.schema import N_SYN_PER_CONN
 from connprops.sorted_samples import (
     Floats,
     Ints,
     SortedSamples,
-    count_below,
     count_distinct,
-    histogram_edges,
-    is_new,
+    distinct_values,
+    histograms,
     moments,
     quantiles,
     ranks,
@@ -42,32 +44,26 @@ from connprops.sorted_samples import (
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
 
-_GROUPS_AT_ONCE = 20_000
-"""Groups whose histogram edges are searched at once, to bound memory."""
-
 
 @dataclass(frozen=True)
 class BucketSpec:
     """What to aggregate: a range of groups, how nodes form them, and which statistics.
 
-    ``source_code`` and ``target_code`` give each node's group, -1 for nodes not selected; a
-    connection's group is ``source_code * n_target_codes + target_code``. ``is_pathway`` says that
-    these are the dataset's own pathways, so that parts can be read by range. Frames of tables that
-    are not among ``tables`` are left empty.
+    Frames of tables that are not among ``tables`` are left empty. ``sort_on_disk`` is for one group
+    whose rows are too many for memory; ``memory`` is then what may be used, in bytes.
     """
 
+    groups: Groups
     first: int
     stop: int
-    source_code: NDArray[np.int32]
-    target_code: NDArray[np.int32]
-    n_target_codes: int
-    is_pathway: bool
     properties: tuple[str, ...]
     bins: int | tuple[float, ...]
     min_sample_size: int | None
     max_sample_size: int | None
     seed: int
     tables: tuple[str, ...] = ("statistics", "histograms", "values", "order_statistics")
+    sort_on_disk: bool = False
+    memory: int = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -81,12 +77,88 @@ class Aggregates:
 
 
 @dataclass(frozen=True)
+class Gathered:
+    """One property of several groups: its sorted values, and what they do not tell.
+
+    ``n_values`` counts what is not finite too; ``constant`` says that all synapses, sampled or not,
+    have one value; ``means`` are those of connections, and ``sample`` itself where each gives one
+    value.
+    """
+
+    group: Ints
+    sample: SortedSamples
+    means: SortedSamples
+    n_values: Ints
+    n_connections: Ints
+    n_synapses: Ints
+    n_multi: Ints  # connections of two synapses or more
+    per_synapse: NDArray[np.bool_]  # whether some connection has several values
+    constant: NDArray[np.bool_]
+
+
+def aggregate_bucket(
+    rows: RowSource, specs: Sequence[BucketSpec], threads: int, temp_dir: Path
+) -> list[Aggregates]:
+    """Return all statistics of a bucket, for one specification or several.
+
+    The specifications may differ in the nodes that take part (folds, say), but in nothing else;
+    where the bucket fits in memory, its rows are read once for all.
+    """
+    if specs[0].sort_on_disk:
+        return [_aggregate_on_disk(rows, spec, temp_dir) for spec in specs]
+    spec = specs[0]
+    chunks = list(rows.chunks(spec.first, spec.stop, spec.properties))
+    if not chunks:
+        return [_concat([]) for _ in specs]
+    whole = Rows(
+        pa.concat_tables([chunk.connections for chunk in chunks]),
+        pa.concat_tables([chunk.synapses for chunk in chunks]),
+    )
+    del chunks
+    return [aggregate_rows(whole, spec, threads) for spec in specs]
+
+
+def aggregate_rows(rows: Rows, spec: BucketSpec, threads: int) -> Aggregates:
+    """Return all statistics of the connections among the rows that a specification selects."""
+    bucket = _bucket(rows.connections, spec)
+    if bucket.group.size == 0:
+        return _concat([])
+
+    def one(name: str) -> Aggregates:
+        return _frames(name, _gather(_column(rows, name), bucket), spec)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return _concat(list(pool.map(one, spec.properties)))
+
+
+def _aggregate_on_disk(rows: RowSource, spec: BucketSpec, temp_dir: Path) -> Aggregates:
+    """Return all statistics of one group whose values are sorted on disk."""
+    found = []
+    limit = _key_limit(rows, spec)
+    for name in spec.properties:
+        with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
+            gathered = _gather_on_disk(rows, name, spec, limit, Path(folder))
+            if gathered is not None:
+                found.append(_frames(name, gathered, spec))
+    return _concat(found)
+
+
+@dataclass(frozen=True)
 class _Column:
     """Values of connections and, for a column that varies, of synapses, in the rows' order."""
 
     values: NDArray[Any]
     null: NDArray[np.bool_] | None
     of_synapses: NDArray[Any] | None
+
+
+def _column(rows: Rows, name: str) -> _Column:
+    column = rows.connections.column(name)
+    varies = name in rows.synapses.column_names
+    of_synapses = rows.synapses.column(name).to_numpy() if varies else None
+    if not column.null_count:
+        return _Column(column.to_numpy(), None, of_synapses)
+    return _Column(column.fill_null(0).to_numpy(), column.is_null().to_numpy(), of_synapses)
 
 
 @dataclass(frozen=True)
@@ -102,91 +174,12 @@ class _Bucket:
     whole: _Bucket | None  # before subsampling, where it took some away
 
 
-@dataclass(frozen=True)
-class Rows:
-    """The rows of a bucket: of connections, and of synapses for the properties that vary."""
-
-    connections: pa.Table
-    synapses: pa.Table
-
-
-def aggregate_bucket(
-    dataset: Dataset, specs: Sequence[BucketSpec], threads: int = 1
-) -> list[Aggregates]:
-    """Return all statistics of a bucket, for one specification or several.
-
-    The specifications may differ in the nodes that take part (folds, say), but in nothing else;
-    the rows are read once for all. A pure function of the dataset and the specifications.
-    """
-    rows = read_bucket(dataset, specs[0])
-    return [aggregate_rows(rows, spec, threads) for spec in specs]
-
-
-def read_bucket(dataset: Dataset, spec: BucketSpec) -> Rows:
-    """Read what a bucket needs of the dataset, and little else."""
-    wanted = [name for name in spec.properties if name != N_SYN_PER_CONN]
-    varying = [c.name for c in dataset.columns if c.varies and c.name in wanted]
-    names = ["source_node", "target_node", N_SYN_PER_CONN, *wanted]
-    return Rows(
-        _read(dataset, "connections", spec, names),
-        _read(dataset, "synapses", spec, varying) if varying else pa.table({}),
-    )
-
-
-def aggregate_rows(rows: Rows, spec: BucketSpec, threads: int) -> Aggregates:
-    """Return all statistics of the connections among the rows that a specification selects."""
-    bucket = _bucket(rows.connections, spec)
-
-    def one(name: str) -> _Frames:
-        values, null = _values_and_null(rows.connections.column(name))
-        varies = name in rows.synapses.column_names
-        of_synapses = rows.synapses.column(name).to_numpy() if varies else None
-        return _property(name, _Column(values, null, of_synapses), bucket, spec)
-
-    if bucket.group.size == 0:
-        return _concat([])
-    with ThreadPoolExecutor(threads) as pool:
-        return _concat(list(pool.map(one, spec.properties)))
-
-
-def _read(dataset: Dataset, kind: str, spec: BucketSpec, names: Sequence[str]) -> pa.Table:
-    """Return the rows of a table that may belong to the bucket, part after part."""
-    pieces = []
-    for file in dataset.files(kind):
-        with pq.ParquetFile(file) as parquet:
-            meta = parquet.metadata
-            groups = [
-                i for i in range(meta.num_row_groups)
-                if not spec.is_pathway or _overlaps(meta.row_group(i).column(0).statistics, spec)
-            ]  # fmt: skip
-            piece = parquet.read_row_groups(groups, ["pathway", *names], use_threads=False)
-        if spec.is_pathway:
-            pathway = piece.column("pathway").to_numpy()
-            low, high = np.searchsorted(pathway, [spec.first, spec.stop]).tolist()
-            piece = piece.slice(low, high - low)
-        pieces.append(piece.drop_columns(["pathway"]))
-    return pa.concat_tables(pieces)
-
-
-def _overlaps(statistics: Any, spec: BucketSpec) -> bool:
-    return bool(statistics.max >= spec.first and statistics.min < spec.stop)
-
-
-def _values_and_null(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    if not column.null_count:
-        return column.to_numpy(), None
-    return column.fill_null(0).to_numpy(), column.is_null().to_numpy()
-
-
-def _bucket(table: pa.Table, spec: BucketSpec) -> _Bucket:
+def _bucket(connections: pa.Table, spec: BucketSpec) -> _Bucket:
     """Select the bucket's connections, order them by group, and take the subsample."""
-    source, target = table.column("source_node").to_numpy(), table.column("target_node").to_numpy()
-    n_syn = table.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
+    n_syn = connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
     first_synapse = np.cumsum(n_syn) - n_syn
-    source_code, target_code = spec.source_code[source], spec.target_code[target]
-    group = source_code.astype(np.int64) * spec.n_target_codes + target_code
-    inside = (source_code >= 0) & (target_code >= 0) & (group >= spec.first) & (group < spec.stop)
-    rows = np.flatnonzero(inside)
+    group = spec.groups.of(connections)
+    rows = np.flatnonzero((group >= spec.first) & (group < spec.stop))
     relative = group[rows] - spec.first
     small = spec.stop - spec.first <= 1 << 16  # numpy sorts these by radix
     order = np.argsort(relative.astype(np.uint16) if small else relative, kind="stable")
@@ -200,12 +193,11 @@ def _bucket(table: pa.Table, spec: BucketSpec) -> _Bucket:
     limit = spec.max_sample_size
     if limit is None or not (whole.counts > limit).any():
         return whole
-    key = sampling_key(spec.seed, source[rows], target[rows])
-    by_key = np.lexsort((key, group[rows]))
+    by_key = np.lexsort((_keys(connections, spec)[rows], group[rows]))
     rank = np.arange(rows.size) - np.repeat(whole.starts, whole.counts)
     chosen = np.sort(by_key[rank < limit])  # back in the order of the rows
     sample = _grouped(rows[chosen], group, n_syn, first_synapse)
-    return _Bucket(**{**sample.__dict__, "whole": whole})
+    return replace(sample, whole=whole)
 
 
 def _grouped(rows: Ints, group: Ints, n_syn: Ints, first_synapse: Ints) -> _Bucket:
@@ -213,6 +205,12 @@ def _grouped(rows: Ints, group: Ints, n_syn: Ints, first_synapse: Ints) -> _Buck
     starts = np.flatnonzero(np.diff(of_row, prepend=-1)) if rows.size else rows
     counts = np.diff(starts, append=rows.size)
     return _Bucket(rows, of_row[starts], starts, counts, n_syn[rows], first_synapse[rows], None)
+
+
+def _keys(connections: pa.Table, spec: BucketSpec) -> NDArray[np.uint64]:
+    """Return the keys of which a subsample takes the smallest."""
+    source, target = connections.column("source_node"), connections.column("target_node")
+    return sampling_key(spec.seed, source.to_numpy(), target.to_numpy())
 
 
 def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
@@ -232,71 +230,33 @@ def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
     return key
 
 
-_Frames = tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]
-
-
-def _concat(results: list[_Frames]) -> Aggregates:
-    if not results:
-        return Aggregates(*(pl.DataFrame() for _ in range(4)))
-    return Aggregates(*(pl.concat(frames) for frames in zip(*results, strict=True)))
-
-
-def _property(name: str, column: _Column, bucket: _Bucket, spec: BucketSpec) -> _Frames:
-    """Return the frames of one property."""
-    sharing = _sharing(column, bucket)
-    raw, counts_raw = _pooled(column, bucket, sharing.per_synapse)
-    sample = sort_samples(raw, counts_raw)
-    constant = _constant(sample, column, bucket) & (sample.counts == counts_raw)
-    repeat = constant & (bucket.counts > 1) & ~sharing.per_synapse
-    n_synapses = np.add.reduceat(bucket.n_syn, bucket.starts)
-    # A constant property has a value for each synapse, since no connection can be seen to share it.
-    n = np.where(repeat, n_synapses, sample.counts)
-    unknown = constant | (sharing.n_multi == 0)
-    if name == N_SYN_PER_CONN:
-        n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
-    shared = pl.Series(~sharing.per_synapse).set(pl.Series(unknown), None)
-    means = _connection_means(column, bucket, sharing.per_synapse, sample)
-    statistics = pl.DataFrame(
-        {
-            "group": bucket.group,
-            "property": pl.repeat(name, n.size, eager=True),
-            "n": n,
-            "n_null": counts_raw - sample.counts,
-            "n_multi": sharing.n_multi,
-            "shared_within": shared,
-            **moments(sample),
-            **quantiles(sample),
-            "n_unique": count_distinct(sample),
-            "connection_mean": means[0],
-            "connection_std": means[1],
-        }
-    ).with_columns(pl.col(pl.Float64).fill_nan(None))
-    only = np.where(repeat, n, 0)
-    return (
-        statistics,
-        _histograms(name, sample, bucket.group, spec.bins, only)
-        if "histograms" in spec.tables
-        else pl.DataFrame(),
-        _distinct_values(name, sample, bucket.group, n, only)
-        if "values" in spec.tables
-        else pl.DataFrame(),
-        _order_statistics(name, sample, bucket.group)
-        if "order_statistics" in spec.tables
-        else pl.DataFrame(),
+def _gather(column: _Column, bucket: _Bucket) -> Gathered:
+    """Bring together and sort one property of a bucket's groups."""
+    per_synapse = _per_synapse(column, bucket)
+    raw, n_values = _pooled(column, bucket, per_synapse)
+    sample = sort_samples(raw, n_values)
+    return Gathered(
+        group=bucket.group,
+        sample=sample,
+        means=_connection_means(column, bucket, per_synapse) or sample,
+        n_values=n_values,
+        n_connections=bucket.counts,
+        n_synapses=np.add.reduceat(bucket.n_syn, bucket.starts),
+        n_multi=_n_multi(bucket),
+        per_synapse=per_synapse,
+        constant=_constant(column, bucket.whole or bucket),
     )
 
 
-@dataclass(frozen=True)
-class _Sharing:
-    n_multi: Ints  # connections of two synapses or more, by group
-    per_synapse: NDArray[np.bool_]  # whether some connection has several values, by group
+def _n_multi(bucket: _Bucket) -> Ints:
+    return np.add.reduceat((bucket.n_syn > 1).astype(np.int64), bucket.starts)
 
 
-def _sharing(column: _Column, bucket: _Bucket) -> _Sharing:
-    n_multi = np.add.reduceat((bucket.n_syn > 1).astype(np.int64), bucket.starts)
+def _per_synapse(column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
+    """Return whether some connection of each group has several values."""
     if column.null is None:
-        return _Sharing(n_multi, np.zeros(n_multi.size, dtype=np.bool_))
-    return _Sharing(n_multi, np.logical_or.reduceat(column.null[bucket.rows], bucket.starts))
+        return np.zeros(bucket.group.size, dtype=np.bool_)
+    return np.logical_or.reduceat(column.null[bucket.rows], bucket.starts)
 
 
 def _pooled(
@@ -310,112 +270,237 @@ def _pooled(
     return column.of_synapses[at], np.add.reduceat(n_values, bucket.starts)
 
 
-def _constant(sample: SortedSamples, column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
-    """Return which groups have one value over all their synapses, sampled or not."""
-    constant = np.zeros(sample.counts.size, dtype=np.bool_)
-    if not sample.some.size:
-        return constant
-    last = sample.starts + sample.n - 1
-    constant[sample.some] = sample.values[sample.starts] == sample.values[last]
-    constant &= sample.counts > 0
-    if bucket.whole is not None and constant.any():
-        values = column.values[bucket.whole.rows]
-        low = np.minimum.reduceat(values, bucket.whole.starts)
-        high = np.maximum.reduceat(values, bucket.whole.starts)
-        constant &= low == high
-        if column.null is not None:
-            null = column.null[bucket.whole.rows]
-            constant &= ~np.logical_or.reduceat(null, bucket.whole.starts)
-    return constant
+def _constant(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
+    """Return which groups have one finite value over all their synapses, sampled or not."""
+    values = column.values[whole.rows]
+    low = np.minimum.reduceat(values, whole.starts)
+    constant = (low == np.maximum.reduceat(values, whole.starts)) & np.isfinite(low)
+    return np.asarray(constant & ~_per_synapse(column, whole))
 
 
 def _connection_means(
-    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_], sample: SortedSamples
-) -> tuple[Floats, Floats]:
-    """Return mean and std over connections of the connection's mean, by group."""
+    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_]
+) -> SortedSamples | None:
+    """Return each connection's mean, sorted; None where each connection gives one value."""
     if column.of_synapses is None or not per_synapse.any():
-        own = moments(sample)
-        return own["mean"], own["std"]
-    x = column.of_synapses[run_rows(bucket.first_synapse, bucket.n_syn)].astype(np.float64)
+        return None
+    # A shared value is its own mean, to the last bit, whatever other groups of the bucket do.
+    varies = np.repeat(per_synapse, bucket.counts)
+    means = np.where(varies, _means(column.of_synapses, bucket), column.values[bucket.rows])
+    return sort_samples(means, bucket.counts)
+
+
+def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
+    """Return the mean of each connection's finite values, NaN where there is none."""
+    x = of_synapses[run_rows(bucket.first_synapse, bucket.n_syn)].astype(np.float64)
     starts = np.cumsum(bucket.n_syn) - bucket.n_syn
     finite = np.isfinite(x)
     x[~finite] = 0.0
     n = np.add.reduceat(finite.astype(np.int64), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = np.add.reduceat(x, starts) / n
-    of_connections = moments(sort_samples(means, bucket.counts))
-    return of_connections["mean"], of_connections["std"]
+        return np.asarray(np.add.reduceat(x, starts) / n)
 
 
-def _histograms(
-    name: str, sample: SortedSamples, group: Ints, bins: int | tuple[float, ...], only: Ints
-) -> pl.DataFrame:
-    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
-    pieces = []
-    for at in range(0, sample.some.size, _GROUPS_AT_ONCE):
-        some = slice(at, at + _GROUPS_AT_ONCE)
-        starts, n = sample.starts[some], sample.n[some]
-        if isinstance(bins, int):
-            edges = histogram_edges(sample.values[starts], sample.values[starts + n - 1], bins)
-        else:
-            edges = np.broadcast_to(np.asarray(bins, dtype=np.float64), (n.size, len(bins)))
-        below = count_below(sample.x, starts, n, edges)
-        counts = np.diff(below, axis=1)
-        of_one = only[sample.some[some], None]
-        counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
-        n_bins = counts.shape[1]
-        pieces.append(
-            pl.DataFrame(
-                {
-                    "group": np.repeat(group[sample.some[some]], n_bins),
-                    "bin": np.tile(np.arange(n_bins, dtype=np.int32), n.size),
-                    "left": edges[:, :-1].ravel(),
-                    "right": edges[:, 1:].ravel(),
-                    "count": counts.ravel(),
-                }
-            )
+@dataclass(frozen=True)
+class _KeyLimit:
+    """The largest key in a subsample, and how many connections with just this key it takes."""
+
+    key: np.uint64
+    ties: int
+
+
+def _key_limit(rows: RowSource, spec: BucketSpec) -> _KeyLimit | None:
+    """Return the largest key of the subsample; None where all connections are in it."""
+    limit = spec.max_sample_size
+    if limit is None:
+        return None
+    smallest, n = np.empty(0, dtype=np.uint64), 0
+    for chunk in rows.chunks(spec.first, spec.stop, ()):
+        bucket = _bucket(
+            chunk.connections, replace(spec, min_sample_size=None, max_sample_size=None)
         )
-    empty = pl.DataFrame(
-        schema={"group": pl.Int64, "bin": pl.Int32, "left": pl.Float64, "right": pl.Float64,
-                "count": pl.Int64}
-    )  # fmt: skip
-    frame = pl.concat([empty, *pieces])
-    return frame.insert_column(1, pl.repeat(name, len(frame), eager=True).alias("property"))
+        n += bucket.rows.size
+        smallest = np.concatenate([smallest, _keys(chunk.connections, spec)[bucket.rows]])
+        if smallest.size > limit:
+            smallest = np.partition(smallest, limit - 1)[:limit]
+    if n <= limit:
+        return None
+    largest = smallest.max()
+    return _KeyLimit(largest, int((smallest == largest).sum()))
 
 
-def _distinct_values(
-    name: str, sample: SortedSamples, group: Ints, n: Ints, only: Ints
-) -> pl.DataFrame:
-    """Return distinct values and their counts, for groups where these are few."""
-    empty = pl.DataFrame(
-        schema={"group": pl.Int64, "property": pl.String, "value": pl.Float64, "count": pl.Int64,
-                "p": pl.Float64}
-    )  # fmt: skip
-    if not sample.some.size:
-        return empty
-    at = np.flatnonzero(is_new(sample))
-    counts = np.diff(at, append=sample.x.size)
-    n_unique = np.add.reduceat(is_new(sample).astype(np.int64), sample.starts)
-    few = (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
-    keep = np.repeat(few, n_unique)
-    of_value = np.repeat(sample.some, n_unique)[keep]
-    counts = np.where(only[of_value] > 0, only[of_value], counts[keep])
+def _gather_on_disk(
+    rows: RowSource, name: str, spec: BucketSpec, limit: _KeyLimit | None, folder: Path
+) -> Gathered | None:
+    """Bring together one property of one group: in a first pass the facts, then the values."""
+    group, n_connections, n_synapses, n_multi, n_values = -1, 0, 0, 0, 0
+    per_synapse, constant, extremes = False, True, []
+    for column, bucket in _read_group(rows, name, spec, limit):
+        whole = bucket.whole or bucket
+        constant &= bool(_constant(column, whole)[0])
+        extremes += [column.values[whole.rows[:1]]]
+        if not bucket.rows.size:
+            continue
+        group = int(bucket.group[0])
+        n_connections += int(bucket.counts[0])
+        n_synapses += int(bucket.n_syn.sum())
+        n_multi += int(_n_multi(bucket)[0])
+        per_synapse |= bool(_per_synapse(column, bucket)[0])
+    if group < 0:
+        return None
+    values, means = (
+        ExternalSort(_made(folder / kind), spec.memory // 2) for kind in ("values", "means")
+    )
+    of_group = np.array([per_synapse])
+    for column, bucket in _read_group(rows, name, spec, limit):
+        if not bucket.rows.size:
+            continue
+        raw, _ = _pooled(column, bucket, of_group)
+        n_values += raw.size
+        values.add(raw)
+        if per_synapse and column.of_synapses is not None:
+            means.add(_means(column.of_synapses, bucket))
+    sample = values.finish()
+    return Gathered(
+        group=np.array([group]),
+        sample=sample,
+        means=means.finish() if per_synapse else sample,
+        n_values=np.array([n_values]),
+        n_connections=np.array([n_connections]),
+        n_synapses=np.array([n_synapses]),
+        n_multi=np.array([n_multi]),
+        per_synapse=of_group,
+        constant=np.array([constant and np.unique(np.concatenate(extremes)).size == 1]),
+    )
+
+
+def _read_group(
+    rows: RowSource, name: str, spec: BucketSpec, limit: _KeyLimit | None
+) -> Iterator[tuple[_Column, _Bucket]]:
+    """Give a property of a group chunk by chunk, each with its connections in the subsample."""
+    everything = replace(spec, min_sample_size=None, max_sample_size=None)
+    ties = 0
+    for chunk in rows.chunks(spec.first, spec.stop, (name,)):
+        bucket = _bucket(chunk.connections, everything)
+        if not bucket.rows.size:
+            continue
+        if limit is not None:
+            key = _keys(chunk.connections, spec)[bucket.rows]
+            tied = key == limit.key
+            chosen = (key < limit.key) | (tied & (ties + np.cumsum(tied) <= limit.ties))
+            ties += int(tied.sum())
+            bucket = replace(
+                bucket,
+                rows=bucket.rows[chosen],
+                counts=np.array([int(chosen.sum())]),
+                n_syn=bucket.n_syn[chosen],
+                first_synapse=bucket.first_synapse[chosen],
+                whole=bucket,
+            )
+        yield _column(chunk, name), bucket
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _concat(found: Sequence[Aggregates]) -> Aggregates:
+    """Return the frames of several properties as one each."""
+    frames = {
+        field.name: [getattr(one, field.name) for one in found] for field in fields(Aggregates)
+    }
+    return Aggregates(**{
+        name: pl.concat(several) if several else pl.DataFrame() for name, several in frames.items()
+    })  # fmt: skip
+
+
+def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
+    """Return the frames of one property."""
+    sample = gathered.sample
+    constant = gathered.constant & (sample.counts == gathered.n_values)
+    repeat = constant & (gathered.n_connections > 1) & ~gathered.per_synapse
+    # A constant property has a value for each synapse, since no connection can be seen to share it.
+    n = np.where(repeat, gathered.n_synapses, sample.counts)
+    unknown = constant | (gathered.n_multi == 0)
+    if name == N_SYN_PER_CONN:
+        n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
+    shared = pl.Series(~gathered.per_synapse).set(pl.Series(unknown), None)
+    of_values = moments(sample)
+    of_connections = of_values if gathered.means is sample else moments(gathered.means)
+    n_unique = count_distinct(sample)
+    statistics = pl.DataFrame(
+        {
+            "group": gathered.group,
+            "n": n,
+            "n_null": gathered.n_values - sample.counts,
+            "n_multi": gathered.n_multi,
+            "shared_within": shared,
+            **of_values,
+            **quantiles(sample),
+            "n_unique": n_unique,
+            "connection_mean": of_connections["mean"],
+            "connection_std": of_connections["std"],
+        }
+    ).with_columns(pl.col(pl.Float64).fill_nan(None))
+    only = np.where(repeat, n, 0)
+    makers: dict[str, Callable[[], pl.DataFrame]] = {
+        "statistics": lambda: statistics,
+        "histograms": lambda: _histograms(gathered, spec.bins, only),
+        "values": lambda: _distinct_values(gathered, n_unique, n, only),
+        "order_statistics": lambda: _order_statistics(gathered),
+    }
+    made = {
+        kind: make() if kind in spec.tables else pl.DataFrame() for kind, make in makers.items()
+    }
+    for frame in made.values():
+        if frame.columns:
+            frame.insert_column(1, pl.repeat(name, len(frame), eager=True).alias("property"))
+    return Aggregates(**made)
+
+
+def _histograms(gathered: Gathered, bins: int | tuple[float, ...], only: Ints) -> pl.DataFrame:
+    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
+    sample = gathered.sample
+    edges, counts = histograms(sample, bins)
+    of_one = only[sample.some, None]
+    counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
+    n_bins = counts.shape[1]
     return pl.DataFrame(
         {
-            "group": group[of_value],
-            "property": pl.repeat(name, of_value.size, eager=True),
-            "value": sample.x[at[keep]],
+            "group": np.repeat(gathered.group[sample.some], n_bins),
+            "bin": np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size),
+            "left": edges[:, :-1].ravel(),
+            "right": edges[:, 1:].ravel(),
+            "count": counts.ravel(),
+        }
+    )
+
+
+def _distinct_values(gathered: Gathered, n_unique: Ints, n: Ints, only: Ints) -> pl.DataFrame:
+    """Return distinct values and their counts, for groups where these are few."""
+    sample = gathered.sample
+    n_unique = n_unique[sample.some]
+    few = (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
+    of_some, values, counts = distinct_values(sample, few)
+    of_value = sample.some[of_some]
+    counts = np.where(only[of_value] > 0, only[of_value], counts)
+    return pl.DataFrame(
+        {
+            "group": gathered.group[of_value],
+            "value": values,
             "count": counts,
             "p": counts / n[of_value],
         }
     )
 
 
-def _order_statistics(name: str, sample: SortedSamples, group: Ints) -> pl.DataFrame:
+def _order_statistics(gathered: Gathered) -> pl.DataFrame:
+    sample = gathered.sample
     kept = [ranks(n) for n in sample.n.tolist()]
     sizes = np.array([r.size for r in kept], dtype=np.int64)
-    rank = np.concatenate(kept) if kept else np.empty(0, dtype=np.int64)
-    value = sample.x[np.repeat(sample.starts, sizes) + rank]
+    rank = np.concatenate([np.empty(0, dtype=np.int64), *kept])
+    value = sample.at(np.repeat(np.arange(sizes.size), sizes), rank)
     offsets = np.concatenate([[0], np.cumsum(sizes)])
 
     def lists(flat: NDArray[Any]) -> pl.Series:
@@ -423,10 +508,5 @@ def _order_statistics(name: str, sample: SortedSamples, group: Ints) -> pl.DataF
         return pl.Series(pl.from_arrow(array))
 
     return pl.DataFrame(
-        {
-            "group": group[sample.some],
-            "property": pl.repeat(name, sample.some.size, eager=True),
-            "rank": lists(rank),
-            "value": lists(value),
-        }
+        {"group": gathered.group[sample.some], "rank": lists(rank), "value": lists(value)}
     )

@@ -1,12 +1,16 @@
 """Numbers of many sorted samples at once: moments, quantiles, distinct values, bins.
 
-All follow from the sorted values alone, and all work is vectorised over the samples.
+All follow from the sorted values alone, and all work is vectorised over the samples. A sample
+that memory cannot hold is one on disk, which gives its values piece by piece; the numbers are the
+same to the last bit, since sums are made of blocks of fixed size.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,24 +24,98 @@ RANKS_AT_MOST = 256
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
 
+BLOCK = 1 << 16
+"""Values that are summed together; a larger sample's sum is that of its blocks' sums."""
+
 _LOOP_FROM = 48
 """Mean size of a sample from which one call of sort for each beats one sort of all."""
 
+_GROUPS_AT_ONCE = 20_000
+"""Groups whose bins are searched at once, to bound memory."""
+
 
 @dataclass(frozen=True)
-class SortedSamples:
-    """Finite values sorted within each group. ``groups`` are those that have any."""
+class Piece:
+    """Consecutive sorted values: whole groups, or whole blocks of a group.
+
+    ``groups`` says which of the groups with values they are of, ``starts`` and ``n`` where each of
+    these lies in the piece, ``offset`` how many values of the sample come before, and ``previous``
+    the value before, where it belongs to the first group too.
+    """
 
     values: NDArray[Any]  # of the column's own type
-    x: Floats  # the same as float64
+    groups: slice
     starts: Ints
-    counts: Ints  # of all groups, zero included
-    some: Ints  # the groups with at least one value
+    n: Ints
+    offset: int = 0
+    previous: NDArray[Any] | None = None
+
+    @cached_property
+    def x(self) -> Floats:
+        """Return the values as float64."""
+        return self.values.astype(np.float64)
+
+    @cached_property
+    def new(self) -> NDArray[np.bool_]:
+        """Return whether each value differs from the one before in its group."""
+        new = np.ones(self.values.size, dtype=np.bool_)
+        new[1:] = self.values[1:] != self.values[:-1]
+        new[self.starts] = True
+        if self.previous is not None:
+            new[0] = bool(self.values[0] != self.previous)
+        return new
+
+    @cached_property
+    def blocks(self) -> Ints:
+        """Return where the blocks begin that are summed apart."""
+        if self.n.size == 0 or int(self.n.max()) <= BLOCK:
+            return self.starts
+        return np.concatenate(
+            [np.arange(start, start + n, BLOCK) for start, n in zip(self.starts.tolist(),
+                                                                    self.n.tolist(), strict=True)]
+        )  # fmt: skip
+
+    def spread(self, of_some: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers of the groups with values as numbers of the piece's values."""
+        return np.repeat(of_some[self.groups], self.n)
+
+
+class SortedSamples(ABC):
+    """Finite values sorted within each group.
+
+    Attributes
+    ----------
+    counts
+        Number of values of each group, zero included, (g,).
+    some
+        The groups that have any, (s,).
+    n
+        Their counts, (s,).
+    low, high
+        Their extremes, of the column's own type, (s,).
+    """
+
+    counts: Ints
+    some: Ints
+    low: NDArray[Any]
+    high: NDArray[Any]
 
     @property
     def n(self) -> Ints:
         """Return the counts of the groups that have any value."""
         return self.counts[self.some]
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """Give all values, in pieces that memory can hold."""
+
+    @abstractmethod
+    def at(self, group: Ints, rank: Ints) -> Floats:
+        """Return the values of some ranks, each of one of the groups with values."""
+
+    @abstractmethod
+    def count_below(self, groups: slice, edges: Floats) -> Ints:
+        """Return how many values of each group lie below each of its edges, of their shape."""
 
     def spread(self, of_some: NDArray[Any], fill: float = np.nan) -> NDArray[Any]:
         """Return numbers of the groups with values as numbers of all groups."""
@@ -48,7 +126,40 @@ class SortedSamples:
         return full
 
 
-def sort_samples(raw: NDArray[Any], counts: Ints) -> SortedSamples:
+class SamplesInMemory(SortedSamples):
+    """Sorted samples of any number of groups, one after the other in one array."""
+
+    def __init__(self, values: NDArray[Any], counts: Ints) -> None:
+        self.counts = counts
+        self.some = np.flatnonzero(counts)
+        self._piece = Piece(values, slice(None), np.cumsum(self.n) - self.n, self.n)
+        self.low = values[self._piece.starts]
+        self.high = values[self._piece.starts + self.n - 1]
+
+    def pieces(self) -> Iterator[Piece]:
+        """Give the one piece that there is."""
+        if self.some.size:
+            yield self._piece
+
+    def at(self, group: Ints, rank: Ints) -> Floats:
+        """Return the values of some ranks, each of one of the groups with values."""
+        found: Floats = self._piece.x[self._piece.starts[group] + rank]
+        return found
+
+    def count_below(self, groups: slice, edges: Floats) -> Ints:
+        """Return how many values of each group lie below each of its edges: a binary search."""
+        x, starts, n = self._piece.x, self._piece.starts[groups], self._piece.n[groups]
+        low = np.repeat(starts[:, None], edges.shape[1], axis=1)
+        high = low + n[:, None]
+        while (open_ := low < high).any():
+            middle = (low + high) >> 1
+            below = open_ & (x[np.minimum(middle, x.size - 1)] < edges)
+            low = np.where(below, middle + 1, low)
+            high = np.where(open_ & ~below, middle, high)
+        return low - starts[:, None]
+
+
+def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
     """Leave out what is not finite, and sort each group's values."""
     values = raw
     if raw.dtype.kind == "f":
@@ -57,52 +168,76 @@ def sort_samples(raw: NDArray[Any], counts: Ints) -> SortedSamples:
             starts = np.cumsum(counts) - counts
             counts = np.add.reduceat(finite.astype(np.int64), starts)
             values = raw[finite]
-    some = np.flatnonzero(counts)
-    n = counts[some]
-    starts = np.cumsum(n) - n
+        values = values + raw.dtype.type(0)  # a copy, whose zeros all have the same sign
+    n = counts[counts > 0]
     if n.size and values.size / n.size < _LOOP_FROM:
         values = values[np.lexsort((values, np.repeat(np.arange(n.size), n)))]
     else:
         values = values.copy() if values is raw else values
-        for start, stop in zip(starts.tolist(), (starts + n).tolist(), strict=True):
+        stops = np.cumsum(n)
+        for start, stop in zip((stops - n).tolist(), stops.tolist(), strict=True):
             values[start:stop].sort()
-    return SortedSamples(values, values.astype(np.float64), starts, counts, some)
+    return SamplesInMemory(values, counts)
+
+
+def _totals(
+    sample: SortedSamples, terms: Callable[[Piece], Iterable[Floats]]
+) -> tuple[Floats, ...]:
+    """Return sums over the values of each group, (s,) each, of one or several terms.
+
+    Within a block of :data:`BLOCK` values, by rank, numpy adds pairwise; and so it does the sums
+    of a group's blocks. Neither depends on the piece that a block comes with.
+    """
+    of_blocks: list[list[Floats]] = []
+    for piece in sample.pieces():
+        for i, numbers in enumerate(terms(piece)):
+            if i == len(of_blocks):
+                of_blocks.append([])
+            of_blocks[i].append(np.add.reduceat(numbers, piece.blocks))
+    n_blocks = -(-sample.n // BLOCK)
+    first = np.cumsum(n_blocks) - n_blocks
+    return tuple(np.add.reduceat(np.concatenate(sums), first) for sums in of_blocks)
 
 
 def moments(sample: SortedSamples) -> dict[str, Floats]:
     """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
 
-    Sums run pairwise over the sorted values; moments are those about the mean, with its
-    rounding error taken out.
+    Moments are those about the mean, with its rounding error taken out.
     """
-    x, starts, n = sample.x, sample.starts, sample.n
+    n = sample.n
     if not n.size:
         return {name: np.full(sample.counts.size, np.nan) for name in _MOMENTS}
-    low, high = x[starts], x[starts + n - 1]
+    low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
     # Powers of two keep squares of very large and very small numbers within range, exactly.
     scale = np.exp2(-np.frexp(np.maximum(np.abs(low), np.abs(high)))[1].astype(np.float64))
     extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
-    if not extreme.any():
-        scale = np.ones_like(scale)
-        scaled = x
-    else:
-        scale = np.where(extreme, scale, 1.0)
-        scaled = x * np.repeat(scale, n)
-    mean = np.add.reduceat(scaled, starts) / n
-    d = scaled - np.repeat(mean, n)
-    shift = np.add.reduceat(d, starts) / n
-    mean = np.clip((mean + shift) / scale, low, high)
-    square = d * d
-    m2 = np.maximum(np.add.reduceat(square, starts) / n - shift * shift, 0.0)
+    scale = np.where(extreme, scale, 1.0)
+
+    def scaled(piece: Piece) -> Floats:
+        return piece.x * piece.spread(scale) if extreme.any() else piece.x
+
+    (total,) = _totals(sample, lambda piece: [scaled(piece)])
+    mean = total / n
+
+    def powers(piece: Piece) -> Iterator[Floats]:
+        d = scaled(piece) - piece.spread(mean)
+        yield d
+        square = d * d
+        yield square
+        d *= square
+        yield d
+        square *= square
+        yield square
+
+    first, second, third, fourth = (powers_sum / n for powers_sum in _totals(sample, powers))
+    mean = np.clip((mean + first) / scale, low, high)
+    m2 = np.maximum(second - first * first, 0.0)
     m2[low == high] = 0.0
-    d *= square
-    m3 = np.add.reduceat(d, starts) / n - 3 * shift * m2
-    square *= square
-    m4 = np.add.reduceat(square, starts) / n
+    m3 = third - 3 * first * m2
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
-        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
-    mean_log, std_log = _log_moments(x, starts, n, low, high)
+        kurtosis = np.where(m2 > 0, fourth / (m2 * m2) - 3.0, np.nan)
+    mean_log, std_log = _log_moments(sample, low, high)
     found = (mean, np.sqrt(m2) / scale, low, high, skewness, kurtosis, mean_log, std_log)
     return {name: sample.spread(numbers) for name, numbers in zip(_MOMENTS, found, strict=True)}
 
@@ -110,53 +245,99 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
 _MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "std_log")
 
 
-def _log_moments(
-    x: Floats, starts: Ints, n: Ints, low: Floats, high: Floats
-) -> tuple[Floats, Floats]:
+def _log_moments(sample: SortedSamples, low: Floats, high: Floats) -> tuple[Floats, Floats]:
     """Return mean and std of the logarithms; NaN for groups with a value that has none."""
-    positive = low > 0
+    positive, n = low > 0, sample.n
     if not positive.any():
         return np.full(n.size, np.nan), np.full(n.size, np.nan)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(x)
-    logs[~np.isfinite(logs)] = 0.0
-    mean = np.add.reduceat(logs, starts) / n
-    logs -= np.repeat(mean, n)
-    shift = np.add.reduceat(logs, starts) / n
-    logs *= logs
-    std = np.sqrt(np.maximum(np.add.reduceat(logs, starts) / n - shift * shift, 0.0))
+
+    def logs(piece: Piece) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.log(piece.x)
+        found[~np.isfinite(found)] = 0.0
+        return found
+
+    (total,) = _totals(sample, lambda piece: [logs(piece)])
+    mean = total / n
+
+    def powers(piece: Piece) -> Iterator[Floats]:
+        d = logs(piece)
+        d -= piece.spread(mean)
+        yield d
+        d *= d
+        yield d
+
+    first, second = (powers_sum / n for powers_sum in _totals(sample, powers))
+    std = np.sqrt(np.maximum(second - first * first, 0.0))
     std[low == high] = 0.0
-    return np.where(positive, mean + shift, np.nan), np.where(positive, std, np.nan)
+    return np.where(positive, mean + first, np.nan), np.where(positive, std, np.nan)
 
 
 def quantiles(sample: SortedSamples) -> dict[str, Floats]:
     """Return quantiles by linear interpolation (Hyndman and Fan 1996, definition 7)."""
     found = {}
+    group = np.arange(sample.some.size)
     for name, q in QUANTILES.items():
-        at = q * (sample.n - 1)
-        below = np.floor(at).astype(np.int64)
-        t = at - below
-        a = sample.x[sample.starts + below]
-        b = sample.x[sample.starts + np.minimum(below + 1, sample.n - 1)]
+        place = q * (sample.n - 1)
+        below = np.floor(place).astype(np.int64)
+        t = place - below
+        a = sample.at(group, below)
+        b = sample.at(group, np.minimum(below + 1, sample.n - 1))
         # From the nearer end, so that equal neighbours give their value exactly.
         found[name] = sample.spread(np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t)))  # noqa: PLR2004
     return found
 
 
 def count_distinct(sample: SortedSamples) -> Ints:
-    """Return the number of distinct values of each sample, 0 for an empty one."""
+    """Return the number of distinct values of each group, 0 for an empty one."""
     counts = np.zeros(sample.counts.size, dtype=np.int64)
-    if sample.some.size:
-        counts[sample.some] = np.add.reduceat(is_new(sample).astype(np.int64), sample.starts)
+    for piece in sample.pieces():
+        counts[sample.some[piece.groups]] += np.add.reduceat(
+            piece.new.astype(np.int64), piece.starts
+        )
     return counts
 
 
-def is_new(sample: SortedSamples) -> NDArray[np.bool_]:
-    """Return whether each sorted value differs from the one before in its group."""
-    new = np.ones(sample.values.size, dtype=np.bool_)
-    new[1:] = sample.values[1:] != sample.values[:-1]
-    new[sample.starts] = True
-    return new
+def distinct_values(sample: SortedSamples, wanted: NDArray[np.bool_]) -> tuple[Ints, Floats, Ints]:
+    """Return the distinct values of the wanted ones among the groups with values.
+
+    Returns
+    -------
+    tuple
+        For each value: which of the groups with values it is of, the value, and how often.
+    """
+    groups, values, places = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
+    for piece in sample.pieces():
+        if not wanted[piece.groups].any():
+            continue
+        at = np.flatnonzero(piece.new & piece.spread(wanted))
+        groups.append(piece.spread(np.arange(wanted.size))[at])
+        values.append(piece.x[at])
+        places.append(piece.offset + at)
+    group, place = np.concatenate(groups), np.concatenate(places)
+    end = np.cumsum(sample.n)[group]
+    following = np.append(place[1:], end[-1:])
+    count = np.minimum(following, end) - place
+    return group, np.concatenate(values), count
+
+
+def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Floats, Ints]:
+    """Return edges (s, bins + 1) and counts (s, bins) of each group with values."""
+    n_groups = sample.some.size
+    n_edges = bins + 1 if isinstance(bins, int) else len(bins)
+    edges = np.empty((n_groups, n_edges))
+    counts = np.empty((n_groups, n_edges - 1), dtype=np.int64)
+    for at in range(0, n_groups, _GROUPS_AT_ONCE):
+        groups = slice(at, at + _GROUPS_AT_ONCE)
+        edges[groups] = (
+            histogram_edges(sample.low[groups], sample.high[groups], bins)
+            if isinstance(bins, int)
+            else np.asarray(bins, dtype=np.float64)
+        )
+        limits = edges[groups].copy()
+        limits[:, -1] = np.nextafter(limits[:, -1], np.inf)  # the last bin is closed
+        counts[groups] = np.diff(sample.count_below(groups, limits), axis=1)
+    return edges, counts
 
 
 def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
@@ -190,23 +371,6 @@ def _roomy_edges(low: float, high: float, bins: int) -> Floats:
     step = max(np.spacing(max(abs(low), abs(high))), np.finfo(np.float64).tiny)
     roomy: Floats = low + step * (np.arange(bins + 1) - bins // 2)
     return roomy
-
-
-def count_below(x: Floats, starts: Ints, n: Ints, edges: Floats) -> Ints:
-    """Return how many sorted values of each group lie below each edge; the last edge is closed.
-
-    Shape as ``edges``. A binary search for all groups and edges at once.
-    """
-    edges = edges.copy()
-    edges[:, -1] = np.nextafter(edges[:, -1], np.inf)
-    low = np.repeat(starts[:, None], edges.shape[1], axis=1)
-    high = low + n[:, None]
-    while (open_ := low < high).any():
-        middle = (low + high) >> 1
-        below = open_ & (x[np.minimum(middle, x.size - 1)] < edges)
-        low = np.where(below, middle + 1, low)
-        high = np.where(open_ & ~below, middle, high)
-    return low - starts[:, None]
 
 
 @lru_cache(maxsize=4096)

@@ -19,6 +19,7 @@ import polars as pl
 from connprops import schema
 from connprops.aggregate import BucketSpec
 from connprops.artifacts import read_table, refuse_existing, write_table
+from connprops.bucket_rows import Groups
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import MANIFEST, Progress
@@ -240,12 +241,9 @@ def extract(
     }
     grouping = group_selected(dataset, sel_src, sel_dest, CV_dict, seed, sides)
     spec = BucketSpec(
+        groups=Groups(grouping.source, grouping.target, grouping.n_target, sides is None),
         first=0,
         stop=0,
-        source_code=grouping.source,
-        target_code=grouping.target,
-        n_target_codes=grouping.n_target,
-        is_pathway=sides is None,
         properties=(),
         bins=bins,
         min_sample_size=least,
