@@ -1,0 +1,165 @@
+"""The benchmarks: each gives results, whose ratios are of runs on the same circuit in one go."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import circuits
+from benchmarks.measure import Measured, Result, connprops, measure, task
+
+
+def against_reference(work: Path, synapses: int, limit: int = 0) -> Iterator[Result]:
+    """Compare extraction with the installed connectome-manipulator, from HDF5 to statistics.
+
+    Its Gaussian fits to histograms are part of its extract, and of ours only when asked for: in the
+    second figure.
+    """
+    config = str(circuits.random_circuit(work, circuits.FEW_PATHWAYS, synapses))
+    options = [f"max_sample_size_per_group={limit}"] if limit else []
+    size = {"synapses": synapses, "max_sample_size_per_group": limit}
+    theirs = task("reference", config, str(work / "reference.npz"), *options)
+    ours = task("ours", config, str(_empty(work / "ours")), *options, times=3)
+    fitted = task("ours_as_arrays", config, str(_empty(work / "arrays")), *options)
+    _check_same(work / "arrays" / "arrays.npz", work / "reference.npz", everything=not limit)
+    name, against = "reference_capped" if limit else "reference", "faster than the reference"
+    yield Result(name, "the reference's extract", theirs, size=size)
+    yield Result(name, "export and extract", ours, theirs.wall / ours.wall, against, size)
+    what = "the same, with its Gaussian fits and arrays"
+    yield Result(name, what, fitted, theirs.wall / fitted.wall, against, size)
+
+
+def by_hand(work: Path, synapses: int) -> Iterator[Result]:
+    """Compare with scripts that compute the same statistics from the same file."""
+    config = str(circuits.demo(work, synapses))
+    size = {"synapses": synapses}
+    ours = task("ours", config, str(_empty(work / "ours")), times=3)
+    yield Result("by_hand", "export and extract", ours, size=size)
+    for name in ("polars", "duckdb"):
+        out = work / f"{name}.parquet"
+        theirs = task(f"by_{name}", config, str(out), times=2)
+        differs = task("agreement", str(work / "ours" / "statistics.parquet"), str(out)).output
+        what = f"a {name} script (differs by {differs.strip()})"
+        yield Result("by_hand", what, theirs, ours.wall / theirs.wall, "its time is ours", size)
+
+
+def floor(work: Path, synapses: int) -> Iterator[Result]:
+    """Compare export with reading and writing once, and extract with one pass of averages."""
+    config = str(circuits.demo(work, synapses))
+    size = {"synapses": synapses}
+    dataset = _empty(work / "steps") / "dataset"
+    start = connprops("export", "--help", times=3)
+    export = connprops("export", config, "-o", str(dataset), "--overwrite", "-q", times=3)
+    read = task("read_once", config, times=3)
+    write = task("write_once", str(dataset), str(_empty(work / "floor")), times=3)
+    once = Measured(float(read.output) + float(write.output), 0.0, write.peak_mb)
+    yield Result("floor", "read once, write once", once, size=size)
+    ratio = (export.wall - start.wall) / once.wall
+    yield Result("floor", "export (start-up apart)", export, ratio, "the floor", size)
+    pass_ = task("average", str(dataset), times=3)
+    extract = task("extract", str(dataset), str(work / "steps"), times=3)
+    yield Result("floor", "avg of every property, DuckDB", pass_, size=size)
+    yield Result("floor", "extract", extract, extract.wall / pass_.wall, "that pass", size)
+
+
+def whole(work: Path, name: str, config: Path, synapses: int) -> Iterator[Result]:
+    """Measure each step of a run alone, everything together, and a changed option."""
+    size = {"synapses": synapses}
+    steps = _empty(work / "steps")
+    dataset = str(steps / "dataset")
+    yield Result(name, "export", connprops("export", str(config), "-o", dataset, "-q"), size=size)
+    yield Result(name, "extract", connprops("extract", dataset, "-o", str(steps), "-q"), size=size)
+    yield Result(name, "build", connprops("build", str(steps), "-q"), size=size)
+    shutil.rmtree(steps)
+    out = _empty(work / "run")
+    yield Result(name, "run: everything, report included",
+                 connprops("run", str(config), "-o", str(out), "-q"), size=size)  # fmt: skip
+    changed = ("run", str(config), "-o", str(out), "-q", "--overwrite", "--hist-bins", "30")
+    yield Result(name, "run again, with other bins", connprops(*changed), size=size)
+    extract = task("extract", str(out / "dataset"), str(_empty(work / "changed")), "hist_bins=30")
+    yield Result(name, "extract again, with other bins", extract, size=size)
+
+
+def growth(work: Path, sizes: list[int]) -> Iterator[Result]:
+    """Measure how time and memory grow with the circuit."""
+    before: tuple[int, Measured] | None = None
+    for synapses in sizes:
+        config = str(circuits.demo(work, synapses))
+        taken = task("ours", config, str(_empty(work / "ours")))
+        ratio, against = None, ""
+        if before is not None:
+            ratio = taken.wall / before[1].wall
+            memory = taken.peak_mb / before[1].peak_mb
+            against = (f"the time and {memory:.2f} x the memory for "
+                       f"{synapses / before[0]:.2g} x the synapses")  # fmt: skip
+        yield Result("growth", f"export and extract, {synapses:,}", taken, ratio, against,
+                     {"synapses": synapses})  # fmt: skip
+        before = synapses, taken
+
+
+def start(_work: Path, _synapses: int) -> Iterator[Result]:
+    """Measure what every command pays."""
+    nothing = measure([sys.executable, "-c", "pass"], times=5)
+    for what, code in (
+        ("import connprops", "import connprops"),
+        ("connprops --help", "import connprops.cli as c; c.app(['--help'], standalone_mode=False)"),
+    ):
+        taken = measure([sys.executable, "-c", code], times=5)
+        yield Result("start", what, taken, taken.wall / nothing.wall, "python itself")
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _check_same(ours: Path, theirs: Path, *, everything: bool) -> None:
+    """Raise unless the arrays agree; with a random subset only their shapes can."""
+    with np.load(ours) as a, np.load(theirs) as b:
+        for name in a.files:
+            if a[name].shape != b[name].shape:
+                message = f"{name} has shape {a[name].shape}, and {b[name].shape} in the reference"
+                raise RuntimeError(message)
+            if everything:
+                np.testing.assert_allclose(a[name], b[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def hex0(work: Path, synapses: int) -> Iterator[Result]:
+    """Measure a circuit like a hexagon of somatosensory cortex: 18 x 18 types, 17 properties."""
+    return whole(work, "hex0", circuits.random_circuit(work, circuits.HEX0, synapses), synapses)
+
+
+def nmc(work: Path, synapses: int) -> Iterator[Result]:
+    """Measure the scale model of the neocortical microcircuit: 1,941 pathways."""
+    return whole(work, "nmc", circuits.demo(work, synapses), synapses)
+
+
+def many_pathways(work: Path, synapses: int) -> Iterator[Result]:
+    """Measure 60 x 60 types and 17 properties: 61,200 fits."""
+    config = circuits.random_circuit(work, circuits.MANY_PATHWAYS, synapses)
+    return whole(work, "many_pathways", config, synapses)
+
+
+Benchmark = Callable[[Path, int], Iterator[Result]]
+
+BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
+    "start": (start, 0),
+    "reference": (against_reference, 200_000),
+    "reference_capped": (partial(against_reference, limit=500), 3_300_000),
+    "by_hand": (by_hand, 30_000_000),
+    "floor": (floor, 30_000_000),
+    "hex0": (hex0, 31_212_240),
+    "nmc": (nmc, 37_000_000),
+    "many_pathways": (many_pathways, 4_000_000),
+    "growth": (
+        lambda work, n: growth(work, [max(n // k, 1000) for k in (100, 30, 10, 3, 1)]),
+        100_000_000,
+    ),
+}
+"""Each benchmark and the number of synapses it is meant for."""

@@ -1,0 +1,154 @@
+"""What is measured in a process of its own: ``python -m benchmarks.tasks NAME ARGUMENTS``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from connprops import Statistics
+
+
+def by_polars(config: str, out: str) -> None:
+    """Compute the statistics with the Polars script, and write them."""
+    from benchmarks import by_hand
+
+    by_hand.with_polars(Path(config), _properties(config)).write_parquet(out)
+
+
+def by_duckdb(config: str, out: str) -> None:
+    """Compute the statistics with the DuckDB script, and write them."""
+    from benchmarks import by_hand
+
+    by_hand.with_duckdb(Path(config), _properties(config)).write_parquet(out)
+
+
+def ours(config: str, folder: str, *options: str) -> None:
+    """Export and extract, and write all tables of statistics."""
+    _ours(config, folder, options)
+
+
+def ours_as_arrays(config: str, folder: str, *options: str) -> None:
+    """Do the same, and keep the arrays that the reference gives, its Gaussian fits among them."""
+    arrays = _ours(config, folder, options).to_arrays()
+    np.savez(Path(folder) / "arrays.npz", **_flat(arrays))
+
+
+def reference(config: str, out: str, *options: str) -> None:
+    """Extract with the installed connectome-manipulator, and keep its arrays."""
+    import bluepysnap
+    from connectome_manipulator.model_building import conn_props
+
+    arrays = conn_props.extract(bluepysnap.Circuit(config), **_parsed(options))
+    np.savez(out, **_flat(arrays))
+
+
+def read_once(config: str) -> None:
+    """Read the columns that an export reads, once, with h5py; print the seconds."""
+    import h5py
+
+    begin = time.perf_counter()
+    with h5py.File(Path(config).parent / "edges.h5") as file:
+        (edges,) = file["edges"].values()
+        datasets = [edges["source_node_id"], edges["target_node_id"]]
+        datasets += [edges["0"][name] for name in _properties(config)]
+        for start in range(0, edges["source_node_id"].shape[0], 1 << 21):
+            for dataset in datasets:
+                dataset[start : start + (1 << 21)]
+    sys.stdout.write(f"{time.perf_counter() - begin}\n")
+
+
+def write_once(dataset: str, folder: str) -> None:
+    """Write a dataset's rows as Parquet, as they are; print the seconds of writing."""
+    import pyarrow.parquet as pq
+
+    Path(folder).mkdir(exist_ok=True)
+    spent = 0.0
+    for file in sorted(Path(dataset).glob("*/*.parquet")):
+        table = pq.read_table(file)
+        codes = [f.name for f in table.schema if str(f.type).startswith(("int", "uint"))]
+        start = time.perf_counter()
+        pq.write_table(
+            table, Path(folder) / f"{file.parent.name}-{file.name}", row_group_size=122_880,
+            compression="zstd", compression_level=1, use_dictionary=codes,
+            write_statistics=["pathway"],
+        )  # fmt: skip
+        spent += time.perf_counter() - start
+    sys.stdout.write(f"{spent}\n")
+
+
+def average(dataset: str) -> None:
+    """Average every property per pathway over the synapses, in one pass of DuckDB."""
+    import connprops as cp
+
+    data = cp.open_dataset(dataset)
+    names = ", ".join(f'avg("{name}")' for name in data.properties)
+    data.sql(f"select source_type, target_type, {names} from synapses group by all").fetchall()
+
+
+def extract(dataset: str, folder: str, *options: str) -> None:
+    """Extract all statistics of a dataset, and write them."""
+    import connprops as cp
+
+    stats = cp.extract(cp.open_dataset(dataset), **_parsed(options))
+    stats.write(folder, overwrite=True)
+
+
+def _ours(config: str, folder: str, options: Sequence[str]) -> Statistics:
+    import connprops as cp
+    from connprops.export import export
+    from connprops.sonata import open_circuit
+
+    dataset = export(open_circuit(config), Path(folder) / "dataset", overwrite=True)
+    stats = cp.extract(cp.open_dataset(dataset), **_parsed(options))
+    stats.write(folder, overwrite=True)
+    return stats
+
+
+def _parsed(options: Sequence[str]) -> dict[str, int]:
+    return {name: int(value) for name, value in (option.split("=") for option in options)}
+
+
+def _flat(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the numbers of the reference's dictionaries that do not depend on chance."""
+    found = {
+        f"syns_{k}": v for k, v in arrays["syns_per_conn_data"].items() if k in ("mean", "std")
+    }
+    order = np.argsort(arrays["syn_props"])
+    for key in ("mean", "std", "min", "max"):
+        found[f"prop_{key}"] = np.asarray(arrays["conn_prop_data"][key])[..., order]
+    return found
+
+
+def _properties(config: str) -> list[str]:
+    """Return the properties that are described by default, in the file's order."""
+    import h5py
+
+    left_out = ("delay", "afferent", "efferent", "spine_length", "@")
+    with h5py.File(Path(config).parent / "edges.h5") as file:
+        (edges,) = file["edges"].values()
+        return [name for name in edges["0"] if not any(word in name for word in left_out)]
+
+
+def agreement(ours_file: str, theirs_file: str) -> None:
+    """Print the largest relative difference of two tables of statistics."""
+    from benchmarks import by_hand
+
+    found = by_hand.disagreement(pl.read_parquet(ours_file), pl.read_parquet(theirs_file))
+    sys.stdout.write(f"{found:.2g}\n")
+
+
+_TASKS: dict[str, Callable[..., None]] = {
+    f.__name__: f
+    for f in (by_polars, by_duckdb, ours, ours_as_arrays, reference, read_once, write_once,
+              average, extract, agreement)
+}  # fmt: skip
+
+if __name__ == "__main__":
+    _TASKS[sys.argv[1]](*sys.argv[2:])
