@@ -138,9 +138,9 @@ def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, val
     folder = tmp_path_factory.mktemp("sort")
     sorter = ExternalSort(folder, memory)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connprops.sorted_samples, "BLOCK", 16)
         for module in (connprops.external_sort, connprops.sorted_samples):
-            patch.setattr(module, "BLOCK", 16)
-        patch.setattr(connprops.external_sort, "_PIECE", 32)
+            patch.setattr(module, "PIECE", 32)
         patch.setattr(connprops.external_sort, "_RUN_READ_AT_LEAST", 3)
         for at in range(0, values.size, chunk):
             sorter.add(values[at : at + chunk])
@@ -158,7 +158,7 @@ def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, val
                 histograms(on_disk, 7), histograms(in_memory, 7), strict=True
             ):
                 np.testing.assert_array_equal(found, expected)
-        assert count_distinct(on_disk)[0] == np.unique(in_memory._piece.values).size
+        assert count_distinct(on_disk)[0] == np.unique(in_memory._values).size
         for found, expected in zip(
             distinct_values(on_disk, np.ones(1, bool)),
             distinct_values(in_memory, np.ones(1, bool)),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from connprops.bucket_rows import Groups, Rows, RowSource
 from connprops.external_sort import ExternalSort
 from connprops.parts import run_rows
+from connprops.random_numbers import keys
 from connprops.schema import N_SYN_PER_CONN
 from connprops.sorted_samples import (
     Floats,
@@ -43,6 +44,9 @@ from connprops.sorted_samples import (
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
+
+_LONG_RUN = 100
+"""Values from which copying a run beats picking its values."""
 
 
 @dataclass(frozen=True)
@@ -214,20 +218,8 @@ def _keys(connections: pa.Table, spec: BucketSpec) -> NDArray[np.uint64]:
 
 
 def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
-    """Return a pseudo-random number for each connection, from the seed and its ends alone.
-
-    Three rounds of the SplitMix64 finaliser (Steele, Lea and Flood 2014, OOPSLA), each
-    taking in one more number.
-    """
-    key = np.full(source.shape, np.uint64(seed % (1 << 64)), dtype=np.uint64)
-    for word in (None, source, target):
-        if word is not None:
-            key ^= word.astype(np.uint64)
-        key += np.uint64(0x9E3779B97F4A7C15)
-        key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        key ^= key >> np.uint64(31)
-    return key
+    """Return a pseudo-random number for each connection, from the seed and its ends alone."""
+    return keys(seed, source, target)
 
 
 def _gather(column: _Column, bucket: _Bucket) -> Gathered:
@@ -264,10 +256,25 @@ def _pooled(
 ) -> tuple[NDArray[Any], Ints]:
     """Return the values of each group, one per connection or per synapse, and how many."""
     if column.of_synapses is None or not per_synapse.any():
-        return column.values[bucket.rows], bucket.counts
+        one_each = np.ones(bucket.rows.size, dtype=np.int64)
+        return _runs(column.values, bucket.rows, one_each), bucket.counts
     n_values = np.where(np.repeat(per_synapse, bucket.counts), bucket.n_syn, 1)
-    at = run_rows(bucket.first_synapse, n_values)
-    return column.of_synapses[at], np.add.reduceat(n_values, bucket.starts)
+    values = _runs(column.of_synapses, bucket.first_synapse, n_values)
+    return values, np.add.reduceat(n_values, bucket.starts)
+
+
+def _runs(values: NDArray[Any], first: Ints, counts: Ints) -> NDArray[Any]:
+    """Return runs of values, one after the other."""
+    # Runs that follow each other in the file, as those of a part do, are copied as one.
+    breaks = np.flatnonzero(first[1:] != first[:-1] + counts[:-1]) + 1
+    if breaks.size * _LONG_RUN > counts.sum():
+        return values[run_rows(first, counts)]
+    starts = first[np.concatenate([[0], breaks])]
+    lengths = np.add.reduceat(counts, np.concatenate([[0], breaks]))
+    stops = starts + lengths
+    return np.concatenate(
+        [values[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+    )
 
 
 def _constant(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
@@ -292,7 +299,7 @@ def _connection_means(
 
 def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
     """Return the mean of each connection's finite values, NaN where there is none."""
-    x = of_synapses[run_rows(bucket.first_synapse, bucket.n_syn)].astype(np.float64)
+    x = _runs(of_synapses, bucket.first_synapse, bucket.n_syn).astype(np.float64)
     starts = np.cumsum(bucket.n_syn) - bucket.n_syn
     finite = np.isfinite(x)
     x[~finite] = 0.0

@@ -87,10 +87,11 @@ class RowSource(Protocol):
 
 
 class DatasetRows:
-    """The rows of a dataset."""
+    """The rows of a dataset, of whose columns several are read at once where threads allow."""
 
-    def __init__(self, dataset: Dataset, groups: Groups) -> None:
+    def __init__(self, dataset: Dataset, groups: Groups, threads: int = 1) -> None:
         self._dataset = dataset
+        self._threaded = threads > 1
         self._groups = groups
 
     def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
@@ -106,15 +107,45 @@ class DatasetRows:
                 synapses = None
                 if varying:
                     file = stack.enter_context(pq.ParquetFile(of_synapses))
-                    synapses = _Queue(_batches(file, varying, _SYNAPSES_AT_ONCE, by_range))
+                    synapses = _Queue(self._batches(file, varying, _SYNAPSES_AT_ONCE, by_range))
                 file = stack.enter_context(pq.ParquetFile(of_connections))
-                for connections in _batches(file, names, _CONNECTIONS_AT_ONCE, by_range):
+                for connections in self._batches(file, names, _CONNECTIONS_AT_ONCE, by_range):
                     n_syn = connections.column(N_SYN_PER_CONN).to_numpy()
                     own = synapses.take(int(n_syn.sum())) if synapses else pa.table({})
                     group = self._groups.of(connections)
                     chosen = (group >= first) & (group < stop)
                     if chosen.any():
                         yield Rows(connections, own).take(chosen)
+
+    def _batches(
+        self,
+        file: pq.ParquetFile,
+        names: Sequence[str],
+        at_once: int,
+        by_range: tuple[int, int] | None,
+    ) -> Iterator[pa.Table]:
+        """Give some columns of a part, of a range of pathways or of all, batch after batch."""
+        row_groups = list(range(file.metadata.num_row_groups))
+        columns = list(names)
+        if by_range is not None:
+            first, stop = by_range
+            columns.append("pathway")
+            statistics = [file.metadata.row_group(i).column(0).statistics for i in row_groups]
+            row_groups = [i for i in row_groups
+                          if statistics[i].max >= first and statistics[i].min < stop]  # fmt: skip
+        batches: Iterator[Any] = file.iter_batches(
+            at_once, row_groups=row_groups, columns=columns, use_threads=self._threaded
+        )
+        for batch in batches:
+            table = pa.Table.from_batches([batch])
+            if by_range is not None:
+                pathway = table.column("pathway").to_numpy()
+                low, high = np.searchsorted(pathway, by_range).tolist()
+                table = table.drop_columns(["pathway"])
+                if high - low < table.num_rows:  # a slice would keep the whole batch in memory
+                    table = table.take(pa.array(np.arange(low, high)))
+            if table.num_rows:
+                yield table
 
 
 class SpilledRows:
@@ -222,30 +253,3 @@ class _Queue:
         table = pa.concat_tables(self._left) if self._left else next(self._tables)
         self._left, self._n_left = [table.slice(n)], table.num_rows - n
         return table.slice(0, n)
-
-
-def _batches(
-    file: pq.ParquetFile, names: Sequence[str], at_once: int, by_range: tuple[int, int] | None
-) -> Iterator[pa.Table]:
-    """Give some columns of a part, of a range of pathways or of all, batch after batch."""
-    row_groups = list(range(file.metadata.num_row_groups))
-    columns = list(names)
-    if by_range is not None:
-        first, stop = by_range
-        columns.append("pathway")
-        statistics = [file.metadata.row_group(i).column(0).statistics for i in row_groups]
-        row_groups = [i for i in row_groups
-                      if statistics[i].max >= first and statistics[i].min < stop]  # fmt: skip
-    batches: Iterator[Any] = file.iter_batches(
-        at_once, row_groups=row_groups, columns=columns, use_threads=False
-    )
-    for batch in batches:
-        table = pa.Table.from_batches([batch])
-        if by_range is not None:
-            pathway = table.column("pathway").to_numpy()
-            low, high = np.searchsorted(pathway, by_range).tolist()
-            table = table.drop_columns(["pathway"])
-            if high - low < table.num_rows:  # a slice would keep the whole batch in memory
-                table = table.take(pa.array(np.arange(low, high)))
-        if table.num_rows:
-            yield table

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops.errors import DatasetError
-from connprops.sorted_samples import BLOCK, Floats, Ints, Piece, SortedSamples
-
-_PIECE = 8 * BLOCK
-"""Values that a sample on disk gives at once: whole blocks."""
+from connprops.sorted_samples import PIECE, Floats, Ints, Piece, SortedSamples
 
 _RUN_READ_AT_LEAST = 1 << 12
 """Values read of a run at once, or reading would be mostly seeking."""
@@ -32,8 +29,8 @@ class SampleOnDisk(SortedSamples):
     def pieces(self) -> Iterator[Piece]:
         """Give the values in pieces of several blocks."""
         previous = None
-        for start in range(0, self._size, _PIECE):
-            values = self._read(start, min(_PIECE, self._size - start))
+        for start in range(0, self._size, PIECE):
+            values = self._read(start, min(PIECE, self._size - start))
             one = np.array([values.size])
             yield Piece(values, slice(0, 1), np.zeros(1, np.int64), one, start, previous)
             previous = values[-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,9 @@ QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
 
 BLOCK = 1 << 16
 """Values that are summed together; a larger sample's sum is that of its blocks' sums."""
+
+PIECE = 2 * BLOCK
+"""Values that are worked on at once: as many as a processor's cache holds."""
 
 _LOOP_FROM = 48
 """Mean size of a sample from which one call of sort for each beats one sort of all."""
@@ -50,12 +53,12 @@ class Piece:
     offset: int = 0
     previous: NDArray[Any] | None = None
 
-    @cached_property
+    @property
     def x(self) -> Floats:
         """Return the values as float64."""
         return self.values.astype(np.float64)
 
-    @cached_property
+    @property
     def new(self) -> NDArray[np.bool_]:
         """Return whether each value differs from the one before in its group."""
         new = np.ones(self.values.size, dtype=np.bool_)
@@ -65,7 +68,7 @@ class Piece:
             new[0] = bool(self.values[0] != self.previous)
         return new
 
-    @cached_property
+    @property
     def blocks(self) -> Ints:
         """Return where the blocks begin that are summed apart."""
         if self.n.size == 0 or int(self.n.max()) <= BLOCK:
@@ -132,31 +135,53 @@ class SamplesInMemory(SortedSamples):
     def __init__(self, values: NDArray[Any], counts: Ints) -> None:
         self.counts = counts
         self.some = np.flatnonzero(counts)
-        self._piece = Piece(values, slice(None), np.cumsum(self.n) - self.n, self.n)
-        self.low = values[self._piece.starts]
-        self.high = values[self._piece.starts + self.n - 1]
+        self._values = values
+        self._ends = np.cumsum(self.n)
+        self._starts = self._ends - self.n
+        self.low, self.high = values[self._starts], values[self._ends - 1]
 
     def pieces(self) -> Iterator[Piece]:
-        """Give the one piece that there is."""
-        if self.some.size:
-            yield self._piece
+        """Give groups together as far as they are small, and large ones in blocks."""
+        first = 0
+        while first < self.some.size:
+            start = int(self._starts[first])
+            stop = int(np.searchsorted(self._ends, start + PIECE, side="right"))
+            if stop == first:
+                yield from self._pieces_of(first)
+                stop = first + 1
+            else:
+                groups = slice(first, stop)
+                values = self._values[start : int(self._ends[stop - 1])]
+                n = self._ends[groups] - self._starts[groups]
+                yield Piece(values, groups, self._starts[groups] - start, n, start)
+            first = stop
+
+    def _pieces_of(self, group: int) -> Iterator[Piece]:
+        """Give the values of one group."""
+        begin, end = int(self._starts[group]), int(self._ends[group])
+        for start in range(begin, end, PIECE):
+            values = self._values[start : min(start + PIECE, end)]
+            previous = self._values[start - 1] if start > begin else None
+            n = np.array([values.size])
+            yield Piece(values, slice(group, group + 1), n * 0, n, start, previous)
 
     def at(self, group: Ints, rank: Ints) -> Floats:
         """Return the values of some ranks, each of one of the groups with values."""
-        found: Floats = self._piece.x[self._piece.starts[group] + rank]
+        found: Floats = self._values[self._starts[group] + rank].astype(np.float64)
         return found
 
     def count_below(self, groups: slice, edges: Floats) -> Ints:
         """Return how many values of each group lie below each of its edges: a binary search."""
-        x, starts, n = self._piece.x, self._piece.starts[groups], self._piece.n[groups]
-        low = np.repeat(starts[:, None], edges.shape[1], axis=1)
-        high = low + n[:, None]
+        starts, last = self._starts[groups, None], self._values.size - 1
+        low = np.repeat(starts, edges.shape[1], axis=1)
+        high = np.repeat(self._ends[groups, None], edges.shape[1], axis=1)
         while (open_ := low < high).any():
             middle = (low + high) >> 1
-            below = open_ & (x[np.minimum(middle, x.size - 1)] < edges)
+            values = self._values[np.minimum(middle, last)].astype(np.float64)
+            below = open_ & (values < edges)
             low = np.where(below, middle + 1, low)
             high = np.where(open_ & ~below, middle, high)
-        return low - starts[:, None]
+        return low - starts
 
 
 def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
@@ -202,25 +227,26 @@ def _totals(
 def moments(sample: SortedSamples) -> dict[str, Floats]:
     """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
 
-    Moments are those about the mean, with its rounding error taken out.
+    One pass adds up powers of the distance from the median. Since that lies within one standard
+    deviation of the mean, no digits are lost when moments about the mean are made of them.
     """
     n = sample.n
     if not n.size:
         return {name: np.full(sample.counts.size, np.nan) for name in _MOMENTS}
     low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
+    median = sample.at(np.arange(n.size), n // 2)
     # Powers of two keep squares of very large and very small numbers within range, exactly.
     scale = np.exp2(-np.frexp(np.maximum(np.abs(low), np.abs(high)))[1].astype(np.float64))
     extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
     scale = np.where(extreme, scale, 1.0)
-
-    def scaled(piece: Piece) -> Floats:
-        return piece.x * piece.spread(scale) if extreme.any() else piece.x
-
-    (total,) = _totals(sample, lambda piece: [scaled(piece)])
-    mean = total / n
+    centre = median * scale
+    positive = low > 0
+    log_centre = np.log(median, out=np.zeros(n.size), where=positive)
 
     def powers(piece: Piece) -> Iterator[Floats]:
-        d = scaled(piece) - piece.spread(mean)
+        x = piece.x
+        d = x * piece.spread(scale) if extreme.any() else x.copy()
+        d -= piece.spread(centre)
         yield d
         square = d * d
         yield square
@@ -228,49 +254,40 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         yield d
         square *= square
         yield square
+        if positive[piece.groups].any():
+            log = np.log(x, out=np.zeros(x.size), where=x > 0)
+            log -= piece.spread(log_centre)
+            yield log
+            log *= log
+            yield log
+        else:
+            yield from (np.zeros(x.size), np.zeros(x.size))
 
-    first, second, third, fourth = (powers_sum / n for powers_sum in _totals(sample, powers))
-    mean = np.clip((mean + first) / scale, low, high)
-    m2 = np.maximum(second - first * first, 0.0)
-    m2[low == high] = 0.0
-    m3 = third - 3 * first * m2
+    s1, s2, s3, s4, log1, log2 = (total / n for total in _totals(sample, powers))
+    constant = low == high
+    mean = np.clip((centre + s1) / scale, low, high)
+    m2 = np.maximum(s2 - s1 * s1, 0.0)
+    m2[constant] = 0.0
+    m3 = s3 - 3 * s1 * s2 + 2 * s1**3
+    m4 = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
-        kurtosis = np.where(m2 > 0, fourth / (m2 * m2) - 3.0, np.nan)
-    mean_log, std_log = _log_moments(sample, low, high)
-    found = (mean, np.sqrt(m2) / scale, low, high, skewness, kurtosis, mean_log, std_log)
-    return {name: sample.spread(numbers) for name, numbers in zip(_MOMENTS, found, strict=True)}
+        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
+    std_log = np.where(constant, 0.0, np.sqrt(np.maximum(log2 - log1 * log1, 0.0)))
+    found = {
+        "mean": mean,
+        "std": np.sqrt(m2) / scale,
+        "min": low,
+        "max": high,
+        "skewness": skewness,
+        "kurtosis": kurtosis,
+        "mean_log": np.where(positive, log_centre + log1, np.nan),
+        "std_log": np.where(positive, std_log, np.nan),
+    }
+    return {name: sample.spread(numbers) for name, numbers in found.items()}
 
 
 _MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "std_log")
-
-
-def _log_moments(sample: SortedSamples, low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """Return mean and std of the logarithms; NaN for groups with a value that has none."""
-    positive, n = low > 0, sample.n
-    if not positive.any():
-        return np.full(n.size, np.nan), np.full(n.size, np.nan)
-
-    def logs(piece: Piece) -> Floats:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = np.log(piece.x)
-        found[~np.isfinite(found)] = 0.0
-        return found
-
-    (total,) = _totals(sample, lambda piece: [logs(piece)])
-    mean = total / n
-
-    def powers(piece: Piece) -> Iterator[Floats]:
-        d = logs(piece)
-        d -= piece.spread(mean)
-        yield d
-        d *= d
-        yield d
-
-    first, second = (powers_sum / n for powers_sum in _totals(sample, powers))
-    std = np.sqrt(np.maximum(second - first * first, 0.0))
-    std[low == high] = 0.0
-    return np.where(positive, mean + first, np.nan), np.where(positive, std, np.nan)
 
 
 def quantiles(sample: SortedSamples) -> dict[str, Floats]:

@@ -270,7 +270,7 @@ class ComputedTables(TableSource):
             source_code=np.maximum.reduce([g.source_code for g in all_groups]),
             target_code=np.maximum.reduce([g.target_code for g in all_groups]),
         )
-        rows = DatasetRows(self.dataset, groups)
+        rows = DatasetRows(self.dataset, groups, self._resources.threads)
         by_range = [list(same) for _, same in groupby(tasks, key=lambda task: task.first)]
         if groups.is_pathway or len(by_range) == 1:
             yield from ((rows, task) for task in tasks)
