@@ -6,11 +6,12 @@ a flipped bit in Parquet: they return other values, or the process dies.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import os
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from connprops import schema
-from connprops.errors import DatasetError, OutputError
+from connprops.errors import DatasetError, OptionError, OutputError
 
 _SEAL_KEY = "connprops.seal"
 _SEAL = b"connprops-sha256:"
 _UNSEALED = b"0" * 64
 _PARQUET = b"PAR1"
+
+FORMATS = (".csv", ".json", ".parquet")
+"""How the names of files end in which tables are given to people."""
 
 
 def refuse_existing(*paths: str | Path) -> None:
@@ -37,36 +41,101 @@ def refuse_existing(*paths: str | Path) -> None:
             )
 
 
-@contextmanager
-def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside a file; put it in the file's place at the end.
+def leftover_of(path: str | Path) -> Path:
+    """Return where a file is written before it takes its place, and stays if a process is killed.
 
-    The temporary name begins with a dot, so that no pattern for the files finds it. If the block
-    raises, the temporary file is removed and what was there stays.
+    The name begins with a dot, so that no pattern for the files finds it. It is the same each
+    time, so that the next attempt takes away what the last one left.
+    """
+    target = Path(path)
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what the system has against writing a file into an error that names the file.
 
     Raises
     ------
     OutputError
-        Where the file exists and ``overwrite`` is false, or it cannot be written.
+        Where the disk is full, the folder read-only, a permission missing, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise OutputError.of(
+            f"{path} cannot be written",
+            found=str(error),
+            hint="make room, or give another place; what is finished is kept" if full else None,
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, made where it is not there; the lock ends with the process at the latest.
+
+    Raises
+    ------
+    OutputError
+        Where another process holds it, which writes ``what``.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError.of(
+                    f"Another process is writing {what}", hint="wait for it, or give another place"
+                ) from error
+            if _is_still(path, file.fileno()):
+                yield
+                return
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Return whether a path leads to an open file: who held its lock before may have moved it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside a file; put it in the file's place at the end.
+
+    If the block raises, the temporary file is removed and what was there stays.
+
+    Raises
+    ------
+    OutputError
+        Where the file exists and ``overwrite`` is false, another process is writing it, or it
+        cannot be written.
     """
     target = Path(path)
     if not overwrite:
         refuse_existing(target)
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
+    aside = leftover_of(target)
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside.touch(exist_ok=False)
-    except OSError as error:
-        raise OutputError.of(f"{target} cannot be written", found=str(error)) from error
-    try:
-        yield aside
-        _sync(aside)
-        aside.replace(target)
-        _sync(target.parent)
-    except OSError as error:
-        raise OutputError.of(f"{target} cannot be written", found=str(error)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        with locked(aside, str(target)):
+            try:
+                aside.write_bytes(b"")  # of what a killed process left, nothing remains
+                yield aside
+                sync(aside)
+                aside.replace(target)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+        sync(target.parent)
+
+
+def check_format(path: str | Path, formats: Sequence[str] = FORMATS) -> None:
+    """Raise :class:`OptionError` unless a file's name ends in a format that we write."""
+    if Path(path).suffix not in formats:
+        raise OptionError.unknown("format", Path(path).suffix, formats, hint=f"the name was {path}")
 
 
 def write_text(path: str | Path, text: str, *, overwrite: bool = False) -> Path:
@@ -124,9 +193,25 @@ def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dic
     DatasetError
         Where the file is missing, damaged, foreign, of a later version, or another table.
     """
+    found, frame, facts = read_any_table(path)
+    if found is not table:
+        raise DatasetError.of(
+            f"{path} holds another table", found=repr(found.name), expected=repr(table.name)
+        )
+    return frame, facts
+
+
+def read_any_table(path: str | Path) -> tuple[schema.Table, pl.DataFrame, dict[str, Any]]:
+    """Read a table that :func:`write_table` wrote, whichever it is; return it, rows and facts.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`read_table`.
+    """
     file = Path(path)
     if not file.is_file():
-        raise DatasetError.of(f"No file {file}", expected=f"the table {table.name!r} as Parquet")
+        raise DatasetError.of(f"No file {file}", expected="a table of connprops, as Parquet")
     try:
         content = file.read_bytes()
         _check_seal(content, file)  # before a parser meets what could bring it down
@@ -135,23 +220,27 @@ def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dic
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
     facts = schema.read_metadata(raw, str(file))
-    if facts.get("table") != table.name:
-        raise DatasetError.of(
-            f"{file} holds another table",
-            found=repr(facts.get("table")),
-            expected=repr(table.name),
-        )
+    name = str(facts.get("table"))
+    if name not in schema.TABLES:
+        raise DatasetError.unknown(f"table in {file}", name, schema.TABLES)
+    table = schema.TABLES[name]
     table.check(frame, str(file))
-    return frame.select(table.names), facts
+    return table, frame.select(table.names), facts
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Make a file's content, or a folder's entries, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sealed(content: bytes) -> bytes:

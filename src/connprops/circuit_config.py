@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from connprops.errors import CircuitError, listing
+
+_LONGEST = 1 << 16
+"""Characters of a path with the manifest's names put in: more than any system takes."""
 
 
 def read_config(config: Path) -> dict[str, Any]:
@@ -17,6 +21,8 @@ def read_config(config: Path) -> dict[str, Any]:
     CircuitError
         Where the file is missing, or holds something else.
     """
+    if config.exists() and not config.is_file():
+        raise CircuitError.of(f"{config} is not a file", expected="a SONATA circuit configuration")
     try:
         content = json.loads(config.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -27,7 +33,7 @@ def read_config(config: Path) -> dict[str, Any]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise CircuitError.of(f"{config} cannot be read", found=str(error)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CircuitError.of(f"{config} is not valid JSON", found=str(error)) from error
     if not isinstance(content, dict) or not ({"networks", "network"} & content.keys()):
         raise CircuitError.of(
@@ -38,31 +44,74 @@ def read_config(config: Path) -> dict[str, Any]:
     return content
 
 
-def resolved_by_hand(config: Path, raw: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+def checked_networks(networks: object, config: Path) -> dict[str, Any]:
+    """Return the networks of a configuration, each part of them of the kind that it must be.
+
+    Raises
+    ------
+    CircuitError
+        Where one is of another kind.
+    """
+    content: dict[str, Any] = _of_kind(networks or {}, dict, "networks", config)
+    for kind in ("nodes", "edges"):
+        for entry in _of_kind(content.get(kind) or [], list, f"networks/{kind}", config):
+            place = f"an entry of networks/{kind}"
+            for key, value in _of_kind(entry, dict, place, config).items():
+                if key.endswith("_file") and value is not None:
+                    _of_kind(value, str, f"{key} in {place}", config)
+            populations = _of_kind(
+                entry.get("populations") or {}, dict, f"populations in {place}", config
+            )
+            for name, facts in populations.items():
+                kind_of = _of_kind(facts or {}, dict, f"population {name!r}", config).get("type")
+                _of_kind("" if kind_of is None else kind_of, str, f"type of {name!r}", config)
+    return content
+
+
+_KINDS: Mapping[type, str] = {dict: "an object", list: "an array", str: "text"}
+
+
+def _of_kind(value: Any, kind: type, place: str, config: Path) -> Any:
+    if not isinstance(value, kind):
+        raise CircuitError.of(
+            f"{config}: {place} is of the wrong kind", found=repr(value)[:80], expected=_KINDS[kind]
+        )
+    return value
+
+
+def resolved_by_hand(
+    config: Path, raw: dict[str, Any], followed: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], str | None]:
     """Return networks and node sets file of a configuration, with absolute paths.
 
     A simulation configuration leads to the circuit that it names.
+
+    Raises
+    ------
+    CircuitError
+        Where a part is of the wrong kind, or configurations name each other in a circle.
     """
     base = config.resolve().parent
     content = _expanded(raw, base, config)
     if "networks" not in content:
-        follow = base / str(content["network"])
-        if follow.resolve() == config.resolve():
-            raise CircuitError.of(f"{config} names itself as its network")
-        return resolved_by_hand(follow, read_config(follow))
-    networks = content["networks"] or {}
+        follow = (base / str(content["network"])).resolve()
+        if follow in (config.resolve(), *followed):
+            raise CircuitError.of(f"{config} names itself as its network, or one that names it")
+        return resolved_by_hand(follow, read_config(follow), (config.resolve(), *followed))
+    networks = checked_networks(content["networks"], config)
     for entry in [*(networks.get("nodes") or []), *(networks.get("edges") or [])]:
         for key, value in entry.items():
             if key.endswith("_file") and isinstance(value, str) and value not in ("", "NULL"):
                 entry[key] = str(base / value)
-    node_sets = content.get("node_sets_file")
+    node_sets = _of_kind(content.get("node_sets_file") or "", str, "node_sets_file", config)
     return networks, str(base / node_sets) if node_sets else None
 
 
 def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
     """Return a configuration with the manifest's names replaced, wherever they stand."""
     manifest = {"$configdir": str(base), "${configdir}": str(base)}
-    manifest |= {str(k): str(v) for k, v in (raw.get("manifest") or {}).items()}
+    given = _of_kind(raw.get("manifest") or {}, dict, "manifest", config)
+    manifest |= {str(k): str(v) for k, v in given.items() if k}
     names = sorted(manifest, key=len, reverse=True)
 
     def expand(value: Any) -> Any:
@@ -75,12 +124,17 @@ def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
     def text(value: str) -> str:
         found = value
         for _ in range(len(names) + 1):
+            if len(found) > _LONGEST:
+                break
             if not any(name in found for name in names):
                 return found
             for name in names:
                 found = found.replace(name, manifest[name])
+                if len(found) > _LONGEST:
+                    break
         raise CircuitError.of(
-            f"{config}: the manifest's names refer to each other in a circle", found=value
+            f"{config}: the manifest's names refer to each other in a circle, or too often",
+            found=value,
         )
 
     return {k: expand(v) for k, v in raw.items() if k != "manifest"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from connprops import relations, schema
 from connprops.errors import DatasetError, OptionError
-from connprops.export import MANIFEST, Progress, export
-from connprops.parts import sha256_of
+from connprops.export import Progress, export
+from connprops.manifest import damage, damage_of, expected_files, read_manifest
 
 if TYPE_CHECKING:
     import bluepysnap
@@ -48,13 +48,15 @@ class Dataset:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder)
         self.columns = tuple(
             DatasetColumn(
                 **{**column, "labels": tuple(column["labels"]) if column["labels"] else None}
             )
             for column in self.manifest["columns"]
         )
+        self._expected = {name: (d, n) for name, d, n in expected_files(self.manifest)}
+        self._intact: dict[str, list[Path]] = {}
         self.identity: dict[str, Any] = self.manifest["identity"]
         self.population: str = self.identity["edges"]["population"]
         self.n_synapses: int = self.manifest["n_synapses"]
@@ -68,8 +70,9 @@ class Dataset:
     @cached_property
     def types(self) -> pl.DataFrame:
         """Return the types of both sides: :data:`connprops.schema.TYPES`."""
-        frame = pl.read_parquet(self.folder / "types.parquet")
-        schema.TYPES.check(frame, str(self.folder / "types.parquet"))
+        file = self.file("types.parquet")
+        frame = pl.read_parquet(file)
+        schema.TYPES.check(frame, str(file))
         return frame.select(schema.TYPES.names)
 
     @cached_property
@@ -88,7 +91,7 @@ class Dataset:
     @cached_property
     def nodes(self) -> pl.DataFrame:
         """Return the nodes of both sides: side, node, code, and their attributes."""
-        return pl.read_parquet(self.folder / "nodes.parquet")
+        return pl.read_parquet(self.file("nodes.parquet"))
 
     def node_population(self, side: str) -> str:
         """Return the name of the node population of a side."""
@@ -102,7 +105,7 @@ class Dataset:
         OptionError
             Where the circuit has no such node set.
         """
-        sets = pl.read_parquet(self.folder / "node_sets.parquet").filter(pl.col("side") == side)
+        sets = pl.read_parquet(self.file("node_sets.parquet")).filter(pl.col("side") == side)
         found = sets.filter(pl.col("node_set") == name)
         if found.is_empty():
             known = sets["node_set"].unique(maintain_order=True).to_list()
@@ -111,8 +114,35 @@ class Dataset:
         return np.concatenate([np.arange(start, stop) for start, stop in ranges])
 
     def files(self, kind: str) -> list[Path]:
-        """Return the files of ``"connections"`` or ``"synapses"``, in the order of the parts."""
-        return [self.folder / kind / f"{part:05d}.parquet" for part in range(self.n_parts)]
+        """Return the files of ``"connections"`` or ``"synapses"``, in the order of the parts.
+
+        Raises
+        ------
+        DatasetError
+            Where a file is damaged. Each is checked when it is first asked for.
+        """
+        if kind not in self._intact:
+            names = [f"{kind}/{part:05d}.parquet" for part in range(self.n_parts)]
+            with ThreadPoolExecutor() as pool:
+                self._intact[kind] = list(pool.map(self.file, names))
+        return self._intact[kind]
+
+    def file(self, name: str) -> Path:
+        """Return a file of the dataset, after a look at its checksum.
+
+        Raises
+        ------
+        DatasetError
+            Where the file is damaged.
+        """
+        path = self.folder / name
+        found = _damage_found(path, *self._expected[name])
+        if found:
+            raise DatasetError.of(
+                f"{path} {found}",
+                hint="connprops verify lists all that is damaged; export again, with --overwrite",
+            )
+        return path
 
     @property
     def n_parts(self) -> int:
@@ -160,21 +190,14 @@ class Dataset:
     def _connection(self) -> duckdb.DuckDBPyConnection:
         return self.connect()
 
-    def sql(self, query: str, **bound: Any) -> duckdb.DuckDBPyRelation:
+    def sql(self, query: str, /, **bound: Any) -> duckdb.DuckDBPyRelation:
         """Answer a query over the dataset's relations; ``bound`` fills its ``$names``."""
         relation: duckdb.DuckDBPyRelation = relations.run(self._connection, query, query, **bound)
         return relation
 
     def verify(self) -> list[str]:
-        """Return the files that are missing or whose bytes have changed since the export."""
-        digests = dict(self.manifest["tables"])
-        for part in self.manifest["parts"]:
-            digests |= part["sha256"]
-        return [
-            name
-            for name, digest in digests.items()
-            if not (self.folder / name).is_file() or sha256_of(self.folder / name) != digest
-        ]
+        """Return the files that are missing or not what the export has written."""
+        return list(damage(self.folder, self.manifest))
 
     def __repr__(self) -> str:
         return (
@@ -194,6 +217,22 @@ class Dataset:
             f"{len(self.target_types)} target types</p><table><tr><th>property</th><th>type</th>"
             f"<th>unit</th><th>within connections</th></tr>{rows}</table>"
         )
+
+
+def _damage_found(path: Path, sha256: str, rows: int) -> str | None:
+    """Return what is wrong with a file; looked up while nobody has written it since."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "is missing"
+    return _looked_up(path, status.st_size, status.st_mtime_ns, status.st_ino, sha256, rows)
+
+
+@lru_cache(maxsize=1 << 14)
+def _looked_up(
+    path: Path, _size: int, _time: int, _inode: int, sha256: str, rows: int
+) -> str | None:
+    return damage_of(path, sha256, rows)
 
 
 def open_dataset(folder: str | Path) -> Dataset:
@@ -216,6 +255,7 @@ def open_circuit(
     target_type: str = "mtype",
     properties: Sequence[str] | None = None,
     overwrite: bool = False,
+    verify: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -238,28 +278,8 @@ def open_circuit(
             target_type=target_type,
             properties=properties,
             overwrite=overwrite,
+            verify=verify,
             resources=resources,
             progress=progress,
         )
     )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    file = folder / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DatasetError.of(
-            f"No dataset at {folder}",
-            found="a folder without manifest.json" if folder.is_dir() else "no such folder",
-            hint="connprops export CIRCUIT makes one",
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
-    if not isinstance(manifest, dict):
-        raise DatasetError.of(f"{file} is not a manifest", found=type(manifest).__name__)
-    schema.check_version(manifest.get("schema_version"), str(file), DatasetError)
-    wanted = {"identity", "columns", "parts", "n_synapses", "n_connections", "tables"}
-    if missing := sorted(wanted - manifest.keys()):
-        raise DatasetError.of(f"{file} is incomplete", expected=f"the keys {', '.join(missing)}")
-    return manifest

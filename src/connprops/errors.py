@@ -8,6 +8,7 @@ that no message is put together in the middle of other work.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from typing import Self
 
@@ -74,8 +75,40 @@ class ModelError(ConnpropsError):
     """A model table or file that does not hold together."""
 
 
+class QueryError(ConnpropsError):
+    """A question in SQL that cannot be answered."""
+
+
+class WorkerError(ConnpropsError):
+    """Work that could not be done since those who did it were lost."""
+
+
 class OutputError(ConnpropsError):
     """An output that cannot be written, or that would overwrite what is not ours."""
+
+
+def of_the_machine(error: BaseException) -> str | None:
+    """Return a message for what the machine refuses: room, permission, memory; else None.
+
+    Neither a defect of this package nor of its input.
+    """
+    duckdb = sys.modules.get("duckdb")  # what is not imported has raised nothing
+    no_memory: tuple[type[BaseException], ...] = (MemoryError,)
+    no_file: tuple[type[BaseException], ...] = (OSError,)
+    if duckdb is not None:
+        no_memory += (duckdb.OutOfMemoryException,)
+        no_file += (duckdb.IOException,)
+    if isinstance(error, no_memory):
+        return str(
+            ConnpropsError.of(
+                "Out of memory",
+                found=str(error) or None,
+                hint="give it more (--memory), fewer threads (--threads), or fewer properties",
+            )
+        )
+    if isinstance(error, no_file):
+        return str(ConnpropsError.of("A file cannot be read or written", found=str(error)))
+    return None
 
 
 def listing(names: Iterable[object]) -> str:

@@ -5,23 +5,21 @@ pathway within. It becomes two files, ``connections/NNNNN.parquet`` and
 ``synapses/NNNNN.parquet``. Parts do not know of each other, so they can be written anywhere
 and in any order, and an interrupted export goes on from the finished ones. Everything is
 staged in a hidden folder beside the target and renamed at the end, so that a reader
-never sees half a dataset.
+never sees half a dataset (:mod:`connprops.staging`).
+
+A dataset is a function of its input and options, byte for byte, but for ``source.json``, which
+holds the modification time of the edge file, and its checksum where that was asked for.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,28 +28,44 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import connprops
 from connprops import schema, sonata
-from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
-from connprops.node_types import Side, group_nodes, write_nodes
+from connprops.artifacts import sha256_of, writing
+from connprops.edge_columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
+from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OptionError, OutputError
+from connprops.manifest import (
+    MANIFEST,
+    damage,
+    read_manifest,
+    read_source,
+    write_manifest,
+    write_source,
+)
+from connprops.node_types import Side, group_nodes, node_sets_of, node_tables
 from connprops.parts import (
     MULTIPLICITY,
+    ROW_GROUP,
     RangeSpec,
     RangeSummary,
     Rows,
     SortedRows,
     differs,
     export_range,
-    sha256_of,
 )
 from connprops.profile import Profile, merged
 from connprops.resources import Resources
-
-MANIFEST = "manifest.json"
+from connprops.staging import keep_finished, put_in_place, staged
 
 ROWS_PER_PART = 1 << 21
 """Rows of the edge file in a part: small enough that several fit in memory at once."""
+
+_BYTES_OF_ROW = 64
+"""Bytes that ids, keys and orders of a row take while its part is written."""
+
+_BYTES_OF_PROGRAM = 200 << 20
+"""Bytes that the process takes before it reads anything: Polars, DuckDB, HDF5."""
 
 _PROBE = 1 << 16
 _NOT_PROPERTIES = ("@", "afferent", "efferent")
@@ -75,6 +89,7 @@ def export(
     properties: Sequence[str] | None = None,
     overwrite: bool = False,
     resume: bool = True,
+    verify: bool = False,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -85,7 +100,8 @@ def export(
     circuit
         The circuit, from :func:`connprops.sonata.open_circuit`.
     folder
-        Where the dataset goes. A dataset of the same input and options is left as it is.
+        Where the dataset goes. One of the same input and options is left as it is, once its
+        files have been found intact.
     population
         Edge population; by default the reference's rule (:meth:`sonata.Circuit.population`).
     source_type, target_type
@@ -93,9 +109,12 @@ def export(
     properties
         Edge columns to export; by default all but positions, sections and dynamics.
     overwrite
-        Replace a dataset of another input or other options.
+        Replace a dataset of another input or other options, or a damaged one.
     resume
         Go on from the finished parts of an interrupted export of the same input and options.
+    verify
+        Tell whether the edge file is the one that a dataset was made of by its whole content.
+        By default its size, its modification time, its structure and samples of it tell.
     resources
         Threads, memory and temporary folder; by default what the machine allows.
     progress
@@ -108,31 +127,98 @@ def export(
 
     Raises
     ------
-    CircuitError, OptionError, OutputError
-        Where the input cannot be read, an option not met, or the folder not written.
+    CircuitError, OptionError, OutputError, DatasetError
+        Where the input cannot be read, an option not met, the folder not written, or the dataset
+        that it holds is damaged.
     """
     target = Path(folder)
     resources = resources or Resources()
+    wanted = describe(circuit, population, source_type, target_type, properties, verify=verify)
+    if not _is_reusable(target, wanted, overwrite=overwrite):
+        with staged(target) as stage:
+            # Again: another process may have made it, or was killed while it put it in place.
+            if not _is_reusable(target, wanted, overwrite=overwrite):
+                _write_dataset(wanted, stage, resources, progress, resume=resume)
+                put_in_place(stage / "dataset", target)
+    for text in read_manifest(target)["warnings"]:
+        warnings.warn(text, ConnpropsWarning, stacklevel=2)
+    return target
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an export is to be of.
+
+    Attributes
+    ----------
+    identity
+        All that the dataset's content depends on.
+    state
+        Size and modification time of the edge file.
+    sha256
+        Its checksum, where that was asked for.
+    """
+
+    edges: sonata.EdgePopulation
+    columns: tuple[EdgeColumn, ...]
+    sides: Mapping[str, Side]
+    node_sets: pl.DataFrame
+    identity: dict[str, Any]
+    state: dict[str, int]
+    sha256: str | None
+
+
+def describe(
+    circuit: sonata.Circuit,
+    population: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    *,
+    verify: bool = False,
+) -> Wanted:
+    """Return what an export with these options would be of; no edges are read but samples.
+
+    Parameters and errors are those of :func:`export`.
+    """
     edges = circuit.population(population)
+    state = edges.state()  # before anything of the file is read
     columns = _chosen(edges, properties)
     sides = {
         "source": group_nodes(edges.source.attributes(), edges.source.name, source_type, "source"),
         "target": group_nodes(edges.target.attributes(), edges.target.name, target_type, "target"),
     }
-    identity = _identity(edges, sides, columns)
-    if _is_reusable(target, identity, overwrite=overwrite):
-        return target
-    with _staged(target, identity, resume=resume) as stage:
-        types = write_nodes(circuit, edges, sides, stage)
-        specs = _plan(edges, columns, types, identity, stage)
-        summaries = _write_parts(specs, resources, progress)
-        _write_manifest(stage, edges, columns, identity, summaries)
-    return target
+    node_sets = node_sets_of(circuit, edges)
+    identity = _identity(edges, sides, node_sets, columns)
+    sha256 = edges.sha256() if verify else None
+    return Wanted(edges, columns, sides, node_sets, identity, state, sha256)
+
+
+def _write_dataset(
+    wanted: Wanted, stage: Path, resources: Resources, progress: Progress | None, *, resume: bool
+) -> None:
+    """Write a dataset into the stage; go on from what is finished of it."""
+    edges, folder = wanted.edges, stage / "dataset"
+    keep_finished(stage, {"identity": wanted.identity, "state": wanted.state}, resume=resume)
+    tables = {
+        f"{name}.parquet": _write_rows(table, folder / f"{name}.parquet")
+        for name, table in node_tables(wanted.sides, wanted.node_sets).items()
+    }
+    n_target_types = len(wanted.sides["target"].types)
+    specs = _plan(edges, wanted.columns, n_target_types, wanted.identity, stage)
+    summaries = _write_parts(specs, resources, progress)
+    if edges.state() != wanted.state:
+        raise CircuitError.of(
+            f"{edges.file} has changed while it was read",
+            hint="export again when nobody writes it any more",
+        )
+    _write_manifest(folder, edges, wanted.columns, wanted.identity, tables, summaries)
+    write_source(folder, wanted.state, wanted.sha256)
 
 
 def _chosen(
     edges: sonata.EdgePopulation, properties: Sequence[str] | None
-) -> tuple[sonata.EdgeColumn, ...]:
+) -> tuple[EdgeColumn, ...]:
     """Return the columns to export, in the file's order."""
     for name in properties or ():
         if name not in edges.columns and name != schema.N_SYN_PER_CONN:
@@ -142,25 +228,27 @@ def _chosen(
         for name, column in edges.columns.items()
         if (is_property(name) if properties is None else name in properties)
     ]
-    labels = [column.name for column in chosen if column.dtype == "text"]
-    if labels and properties is not None:
+    unfit = [column for column in chosen if column.dtype in LEFT_OUT]
+    if unfit and properties is not None:
         raise OptionError.of(
-            f"Column {labels[0]!r} of {edges.file} is text with too many values for a property",
-            expected=f"at most {sonata.CATEGORIES_AT_MOST} distinct values",
+            f"Column {unfit[0].name!r} of {edges.file} cannot be a property",
+            found=LEFT_OUT[unfit[0].dtype],
+            expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values",
         )
-    return tuple(column for column in chosen if column.dtype != "text")
+    return tuple(column for column in chosen if column.dtype not in LEFT_OUT)
 
 
 def _identity(
     edges: sonata.EdgePopulation,
     sides: Mapping[str, Side],
-    columns: Sequence[sonata.EdgeColumn],
+    node_sets: pl.DataFrame,
+    columns: Sequence[EdgeColumn],
 ) -> dict[str, Any]:
     """Return what the dataset's content depends on: nothing else may change a byte of it."""
     nodes = hashlib.sha256()
-    for side in sides.values():
+    for frame in (*(side.nodes for side in sides.values()), node_sets):
         content = io.BytesIO()
-        side.nodes.write_ipc(content)
+        frame.rechunk().write_ipc(content)
         nodes.update(content.getbuffer())
     return {
         "schema_version": schema.VERSION,
@@ -175,29 +263,26 @@ def _identity(
     }
 
 
-def _is_reusable(target: Path, identity: Mapping[str, Any], *, overwrite: bool) -> bool:
+def _is_reusable(target: Path, wanted: Wanted, *, overwrite: bool) -> bool:
     """Return whether the folder holds this very dataset; raise where it holds something else."""
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    changed = differences(target, wanted)
+    if changed is None:
         return False
-    manifest = target / MANIFEST
-    if not manifest.is_file():
-        raise OutputError.of(
-            f"{target} exists and is not a connprops dataset",
-            found="no manifest.json" if target.is_dir() else "a file",
-            expected="a new or an empty folder",
-            hint="choose another folder with -o",
-        )
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))["identity"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError.of(
-            f"{manifest} is damaged", found=str(error), hint="remove the folder and export again"
-        ) from error
-    if found == identity:
-        return True
+    if not changed:
+        damaged = damage(target, read_manifest(target))
+        if not damaged:
+            if wanted.sha256 and read_source(target) != {**wanted.state, "sha256": wanted.sha256}:
+                write_source(target, wanted.state, wanted.sha256)
+            return True
+        file, what = next(iter(damaged.items()))
+        more = f", and {len(damaged) - 1} more files are damaged" if len(damaged) > 1 else ""
+        text = f"{target / file} {what}{more}"
+        if overwrite:
+            warnings.warn(f"{text}: the dataset is exported again", ConnpropsWarning, stacklevel=4)
+            return False
+        raise DatasetError.of(text, hint="export again, over it (--overwrite)")
     if overwrite:
         return False
-    changed = sorted(key for key in identity if found.get(key) != identity[key])
     raise OutputError.of(
         f"{target} holds a dataset of another input or of other options",
         found=f"differs in: {', '.join(changed)}",
@@ -205,71 +290,50 @@ def _is_reusable(target: Path, identity: Mapping[str, Any], *, overwrite: bool) 
     )
 
 
-@contextmanager
-def _staged(target: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterator[Path]:
-    """Give a hidden folder beside the target to write in; put it in the target's place at the end.
+def differences(target: Path, wanted: Wanted) -> list[str] | None:
+    """Return in what a dataset is another than the one described; None where there is none.
 
-    An interrupted export leaves the hidden folder with its finished parts, to go on from.
+    Raises
+    ------
+    OutputError, DatasetError
+        Where the folder holds something else, or what cannot be read.
     """
-    stage = target.parent / f".{target.name}.partial"
-    try:
-        stage.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError.of(f"{stage.parent} cannot be written to", found=str(error)) from error
-    with _locked(stage, target):
-        plan = stage / "identity.json"
-        text = json.dumps(identity, sort_keys=True, indent=1)
-        if not (resume and plan.is_file() and plan.read_text(encoding="utf-8") == text):
-            for item in stage.iterdir():
-                if item.name != "lock":
-                    shutil.rmtree(item) if item.is_dir() else item.unlink()
-        plan.write_text(text, encoding="utf-8")
-        try:
-            yield stage
-        except OSError as error:
-            raise OutputError.of(f"Writing {target} failed", found=str(error)) from error
-        shutil.rmtree(stage / "summaries")
-        plan.unlink()
-        (stage / "lock").unlink()
-        _sync(stage)
-        _put_in_place(stage, target)
+    with writing(target):
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return None
+    if not (target / MANIFEST).is_file():
+        raise OutputError.of(
+            f"{target} exists and is not a connprops dataset",
+            found="no manifest.json" if target.is_dir() else "a file",
+            expected="a new or an empty folder",
+            hint="choose another folder with -o",
+        )
+    found = read_manifest(target)["identity"]
+    names = wanted.identity.keys() | found.keys()
+    changed = sorted(name for name in names if found.get(name) != wanted.identity.get(name))
+    before = read_source(target)
+    by_content = wanted.sha256 is not None and before.get("sha256") is not None
+    known = {"sha256": wanted.sha256} if by_content else wanted.state
+    if "edges" not in changed and any(before.get(name) != value for name, value in known.items()):
+        changed.append("content of the edge file" if by_content else "time of the edge file")
+    return changed
 
 
-@contextmanager
-def _locked(stage: Path, target: Path) -> Iterator[None]:
-    with (stage / "lock").open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError.of(
-                f"Another process is exporting to {target}",
-                hint="wait for it, or give another folder",
-            ) from error
-        yield
-
-
-def _put_in_place(stage: Path, target: Path) -> None:
-    """Rename the finished folder; an older dataset in its place goes only then."""
-    if target.is_dir() and any(target.iterdir()):
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-        target.rename(old / target.name)
-        stage.rename(target)
-        shutil.rmtree(old)
-    else:
-        stage.rename(target)
-    _sync(target.parent)
+def _write_rows(frame: pl.DataFrame, file: Path) -> dict[str, Any]:
+    """Write a table of nodes; return its checksum and its number of rows."""
+    with writing(file):
+        pq.write_table(frame.to_arrow(), file, row_group_size=ROW_GROUP, compression="zstd")
+        return {"sha256": sha256_of(file), "rows": len(frame)}
 
 
 def _plan(
     edges: sonata.EdgePopulation,
-    columns: tuple[sonata.EdgeColumn, ...],
-    types: Mapping[str, pl.DataFrame],
+    columns: tuple[EdgeColumn, ...],
+    n_target_types: int,
     identity: Mapping[str, Any],
     stage: Path,
 ) -> list[RangeSpec]:
     """Cut the edge file into ranges; see which columns vary within connections."""
-    for kind in ("connections", "synapses", "summaries"):
-        (stage / kind).mkdir(exist_ok=True)
     facts = json.dumps(
         {"schema_version": schema.VERSION, "population": edges.name, "identity": identity["edges"]},
         sort_keys=True,
@@ -280,8 +344,8 @@ def _plan(
         varying = _probe(rows, edges.size, columns)
     return [
         RangeSpec(
-            stage, part, start, stop, edges, columns, varying, axis, None,
-            len(types["target"]), identity["nodes_sha256"], facts,
+            stage / "dataset", stage / "notes", part, start, stop, edges, columns, varying, axis,
+            None, n_target_types, identity["nodes_sha256"], facts,
         )
         for part, (start, stop) in enumerate(pairwise(cuts))
     ]  # fmt: skip
@@ -323,7 +387,7 @@ def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
     return size
 
 
-def _probe(rows: Rows, size: int, columns: Sequence[sonata.EdgeColumn]) -> frozenset[str]:
+def _probe(rows: Rows, size: int, columns: Sequence[EdgeColumn]) -> frozenset[str]:
     """Return the columns seen to vary within connections, in a few blocks of the file."""
     varying = set()
     for start in sorted({0, max(size // 2 - _PROBE // 2, 0), max(size - _PROBE, 0)}):
@@ -354,16 +418,23 @@ def _write_parts(
     if varying != specs[0].varying:
         specs = [replace(spec, varying=varying) for spec in specs]
         summaries = _run_parts(specs, resources, progress)
-    if specs[0].sorted_file:
-        specs[0].sorted_file.unlink()
     return summaries
+
+
+def _parts_at_once(specs: Sequence[RangeSpec], resources: Resources) -> int:
+    """Return how many parts to write at the same time: as many as threads and memory allow."""
+    rows = max(spec.stop - spec.start for spec in specs)
+    values = sum(np.dtype(column.dtype).itemsize for column in specs[0].columns)
+    of_part = max(rows, 1) * (_BYTES_OF_ROW + 2 * values)  # in connections and in synapses
+    allowed = (resources.memory - _BYTES_OF_PROGRAM) // of_part
+    return max(1, min(resources.threads, len(specs), allowed))
 
 
 def _run_parts(
     specs: list[RangeSpec], resources: Resources, progress: Progress | None
 ) -> list[RangeSummary]:
     total, done, summaries = specs[-1].stop, 0, []
-    with ThreadPoolExecutor(min(resources.threads, len(specs))) as pool:
+    with ThreadPoolExecutor(_parts_at_once(specs, resources)) as pool:
         try:
             for summary in pool.map(export_range, specs):
                 summaries.append(summary)
@@ -373,12 +444,13 @@ def _run_parts(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    pa.default_memory_pool().release_unused()  # statistics want it next
     return summaries
 
 
 def _sorted_plan(spec: RangeSpec, resources: Resources) -> list[RangeSpec]:
     """Sort the rows by target and source out of core, where the file's order helps nothing."""
-    sorted_file = spec.folder / "sorted.parquet"
+    sorted_file = spec.folder.parent / "sorted.parquet"
     size = spec.population.size
     if not sorted_file.is_file():
         _sort_rows(spec, size, sorted_file, resources)
@@ -423,25 +495,25 @@ def _sort_rows(spec: RangeSpec, size: int, sorted_file: Path, resources: Resourc
 
 
 def _with_multiplicity(
-    population: sonata.EdgePopulation, columns: Sequence[sonata.EdgeColumn]
-) -> list[sonata.EdgeColumn]:
+    population: sonata.EdgePopulation, columns: Sequence[EdgeColumn]
+) -> list[EdgeColumn]:
     """Return the columns, and ``nsyns`` where the rows stand for several synapses."""
     extra = population.columns.get(MULTIPLICITY)
     return [*columns, extra] if extra is not None else list(columns)
 
 
 def _write_manifest(
-    stage: Path,
+    folder: Path,
     edges: sonata.EdgePopulation,
-    columns: Sequence[sonata.EdgeColumn],
+    columns: Sequence[EdgeColumn],
     identity: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
     summaries: Sequence[RangeSummary],
 ) -> None:
     """Write the manifest, which makes the folder a dataset."""
     varying = set().union(*(summary.varies for summary in summaries))
     profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
     roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
-    _warn(profiles, roles)
     manifest = {
         "schema_version": schema.VERSION,
         "identity": identity,
@@ -462,51 +534,36 @@ def _write_manifest(
             for column in columns
         ],
         "left_out": {
-            name: "text with too many distinct values"
+            name: LEFT_OUT[column.dtype]
             for name, column in edges.columns.items()
-            if column.dtype == "text"
+            if column.dtype in LEFT_OUT
         },
         "parts": [
             {"n_synapses": s.n_synapses, "n_connections": s.n_connections, "sha256": s.sha256}
             for s in summaries
         ],
-        "tables": {
-            name: sha256_of(stage / name)
-            for name in ("types.parquet", "nodes.parquet", "node_sets.parquet")
-        },
+        "tables": tables,
+        "warnings": _warnings(profiles, roles),
     }
-    aside = stage / f".{MANIFEST}"
-    with aside.open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(stage / MANIFEST)
+    write_manifest(folder, manifest)
 
 
-def _warn(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> None:
-    """Say what in the data changes what is computed from it."""
+def _warnings(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> list[str]:
+    """Return what in the data changes what is computed from it."""
+    said = []
     for name, profile in profiles.items():
-        said = []
         if profile.n_not_finite:
             said.append(
-                f"has {profile.n_not_finite:,} values that are NaN or infinite: "
+                f"property {name!r} has {profile.n_not_finite:,} values that are NaN or infinite: "
                 "they are left out of its statistics"
             )
         if profile.has_sentinel:
             said.append(
-                f"is -1 in {profile.n_minus_one:,} places and else never negative: "
-                "if -1 stands for 'none' there, leave the property out"
+                f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
+                "negative: if -1 stands for 'none' there, leave the property out"
             )
         if roles[name] == "too large":
-            said.append("has integers beyond 2^53, which statistics cannot hold exactly")
-        for text in said:
-            warnings.warn(f"property {name!r} {text}", ConnpropsWarning, stacklevel=5)
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            said.append(
+                f"property {name!r} has integers beyond 2^53, which statistics cannot hold exactly"
+            )
+    return said

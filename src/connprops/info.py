@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-import polars as pl
-
-from connprops import schema, sonata
+from connprops import sonata
+from connprops.artifacts import leftover_of, read_any_table
 from connprops.dataset import Dataset
-from connprops.errors import DatasetError
-from connprops.export import MANIFEST
-from connprops.run import RUN_FILE, record_of
+from connprops.errors import ConnpropsError
+from connprops.manifest import MANIFEST, damage
+from connprops.run import RUN_FILE, record_of, why_not_reused
 from connprops.summary import console_on, show_table
 
 
@@ -68,6 +67,14 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
         f"Dataset of {dataset.population}, from {edges['file']}: "
         f"{dataset.n_synapses:,} synapses, {dataset.n_connections:,} connections"
     )
+    damaged = damage(dataset.folder, dataset.manifest)
+    for name, what in damaged.items():
+        console.print(f"{dataset.folder / name} {what}: it would be exported again (--overwrite)")
+    if leftover_of(dataset.folder).is_dir():
+        console.print(f"An interrupted export waits in {leftover_of(dataset.folder)}")
+    if damaged:
+        return
+    console.print("Every file is intact: an export of the same input and options reuses it")
     console.print(
         f"{len(dataset.source_types)} source types by {dataset.identity['source_type']}, "
         f"{len(dataset.target_types)} target types by {dataset.identity['target_type']}"
@@ -94,21 +101,30 @@ def _describe_run(folder: Path, record: dict[str, Any], stream: TextIO) -> None:
     elif "error" in record:
         console.print(record["error"])
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
+    console.print("The same run again:")
+    for line in why_not_reused(folder, record):
+        console.print(f"  {line}")
     show_table(
         console,
         ("file", "one row per", "rows"),
-        [
-            (file.name, _table_of(file)[0].grain.removeprefix("one row per "), f"{_rows(file):,}")
-            for file in sorted(folder.glob("*.parquet"))
-        ],
+        [_summary_of(file) for file in sorted(folder.glob("*.parquet"))],
         numbers=(2,),
     )
 
 
+def _summary_of(file: Path) -> tuple[str, str, str]:
+    """Return name, grain and rows of a table; what is wrong with it instead."""
+    try:
+        table, frame, _ = read_any_table(file)
+    except ConnpropsError as error:
+        return file.name, str(error).splitlines()[0], ""
+    return file.name, table.grain.removeprefix("one row per "), f"{len(frame):,}"
+
+
 def _describe_table(file: Path, stream: TextIO) -> None:
-    table, facts = _table_of(file)
+    table, frame, facts = read_any_table(file)
     console = console_on(stream)
-    console.print(f"Table {table.name}: {table.grain}; {_rows(file):,} rows")
+    console.print(f"Table {table.name}: {table.grain}; {len(frame):,} rows")
     show_table(
         console,
         ("column", "unit", "meaning"),
@@ -116,20 +132,3 @@ def _describe_table(file: Path, stream: TextIO) -> None:
     )
     if "options" in facts:
         console.print(f"Options: {json.dumps(facts['options'], ensure_ascii=False)}")
-
-
-def _table_of(file: Path) -> tuple[schema.Table, dict[str, Any]]:
-    """Return which table a file holds, and the facts that go with it."""
-    try:
-        raw = pl.read_parquet_metadata(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DatasetError.of(f"{file} cannot be read as Parquet", found=str(error)) from error
-    facts = schema.read_metadata(raw, str(file))
-    name = str(facts.get("table"))
-    if name not in schema.TABLES:
-        raise DatasetError.unknown("table", name, schema.TABLES)
-    return schema.TABLES[name], facts
-
-
-def _rows(file: Path) -> int:
-    return int(pl.scan_parquet(file).select(pl.len()).collect().item())

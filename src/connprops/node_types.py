@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -126,17 +125,8 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     return counts.group_by("type", maintain_order=True).first().select("type", attribute)
 
 
-def write_nodes(
-    circuit: sonata.Circuit, edges: sonata.EdgePopulation, sides: Mapping[str, Side], stage: Path
-) -> dict[str, pl.DataFrame]:
-    """Write types, nodes and node sets; return the types of each side."""
-    types = pl.concat([side.types for side in sides.values()])
-    frames = [
-        side.nodes.drop("type").select(
-            pl.lit(name).alias("side"), "node", "code", pl.exclude("node", "code")
-        )
-        for name, side in sides.items()
-    ]
+def node_sets_of(circuit: sonata.Circuit, edges: sonata.EdgePopulation) -> pl.DataFrame:
+    """Return the node sets of both sides: side, node_set, and ids as ranges start to stop."""
     sets = [
         pl.DataFrame(
             {"start": starts, "stop": stops}, schema={"start": pl.Int64, "stop": pl.Int64}
@@ -148,10 +138,22 @@ def write_nodes(
     no_sets = pl.DataFrame(
         schema={"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
     )
-    types.write_parquet(stage / "types.parquet")
-    pl.concat(frames, how="diagonal_relaxed").write_parquet(stage / "nodes.parquet")
-    pl.concat([no_sets, *sets]).write_parquet(stage / "node_sets.parquet")
-    return {name: side.types for name, side in sides.items()}
+    return pl.concat([no_sets, *sets])
+
+
+def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the tables types, nodes and node_sets of a dataset."""
+    nodes = [
+        side.nodes.drop("type").select(
+            pl.lit(name).alias("side"), "node", "code", pl.exclude("node", "code")
+        )
+        for name, side in sides.items()
+    ]
+    return {
+        "types": pl.concat([side.types for side in sides.values()]),
+        "nodes": pl.concat(nodes, how="diagonal_relaxed"),
+        "node_sets": node_sets,
+    }
 
 
 def _ranges(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,7 +6,6 @@ writes two files and a note of what they hold, and can be run anywhere and again
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -23,6 +22,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema, sonata
+from connprops.artifacts import sha256_of, writing
+from connprops.edge_columns import EdgeColumn
 from connprops.errors import CircuitError
 from connprops.profile import Profile, profile
 
@@ -39,7 +40,7 @@ class Rows(Protocol):
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return source and target ids of a range of rows."""
 
-    def column(self, column: sonata.EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
 
 
@@ -48,11 +49,12 @@ class RangeSpec:
     """What it takes to write one part: a range of rows, and where they come from and go."""
 
     folder: Path
+    notes: Path
     part: int
     start: int
     stop: int
     population: sonata.EdgePopulation
-    columns: tuple[sonata.EdgeColumn, ...]
+    columns: tuple[EdgeColumn, ...]
     varying: frozenset[str]
     axis: str | None
     sorted_file: Path | None
@@ -81,7 +83,7 @@ class RangeSummary:
 
 def export_range(spec: RangeSpec) -> RangeSummary:
     """Write one part, or find it finished; return what it holds."""
-    note = spec.folder / "summaries" / f"{spec.part:05d}.json"
+    note = spec.notes / f"{spec.part:05d}.json"
     key = {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
            "sorted": spec.sorted_file is not None}  # fmt: skip
     finished = _finished(spec, note, key)
@@ -91,26 +93,29 @@ def export_range(spec: RangeSpec) -> RangeSummary:
     with opened as rows:
         part = _group_rows(spec, rows)
         summary = _write_part(spec, rows, part)
-    aside = note.with_suffix(".tmp")
-    aside.write_text(json.dumps({"key": key, **asdict(summary)}), encoding="utf-8")
-    aside.rename(note)
+    with writing(note):
+        aside = note.with_suffix(".tmp")
+        aside.write_text(json.dumps({"key": key, **asdict(summary)}), encoding="utf-8")
+        aside.rename(note)
     return summary
 
 
 def _finished(spec: RangeSpec, note: Path, key: Mapping[str, Any]) -> RangeSummary | None:
     """Return the summary of a part that an earlier export finished, if its files are intact."""
-    if not note.is_file():
-        return None
-    content = json.loads(note.read_text(encoding="utf-8"))
-    if content.pop("key") != key:
-        return None
-    for file, digest in content["sha256"].items():
-        path = spec.folder / file
-        if not path.is_file() or sha256_of(path) != digest:
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        if content.pop("key") != key:
             return None
-    content["varies"] = tuple(content["varies"])
-    content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
-    return RangeSummary(**content)
+        content["varies"] = tuple(content["varies"])
+        content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
+        summary = RangeSummary(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, or cut short when the machine went down: the part is written anew
+    intact = all(
+        (spec.folder / file).is_file() and sha256_of(spec.folder / file) == digest
+        for file, digest in summary.sha256.items()
+    )
+    return summary if intact else None
 
 
 @dataclass(frozen=True)
@@ -312,7 +317,7 @@ def _write_table(table: pa.Table, spec: RangeSpec, name: str) -> str:
     # A dictionary of floats, pyarrow's default, doubles time and size.
     dictionary = [n for n in table.column_names if n not in floats and n not in ids]
     table = table.replace_schema_metadata({schema.METADATA_KEY: spec.facts})
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         pq.write_table(
             table,
             file,
@@ -356,12 +361,6 @@ class SortedRows(AbstractContextManager["SortedRows"]):
         """Return the rows' places in the edge file."""
         return self._read("@edge", start, stop)
 
-    def column(self, column: sonata.EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
         return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,13 +6,15 @@ far the run has come. What was checked without reading edges is checked before a
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import platform
 import resource
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -21,20 +23,34 @@ from typing import Any, TextIO
 
 import connprops
 from connprops import sonata
-from connprops.artifacts import write_text
+from connprops.artifacts import leftover_of, sha256_of, write_text, writing
+from connprops.build_options import Settings
+from connprops.database import DATABASE, VIEWS, write_database
 from connprops.dataset import Dataset
-from connprops.distributions import distribution
-from connprops.errors import ConnpropsWarning, OptionError, OutputError
-from connprops.export import MANIFEST, export
+from connprops.errors import (
+    ConnpropsError,
+    ConnpropsWarning,
+    DatasetError,
+    OptionError,
+    OutputError,
+)
+from connprops.export import Wanted, describe, differences, export
 from connprops.fit import build
+from connprops.manifest import MANIFEST, damage, read_manifest
 from connprops.model import Model
-from connprops.node_types import group_nodes
-from connprops.options import RunOptions
+from connprops.options import RunOptions, read_options
 from connprops.progress import Progress
 from connprops.report import report
-from connprops.schema import N_SYN_PER_CONN
+from connprops.schema import N_SYN_PER_CONN, unit_of
 from connprops.selection import select_nodes
-from connprops.statistics import TABLES, Statistics, extract
+from connprops.statistics import (
+    NOT_BY_DEFAULT,
+    TABLES,
+    Property,
+    Statistics,
+    extract,
+    read_statistics,
+)
 from connprops.summary import RunSummary, Step, property_summaries
 
 RUN_FILE = "run.json"
@@ -47,10 +63,15 @@ ARTIFACTS = (
     "fits.parquet",
     "scores.parquet",
     "model.json",
+    DATABASE,
+    VIEWS,
     "report.html",
     RUN_FILE,
 )
 """What a run writes."""
+
+_ASKED_FOR = ("correlations.parquet",)
+"""What it writes where it is asked to."""
 
 _PROGRAM = "connprops run"
 _NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
@@ -66,6 +87,7 @@ def run(
     progress: Progress | None = None,
     *,
     overwrite: bool = False,
+    verify: bool = False,
 ) -> RunSummary:
     """Export a circuit's edges, describe and model them, and report, all in one folder.
 
@@ -81,8 +103,12 @@ def run(
     progress
         Called with step, units done, units in all, and the unit's name.
     overwrite
-        Replace the results of a run of another circuit or with other options. Those of
-        the same input and options are written again in any case, and its dataset reused.
+        Replace the results of a run of another circuit or with other options. Those of the
+        same input, options and versions are left as they are, once they have been found intact;
+        where only some are, these are reused.
+    verify
+        Tell whether the circuit is the same by the whole content of its edge file: see
+        :func:`connprops.export.export`.
 
     Returns
     -------
@@ -99,20 +125,27 @@ def run(
     with collected_warnings() as collected:
         with _timed("open", steps):
             opened = sonata.open_circuit(circuit)
-            edges = _checked_input(opened, options)
+            wanted = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else folder_for(opened)
         record: dict[str, Any] = {
             "program": _PROGRAM,
             "circuit": str(opened.config.resolve()),
-            "input": edges.identity(),
+            "input": wanted.identity,
             "options": options.numbers_depend_on(),
             "versions": _versions(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         _check_folder(folder, record, overwrite=overwrite)
-        with _recorded(folder, record):
-            summary = _all_steps(opened, folder, options, progress, steps, collected)
-            record |= summary.as_json()
+        with _alone_in(folder):
+            earlier = record_of(folder)
+            if earlier is not None and not reasons_to_run(folder, earlier, record, wanted):
+                return RunSummary.from_json(earlier, folder)
+            with _recorded(folder, record):
+                summary = _all_steps(
+                    opened, folder, options, progress, steps, collected, verify=verify
+                )
+                record |= summary.as_json()
+                record["sha256"] = _digests(folder, summary.artifacts)
     return summary
 
 
@@ -173,24 +206,33 @@ def _all_steps(
     progress: Progress | None,
     steps: list[Step],
     collected: list[str],
+    *,
+    verify: bool,
 ) -> RunSummary:
     means: dict[str, Any] = {"resources": options.resources(), "progress": progress}
     with _timed("export", steps):
-        place = export(circuit, folder / "dataset", overwrite=True, **options.export(), **means)
+        place = export(
+            circuit, folder / "dataset", overwrite=True, verify=verify, **options.export(), **means
+        )
     dataset = Dataset(place)
     with _timed("extract", steps):
         stats = extract(dataset, **options.extract(), **means)
-        stats.write(folder, overwrite=True)
+        if stored := _stored(stats, folder, correlations=options.correlations):
+            stats = stored
+        else:
+            stats.write(folder, correlations=options.correlations, overwrite=True)
     with _timed("build", steps):
         model = build(stats, progress=progress, **options.build())
         write_model(model, folder, overwrite=True)
+    with _timed("database", steps):
+        write_database(folder, overwrite=True)
     with _timed("report", steps):
         report(
             stats,
             model,
             folder / "report.html",
             title=f"Synapses of {circuit.name}: {dataset.population}",
-            facts=_report_facts(circuit, options, steps),
+            facts=_report_facts(circuit, options),
             warnings=collected,
             overwrite=True,
         )
@@ -216,43 +258,143 @@ def _summary(
         n_synapses=int(pathways["n_synapses"].sum()),
         properties=property_summaries(stats, model),
         steps=tuple(steps),
-        artifacts=ARTIFACTS,
+        artifacts=(*ARTIFACTS, *(_ASKED_FOR if model.correlations.height else ())),
         warnings=tuple(collected),
     )
 
 
-def _checked_input(circuit: sonata.Circuit, options: RunOptions) -> sonata.EdgePopulation:
-    """Return the edge population, after checking all names that can be without reading edges."""
-    edges = circuit.population(options.population)
-    known = [*edges.columns, N_SYN_PER_CONN]
-    for what, names in {
-        "property": options.sel_props or (),
-        "property in distr_types": options.distr_types,
-        "property in data_types": options.data_types,
-        "property in data_bounds": options.data_bounds,
-        "property in shared_within": options.shared_within,
-    }.items():
-        for name in names:
-            if name not in known:
-                raise OptionError.unknown(what, name, known)
-    for families in options.distr_types.values():
-        for family in [families] if isinstance(families, str) else families:
-            if family != "auto":
-                distribution(family)
-    for side, population, by, selection in (
-        ("source", edges.source, options.source_type, options.sel_src),
-        ("target", edges.target, options.target_type, options.sel_dest),
+def _checked_input(circuit: sonata.Circuit, options: RunOptions, *, verify: bool) -> Wanted:
+    """Return what is to be exported, after checking all options that edges need not be read for."""
+    wanted = describe(circuit, **options.export(), verify=verify)
+    read_options(hist_bins=options.hist_bins, seed=options.seed, p_values=options.p_values)
+    for size in (options.min_sample_size_per_group, options.max_sample_size_per_group):
+        read_options(max_sample_size_per_group=size or None)
+    Settings.checked(_properties(wanted, options.sel_props), **options.build())
+    for side, population, selection in (
+        ("source", wanted.edges.source, options.sel_src),
+        ("target", wanted.edges.target, options.sel_dest),
     ):
-        nodes = population.attributes()
-        group_nodes(nodes, population.name, by, side, report=False)
+        nodes = wanted.sides[side].nodes
         select_nodes(nodes, side, selection, partial(circuit.node_set, population))
     options.resources()
-    return edges
+    return wanted
+
+
+def _properties(wanted: Wanted, names: Sequence[str] | None) -> list[Property]:
+    """Return the properties that statistics will be of; columns of identifiers still among them."""
+    known = [*(column.name for column in wanted.columns), N_SYN_PER_CONN]
+    for name in names or ():
+        if name not in known:
+            raise OptionError.unknown("property", name, known)
+    chosen = [
+        Property(column.name, column.dtype, unit_of(column.name))
+        for column in wanted.columns
+        if names is not None or not any(word in column.name for word in NOT_BY_DEFAULT)
+    ]
+    return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run: a second process that is to write there is told."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError.of(
+            f"Another process is writing {folder}", hint="wait for it, or give another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def reasons_to_run(
+    folder: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], wanted: Wanted
+) -> list[str]:
+    """Return why an earlier run's results cannot stand for those of another; none if they can."""
+    if earlier.get("state") != "complete":
+        return [f"the run is {earlier.get('state')}"]
+    names = {"circuit": "circuit", "input": "input", "options": "options", "versions": "versions"}
+    reasons = [f"other {what}" for key, what in names.items() if earlier.get(key) != record[key]]
+    dataset = folder / "dataset"
+    try:
+        reasons += [f"other {name}" for name in differences(dataset, wanted) or ()]
+    except (DatasetError, OutputError) as error:
+        return [*reasons, str(error)]
+    return [*dict.fromkeys(reasons), *damage_of_run(folder, earlier)]
+
+
+def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return, in lines for people, what the same run would reuse of a folder and what not."""
+    try:
+        options = read_options(**{k: v for k, v in record["options"].items() if v is not None})
+        circuit = sonata.open_circuit(record["circuit"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConnpropsWarning)
+            wanted = _checked_input(circuit, options, verify=False)
+    except ConnpropsError as error:
+        return [f"cannot be made: {error}"]
+    same = {**record, "input": wanted.identity, "versions": _versions()}
+    reasons = reasons_to_run(folder, record, same, wanted)
+    if not reasons:
+        return ["everything would be reused: input, options, versions and files are the same"]
+    dataset = folder / "dataset"
+    try:
+        again = [f"other {name}" for name in differences(dataset, wanted) or ()]
+        again += [
+            f"{name} {what}" for name, what in damage(dataset, read_manifest(dataset)).items()
+        ]
+    except (DatasetError, OutputError) as error:
+        again = [str(error)]
+    verdict = f"exported again ({'; '.join(again)})" if again else "reused"
+    return [f"the dataset would be {verdict}", *(f"not complete as it is: {r}" for r in reasons)]
+
+
+def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the files of a complete run."""
+    found = []
+    for name, digest in record.get("sha256", {}).items():
+        file = folder / name
+        if not file.is_file():
+            found.append(f"{file} is missing")
+        elif sha256_of(file) != digest:
+            found.append(f"{file} is not what run.json says: damaged, or changed by hand")
+    dataset = folder / "dataset"
+    try:
+        damaged = damage(dataset, read_manifest(dataset))
+    except DatasetError as error:
+        return [*found, str(error)]
+    return found + [f"{dataset / name} {what}" for name, what in damaged.items()]
+
+
+def _digests(folder: Path, artifacts: Sequence[str]) -> dict[str, str]:
+    """Return the checksum of each file of a run's own; its dataset has a manifest of its files."""
+    names = [f"dataset/{MANIFEST}", *(n for n in artifacts if n not in ("dataset", RUN_FILE))]
+    return {name: sha256_of(folder / name) for name in names}
+
+
+def _stored(stats: Statistics, folder: Path, *, correlations: bool) -> Statistics | None:
+    """Return these very statistics as an earlier run has written them; None where it has not."""
+    try:
+        stored = read_statistics(folder)
+        if correlations:
+            stored.correlations.collect()
+    except DatasetError:
+        return None
+    same = json.dumps(stored.facts(), sort_keys=True) == json.dumps(stats.facts(), sort_keys=True)
+    return stored if same else None
 
 
 def _check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
     """Raise unless the folder is new, empty, or that of a run which may be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    with writing(folder):
+        is_new = not folder.exists() or (folder.is_dir() and _is_untouched(folder))
+    if is_new:
         return
     earlier = record_of(folder)
     if earlier is None and _is_of_steps(folder):
@@ -281,11 +423,16 @@ def _check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -
         )
 
 
+def _is_untouched(folder: Path) -> bool:
+    """Return whether a folder is empty, but for what a run left that was killed at once."""
+    return {item.name for item in folder.iterdir()} <= {leftover_of(RUN_FILE).name}
+
+
 def _is_of_steps(folder: Path) -> bool:
     """Return whether a folder holds a dataset, and nothing that no step of ours writes."""
     if not (folder / "dataset" / MANIFEST).is_file():
         return False
-    written = {*ARTIFACTS, "charts"} - {RUN_FILE}
+    written = {*ARTIFACTS, *_ASKED_FOR, "charts"} - {RUN_FILE}
     return {item.name for item in folder.iterdir()} <= written
 
 
@@ -309,7 +456,8 @@ def _recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
         yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        _write_record(file, {"state": "failed", "error": reason, **record})
+        with suppress(OutputError):  # where nothing can be written, the first error says why
+            _write_record(file, {"state": "failed", "error": reason, **record})
         raise
     seconds = round(time.perf_counter() - started, 3)
     _write_record(file, {"state": "complete", **record, "seconds": seconds})
@@ -333,15 +481,12 @@ def _versions() -> dict[str, str]:
     return {"connprops": connprops.__version__, "python": platform.python_version(), **found}
 
 
-def _report_facts(
-    circuit: sonata.Circuit, options: RunOptions, steps: list[Step]
-) -> dict[str, str]:
-    """Return what the report tells of the run beside the tables."""
+def _report_facts(circuit: sonata.Circuit, options: RunOptions) -> dict[str, str]:
+    """Return what the report tells of the run beside the tables; not what changes with the day."""
     defaults = RunOptions().numbers_depend_on()
     chosen = {k: v for k, v in options.numbers_depend_on().items() if v != defaults[k]}
     return {
-        "circuit": str(circuit.config),
+        "circuit": circuit.name,
         "options": json.dumps(chosen, ensure_ascii=False) if chosen else "defaults",
         "connprops": connprops.__version__,
-        **{f"seconds to {step.name}": f"{step.seconds:.2f}" for step in steps},
     }

@@ -1,15 +1,13 @@
-"""Reading SONATA: the one module that touches HDF5, libsonata and bluepysnap.
+"""Reading SONATA: a circuit, resolved to its edge and node populations.
 
-A circuit is resolved to its edge and node populations. Edge columns are then read
-sequentially, in ranges of rows, which is a hundred times faster than by selection and
-needs no indices. The dialects are told apart here and nowhere else: attributes inherited
-from ``edge_types.csv`` and ``node_types.csv``, several groups in one population, rows
-that stand for ``nsyns`` synapses, columns under ``dynamics_params``.
+Edge columns are read sequentially, in ranges of rows, which is a hundred times faster than by
+selection and needs no indices. The dialects are told apart here and in the modules below, and
+nowhere else: attributes inherited from ``edge_types.csv`` and ``node_types.csv``, several groups
+in one population, rows that stand for ``nsyns`` synapses, columns under ``dynamics_params``.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,38 +22,27 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops.circuit_config import read_config, resolved_by_hand
+from connprops import hdf5
+from connprops.artifacts import sha256_of
+from connprops.circuit_config import checked_networks, read_config, resolved_by_hand
+from connprops.edge_columns import (
+    EdgeColumn,
+    decoded,
+    edge_types_used,
+    group_names,
+    inherited_columns,
+    inherited_values,
+    own_columns,
+    path_in_group,
+)
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
+from connprops.node_attributes import count_nodes, inherited_attributes, own_attributes
 
 if TYPE_CHECKING:
     import bluepysnap
 
-CATEGORIES_AT_MOST = 100
-"""A text column with more distinct values than this is not a property but a label."""
-
-_BLOCK = 1 << 20
-"""Rows read at once where a column is only looked through."""
-
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class EdgeColumn:
-    """A column of an edge population.
-
-    ``dtype`` is that of the values as read here: numbers keep their type, enumerated and text
-    columns become ``int32`` codes into ``labels``; ``"text"`` is text with more distinct values
-    than categories have, which cannot be read as a property. ``inherited`` holds the values by
-    edge type for a column that comes from ``edge_types.csv``. ``partial`` says that some edge
-    groups lack it; their rows read as NaN.
-    """
-
-    name: str
-    dtype: str
-    labels: tuple[str, ...] | None = None
-    partial: bool = False
-    inherited: Mapping[int, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +57,8 @@ class NodePopulation:
     @cached_property
     def size(self) -> int:
         """Return the number of nodes."""
-        with _open(self.file) as h5:
-            return _nodes_size(h5, self)
+        with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
+            return count_nodes(h5, self.name, self.file)
 
     def attributes(self) -> pl.DataFrame:
         """Return text, enumerated and integer attributes of all nodes, with ``node``, their id.
@@ -79,14 +66,14 @@ class NodePopulation:
         Shape (n_nodes, 1 + attributes). Floating columns (positions, rotations) stay out:
         nobody groups by them.
         """
-        with _open(self.file) as h5:
-            size = _nodes_size(h5, self)
-            group = h5[f"nodes/{self.name}"]
-            frame = pl.DataFrame({"node": np.arange(size, dtype=np.int64)})
-            columns = dict(_node_columns(group, size, self.file))
-        for name, series in _inherited_nodes(self, columns, size):
-            columns.setdefault(name, series)
+        size = self.size
+        with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
+            columns = dict(own_attributes(h5, self.name, size, self.file))
+        if self.types_file is not None:
+            for name, series in inherited_attributes(self.types_file, columns, size):
+                columns.setdefault(name, series)
         columns.pop("node_type_id", None)
+        frame = pl.DataFrame({"node": np.arange(size, dtype=np.int64)})
         return frame.with_columns(
             [series.alias(name) for name, series in columns.items() if name != "node"]
         )
@@ -105,24 +92,42 @@ class EdgePopulation:
 
     @cached_property
     def size(self) -> int:
-        """Return the number of rows."""
-        with _open(self.file) as h5:
-            return int(_dataset(h5, f"edges/{self.name}/source_node_id", self.file).shape[0])
+        """Return the number of rows.
+
+        Raises
+        ------
+        CircuitError
+            Where source and target do not have as many.
+        """
+        with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
+            sizes = [
+                hdf5.count(h5, f"edges/{self.name}/{side}_node_id", self.file)
+                for side in ("source", "target")
+            ]
+        if sizes[0] != sizes[1]:
+            raise CircuitError.of(
+                f"{self.file}: source_node_id and target_node_id of edges/{self.name} are not of "
+                "one length",
+                found=f"{sizes[0]:,} and {sizes[1]:,} values",
+            )
+        return sizes[0]
 
     @cached_property
     def columns(self) -> dict[str, EdgeColumn]:
         """Return the columns by name, those of the file first, then the inherited ones."""
-        with _open(self.file) as h5:
-            found = dict(_edge_columns(h5, self))
-            used = _edge_types_used(h5, self) if self.types_file else set()
-        for column in _inherited_edges(self, used):
-            found.setdefault(column.name, column)
+        with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
+            population = hdf5.group(h5, f"edges/{self.name}", self.file)
+            found = {column.name: column for column in own_columns(population, self.file)}
+            used = edge_types_used(h5, self.name, self.file) if self.types_file else set()
+        if self.types_file:
+            for column in inherited_columns(self.types_file, used):
+                found.setdefault(column.name, column)
         return found
 
     @contextmanager
     def reader(self) -> Iterator[EdgeReader]:
         """Open the file for reading ranges of rows."""
-        with _open(self.file) as h5:
+        with hdf5.opened(self.file) as h5:
             yield EdgeReader(self, h5)
 
     def identity(self) -> dict[str, Any]:
@@ -132,10 +137,10 @@ class EdgePopulation:
         the whole file, so that it takes milliseconds whatever the file's size.
         """
         digest = hashlib.sha256()
-        size = self.file.stat().st_size
-        with _open(self.file) as h5:
+        with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
             _digest_structure(h5[f"edges/{self.name}"], digest)
-        with self.file.open("rb") as raw:
+        with hdf5.reading(self.file), self.file.open("rb") as raw:
+            size = self.file.stat().st_size
             for at in np.linspace(0, max(size - _SAMPLED_BYTES, 0), _SAMPLED_BLOCKS):
                 raw.seek(int(at))
                 digest.update(raw.read(_SAMPLED_BYTES))
@@ -148,6 +153,17 @@ class EdgePopulation:
             "sampled_sha256": digest.hexdigest(),
         }
 
+    def state(self) -> dict[str, int]:
+        """Return what changes whenever somebody writes the file: its size and time."""
+        with hdf5.reading(self.file):
+            status = self.file.stat()
+        return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def sha256(self) -> str:
+        """Return the checksum of the whole file: every byte of it is read."""
+        with hdf5.reading(self.file):
+            return sha256_of(self.file)
+
 
 @dataclass
 class EdgeReader:
@@ -158,7 +174,8 @@ class EdgeReader:
     _groups: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._groups = _groups(self.h5[f"edges/{self.population.name}"])
+        with hdf5.reading(self.population.file):
+            self._groups = group_names(self.h5[f"edges/{self.population.name}"])
 
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return source and target node ids of the rows, each of shape (stop - start,).
@@ -171,7 +188,7 @@ class EdgeReader:
         ends = []
         for side, nodes in (("source", self.population.source), ("target", self.population.target)):
             path = f"edges/{self.population.name}/{side}_node_id"
-            ids = _slice(self.h5, path, start, stop, self.population.file).astype(np.int64)
+            ids = hdf5.read_ids(self.h5, path, start, stop, self.population.file)
             if ids.size and (ids.min() < 0 or ids.max() >= nodes.size):
                 row = int(np.flatnonzero((ids < 0) | (ids >= nodes.size))[0])
                 raise CircuitError.of(
@@ -186,36 +203,62 @@ class EdgeReader:
         """Return the values of a column in the rows, shape (stop - start,), of its dtype."""
         base = f"edges/{self.population.name}"
         if column.inherited is not None:
-            ids = self._raw(f"{base}/edge_type_id", start, stop)
-            known = np.array(sorted(column.inherited), dtype=np.int64)
-            values = np.array([column.inherited[k] for k in known.tolist()], dtype=column.dtype)
-            at = np.searchsorted(known, ids.astype(np.int64)).clip(0, known.size - 1)
-            taken: NDArray[Any] = values[at]
-            return taken
+            return inherited_values(column, self._ids(f"{base}/edge_type_id", start, stop))
         if len(self._groups) == 1:
-            raw = self._raw(f"{base}/{self._groups[0]}/{_h5_name(column.name)}", start, stop)
-            return _decoded(raw, column)
+            path = f"{base}/{self._groups[0]}/{path_in_group(column.name)}"
+            found = hdf5.dataset(self.h5, path, self.population.file).shape[0]
+            if found != self.population.size:
+                raise CircuitError.of(
+                    f"{self.population.file}: {path} has another length than its population",
+                    found=f"{found:,} values",
+                    expected=f"{self.population.size:,}",
+                )
+            return decoded(self._raw(path, start, stop), column, self._place(path))
         return self._gathered(column, start, stop)
 
     def _gathered(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
         base = f"edges/{self.population.name}"
-        group_of_row = self._raw(f"{base}/edge_group_id", start, stop)
-        index_of_row = self._raw(f"{base}/edge_group_index", start, stop).astype(np.int64)
+        group_of_row = self._ids(f"{base}/edge_group_id", start, stop)
+        index_of_row = self._ids(f"{base}/edge_group_index", start, stop)
+        self._check_groups(group_of_row, start)
         values = np.full(
             stop - start, np.nan if column.partial else 0, dtype=np.dtype(column.dtype)
         )
         for group in self._groups:
             rows = np.flatnonzero(group_of_row == int(group))
-            path = f"{base}/{group}/{_h5_name(column.name)}"
+            path = f"{base}/{group}/{path_in_group(column.name)}"
             if not rows.size or path not in self.h5:
                 continue
             index = index_of_row[rows]
             low, high = int(index.min()), int(index.max()) + 1
-            values[rows] = _decoded(self._raw(path, low, high), column)[index - low]
+            if low < 0:
+                raise CircuitError.of(
+                    f"{self._place(f'{base}/edge_group_index')} has a negative index",
+                    found=f"{low}",
+                )
+            raw = self._raw(path, low, high)[index - low]
+            values[rows] = decoded(raw, column, self._place(path))
         return values
 
+    def _check_groups(self, group_of_row: NDArray[np.int64], start: int) -> None:
+        known = np.isin(group_of_row, [int(name) for name in self._groups])
+        if not known.all():
+            row = int(np.flatnonzero(~known)[0])
+            raise CircuitError.of(
+                f"{self._place(f'edges/{self.population.name}/edge_group_id')} names a group that "
+                "is not there",
+                found=f"group {group_of_row[row]} in row {start + row:,}",
+                expected=listing(self._groups),
+            )
+
+    def _place(self, path: str) -> str:
+        return f"{self.population.file}: {path}"
+
     def _raw(self, path: str, start: int, stop: int) -> NDArray[Any]:
-        return _slice(self.h5, path, start, stop, self.population.file)
+        return hdf5.read(self.h5, path, start, stop, self.population.file)
+
+    def _ids(self, path: str, start: int, stop: int) -> NDArray[np.int64]:
+        return hdf5.read_ids(self.h5, path, start, stop, self.population.file)
 
 
 @dataclass(frozen=True)
@@ -320,6 +363,7 @@ def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
         config = Path(getattr(source, "_circuit_config_path", None) or "circuit_config.json")
         content = source.config
         networks, node_sets = content.get("networks", {}), content.get("node_sets_file")
+    networks = checked_networks(networks, config)
     nodes = dict(_node_populations(networks, config))
     edges = dict(_edge_populations(networks, nodes, config))
     if not edges:
@@ -358,8 +402,8 @@ def _node_populations(
         file = _file_of(entry, "nodes_file", config)
         if not _is_there(file, config):
             continue
-        with _open(file) as h5:
-            names = list(h5.get("nodes", {}))
+        with hdf5.opened(file) as h5, hdf5.reading(file):
+            names = list(hdf5.group(h5, "nodes", file))
         declared = entry.get("populations") or {}
         for name in names:
             if declared and name not in declared:
@@ -376,14 +420,16 @@ def _edge_populations(
         if not _is_there(file, config):
             continue
         declared = entry.get("populations") or {}
-        with _open(file) as h5:
-            for name in h5.get("edges", {}):
-                if declared and name not in declared:
-                    continue
-                kind = (declared.get(name) or {}).get("type", "chemical")
-                ends = [_end(h5, file, name, side, nodes) for side in ("source", "target")]
-                types_file = _existing(entry, "edge_types_file")
-                yield name, EdgePopulation(name, file, types_file, kind, ends[0], ends[1])
+        with hdf5.opened(file) as h5, hdf5.reading(file):
+            ends = {
+                name: [_end(h5, file, name, side, nodes) for side in ("source", "target")]
+                for name in hdf5.group(h5, "edges", file)
+                if not declared or name in declared
+            }
+        for name, (source, target) in ends.items():
+            kind = (declared.get(name) or {}).get("type", "chemical")
+            types_file = _existing(entry, "edge_types_file")
+            yield name, EdgePopulation(name, file, types_file, kind, source, target)
 
 
 def _file_of(entry: Mapping[str, Any], key: str, config: Path) -> Path:
@@ -411,258 +457,16 @@ def _end(
     h5: h5py.File, file: Path, name: str, side: str, nodes: Mapping[str, NodePopulation]
 ) -> NodePopulation:
     """Return the node population that a side of an edge population refers to."""
-    dataset = _dataset(h5, f"edges/{name}/{side}_node_id", file)
+    dataset = hdf5.dataset(h5, f"edges/{name}/{side}_node_id", file)
     value = dataset.attrs.get("node_population", dataset.attrs.get("network"))
-    text = value.decode() if isinstance(value, bytes) else value
+    text = hdf5.text(value)
     if text not in nodes:
         raise CircuitError.of(
             f"{file}: edges/{name}/{side}_node_id names a node population that is not there",
             found=repr(text),
             expected=listing(nodes),
         )
-    return nodes[str(text)]
-
-
-@contextmanager
-def _open(file: Path) -> Iterator[h5py.File]:
-    if not file.is_file():
-        raise CircuitError.of(f"No file {file}", hint="the circuit's configuration names it")
-    try:
-        h5 = h5py.File(file, "r")
-    except OSError as error:
-        raise CircuitError.of(
-            f"{file} cannot be opened as HDF5", found=str(error), hint="damaged, or cut short?"
-        ) from error
-    with h5:
-        yield h5
-
-
-def _dataset(h5: h5py.File, path: str, file: Path) -> h5py.Dataset:
-    try:
-        found = h5[path]
-    except KeyError as error:
-        raise CircuitError.of(
-            f"{file} lacks {path}", expected="a one-dimensional HDF5 dataset"
-        ) from error
-    if not isinstance(found, h5py.Dataset) or found.ndim != 1:
-        raise CircuitError.of(f"{file}: {path} is not a one-dimensional HDF5 dataset")
-    return found
-
-
-def _slice(h5: h5py.File, path: str, start: int, stop: int, file: Path) -> NDArray[Any]:
-    dataset = _dataset(h5, path, file)
-    if dataset.shape[0] < stop:
-        raise CircuitError.of(
-            f"{file}: {path} is shorter than its population",
-            found=f"{dataset.shape[0]:,} values",
-            expected=f"at least {stop:,}",
-        )
-    try:
-        values: NDArray[Any] = dataset[start:stop]
-    except OSError as error:
-        raise CircuitError.of(
-            f"{file}: {path} cannot be read in rows {start:,} to {stop:,}", found=str(error)
-        ) from error
-    return values
-
-
-def _groups(population: h5py.Group) -> list[str]:
-    """Return the names of the groups that hold a population's attributes."""
-    return sorted(
-        (k for k in population if k.isdigit() and isinstance(population[k], h5py.Group)), key=int
-    )
-
-
-def _h5_name(name: str) -> str:
-    """Return a column's path in its group; dynamics columns carry bluepysnap's prefix."""
-    return name.replace("@dynamics:", "dynamics_params/", 1)
-
-
-def _decoded(raw: NDArray[Any], column: EdgeColumn) -> NDArray[Any]:
-    """Return values as the column's dtype; text as codes into its labels."""
-    if raw.dtype.kind in "OSU":
-        code = {label: i for i, label in enumerate(column.labels or ())}
-        return np.array([code[_text(v)] for v in raw.tolist()], dtype=np.int32)
-    return raw.astype(np.dtype(column.dtype), copy=False)
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _edge_columns(h5: h5py.File, population: EdgePopulation) -> Iterator[tuple[str, EdgeColumn]]:
-    base = h5[f"edges/{population.name}"]
-    groups = [base[name] for name in _groups(base)]
-    members: dict[str, list[h5py.Dataset]] = {}
-    for group in groups:
-        for name, item in group.items():
-            if isinstance(item, h5py.Dataset) and item.ndim == 1:
-                members.setdefault(name, []).append(item)
-        for name, item in (group.get("dynamics_params") or {}).items():
-            if isinstance(item, h5py.Dataset) and item.ndim == 1:
-                members.setdefault(f"@dynamics:{name}", []).append(item)
-    for name, datasets in members.items():
-        partial = len(datasets) < len(groups)
-        yield name, _edge_column(name, datasets, groups, partial=partial)
-
-
-def _edge_column(
-    name: str, datasets: list[h5py.Dataset], groups: list[h5py.Group], *, partial: bool
-) -> EdgeColumn:
-    """Return the column's description."""
-    if datasets[0].dtype.kind in "OSU":
-        labels: set[str] = set()
-        for dataset in datasets:
-            for start in range(0, dataset.shape[0], _BLOCK):
-                labels |= {_text(v) for v in dataset[start : start + _BLOCK].tolist()}
-                if len(labels) > CATEGORIES_AT_MOST:
-                    return EdgeColumn(name, "text")
-        dtype = "float64" if partial else "int32"
-        return EdgeColumn(name, dtype, tuple(sorted(labels)), partial)
-    libraries = [g["@library"][name] for g in groups if name in (g.get("@library") or {})]
-    labels_of = tuple(_text(v) for v in libraries[0][:].tolist()) if libraries else None
-    common = np.result_type(*(dataset.dtype for dataset in datasets))
-    if common.kind == "b":
-        common = np.dtype(np.uint8)
-    elif common == np.float16:
-        common = np.dtype(np.float32)
-    if partial:  # the rows that lack it are NaN; float64 wherever float32 might round
-        common = np.result_type(common, np.float32)
-    return EdgeColumn(name, common.newbyteorder("=").name, labels_of, partial)
-
-
-def _edge_types_used(h5: h5py.File, population: EdgePopulation) -> set[int]:
-    """Return the edge types that rows refer to."""
-    path = f"edges/{population.name}/edge_type_id"
-    if path not in h5:
-        return set()
-    used: set[int] = set()
-    for start in range(0, h5[path].shape[0], _BLOCK):
-        used |= set(np.unique(h5[path][start : start + _BLOCK]).tolist())
-    return used
-
-
-def _read_types(file: Path, key: str) -> dict[int, dict[str, str]]:
-    """Return the rows of a types file by their id; NULL and empty cells left out."""
-    try:
-        with file.open(encoding="utf-8", newline="") as text:
-            rows = list(csv.DictReader(text, delimiter=" ", skipinitialspace=True))
-    except OSError as error:
-        raise CircuitError.of(f"{file} cannot be read", found=str(error)) from error
-    if rows and key not in rows[0]:
-        raise CircuitError.of(f"{file} has no column {key!r}", found=listing(rows[0]))
-    return {
-        int(row[key]): {
-            k: v for k, v in row.items() if k and k != key and v not in (None, "", "NULL")
-        }
-        for row in rows
-    }
-
-
-def _inherited_edges(population: EdgePopulation, used: set[int]) -> Iterator[EdgeColumn]:
-    """Yield the columns that edges inherit by their type, numbers and categories alike."""
-    if population.types_file is None:
-        return
-    rows = {
-        k: v for k, v in _read_types(population.types_file, "edge_type_id").items() if k in used
-    }
-    not_properties = {"target_query", "source_query"}
-    names = dict.fromkeys(n for row in rows.values() for n in row if n not in not_properties)
-    for name in names:
-        cells = {k: row.get(name) for k, row in rows.items()}
-        try:
-            numbers = {k: float("nan" if v is None else v) for k, v in cells.items()}
-        except ValueError:
-            labels = tuple(sorted({v for v in cells.values() if v is not None}))
-            code = {label: float(i) for i, label in enumerate(labels)}
-            codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
-            complete = None not in cells.values()
-            yield EdgeColumn(name, "int32" if complete else "float64", labels, inherited=codes)
-        else:
-            missing = dict.fromkeys(used - rows.keys(), float("nan"))
-            yield EdgeColumn(name, "float64", inherited=numbers | missing)
-
-
-def _nodes_size(h5: h5py.File, population: NodePopulation) -> int:
-    group = h5[f"nodes/{population.name}"]
-    if "node_type_id" in group:
-        return int(group["node_type_id"].shape[0])
-    for name in _groups(group):
-        for item in group[name].values():
-            if isinstance(item, h5py.Dataset):
-                return int(item.shape[0])
-    raise CircuitError.of(
-        f"{population.file}: nodes/{population.name} does not say how many nodes it has",
-        expected="the dataset node_type_id, which SONATA requires",
-    )
-
-
-def _node_columns(population: h5py.Group, size: int, file: Path) -> Iterator[tuple[str, pl.Series]]:
-    """Yield text, enumerated and integer attributes, gathered over groups by node id."""
-    groups = [population[name] for name in _groups(population)]
-    if "node_type_id" in population:
-        yield "node_type_id", pl.Series(population["node_type_id"][:].astype(np.int64))
-    names = dict.fromkeys(
-        name for g in groups for name, v in g.items() if isinstance(v, h5py.Dataset) and v.ndim == 1
-    )
-    for name in names:
-        parts = [(g, _node_attribute(g, name)) for g in groups if name in g]
-        if any(series is None for _, series in parts):
-            continue
-        series = parts[0][1] if len(groups) == 1 else _scatter_nodes(population, parts, size)
-        if series is not None and len(series) != size:
-            raise CircuitError.of(
-                f"{file}: node attribute {name!r} has another length than its population",
-                found=f"{len(series):,} values",
-                expected=f"{size:,}",
-            )
-        if series is not None:
-            yield name, series
-
-
-def _node_attribute(group: h5py.Group, name: str) -> pl.Series | None:
-    """Return one attribute of a node group; None for floating numbers."""
-    dataset = group[name]
-    library = (group.get("@library") or {}).get(name)
-    if library is not None:
-        labels = pl.Series([_text(v) for v in library[:].tolist()], dtype=pl.String)
-        return labels.gather(dataset[:].astype(np.int64))
-    if dataset.dtype.kind in "OSU":
-        return pl.Series([_text(v) for v in dataset[:].tolist()], dtype=pl.String)
-    if dataset.dtype.kind in "iu":
-        return pl.Series(dataset[:].astype(np.int64))
-    return None
-
-
-def _scatter_nodes(
-    population: h5py.Group, parts: list[tuple[h5py.Group, pl.Series | None]], size: int
-) -> pl.Series:
-    """Put the values of several node groups in the order of the nodes; nodes without are null."""
-    group_of_node = population["node_group_id"][:]
-    index_of_node = population["node_group_index"][:].astype(np.int64)
-    order = np.full(size, -1, dtype=np.int64)
-    offset = 0
-    for group, series in parts:
-        rows = np.flatnonzero(group_of_node == int(group.name.rsplit("/", 1)[1]))
-        order[rows] = index_of_node[rows] + offset
-        offset += len(series) if series is not None else 0
-    values = pl.concat([series for _, series in parts if series is not None], how="vertical")
-    index = pl.Series(order)
-    return values.gather(index.set(index < 0, None))
-
-
-def _inherited_nodes(
-    population: NodePopulation, columns: Mapping[str, pl.Series], size: int
-) -> Iterator[tuple[str, pl.Series]]:
-    if population.types_file is None or "node_type_id" not in columns:
-        return
-    rows = _read_types(population.types_file, "node_type_id")
-    type_of_node = columns["node_type_id"]
-    for name in dict.fromkeys(n for row in rows.values() for n in row):
-        mapping = {k: row[name] for k, row in rows.items() if name in row}
-        series = type_of_node.replace_strict(mapping, default=None, return_dtype=pl.String)
-        if len(series) == size:
-            yield name, series
+    return nodes[text]
 
 
 def _digest_structure(group: h5py.Group, digest: Any) -> None:

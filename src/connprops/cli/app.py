@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import connprops
-from connprops.errors import ConnpropsError
+from connprops.errors import ConnpropsError, of_the_machine
 
 
 def examples(*lines: str) -> str:
@@ -57,6 +57,8 @@ def errors(*, debug: bool) -> Iterator[None]:
     except typer.Exit:
         raise
     except Exception as error:  # noqa: BLE001 - the last resort: what is left is a defect
+        if refused := of_the_machine(error):
+            _fail(f"Error: {refused}", ConnpropsError.exit_code, debug=debug)
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         hint = "" if debug else "\n  Hint: --debug shows where it comes from"
         _fail(f"Unexpected error, a defect of connprops: {reason}{hint}", 1, debug=debug)

@@ -19,6 +19,7 @@ from connprops import schema
 from connprops.demo import published
 from connprops.demo.anatomy import THICKNESS
 from connprops.demo.scale_model import COLUMNS, ScaleModel
+from connprops.edge_file import create_column, create_edges, write_indices
 from connprops.errors import OptionError, OutputError, listing
 
 NODES = "neurons"
@@ -173,21 +174,14 @@ def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> in
 
     Blocks are counted first, so that the columns can lie contiguously.
     """
-    import libsonata  # here, since nothing else of this module needs it
-
     ends = np.cumsum([model.connections(b).n_syn.sum() for b in range(model.n_blocks)])
     total = int(ends[-1])
     with h5py.File(path, "w") as file:
-        population = file.create_group(f"edges/{EDGES}")
-        # What is constant is a fill value, for which HDF5 stores nothing. The segment is, since
-        # the sections of the schematic cells have one each.
-        population.create_dataset("edge_type_id", (total,), np.int64, fillvalue=-1)
-        population.create_dataset("0/afferent_segment_id", (total,), np.uint16, fillvalue=0)
-        for side in ("source", "target"):
-            ids = population.create_dataset(f"{side}_node_id", (total,), np.uint64)
-            ids.attrs["node_population"] = NODES
+        population = create_edges(file, EDGES, (NODES, NODES), total)
+        # The segment is constant too, since the sections of the schematic cells have one each.
+        create_column(population["0"], "afferent_segment_id", np.dtype(np.uint16), total, fill=0)
         for name, dtype in COLUMNS.items():
-            population.create_dataset(f"0/{name}", (total,), dtype)
+            create_column(population["0"], name, np.dtype(dtype), total)
         start = 0
         for block, stop in enumerate(ends.tolist()):
             for name, values in model.synapses(block).items():
@@ -196,9 +190,7 @@ def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> in
             start = stop
             if progress is not None:
                 progress("demo", stop, total, "synapses")
-    libsonata.EdgePopulation.write_indices(
-        str(path), EDGES, source_node_count=len(model.neurons), target_node_count=len(model.neurons)
-    )
+    write_indices(path, EDGES, len(model.neurons), len(model.neurons))
     return total
 
 

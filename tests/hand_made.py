@@ -1,0 +1,88 @@
+"""Models whose laws are written down: no data, no fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+import polars as pl
+
+from connprops import schema
+from connprops.model import Model
+
+Parameters = Mapping[str, float | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law of a property; a parameter that is a list has positions."""
+
+    distribution: str
+    parameters: Parameters = field(default_factory=dict)
+    shared: bool | None = True
+    dtype: str = "float"
+    lower: float | None = None
+    upper: float | None = None
+    level: int = -1
+
+
+def rows_of(source: str, target: str, name: str, law: Law) -> list[tuple]:
+    """Return the rows of a law in the model table."""
+    shared = None if name == schema.N_SYN_PER_CONN else law.shared
+    rest = (None, law.level, shared, law.dtype, law.lower, law.upper)
+    return [
+        (source, target, name, None, law.distribution, parameter, position, float(value), *rest)
+        for parameter, values in (law.parameters or {"mean": 0.0}).items()
+        for position, value in enumerate(np.atleast_1d(values))
+    ]
+
+
+def model_of(
+    laws: Mapping[str, Law | Mapping[tuple[str, str], Law]],
+    types: Sequence[str] = ("A",),
+    correlations: Mapping[tuple[str, str], float] | None = None,
+) -> Model:
+    """Return the model of laws that hold in all pathways, or of those of each pathway.
+
+    ``correlations`` are those of pairs of properties, in all pathways.
+    """
+    rows = []
+    for name, law in laws.items():
+        pathways = law if isinstance(law, Mapping) else dict.fromkeys(product(types, types), law)
+        for (source, target), one in pathways.items():
+            rows += rows_of(source, target, name, one)
+    for (name, other), r in (correlations or {}).items():
+        law = laws[name]
+        rows += [
+            (s, t, name, other, schema.COPULA, schema.CORRELATION, 0, r, 0.01,
+             -1, law.shared, law.dtype, law.lower, law.upper)
+            for s, t in product(types, types)
+        ]  # fmt: skip
+    dtypes = {
+        name: pl.String if dtype is pl.Enum else dtype
+        for name, dtype in schema.MODEL.polars_schema().items()
+    }
+    sides = [(side, code, name, "EXC", str(code), 1)
+             for side in ("source", "target") for code, name in enumerate(types)]  # fmt: skip
+    return Model(
+        pl.DataFrame(rows, schema=dtypes, orient="row"),
+        types=pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row"),
+        units={name: schema.unit_of(name) for name in laws},
+    )
+
+
+def pairs(n_source: int, n_target: int, types: Sequence[str] = ("A",)) -> pl.DataFrame:
+    """Return all connections between so many nodes, whose types take turns, in an odd order."""
+    source, target = (ids.ravel() for ids in np.indices((n_source, n_target)))
+    order = np.random.default_rng(5).permutation(source.size)
+    names = np.array(types)
+    return pl.DataFrame(
+        {
+            "source_node": source[order],
+            "target_node": target[order],
+            "source_type": names[source[order] % len(names)],
+            "target_type": names[target[order] % len(names)],
+        }
+    )

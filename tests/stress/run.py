@@ -1,0 +1,159 @@
+"""Long runs: kills, mutations, random circuits, limited memory. Prints what it did and what failed.
+
+    python tests/stress/run.py --kills 200 --mutations 10000 --circuits 1000 --synapses 10000000
+
+ends with 0 if nothing failed. The memory is limited by DuckDB's own limit and by what the process
+may take: the peak of an export, of the statistics and of a model stands in the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "stress")]
+
+from circuits import two_types
+from kills import ended, export_it, kill_often, run_it
+from mutations import try_cases
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    begun = time.monotonic()
+    print(f"{what} ...", flush=True)
+    yield
+    print(f"{what}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def kills(n: int, folder: Path, seed: int) -> list[str]:
+    """Kill exports and runs, half of the kills each."""
+    config = two_types(folder / "circuit")
+    failures = []
+    for work, share in ((export_it, n - n // 2), (run_it, n // 2)):
+        hits, wrong = kill_often(work, config, folder / work.__name__, share, seed)
+        print(f"  {work.__name__}: {hits} kills of a running process, {len(wrong)} failures")
+        failures += wrong
+    return failures
+
+
+def mutations(n: int, folder: Path, seed: int) -> list[str]:
+    """Try damaged inputs."""
+    counts, failures = try_cases(n, folder, first=seed * 1_000_000)
+    for kind in dict.fromkeys(kind for kind, _ in counts):
+        of_kind = {what: k for (name, what), k in sorted(counts.items()) if name == kind}
+        print(f"  {kind}: " + ", ".join(f"{k:,} {what}" for what, k in of_kind.items()))
+    print(f"  in all {sum(counts.values()):,}")
+    return failures
+
+
+def in_child(work: str, *arguments: object) -> list[str]:
+    """Run a part in a process of its own, so that this one stays fit to fork."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            failures = PARTS[work](*arguments)
+            with os.fdopen(writing, "w") as pipe:
+                pipe.write("\0".join(failures))
+            code = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    code = ended(child)
+    return [f for f in told.split("\0") if f] + ([f"{work} ended with {code}"] if code else [])
+
+
+def random_circuits(n: int, folder: Path, seed: int) -> list[str]:
+    """Try random circuits."""
+    from random_circuits import try_circuits
+
+    counts, failures = try_circuits(n, folder, seed)
+    print("  " + ", ".join(f"{k:,} {what}" for what, k in counts.items()))
+    return failures
+
+
+def limited(n: int, folder: Path, _seed: int) -> list[str]:
+    """Export, describe and model a large circuit with 500 MB."""
+    import resource
+
+    from connprops.dataset import Dataset
+    from connprops.demo import write_circuit
+    from connprops.export import export
+    from connprops.fit import build
+    from connprops.resources import Resources
+    from connprops.sonata import open_circuit
+    from connprops.statistics import extract
+
+    def peak() -> str:
+        return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
+
+    if ended(fork_of(lambda: write_circuit(folder / "large", synapses=n))):
+        return ["the circuit was not written"]
+    means = Resources(memory=500 * 10**6, threads=2)
+    print(f"  peak with the packages loaded: {peak()}")
+    data = Dataset(
+        export(open_circuit(folder / "large"), folder / "large-dataset", resources=means)
+    )
+    print(f"  {data.n_synapses:,} synapses; peak of the export: {peak()}")
+    stats = extract(data, resources=means)
+    rows = len(stats.table.collect())
+    print(f"  peak of the statistics ({rows:,} rows): {peak()}")
+    build(stats)
+    print(f"  peak of the model: {peak()}")
+    return []
+
+
+def fork_of(work: object) -> int:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+PARTS = {"circuits": random_circuits, "synapses": limited}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("kills", "mutations", "circuits", "synapses", "seed"):
+        parser.add_argument(f"--{name}", type=int, default=0)
+    given = parser.parse_args()
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="stress-") as name:
+        folder = Path(name)
+        for what, part in (("kills", kills), ("mutations", mutations)):
+            if n := getattr(given, what):
+                with timed(f"{n:,} {what}"):
+                    (folder / what).mkdir()
+                    failures += part(n, folder / what, given.seed)
+        for what in PARTS:
+            if n := getattr(given, what):
+                with timed(f"{n:,} {what}"):
+                    (folder / f"the-{what}").mkdir()
+                    failures += in_child(what, n, folder / f"the-{what}", given.seed)
+    for failure in failures:
+        print(f"FAILED {failure}")
+    print(f"{len(failures)} failures")
+    return bool(failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The same bytes, whatever the threads, the memory, the place, the clock, or the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from circuits import two_types, write_circuit
+from oracle import statistics
+
+import connprops.export
+from connprops.database import DATABASE
+from connprops.dataset import Dataset
+from connprops.export import export
+from connprops.fit import build
+from connprops.resources import Resources
+from connprops.run import RUN_FILE
+from connprops.sonata import open_circuit
+from connprops.statistics import extract
+
+MEANS = [(threads, memory) for threads in (1, 2, 3, 5, 8) for memory in (1 << 27, 1 << 32)]
+
+
+def digests(folder, *, but=()):
+    return {
+        str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest()
+        for f in sorted(folder.rglob("*"))
+        if f.is_file() and f.name not in but
+    }
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(connprops.export, "_PROBE", 8)
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_ten_times_with_other_threads_and_memory(tmp_path, shuffled):
+    circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
+    found = set()
+    for number, (threads, memory) in enumerate(MEANS):
+        out, means = tmp_path / str(number), Resources(threads=threads, memory=memory)
+        data = Dataset(export(circuit, out / "dataset", resources=means))
+        stats = extract(data, sel_props=["conductance", "u_syn"], resources=means)
+        stats.write(out)
+        build(stats, distr_types={"u_syn": "normal"}).write_parquet(out / "model.parquet")
+        found.add(json.dumps(digests(out)))
+    assert data.n_parts > 3
+    assert len(found) == 1
+    assert len(json.loads(found.pop())) > 15
+
+
+# Not the database: of the same rows, DuckDB writes other bytes each time.
+def test_runs_of_other_processes_days_and_places(tmp_path):
+    config = two_types(tmp_path / "c")
+    command = [
+        sys.executable, "-c", "from connprops.cli import main; main()", "run", str(config),
+        "--sel-props", "conductance,u_syn", "--quiet",
+    ]  # fmt: skip
+    found = []
+    for name, environment in (
+        ("a", {"POLARS_MAX_THREADS": "1", "TZ": "UTC", "PYTHONHASHSEED": "1", "LC_ALL": "C"}),
+        ("b", {"POLARS_MAX_THREADS": "4", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "2"}),
+    ):
+        place = tmp_path / name
+        place.mkdir()
+        means = ("--threads", "1" if name == "a" else "3", "--memory", "1GB", "--temp-dir", name)
+        (tmp_path / name / name).mkdir()
+        subprocess.run(  # noqa: S603 - our own words
+            [*command, "-o", "out", *means],
+            check=True,
+            cwd=place,
+            env={**os.environ, **environment},
+        )
+        found.append(digests(place / "out", but=(RUN_FILE, DATABASE)))
+        record = json.loads((place / "out" / "run.json").read_text())
+        assert {k: v for k, v in record["sha256"].items() if k != DATABASE}.items() <= (
+            found[-1].items()
+        )
+    assert found[0] == found[1]
+    assert len(found[0]) > 15
+
+
+def test_sums_are_those_of_exact_arithmetic(tmp_path):
+    """Nearly constant values, and values that cancel: where naive sums lose all digits."""
+    rng = np.random.default_rng(0)
+    columns = {
+        "nearly_constant": 1e8 + rng.normal(0, 1e-6, 400),
+        "cancels": np.where(np.arange(400) % 2, 1e16, -1e16) + rng.normal(0, 1, 400),
+        "whole": np.full(400, 2**53 - 1, dtype=np.int64) - np.arange(400),
+    }
+    source, target = np.arange(400) % 20, np.arange(400) // 20
+    config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 20)
+    table = extract(Dataset(export(open_circuit(config), tmp_path / "d")),
+                    sel_props=list(columns)).table.collect()  # fmt: skip
+    rows = {row["property"]: row for row in table.to_dicts()}
+    for name, values in columns.items():
+        exact = statistics(values)
+        assert rows[name]["n"] == 400
+        last_digit = np.spacing(np.abs(values.astype(float)).max())
+        assert rows[name]["mean"] == pytest.approx(exact["mean"], rel=0, abs=last_digit)
+        assert rows[name]["std"] == pytest.approx(exact["std"], rel=1e-12)
+        assert exact["mean"] == math.fsum(map(float, values)) / 400
