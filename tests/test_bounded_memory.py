@@ -17,9 +17,9 @@ from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 
 import connprops.bucket_rows
+import connprops.buckets
 import connprops.external_sort
 import connprops.sorted_samples
-import connprops.table_sources
 from connprops.dataset import Dataset
 from connprops.export import export
 from connprops.external_sort import ExternalSort
@@ -28,7 +28,6 @@ from connprops.sonata import open_circuit
 from connprops.sorted_samples import count_distinct, distinct_values, histograms, moments, quantiles
 from connprops.sorted_samples import sort_samples as sort_in_memory
 from connprops.statistics import extract
-from connprops.table_sources import ComputedTables
 
 TABLES = ("table", "histograms", "values", "order_statistics")
 
@@ -71,7 +70,8 @@ def tables_of(data, allowed, monkeypatch, **options):
     """Return all tables, with only so many bytes allowed to a bucket."""
     with monkeypatch.context() as patch:
         if allowed is not None:
-            patch.setattr(ComputedTables, "_allowed", allowed)
+            patch.setattr(connprops.buckets, "_SHARE_OF_BUCKET", Resources().memory)
+            patch.setattr(connprops.buckets, "_LEAST", allowed)
             patch.setattr(connprops.bucket_rows, "_CONNECTIONS_AT_ONCE", 64)
             patch.setattr(connprops.bucket_rows, "_SYNAPSES_AT_ONCE", 50)
         stats = extract(data, sel_props=data.properties, hist_bins=13, **options)
@@ -106,7 +106,7 @@ def test_little_memory_gives_the_same_bits(data, monkeypatch, options, allowed):
 def test_many_groups_take_few_open_files_at_once(data, monkeypatch):
     by = ("@node", "mtype")
     plenty = tables_of(data, None, monkeypatch, by=by)
-    monkeypatch.setattr(connprops.table_sources, "_RANGES_AT_ONCE", 3)
+    monkeypatch.setattr(connprops.buckets, "_RANGES_AT_ONCE", 3)
     for a, b in zip(plenty, tables_of(data, 20_000, monkeypatch, by=by), strict=True):
         assert a.equals(b)
 

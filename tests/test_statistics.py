@@ -298,13 +298,13 @@ def test_sampling_key_is_uniform_and_known():
 def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     asked = []
-    original = connprops.table_sources.aggregate_bucket
+    original = connprops.buckets.aggregate_bucket
 
-    def spy(rows, specs, *means):
-        asked.extend((spec.properties, spec.first, spec.stop) for spec in specs)
-        return original(rows, specs, *means)
+    def spy(rows, groups, spec, *means):
+        asked.append((spec.properties, spec.first, spec.stop))
+        return original(rows, groups, spec, *means)
 
-    monkeypatch.setattr(connprops.table_sources, "aggregate_bucket", spy)
+    monkeypatch.setattr(connprops.buckets, "aggregate_bucket", spy)
     stats = extract(ds)
     assert asked == []
     stats.table.filter(pl.col("property") == "u_syn").collect()

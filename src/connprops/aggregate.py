@@ -51,13 +51,12 @@ _LONG_RUN = 100
 
 @dataclass(frozen=True)
 class BucketSpec:
-    """What to aggregate: a range of groups, how nodes form them, and which statistics.
+    """What to aggregate: a range of groups, and which statistics of which properties.
 
     Frames of tables that are not among ``tables`` are left empty. ``sort_on_disk`` is for one group
     whose rows are too many for memory; ``memory`` is then what may be used, in bytes.
     """
 
-    groups: Groups
     first: int
     stop: int
     properties: tuple[str, ...]
@@ -101,30 +100,29 @@ class Gathered:
 
 
 def aggregate_bucket(
-    rows: RowSource, specs: Sequence[BucketSpec], threads: int, temp_dir: Path
+    rows: RowSource, groups: Sequence[Groups], spec: BucketSpec, threads: int, temp_dir: Path
 ) -> list[Aggregates]:
-    """Return all statistics of a bucket, for one specification or several.
+    """Return all statistics of a bucket, for one way or several in which nodes form its groups.
 
-    The specifications may differ in the nodes that take part (folds, say), but in nothing else;
-    where the bucket fits in memory, its rows are read once for all.
+    They may differ in the nodes that take part (folds, say); where the bucket fits in memory, its
+    rows are read once for all.
     """
-    if specs[0].sort_on_disk:
-        return [_aggregate_on_disk(rows, spec, temp_dir) for spec in specs]
-    spec = specs[0]
+    if spec.sort_on_disk:
+        return [_aggregate_on_disk(rows, one, spec, temp_dir) for one in groups]
     chunks = list(rows.chunks(spec.first, spec.stop, spec.properties))
     if not chunks:
-        return [_concat([]) for _ in specs]
+        return [_concat([]) for _ in groups]
     whole = Rows(
         pa.concat_tables([chunk.connections for chunk in chunks]),
         pa.concat_tables([chunk.synapses for chunk in chunks]),
     )
     del chunks
-    return [aggregate_rows(whole, spec, threads) for spec in specs]
+    return [_aggregate_rows(whole, one, spec, threads) for one in groups]
 
 
-def aggregate_rows(rows: Rows, spec: BucketSpec, threads: int) -> Aggregates:
-    """Return all statistics of the connections among the rows that a specification selects."""
-    bucket = _bucket(rows.connections, spec)
+def _aggregate_rows(rows: Rows, groups: Groups, spec: BucketSpec, threads: int) -> Aggregates:
+    """Return all statistics of the connections among the rows that are of the groups."""
+    bucket = _bucket(rows.connections, groups, spec)
     if bucket.group.size == 0:
         return _concat([])
 
@@ -135,13 +133,15 @@ def aggregate_rows(rows: Rows, spec: BucketSpec, threads: int) -> Aggregates:
         return _concat(list(pool.map(one, spec.properties)))
 
 
-def _aggregate_on_disk(rows: RowSource, spec: BucketSpec, temp_dir: Path) -> Aggregates:
+def _aggregate_on_disk(
+    rows: RowSource, groups: Groups, spec: BucketSpec, temp_dir: Path
+) -> Aggregates:
     """Return all statistics of one group whose values are sorted on disk."""
     found = []
-    limit = _key_limit(rows, spec)
+    limit = _key_limit(rows, groups, spec)
     for name in spec.properties:
         with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
-            gathered = _gather_on_disk(rows, name, spec, limit, Path(folder))
+            gathered = _gather_on_disk(rows, groups, name, spec, limit, Path(folder))
             if gathered is not None:
                 found.append(_frames(name, gathered, spec))
     return _concat(found)
@@ -178,11 +178,11 @@ class _Bucket:
     whole: _Bucket | None  # before subsampling, where it took some away
 
 
-def _bucket(connections: pa.Table, spec: BucketSpec) -> _Bucket:
+def _bucket(connections: pa.Table, groups: Groups, spec: BucketSpec) -> _Bucket:
     """Select the bucket's connections, order them by group, and take the subsample."""
     n_syn = connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
     first_synapse = np.cumsum(n_syn) - n_syn
-    group = spec.groups.of(connections)
+    group = groups.of(connections)
     rows = np.flatnonzero((group >= spec.first) & (group < spec.stop))
     relative = group[rows] - spec.first
     small = spec.stop - spec.first <= 1 << 16  # numpy sorts these by radix
@@ -316,7 +316,7 @@ class _KeyLimit:
     ties: int
 
 
-def _key_limit(rows: RowSource, spec: BucketSpec) -> _KeyLimit | None:
+def _key_limit(rows: RowSource, groups: Groups, spec: BucketSpec) -> _KeyLimit | None:
     """Return the largest key of the subsample; None where all connections are in it."""
     limit = spec.max_sample_size
     if limit is None:
@@ -324,7 +324,7 @@ def _key_limit(rows: RowSource, spec: BucketSpec) -> _KeyLimit | None:
     smallest, n = np.empty(0, dtype=np.uint64), 0
     for chunk in rows.chunks(spec.first, spec.stop, ()):
         bucket = _bucket(
-            chunk.connections, replace(spec, min_sample_size=None, max_sample_size=None)
+            chunk.connections, groups, replace(spec, min_sample_size=None, max_sample_size=None)
         )
         n += bucket.rows.size
         smallest = np.concatenate([smallest, _keys(chunk.connections, spec)[bucket.rows]])
@@ -337,12 +337,17 @@ def _key_limit(rows: RowSource, spec: BucketSpec) -> _KeyLimit | None:
 
 
 def _gather_on_disk(
-    rows: RowSource, name: str, spec: BucketSpec, limit: _KeyLimit | None, folder: Path
+    rows: RowSource,
+    groups: Groups,
+    name: str,
+    spec: BucketSpec,
+    limit: _KeyLimit | None,
+    folder: Path,
 ) -> Gathered | None:
     """Bring together one property of one group: in a first pass the facts, then the values."""
     group, n_connections, n_synapses, n_multi, n_values = -1, 0, 0, 0, 0
     per_synapse, constant, extremes = False, True, []
-    for column, bucket in _read_group(rows, name, spec, limit):
+    for column, bucket in _read_group(rows, groups, name, spec, limit):
         whole = bucket.whole or bucket
         constant &= bool(_constant(column, whole)[0])
         extremes += [column.values[whole.rows[:1]]]
@@ -359,7 +364,7 @@ def _gather_on_disk(
         ExternalSort(_made(folder / kind), spec.memory // 2) for kind in ("values", "means")
     )
     of_group = np.array([per_synapse])
-    for column, bucket in _read_group(rows, name, spec, limit):
+    for column, bucket in _read_group(rows, groups, name, spec, limit):
         if not bucket.rows.size:
             continue
         raw, _ = _pooled(column, bucket, of_group)
@@ -382,13 +387,13 @@ def _gather_on_disk(
 
 
 def _read_group(
-    rows: RowSource, name: str, spec: BucketSpec, limit: _KeyLimit | None
+    rows: RowSource, groups: Groups, name: str, spec: BucketSpec, limit: _KeyLimit | None
 ) -> Iterator[tuple[_Column, _Bucket]]:
     """Give a property of a group chunk by chunk, each with its connections in the subsample."""
     everything = replace(spec, min_sample_size=None, max_sample_size=None)
     ties = 0
     for chunk in rows.chunks(spec.first, spec.stop, (name,)):
-        bucket = _bucket(chunk.connections, everything)
+        bucket = _bucket(chunk.connections, groups, everything)
         if not bucket.rows.size:
             continue
         if limit is not None:

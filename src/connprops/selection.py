@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops.aggregate import sampling_key
+from connprops.bucket_rows import Groups
 from connprops.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.node_types import group_nodes
@@ -22,12 +24,48 @@ Selection = str | Sequence[int] | Mapping[str, Any] | None
 
 @dataclass(frozen=True)
 class Grouping:
-    """How nodes form groups: each node's code, -1 where not selected, and what the codes mean."""
+    """How nodes form groups, and what the groups' codes mean: :data:`connprops.schema.TYPES`."""
 
-    source: NDArray[np.int32]
-    target: NDArray[np.int32]
-    n_target: int
+    groups: Groups
     types: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which nodes take part and how they form groups, as text that other processes can be sent."""
+
+    text: str
+
+    @classmethod
+    def of(
+        cls,
+        sel_src: Selection,
+        sel_dest: Selection,
+        folds: Mapping[str, Any] | None,
+        seed: int,
+        by: tuple[str, str] | None = None,
+    ) -> Choice:
+        """Return the choice that these options make."""
+        folds = dict(folds) if folds is not None else None
+        return cls(json.dumps([plain(sel_src), plain(sel_dest), folds, seed, by]))
+
+    def grouping(self, dataset: Dataset) -> Grouping:
+        """Return how the nodes of a dataset form groups."""
+        nodes = (str(dataset.folder), str(dataset.identity.get("nodes_sha256")))
+        key = (*nodes, self.text)
+        if key not in _groupings:
+            sel_src, sel_dest, folds, seed, by = json.loads(self.text)
+            grouping = group_selected(dataset, sel_src, sel_dest, folds, seed, by)
+            while len(_groupings) >= _GROUPINGS_AT_MOST:
+                del _groupings[next(iter(_groupings))]
+            _groupings[key] = grouping
+        return _groupings[key]
+
+
+_GROUPINGS_AT_MOST = 32
+"""Groupings that are remembered: as many as the folds of a cross-validation have, and more."""
+
+_groupings: dict[tuple[str, str, str], Grouping] = {}
 
 
 def group_selected(
@@ -65,7 +103,8 @@ def group_selected(
             .filter(pl.col("n_nodes") > 0)
             .cast({"n_nodes": pl.Int64})
         )
-    return Grouping(codes["source"], codes["target"], n_groups["target"], pl.concat(types))
+    groups = Groups(codes["source"], codes["target"], n_groups["target"], by is None)
+    return Grouping(groups, pl.concat(types))
 
 
 def select_nodes(

@@ -181,7 +181,7 @@ class SamplesInMemory(SortedSamples):
             below = open_ & (values < edges)
             low = np.where(below, middle + 1, low)
             high = np.where(open_ & ~below, middle, high)
-        return low - starts
+        return np.asarray(low - starts)
 
 
 def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:

@@ -4,50 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
 from connprops import relations, schema
-from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
-from connprops.bucket_rows import DatasetRows, RowSource, SpilledRows
+from connprops.aggregate import Aggregates, BucketSpec
+from connprops.buckets import aggregate
 from connprops.dataset import Dataset
 from connprops.export import Progress
 from connprops.resources import Resources
-from connprops.selection import Grouping
-from connprops.sorted_samples import Ints
+from connprops.selection import Choice, Grouping
+from connprops.workers import Workers
 
 _TABLES = (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS)
-
-_BYTES_OF_ENDS = 32
-"""What a connection costs besides its properties: its nodes, its size, and their order."""
-
-_BYTES_PER_VALUE = 56
-"""What a value costs that is being aggregated: copies, sorted and as float64, and powers of it."""
-
-_SHARE_OF_BUCKET = 8
-"""A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
-
-
-_RANGES_AT_ONCE = 200
-"""Ranges of groups that are put in order on disk in one pass: each takes two open files."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A range of groups whose rows fit into memory, for these properties, or are sorted on disk."""
-
-    first: int
-    stop: int
-    properties: tuple[str, ...]
-    on_disk: bool
-    n_connections: int
 
 
 class TableSource(ABC):
@@ -138,14 +111,17 @@ class ComputedTables(TableSource):
         self,
         dtypes: Mapping[str, pl.DataType],
         dataset: Dataset,
-        grouping: Grouping,
+        choice: Choice,
         spec: BucketSpec,
         resources: Resources,
+        workers: Workers,
         progress: Progress | None,
     ) -> None:
         super().__init__(dtypes)
         self.dataset = dataset
-        self._grouping = grouping
+        self._choice = choice
+        self._grouping = choice.grouping(dataset)
+        self._workers = workers
         self._spec = spec
         self._resources = resources
         self._progress = progress
@@ -157,9 +133,8 @@ class ComputedTables(TableSource):
     def _pathways(self) -> pl.DataFrame:
         """One row per group with connections: its code, its types, and its counts."""
         counts = _count_groups(self.dataset, self._grouping, self._resources)
-        group = pl.col("source_code").cast(pl.Int64) * self._grouping.n_target + pl.col(
-            "target_code"
-        )
+        n_target = self._grouping.groups.n_target_codes
+        group = pl.col("source_code").cast(pl.Int64) * n_target + pl.col("target_code")
         types = self._grouping.types
         sides = {
             side: types.filter(pl.col("side") == side).select(
@@ -195,7 +170,7 @@ class ComputedTables(TableSource):
             return self._pathways.select(table.names)
         # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
         # as many as connections, and then only what is asked for is made.
-        tables = _TABLES if self._spec.groups.is_pathway else (table,)
+        tables = _TABLES if self._grouping.groups.is_pathway else (table,)
         missing = [name for name in properties if table.name not in self._done.get(name, {})]
         if pathways is not None and missing:
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
@@ -230,105 +205,27 @@ class ComputedTables(TableSource):
         wanted: Sequence[pl.DataFrame],
         tables: Sequence[schema.Table],
     ) -> list[dict[str, pl.DataFrame]]:
-        """Aggregate some properties of some pathways, bucket by bucket, for some of the family."""
-        ordered = tuple(p for p in self.dataset.properties if p in properties)
+        """Aggregate some properties of some pathways, for some of the family."""
         sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
-        counts, names = ("n_connections", "n_synapses"), tuple(table.name for table in tables)
+        counts = ("n_connections", "n_synapses")
         sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
-        largest = sizes.group_by("group").agg(pl.col(counts).max()).sort("group")
-        tasks = self._tasks(largest, ordered)
-        results: list[list[Aggregates]] = [[] for _ in members]
-        total, done = sum(task.n_connections * len(task.properties) for task in tasks), 0
-        for rows, task in self._with_rows(members, tasks, ordered):
-            specs = [
-                    replace(one._spec, first=task.first, stop=task.stop, properties=task.properties,  # noqa: SLF001
-                            tables=names, sort_on_disk=task.on_disk, memory=self._allowed)
-                    for one in members
-                ]  # fmt: skip
-            found = aggregate_bucket(rows, specs, self._resources.threads, self._resources.temp_dir)
-            for of_member, aggregates in zip(results, found, strict=True):
-                of_member.append(aggregates)
-            done += task.n_connections * len(task.properties)
-            if self._progress:
-                share = len(ordered)
-                self._progress("extract", done // share, total // share, "connections")
+        results = aggregate(
+            self.dataset,
+            [one._choice for one in members],  # noqa: SLF001
+            replace(
+                self._spec,
+                properties=tuple(p for p in self.dataset.properties if p in properties),
+                tables=tuple(table.name for table in tables),
+            ),
+            sizes.group_by("group").agg(pl.col(counts).max()).sort("group"),
+            self._resources,
+            self._workers,
+            self._progress,
+        )
         return [
             one._labelled(of_member, frame, tables)  # noqa: SLF001
             for one, of_member, frame in zip(members, results, sampled, strict=True)
         ]
-
-    def _with_rows(
-        self, members: Sequence[ComputedTables], tasks: Sequence[_Task], properties: Sequence[str]
-    ) -> Iterator[tuple[RowSource, _Task]]:
-        """Give the tasks, each with its rows: of the dataset, or put in order on disk in between.
-
-        Members differ in the nodes that are selected; the rows are those of any of them.
-        """
-        all_groups = [one._spec.groups for one in members]  # noqa: SLF001
-        groups = replace(
-            all_groups[0],
-            source_code=np.maximum.reduce([g.source_code for g in all_groups]),
-            target_code=np.maximum.reduce([g.target_code for g in all_groups]),
-        )
-        rows = DatasetRows(self.dataset, groups, self._resources.threads)
-        by_range = [list(same) for _, same in groupby(tasks, key=lambda task: task.first)]
-        if groups.is_pathway or len(by_range) == 1:
-            yield from ((rows, task) for task in tasks)
-            return
-        for at in range(0, len(by_range), _RANGES_AT_ONCE):
-            some = by_range[at : at + _RANGES_AT_ONCE]
-            ranges = [(same[0].first, same[0].stop) for same in some]
-            with TemporaryDirectory(dir=self._resources.temp_dir, prefix="connprops-") as folder:
-                spilled = SpilledRows(rows, groups, ranges, properties, Path(folder))
-                yield from ((spilled, task) for same in some for task in same)
-
-    @property
-    def _allowed(self) -> int:
-        return max(self._resources.memory // _SHARE_OF_BUCKET, 1 << 25)
-
-    def _tasks(self, wanted: pl.DataFrame, properties: tuple[str, ...]) -> list[_Task]:
-        """Cut the groups into ranges whose rows fit into the memory allowed.
-
-        The properties of a group that alone is too large are taken apart, as far as need be; where
-        one of them is still too large, it is sorted on disk.
-        """
-        groups, sizes = wanted["group"].to_numpy(), wanted["n_connections"].to_numpy()
-        synapses = wanted["n_synapses"].to_numpy()
-        cost = self._cost(sizes, synapses, properties)
-        tasks: list[_Task] = []
-        first, spent = 0, 0
-        for i in range(groups.size):
-            if spent and spent + cost[i] > self._allowed:
-                tasks += self._range(groups[first:i], sizes[first:i], synapses[first:i], properties)
-                first, spent = i, 0
-            spent += int(cost[i])
-        if groups.size:
-            tasks += self._range(groups[first:], sizes[first:], synapses[first:], properties)
-        return tasks
-
-    def _range(
-        self, groups: Ints, sizes: Ints, synapses: Ints, properties: tuple[str, ...]
-    ) -> list[_Task]:
-        """Return the tasks of one range of groups, with as many properties at once as fit."""
-        at_once = len(properties)
-
-        def fits(some: tuple[str, ...]) -> bool:
-            return bool(self._cost(sizes, synapses, some).sum() <= self._allowed)
-
-        while at_once > 1 and not fits(properties[:at_once]):
-            at_once = (at_once + 1) // 2
-        first, stop, n = int(groups[0]), int(groups[-1]) + 1, int(sizes.sum())
-        parts = [properties[i : i + at_once] for i in range(0, len(properties), at_once)]
-        return [_Task(first, stop, part, not fits(part), n) for part in parts]
-
-    def _cost(self, n_connections: Ints, n_synapses: Ints, properties: Sequence[str]) -> Ints:
-        """Return the bytes that groups take while some of their properties are aggregated."""
-        varying = sum(c.varies for c in self.dataset.columns if c.name in properties)
-        at_work = _BYTES_PER_VALUE * min(self._resources.threads, len(properties))
-        cost = n_connections * (_BYTES_OF_ENDS + 8 * len(properties) + at_work)
-        if varying:
-            cost = cost + n_synapses * (8 * varying + at_work)
-        return np.asarray(cost)
 
     def _labelled(
         self,
@@ -362,7 +259,7 @@ def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) ->
     """Return connections and synapses of each pair of groups: the relation ``groups``."""
     with dataset.connect(resources) as connection:
         for side in ("source", "target"):
-            codes = getattr(grouping, side)
+            codes = getattr(grouping.groups, f"{side}_code")
             selected = np.flatnonzero(codes >= 0)
             frame = pl.DataFrame({"node": selected, "code": codes[selected]})
             connection.register(f"{side}_groups", frame.to_arrow())

@@ -1,0 +1,226 @@
+"""Which groups are aggregated together, and where: the plan of an extraction, carried out.
+
+The groups are cut into buckets whose rows fit in memory. Each bucket is a unit of work: a small
+specification from which any process that sees the dataset's folder computes the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+
+from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
+from connprops.bucket_rows import DatasetRows, Groups, SpilledRows
+from connprops.dataset import Dataset
+from connprops.export import Progress
+from connprops.resources import Resources
+from connprops.selection import Choice
+from connprops.sorted_samples import Ints
+from connprops.workers import Workers, number_of, run_units
+
+_BYTES_OF_ENDS = 32
+"""What a connection costs besides its properties: its nodes, its size, and their order."""
+
+_BYTES_PER_VALUE = 56
+"""What a value costs that is being aggregated: copies, sorted, and the file's own."""
+
+_SHARE_OF_BUCKET = 8
+"""A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
+
+_LEAST = 1 << 25
+"""Bytes that a bucket may always take: less would be all overhead."""
+
+_UNITS_PER_WORKER = 4
+"""Units for each worker, or some would wait for the last."""
+
+_RANGES_AT_ONCE = 200
+"""Ranges of groups that are put in order on disk in one pass: each takes two open files."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A range of groups, and the properties of theirs that are aggregated at once."""
+
+    first: int
+    stop: int
+    properties: tuple[str, ...]
+    on_disk: bool
+    n_connections: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """All that is needed to aggregate a bucket, wherever the dataset's folder can be read."""
+
+    folder: Path
+    choices: tuple[Choice, ...]
+    spec: BucketSpec
+    threads: int
+    temp_dir: Path
+    spilled: SpilledRows | None
+
+
+def aggregate_unit(unit: Unit) -> list[Aggregates]:
+    """Return the statistics of a bucket, for each of the unit's choices of nodes."""
+    dataset = Dataset(unit.folder)
+    groups = [choice.grouping(dataset).groups for choice in unit.choices]
+    rows = unit.spilled or DatasetRows(dataset, _any_of(groups), unit.threads)
+    return aggregate_bucket(rows, groups, unit.spec, unit.threads, unit.temp_dir)
+
+
+def aggregate(
+    dataset: Dataset,
+    choices: Sequence[Choice],
+    spec: BucketSpec,
+    sizes: pl.DataFrame,
+    resources: Resources,
+    workers: Workers,
+    progress: Progress | None,
+) -> list[list[Aggregates]]:
+    """Aggregate some properties of some groups, bucket by bucket.
+
+    Parameters
+    ----------
+    dataset
+        Where the rows are.
+    choices
+        How nodes form groups, and which take part: once, or once for each member of a family.
+    spec
+        What to compute; its range, and what depends on memory, are set here.
+    sizes
+        The groups in order: ``group``, ``n_connections``, ``n_synapses``.
+    resources
+        What may be used, by each worker where these are not processes of this machine.
+    workers
+        Where to work: see :mod:`connprops.workers`.
+    progress
+        Called as buckets get done.
+
+    Returns
+    -------
+    list
+        For each choice, what the buckets give, in their order.
+    """
+    if isinstance(workers, int):
+        share = resources.memory // workers if workers else resources.memory
+        resources = replace(resources, threads=1, memory=max(share, 1 << 27))
+    allowed = max(resources.memory // _SHARE_OF_BUCKET, _LEAST)
+    plan = _Plan(dataset, spec.properties, resources.threads, allowed)
+    buckets = plan.buckets(sizes, at_least=_UNITS_PER_WORKER * number_of(workers))
+    results: list[list[Aggregates]] = [[] for _ in choices]
+    total, done = sum(b.n_connections * len(b.properties) for b in buckets), 0
+    for some, spilled in _with_rows(dataset, choices, buckets, spec.properties, resources):
+        units = [
+            Unit(
+                dataset.folder, tuple(choices),
+                replace(spec, first=bucket.first, stop=bucket.stop, properties=bucket.properties,
+                        sort_on_disk=bucket.on_disk, memory=allowed),
+                resources.threads, resources.temp_dir, spilled,
+            )
+            for bucket in some
+        ]  # fmt: skip
+        found: list[list[Aggregates]] = [[] for _ in units]
+        for i, aggregates in run_units(aggregate_unit, units, workers, "bucket"):
+            found[i] = aggregates
+            done += some[i].n_connections * len(some[i].properties)
+            if progress:
+                n = len(spec.properties)
+                progress("extract", done // n, total // n, "connections")
+        for of_unit in found:
+            for of_choice, aggregates_of_choice in zip(results, of_unit, strict=True):
+                of_choice.append(aggregates_of_choice)
+    return results
+
+
+def _with_rows(
+    dataset: Dataset,
+    choices: Sequence[Choice],
+    buckets: Sequence[Bucket],
+    properties: Sequence[str],
+    resources: Resources,
+) -> Iterator[tuple[Sequence[Bucket], SpilledRows | None]]:
+    """Give the buckets with their rows: those of the dataset, or put in order on disk in between.
+
+    Choices differ in the nodes that are selected; the rows are those of any of them.
+    """
+    groups = _any_of([choice.grouping(dataset).groups for choice in choices])
+    by_range = [list(same) for _, same in groupby(buckets, key=lambda bucket: bucket.first)]
+    if groups.is_pathway or len(by_range) == 1:
+        yield buckets, None
+        return
+    rows = DatasetRows(dataset, groups, resources.threads)
+    for at in range(0, len(by_range), _RANGES_AT_ONCE):
+        some = by_range[at : at + _RANGES_AT_ONCE]
+        ranges = [(same[0].first, same[0].stop) for same in some]
+        with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
+            spilled = SpilledRows(rows, groups, ranges, properties, Path(folder))
+            yield [bucket for same in some for bucket in same], spilled
+
+
+def _any_of(several: Sequence[Groups]) -> Groups:
+    """Return the groups with the nodes that any of several select."""
+    return replace(
+        several[0],
+        source_code=np.maximum.reduce([groups.source_code for groups in several]),
+        target_code=np.maximum.reduce([groups.target_code for groups in several]),
+    )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What decides how groups are cut into buckets."""
+
+    dataset: Dataset
+    properties: tuple[str, ...]
+    threads: int
+    allowed: int
+
+    def buckets(self, sizes: pl.DataFrame, at_least: int) -> list[Bucket]:
+        """Cut the groups into ranges whose rows fit into the memory allowed.
+
+        The properties of a group that alone is too large are taken apart, as far as need be; where
+        one of them is still too large, it is sorted on disk.
+        """
+        groups, n, n_synapses = (
+            sizes[name].to_numpy() for name in ("group", "n_connections", "n_synapses")
+        )
+        cost = self._cost(n, n_synapses, self.properties)
+        share = max(min(self.allowed, int(cost.sum()) // at_least), min(self.allowed, _LEAST))
+        found: list[Bucket] = []
+        first, spent = 0, 0
+        for i in range(groups.size):
+            if spent and spent + cost[i] > share:
+                found += self._range(groups[first:i], n[first:i], n_synapses[first:i])
+                first, spent = i, 0
+            spent += int(cost[i])
+        if groups.size:
+            found += self._range(groups[first:], n[first:], n_synapses[first:])
+        return found
+
+    def _range(self, groups: Ints, n: Ints, n_synapses: Ints) -> list[Bucket]:
+        """Return the buckets of one range of groups, with as many properties at once as fit."""
+        at_once = len(self.properties)
+
+        def fits(some: tuple[str, ...]) -> bool:
+            return bool(self._cost(n, n_synapses, some).sum() <= self.allowed)
+
+        while at_once > 1 and not fits(self.properties[:at_once]):
+            at_once = (at_once + 1) // 2
+        first, stop, size = int(groups[0]), int(groups[-1]) + 1, int(n.sum())
+        parts = [self.properties[i : i + at_once] for i in range(0, len(self.properties), at_once)]
+        return [Bucket(first, stop, part, not fits(part), size) for part in parts]
+
+    def _cost(self, n: Ints, n_synapses: Ints, properties: Sequence[str]) -> Ints:
+        """Return the bytes that groups take while some of their properties are aggregated."""
+        varying = sum(c.varies for c in self.dataset.columns if c.name in properties)
+        at_work = _BYTES_PER_VALUE * min(self.threads, len(properties))
+        cost = n * (_BYTES_OF_ENDS + 8 * len(properties) + at_work)
+        if varying:
+            cost = cost + n_synapses * (8 * varying + at_work)
+        return np.asarray(cost)

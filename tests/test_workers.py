@@ -1,0 +1,160 @@
+"""Work gives the same wherever it is done, and is done again where workers are lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from circuits import two_types
+
+import connprops.buckets
+from connprops.dataset import Dataset
+from connprops.errors import OptionError, WorkerError
+from connprops.export import export
+from connprops.resources import Resources
+from connprops.sonata import open_circuit
+from connprops.statistics import extract, extract_folds
+from connprops.workers import run_units
+
+TABLES = ("table", "histograms", "values", "order_statistics")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers")
+    return Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Return the client of a Dask cluster of two processes."""
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def small_buckets(monkeypatch):
+    """Cut what there is into several units."""
+    monkeypatch.setattr(connprops.buckets, "_LEAST", 2_000)
+    monkeypatch.setattr(connprops.buckets, "_SHARE_OF_BUCKET", Resources().memory // 2_000)
+
+
+def tables(stats):
+    return [getattr(stats, name).collect() for name in TABLES]
+
+
+def assert_same(ours, expected):
+    for name, a, b in zip(TABLES, ours, expected, strict=True):
+        assert len(a)
+        assert a.equals(b), name
+
+
+@pytest.mark.usefixtures("small_buckets")
+def test_processes_threads_and_a_cluster_give_what_this_process_does(data, cluster):
+    expected = tables(extract(data))
+    with ThreadPoolExecutor(2) as threads:
+        for workers in (2, cluster, cluster.scheduler.address, threads):
+            assert_same(tables(extract(data, workers=workers)), expected)
+
+
+@pytest.mark.usefixtures("small_buckets")
+def test_groups_whose_rows_lie_anywhere_are_the_same_on_a_cluster(data, cluster):
+    expected = extract(data, by="region").table.collect()
+    assert extract(data, by="region", workers=cluster).table.collect().equals(expected)
+
+
+@pytest.mark.usefixtures("small_buckets")
+def test_folds_on_a_cluster_are_those_of_this_process(data, cluster):
+    options = {"cv_folds": 2, "sel_props": ["u_syn"]}
+    pairs = zip(
+        extract_folds(data, **options, workers=cluster),
+        extract_folds(data, **options),
+        strict=True,
+    )
+    for ours, expected in pairs:
+        for which in ("training", "test"):
+            assert (
+                getattr(ours, which)
+                .table.collect()
+                .equals(getattr(expected, which).table.collect())
+            )
+
+
+def die_once(unit):
+    """Kill the process that first works on unit 2; give the number of the unit else."""
+    folder, number = unit
+    mark = Path(folder) / "died"
+    if number == 2 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (Path(folder) / f"{number}-{time.monotonic_ns()}").touch()
+    return number
+
+
+def die(unit):
+    os.kill(os.getpid(), signal.SIGKILL)
+    return unit
+
+
+def refuse(unit):
+    raise OptionError.of(f"unit {unit} cannot be done")
+
+
+def test_a_lost_process_costs_only_what_was_in_flight(tmp_path):
+    units = [(str(tmp_path), i) for i in range(12)]
+    done = dict(run_units(die_once, units, 2, "unit"))
+    assert done == {i: i for i in range(12)}
+    assert (tmp_path / "died").exists()
+    times = [path.name.split("-")[0] for path in tmp_path.iterdir() if "-" in path.name]
+    assert set(times) == {str(i) for i in range(12)}
+    assert len(times) < 12 + 6  # those in flight, and no more, were done twice
+
+
+def test_a_worker_killed_in_the_middle_of_a_run_on_a_cluster(data, cluster, small_buckets):
+    del small_buckets
+    expected = tables(extract(data))
+    seen = threading.Event()
+
+    def kill_a_worker():
+        seen.wait(20)
+        pid = next(iter(cluster.run(os.getpid).values()))
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_a_worker)
+    killer.start()
+    stats = extract(data, workers=cluster, progress=lambda *_: seen.set())
+    assert_same(tables(stats), expected)
+    killer.join()
+    cluster.wait_for_workers(2, timeout=30)
+
+
+def test_a_unit_that_kills_every_worker_is_given_up():
+    with pytest.raises(WorkerError, match="lost again and again, 2 of the units"):
+        list(run_units(die, [0, 1], 1, "unit"))
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_an_error_of_a_unit_comes_through_as_it_is(workers):
+    with pytest.raises(OptionError, match="unit 0 cannot be done"):
+        list(run_units(refuse, [0], workers, "unit"))
+
+
+@pytest.mark.parametrize(
+    ("workers", "text"),
+    [(0, "at least 1 process"), (2.5, "can run no units"), ("tcp://127.0.0.1:1", "No Dask")],
+)
+def test_what_can_run_no_units_is_refused(workers, text, monkeypatch):
+    monkeypatch.setattr(connprops.workers, "_TIMEOUT", "1s")
+    with pytest.raises(OptionError, match=text):
+        list(run_units(die, [0], workers, "unit"))
