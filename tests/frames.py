@@ -278,6 +278,7 @@ def _model(
     for parameter, position, value in rows:
         parts["model"].append(
             keys.with_columns(
+                pl.lit(None, dtype=pl.String).alias("other_property"),
                 pl.lit(law).alias("distribution"),
                 pl.lit(parameter).alias("parameter"),
                 pl.lit(position, dtype=pl.Int32).alias("position"),
@@ -308,6 +309,8 @@ def _model(
             pl.Series("aicc", n * 3.0 + 4),
             pl.Series("bic", n * 3.0 + 5),
             pl.Series("ks", ks),
+            pl.lit(None, dtype=pl.Float64).alias("p_value"),
+            pl.lit(None, dtype=pl.Float64).alias("borrowed"),
             pl.Series("wasserstein", ks * first),
             pl.Series("model_mean", mean),
             pl.Series("model_std", std),
@@ -347,8 +350,9 @@ def _scores(properties: list[str], rng: Any) -> pl.DataFrame:
         for i, candidate in enumerate(candidates):
             failed = 3 if i == len(candidates) - 1 else 0
             rows.append(
-                (name, candidate, 100, failed, -delta[i] / 2,
-                 None if failed else 1e5 + delta[i], None if failed else delta[i], i == 0)
+                (name, candidate, 100, failed, False, 200, -delta[i] / 2,
+                 None if failed else 9e4 + delta[i], None if failed else 1e5 + delta[i], None,
+                 "aicc", None if failed else delta[i], i == 0)
             )  # fmt: skip
     return pl.DataFrame(
         rows,
@@ -358,9 +362,14 @@ def _scores(properties: list[str], rng: Any) -> pl.DataFrame:
             "distribution": pl.Enum(candidates),
             "n_pathways": pl.Int64,
             "n_failed": pl.Int64,
+            "common_shape": pl.Boolean,
+            "n_parameters": pl.Int64,
             "loglik": pl.Float64,
+            "aicc": pl.Float64,
             "bic": pl.Float64,
-            "delta_bic": pl.Float64,
+            "held_out": pl.Float64,
+            "criterion": pl.String,
+            "delta": pl.Float64,
             "chosen": pl.Boolean,
         },
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -108,6 +108,7 @@ def _accepts(dtype: pl.DataType | type[pl.DataType], found: pl.DataType) -> bool
 _SOURCE_TYPE = Column("source_type", pl.Enum, "type of the source neurons", key=True)
 _TARGET_TYPE = Column("target_type", pl.Enum, "type of the target neurons", key=True)
 _PROPERTY = Column("property", pl.Enum, "name of the property", key=True)
+_OTHER_PROPERTY = Column("other_property", pl.Enum, "the later property of the pair", key=True)
 _PATHWAY_PROPERTY = (_SOURCE_TYPE, _TARGET_TYPE, _PROPERTY)
 
 
@@ -211,12 +212,39 @@ ORDER_STATISTICS = Table(
     ),
 )
 
-MODEL = Table(
-    "model",
-    "one row per pathway, property, parameter and position",
+COPULA, CORRELATION = "copula", "correlation"
+"""Distribution and parameter that the rows of a model's correlations have."""
+
+CORRELATIONS = Table(
+    "correlations",
+    "one row per pathway and pair of properties that vary, both shared within connections or both "
+    "not",
     (
         *_PATHWAY_PROPERTY,
-        Column("distribution", pl.Enum, "name of the distribution"),
+        _OTHER_PROPERTY,
+        Column("n", pl.Int64, "number of pairs: connections if shared within, else synapses", "1"),
+        Column("r", pl.Float64, "correlation of the normal variables beneath the values", "1"),
+        Column(
+            "std_error",
+            pl.Float64,
+            "its standard error; null where ties tell only that r is near 1 or -1",
+            "1",
+            nullable=True,
+        ),
+    ),
+)
+
+MODEL = Table(
+    "model",
+    "one row per pathway, property, parameter and position, and one per correlation",
+    (
+        *_PATHWAY_PROPERTY,
+        replace(
+            _OTHER_PROPERTY,
+            meaning="null; in the rows of a copula, the later property of the pair",
+            nullable=True,
+        ),
+        Column("distribution", pl.Enum, "name of the distribution, or 'copula'"),
         Column("parameter", pl.Enum, "name of the parameter", key=True),
         Column("position", pl.Int32, "place in a list parameter, else 0", key=True),
         Column("value", pl.Float64, "the parameter's value", "property"),
@@ -254,11 +282,32 @@ FITS = Table(
         Column("n_pathways", pl.Int64, "number of pathways that the fit was pooled from", "1"),
         Column("n", pl.Int64, "number of values that the fit rests on", "1"),
         Column("status", pl.Enum, "'ok', 'fallback' (another distribution than asked) or 'failed'"),
-        Column("message", pl.String, "why, where the status is not 'ok'", nullable=True),
+        Column(
+            "message",
+            pl.String,
+            "why, where the status is not 'ok' or a law is borrowed for want of values",
+            nullable=True,
+        ),
         _quantity("loglik", "log-likelihood of the values", unit="1"),
-        _quantity("aicc", "Akaike's information criterion, corrected for small n", unit="1"),
-        _quantity("bic", "Schwarz's information criterion", unit="1"),
+        _quantity(
+            "aicc",
+            "Akaike's information criterion, corrected for small n; ends of a support count twice",
+            unit="1",
+        ),
+        _quantity("bic", "Schwarz's information criterion; ends count twice", unit="1"),
         _quantity("ks", "Kolmogorov-Smirnov distance of data and model", unit="1"),
+        _quantity(
+            "p_value",
+            "share of samples simulated from the pathway's own fit that lie at least as far from "
+            "theirs (ks); null unless asked for, and for laws that any data fit",
+            unit="1",
+        ),
+        _quantity(
+            "borrowed",
+            "weight of the pathway's level in its parameters, their mean, 0 to 1; null without "
+            "shrinkage, for levels from 0 up, and where there was nothing to borrow",
+            unit="1",
+        ),
         _quantity("wasserstein", "first Wasserstein distance of data and model"),
         _quantity("model_mean", "mean of the model"),
         _quantity("model_std", "standard deviation of the model"),
@@ -275,10 +324,71 @@ SCORES = Table(
         Column("distribution", pl.Enum, "name of the candidate", key=True),
         Column("n_pathways", pl.Int64, "pathways on which the candidates were compared", "1"),
         Column("n_failed", pl.Int64, "pathways that the candidate could not be fitted to", "1"),
+        Column(
+            "common_shape",
+            pl.Boolean,
+            "whether one shape for all pathways counted, not one for each",
+        ),
+        Column("n_parameters", pl.Int64, "number of its parameters in all pathways", "1"),
         _quantity("loglik", "summed log-likelihood", unit="1"),
-        _quantity("bic", "summed BIC; null where a fit failed", unit="1"),
-        _quantity("delta_bic", "BIC above the best candidate's", unit="1"),
-        Column("chosen", pl.Boolean, "whether it was taken"),
+        _quantity("aicc", "summed AICc; null where more fits failed than need be", unit="1"),
+        _quantity("bic", "summed BIC; null where more fits failed than need be", unit="1"),
+        _quantity("held_out", "minus twice the log-likelihood of values left out", unit="1"),
+        Column("criterion", pl.String, "what decided: 'aicc', 'bic' or 'held-out'"),
+        _quantity("delta", "how much larger the criterion is than the best candidate's", unit="1"),
+        Column("chosen", pl.Boolean, "whether it was taken: the simplest of those near the best"),
+    ),
+)
+
+CROSS_VALIDATION = Table(
+    "cross_validation",
+    "one row per pathway, property, fold and model: how well it foretells the test part",
+    (
+        *_PATHWAY_PROPERTY,
+        Column("fold", pl.Int32, "number of the fold that is tested, from 0", key=True),
+        Column("model", pl.Enum, "'connprops', or 'reference': its choices", key=True),
+        Column("distribution", pl.Enum, "name of the distribution"),
+        Column("level", pl.Int8, "as in the model"),
+        Column("n_training", pl.Int64, "number of values that the fit rests on", "1"),
+        Column("n", pl.Int64, "number of test values", "1"),
+        Column("n_outside", pl.Int64, "number of those to which the law gives no probability", "1"),
+        Column("kind", pl.Enum, "what loglik is made of: 'density' or 'probability' of a value"),
+        Column("loglik", pl.Float64, "mean log-likelihood of a test value", "1"),
+        _quantity("ks", "Kolmogorov-Smirnov distance of test values and law", unit="1"),
+        _quantity("error_mean", "mean of the law less that of the test values"),
+        _quantity("error_std", "standard deviation of the law less that of the test values"),
+    ),
+)
+
+COMPARISON = Table(
+    "comparison",
+    "one row per pathway and property that one of two models, A and B, has",
+    (
+        *_PATHWAY_PROPERTY,
+        Column(
+            "status",
+            pl.String,
+            "'both' where both models rest on data of the pathway, 'added' where only B does, "
+            "'lost' where only A does, 'borrowed' where neither does",
+        ),
+        Column("distribution_a", pl.String, "name of the distribution in A", nullable=True),
+        Column("distribution_b", pl.String, "name of the distribution in B", nullable=True),
+        Column("level_a", pl.Int8, "level in A, as in the model", nullable=True),
+        Column("level_b", pl.Int8, "level in B", nullable=True),
+        Column("n_a", pl.Int64, "number of values that A's rests on, if known", "1", nullable=True),
+        Column("n_b", pl.Int64, "number of values that B's rests on, if known", "1", nullable=True),
+        _quantity("mean_a", "mean of A's distribution"),
+        _quantity("mean_b", "mean of B's distribution"),
+        _quantity("std_a", "standard deviation of A's distribution"),
+        _quantity("std_b", "standard deviation of B's distribution"),
+        _quantity(
+            "shift",
+            "mean_b - mean_a over the root mean square of std_a and std_b (Cohen's d); null where "
+            "both are 0",
+            unit="1",
+        ),
+        _quantity("ks", "largest distance of the two distribution functions", unit="1"),
+        _quantity("wasserstein", "area between the two distribution functions"),
     ),
 )
 
@@ -291,11 +401,95 @@ TABLES: Mapping[str, Table] = {
         HISTOGRAMS,
         VALUES,
         ORDER_STATISTICS,
+        CORRELATIONS,
         MODEL,
         FITS,
         SCORES,
+        CROSS_VALIDATION,
+        COMPARISON,
     )
 }
+
+PROPERTIES = Table(
+    "properties",
+    "one row per property",
+    (
+        Column("property", pl.String, "name of the property", key=True),
+        Column("dtype", pl.String, "type of its values in the circuit"),
+        Column("unit", pl.String, "its unit; '1' for none, empty where it is not known"),
+        Column("meaning", pl.String, "what it is, where that is known", nullable=True),
+    ),
+)
+
+EDGE_POPULATION = Table(
+    "edge_population",
+    "one row: the edge population that the dataset holds",
+    (
+        Column("name", pl.String, "name of the edge population", key=True),
+        Column("source_nodes", pl.String, "name of the node population of the sources"),
+        Column("target_nodes", pl.String, "name of the node population of the targets"),
+        Column("source_grouping", pl.String, "node attribute that is the source type"),
+        Column("target_grouping", pl.String, "node attribute that is the target type"),
+        Column("n_connections", pl.Int64, "number of its connections", unit="1"),
+        Column("n_synapses", pl.Int64, "number of its synapses", unit="1"),
+    ),
+)
+
+_OF_CONNECTION = (
+    Column("source_type", pl.String, "type of the source neuron"),
+    Column("target_type", pl.String, "type of the target neuron"),
+    Column("pathway", pl.Int32, "code of the source type times number of target types, plus that "
+           "of the target type"),
+    Column("source_node", pl.Int64, "id of the source neuron in its population"),
+    Column("target_node", pl.Int64, "id of the target neuron in its population"),
+    Column("n_syn_per_conn", pl.Int32, "number of synapses of the connection", unit="1"),
+)  # fmt: skip
+
+CONNECTIONS = Table(
+    "connections",
+    "one row per connection; beside these columns, each property's value where all synapses of "
+    "the connection share it, else null",
+    (
+        *_OF_CONNECTION,
+        Column("first_edge", pl.Int64, "row of the connection's first synapse", key=True),
+    ),
+)
+
+SYNAPSES = Table(
+    "synapses",
+    "one row per synapse; beside these columns, each property",
+    (
+        *_OF_CONNECTION,
+        Column("first_edge", pl.Int64, "row of the connection's first synapse"),
+        Column("edge_id", pl.Int64, "row of the synapse in the edge population", key=True),
+    ),
+)
+
+NODES = Table(
+    "nodes",
+    "one row per side and node; beside these columns, each attribute of the nodes",
+    (
+        Column("side", pl.String, "'source' or 'target'", key=True),
+        Column("node", pl.Int64, "id of the node in its population", key=True),
+        Column("code", pl.Int32, "code of its type, as in types"),
+    ),
+)
+
+NODE_SETS = Table(
+    "node_sets",
+    "one row per side, node set and range of nodes that it holds",
+    (
+        Column("side", pl.String, "'source' or 'target'", key=True),
+        Column("node_set", pl.String, "name of the node set", key=True),
+        Column("start", pl.Int64, "first node of the range", key=True),
+        Column("stop", pl.Int64, "first node after the range"),
+    ),
+)
+
+LARGE: Mapping[str, Table] = {
+    table.name: table for table in (CONNECTIONS, SYNAPSES, NODES, NODE_SETS)
+}
+"""Tables of a dataset that may be too large for memory."""
 
 
 @dataclass(frozen=True)

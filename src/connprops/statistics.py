@@ -8,30 +8,34 @@ whole properties is kept.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from connprops import schema
 from connprops.aggregate import BucketSpec
 from connprops.artifacts import read_table, refuse_existing, write_table
-from connprops.bucket_rows import Groups
+from connprops.correlations import CorrelationSpec, correlations
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
-from connprops.export import MANIFEST, Progress
+from connprops.export import Progress
+from connprops.manifest import MANIFEST
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
-from connprops.selection import Selection, group_selected, plain
+from connprops.selection import Choice, Grouping, Selection, plain
 from connprops.table_sources import ComputedTables, StoredTables, TableSource
+from connprops.workers import Workers
 
 if TYPE_CHECKING:
     import bluepysnap
 
-_NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
+NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
 TABLES = ("pathways", "statistics", "histograms", "values", "order_statistics")
 
 
@@ -65,7 +69,9 @@ class Statistics:
         *,
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
+        correlations: Callable[[], pl.DataFrame] | None = None,
     ) -> None:
+        self._correlations = correlations
         self.properties = properties
         self.types = types
         self.options = dict(options)
@@ -98,6 +104,55 @@ class Statistics:
         return self._source.lazy(schema.ORDER_STATISTICS)
 
     @property
+    def correlations(self) -> pl.LazyFrame:
+        """Return correlations of properties: :data:`connprops.schema.CORRELATIONS`.
+
+        They take another pass over the data, as they are collected. Statistics that were read
+        have them where :meth:`write` was told to write them.
+
+        Raises
+        ------
+        DatasetError
+            Where they were not written.
+        """
+        if self._correlations is None:
+            raise DatasetError.of(
+                "These statistics were written without the correlations of properties",
+                hint="write them with correlations=True, or extract --correlations",
+            )
+        table = schema.CORRELATIONS
+        layout = table.polars_schema(**self._enums_of(table))
+
+        def scan(
+            with_columns: list[str] | None,
+            predicate: pl.Expr | None,
+            n_rows: int | None,
+            batch_size: int | None,  # noqa: ARG001 - the table is small
+        ) -> Iterator[pl.DataFrame]:
+            frame = self._all_correlations
+            if predicate is not None:
+                frame = frame.filter(predicate)
+            if n_rows is not None:
+                frame = frame.head(n_rows)
+            yield frame.select(with_columns) if with_columns is not None else frame
+
+        return register_io_source(scan, schema=layout, is_pure=True)
+
+    @cached_property
+    def _all_correlations(self) -> pl.DataFrame:
+        """Return the correlations of all pathways, computed once."""
+        found = pl.DataFrame() if self._correlations is None else self._correlations()
+        table = schema.CORRELATIONS
+        layout = table.polars_schema(**self._enums_of(table))
+        return found.select(pl.col(n).cast(dtype) for n, dtype in layout.items()).sort(table.keys)
+
+    def _enums_of(self, table: schema.Table) -> dict[str, pl.DataType]:
+        """Return the Enums of a table's columns that name types and properties."""
+        dtypes = self._source.dtypes
+        enums = {**dtypes, "other_property": dtypes["property"]}
+        return {name: dtype for name, dtype in enums.items() if name in table.names}
+
+    @property
     def dataset(self) -> Dataset | None:
         """Return the dataset that these statistics are computed from; None if read from files."""
         return self._source.dataset if isinstance(self._source, ComputedTables) else None
@@ -121,8 +176,19 @@ class Statistics:
             "types": self.types.rows(),
         }
 
-    def write(self, folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+    def write(
+        self, folder: str | Path, *, correlations: bool = False, overwrite: bool = False
+    ) -> list[Path]:
         """Write all tables as Parquet into a folder; return the files.
+
+        Parameters
+        ----------
+        folder
+            Where to.
+        correlations
+            Whether to compute and write the correlations of properties too.
+        overwrite
+            Whether to replace files.
 
         Raises
         ------
@@ -130,12 +196,14 @@ class Statistics:
             Where a file is there already and ``overwrite`` is false, or cannot be written.
         """
         place = Path(folder)
-        files = [place / f"{name}.parquet" for name in TABLES]
+        names = [*TABLES, *([schema.CORRELATIONS.name] if correlations else [])]
+        files = [place / f"{name}.parquet" for name in names]
         if not overwrite:
             refuse_existing(*files)
-        for name, file in zip(TABLES, files, strict=True):
+        for name, file in zip(names, files, strict=True):
             table = schema.TABLES[name]
-            frame = self._source.lazy(table).collect()
+            is_pairs = table is schema.CORRELATIONS
+            frame = (self.correlations if is_pairs else self._source.lazy(table)).collect()
             write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
         return files
 
@@ -174,6 +242,7 @@ def extract(
     by: str | tuple[str, str] | None = None,
     seed: int = 0,
     resources: Resources | None = None,
+    workers: Workers = None,
     progress: Progress | None = None,
 ) -> Statistics:
     """Describe every property of every pathway.
@@ -208,8 +277,14 @@ def extract(
         pair for source and target. ``("@node", "@node")`` gives one row per connection.
     seed
         Seed of the subsets and the folds.
-    resources, progress
-        What may be used, and whom to tell.
+    resources
+        What may be used; by each worker where there are several.
+    workers
+        Where to work: None for this process, a number of processes, the address or the client of a
+        Dask cluster, or any executor. The workers must see the dataset's folder and
+        ``resources.temp_dir`` under the same names. The numbers do not depend on it.
+    progress
+        Whom to tell.
 
     Returns
     -------
@@ -239,9 +314,9 @@ def extract(
         "by": list(sides) if sides else None,
         "seed": seed,
     }
-    grouping = group_selected(dataset, sel_src, sel_dest, CV_dict, seed, sides)
+    choice = Choice.of(sel_src, sel_dest, CV_dict, seed, sides)
+    grouping = choice.grouping(dataset)
     spec = BucketSpec(
-        groups=Groups(grouping.source, grouping.target, grouping.n_target, sides is None),
         first=0,
         stop=0,
         properties=(),
@@ -251,11 +326,36 @@ def extract(
         seed=seed,
     )
     source = ComputedTables(
-        _dtypes(grouping.types, properties), dataset, grouping, spec, resources, progress
+        _dtypes(grouping.types, properties), dataset, choice, spec, resources, workers, progress
     )
+    pairs = CorrelationSpec(
+        grouping.groups, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed
+    )
+
+    def correlated() -> pl.DataFrame:
+        sizes = _sizes(source.lazy(schema.PATHWAYS).collect(), grouping)
+        found = correlations(dataset, pairs, sizes, resources, progress)
+        return found.join(sizes, on="group")
+
     return Statistics(
-        properties, grouping.types, source, options=options, identity=dataset.identity
-    )
+        properties, grouping.types, source, options=options, identity=dataset.identity,
+        correlations=correlated,
+    )  # fmt: skip
+
+
+def _sizes(pathways: pl.DataFrame, grouping: Grouping) -> pl.DataFrame:
+    """Return the groups that have statistics, by their number, with their types and sizes."""
+    sampled = pathways.filter(pl.col("n_sampled") > 0)
+    for side in ("source", "target"):
+        codes = grouping.types.filter(pl.col("side") == side).select(
+            pl.col("type").cast(sampled.schema[f"{side}_type"]).alias(f"{side}_type"),
+            pl.col("code").cast(pl.Int64).alias(f"{side}_code"),
+        )
+        sampled = sampled.join(codes, on=f"{side}_type", maintain_order="left")
+    group = pl.col("source_code") * grouping.groups.n_target_codes + pl.col("target_code")
+    return sampled.select(
+        group.alias("group"), *schema.PATHWAY, "n_connections", "n_synapses"
+    ).sort("group")
 
 
 @dataclass(frozen=True)
@@ -311,7 +411,16 @@ def read_statistics(folder: str | Path) -> Statistics:
     frames: dict[str, pl.DataFrame] = {}
     facts: dict[str, Any] = {}
     for name in TABLES:
-        frames[name], facts = read_table(Path(folder) / f"{name}.parquet", schema.TABLES[name])
+        file = Path(folder) / f"{name}.parquet"
+        frames[name], found = read_table(file, schema.TABLES[name])
+        found.pop("table")
+        if facts and facts != found:
+            raise DatasetError.of(
+                f"The tables in {folder} are not of the same data and options",
+                found=f"{file.name} goes with none of those before it",
+                hint="write them again, with --overwrite",
+            )
+        facts = found
     try:
         properties = tuple(Property(*p) for p in facts["properties"])
         types = pl.DataFrame(facts["types"], schema=schema.TYPES.polars_schema(), orient="row")
@@ -321,8 +430,21 @@ def read_statistics(folder: str | Path) -> Statistics:
         ) from error
     source = StoredTables(_dtypes(types, properties), frames)
     return Statistics(
-        properties, types, source, options=facts["options"], identity=facts["identity"]
-    )
+        properties, types, source, options=facts["options"], identity=facts["identity"],
+        correlations=_stored_correlations(Path(folder), facts),
+    )  # fmt: skip
+
+
+def _stored_correlations(
+    folder: Path, facts: Mapping[str, Any]
+) -> Callable[[], pl.DataFrame] | None:
+    """Return the correlations beside statistics; None where there are none of the same data."""
+    file = folder / f"{schema.CORRELATIONS.name}.parquet"
+    if not file.is_file():
+        return None
+    frame, its_facts = read_table(file, schema.CORRELATIONS)
+    same = all(its_facts.get(k) == facts.get(k) for k in ("identity", "options", "properties"))
+    return (lambda: frame) if same else None
 
 
 def _opened(
@@ -364,7 +486,7 @@ def _selected_properties(dataset: Dataset, names: Sequence[str] | None) -> tuple
 def _by_default(column: DatasetColumn) -> bool:
     """Return whether a column is a property unless another choice is made."""
     is_value = column.role in ("property", "categories")
-    return is_value and not any(word in column.name for word in _NOT_BY_DEFAULT)
+    return is_value and not any(word in column.name for word in NOT_BY_DEFAULT)
 
 
 def _checked_bins(bins: int | Sequence[float]) -> int | tuple[float, ...]:
