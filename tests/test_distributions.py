@@ -352,3 +352,16 @@ def test_a_fit_is_finite_or_says_why(values: Float) -> None:
             known = value[~np.isnan(value)]
             assert (known >= parameter.lower).all()
             assert (known <= parameter.upper).all()
+
+
+@pytest.mark.parametrize("mean", [9e15, 1e17, 1e25])
+def test_quantiles_of_counts_end_where_integers_are_no_floats(mean: float) -> None:
+    """Beyond 2^53 neighbouring floats are more than 1 apart."""
+    q = np.array([[0.01, 0.5, 0.99]])
+    geometric = distribution("geometric").ppf(q, stacked([{"mean": mean}]))
+    np.testing.assert_allclose(geometric, -mean * np.log1p(-q), rtol=1e-12)
+    poisson = distribution("poisson").ppf(q, stacked([{"mean": mean}]))
+    np.testing.assert_allclose(poisson, mean + np.sqrt(mean) * stats.norm.ppf(q), rtol=1e-12)
+    law = stacked([{"mean": mean, "dispersion": 2.0}])
+    counts = distribution("negative_binomial").ppf(q, law)
+    np.testing.assert_allclose(counts, stats.gamma(2, scale=mean / 2).ppf(q), rtol=1e-9)

@@ -136,7 +136,7 @@ def _ascent(
 def smallest_count(
     cdf: Callable[[Float, NDArray[np.intp]], Float], q: Float, guess: Float, lowest: Float
 ) -> Float:
-    """Return the smallest integers k >= ``lowest`` with ``cdf(k) >= q``.
+    """Return the smallest integers k >= ``lowest`` with ``cdf(k) >= q``, of those that float64 has.
 
     Steps of doubling width from the guess bracket the answer, then bisection finds it: two or
     three evaluations where the guess is good, and no more than a few dozen where it is not.
@@ -160,10 +160,13 @@ def smallest_count(
         short = cdf(k[active], active) < q[active]
         below[active] = np.where(short, k[active], below[active])
         above[active] = np.where(short, above[active], k[active])
-        active = active[above[active] - below[active] > 1]
         low, high = below[active], above[active]
-        k[active] = np.where(
-            np.isinf(high), low + width, np.maximum(high - width, np.floor((low + high) / 2))
+        # Beyond 2^53 floating numbers are further apart than 1: neighbours end the search.
+        step = np.maximum(width, np.spacing(k[active]))
+        following = np.where(
+            np.isinf(high), low + step, np.maximum(high - step, np.floor((low + high) / 2))
         )
+        going = (following > low) & (following < high) | np.isinf(high)
+        k[active], active = following, active[going]
         width *= 2
     return above

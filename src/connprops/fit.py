@@ -8,55 +8,64 @@ the next one of its fallbacks, and its row says so.
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.choice import AUTO, DistrType, chosen_family
-from connprops.distributions import DISTRIBUTIONS, Distribution, distribution, ks, wasserstein
-from connprops.errors import ConnpropsWarning, OptionError
-from connprops.levels import Levels, borrowed_levels
+from connprops.build_options import Interpolation, Settings, TruncnormFit
+from connprops.choice import AUTO, Criterion, DistrType, aicc, bic, chosen_families, n_ends
+from connprops.copula_fit import copula_rows
+from connprops.distributions import DISTRIBUTIONS, distribution, ks, wasserstein
+from connprops.errors import ConnpropsWarning
+from connprops.fitted import Fitted, fit_with_fallbacks, with_unweighted_means
+from connprops.goodness import ks_p_values
+from connprops.histogram_fit import truncnorms_through_histograms
+from connprops.levels import Levels, borrowed_levels, level_keys
 from connprops.model import Model
 from connprops.pathway_samples import (
     Tables,
+    histograms_of,
     observed_rows,
     overall_shared,
     sample_of,
     with_pools,
 )
+from connprops.resources import Resources
 from connprops.samples import Sample
 from connprops.schema import N_SYN_PER_CONN
+from connprops.shrinkage import with_shrinkage
 from connprops.statistics import Property, Statistics
 
 Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, str], None]
-_FALLBACKS = ("constant", "discrete", "truncnorm", "uniform")
-"""What is tried, in this order, where the family asked for cannot be fitted."""
 
-
-@dataclass(frozen=True)
-class _Fitted:
-    """One property, fitted to samples: for each sample its family, and all there is to tell."""
-
-    choice: NDArray[np.str_]
-    parameters: dict[str, tuple[dict[str, Floats], dict[str, Floats]]]  # by family: values, errors
-    status: NDArray[np.str_]
-    message: list[str | None]
+_THREADS = 4
+"""Properties that are fitted at once, at most: each takes some 100 MB in large models."""
 
 
 def build(
     stats: Statistics,
     *,
     distr_types: Mapping[str, DistrType] | None = None,
+    criterion: Criterion = "aicc",
     data_types: Mapping[str, Literal["int", "float"]] | None = None,
     data_bounds: Mapping[str, Sequence[float | None]] | None = None,
     shared_within: Mapping[str, bool] | None = None,
+    truncnorm: TruncnormFit = "mle",
+    interpolation: Interpolation = "pooled",
+    shrinkage: bool = False,
+    p_values: int | None = None,
+    correlations: bool = False,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Model:
     """Fit a model to statistics.
@@ -67,8 +76,10 @@ def build(
         From :func:`connprops.statistics.extract` or :func:`~connprops.statistics.read_statistics`.
     distr_types
         For a property the name of its distribution, a list of candidates, or ``"auto"``: all that
-        suit the data, which is the default. Among candidates the lowest BIC, summed over
-        pathways, decides.
+        suit the data, which is the default. Among candidates the evidence of all pathways
+        together decides; with ``"auto-per-pathway"`` each pathway chooses for itself.
+    criterion
+        What weighs the evidence: see :mod:`connprops.choice`.
     data_types
         For a property ``"int"`` or ``"float"``, the type of drawn values; by default the data's.
     data_bounds
@@ -76,6 +87,27 @@ def build(
     shared_within
         For a property whether all synapses of a connection get one value, where it is not to
         be as in the data.
+    truncnorm
+        How truncated normal laws are fitted: by maximum likelihood, or ``"histogram"``: by the
+        least squares of connectome-manipulator (:mod:`connprops.histogram_fit`), which have no
+        standard errors and no p-values.
+    interpolation
+        What pathways without data borrow: ``"pooled"``, a fit to all values of the pathways that
+        they borrow from, or ``"unweighted"``, as in connectome-manipulator, the mean of the
+        parameters of these, see :func:`connprops.fitted.with_unweighted_means`; the majority of
+        them decides whether connections share a value, and a tie means no.
+    shrinkage
+        Whether pathways with few values borrow from those of their level, weighed by evidence:
+        see :mod:`connprops.shrinkage`. ``borrowed`` in the fits says how much.
+    p_values
+        Number of samples to simulate for each p-value of the Kolmogorov-Smirnov distance, 200, say;
+        None for no p-values. See :func:`connprops.goodness.ks_p_values`; it takes about that many
+        times as long as the fits, a millisecond per thousand simulated values.
+    correlations
+        Whether properties are correlated, by a Gaussian copula: see :mod:`connprops.copula_fit`.
+        Takes another pass over the data where the statistics were not read from files.
+    seed
+        Seed of these samples.
     progress
         Called as properties get done.
 
@@ -91,22 +123,32 @@ def build(
         Where an option names an unknown property or distribution, or bounds are in disorder.
     """
     properties = stats.properties
-    families = _checked_families(distr_types or {}, properties)
-    settings = _Settings(
-        _checked(data_types or {}, properties, "data_types", _checked_dtype),
-        _checked(data_bounds or {}, properties, "data_bounds", _checked_bounds),
-        _checked(shared_within or {}, properties, "shared_within", _checked_bool),
+    settings = Settings.checked(
+        properties,
+        distr_types=distr_types,
+        criterion=criterion,
+        data_types=data_types,
+        data_bounds=data_bounds,
+        shared_within=shared_within,
+        truncnorm=truncnorm,
+        interpolation=interpolation,
+        shrinkage=shrinkage,
+        p_values=p_values,
+        correlations=correlations,
+        seed=seed,
     )
+    correlated = stats.correlations.collect() if settings.correlations else None
     tables = Tables.of(stats)
     _warn_of_skipped_levels(tables)
     model, fits, scores = [], [], []
-    for done, prop in enumerate(properties):
+    for done, one in enumerate(_fit_properties(stats, tables, settings)):
         if progress:
             progress("build", done, len(properties), "properties")
-        one = _fit_property(tables, prop, families.get(prop.name, AUTO), settings)
         model.append(one.model)
         fits.append(one.fits)
         scores.append(one.scores)
+    if correlated is not None:
+        model.append(copula_rows(correlated, stats, tables, pl.concat(model)))
     if progress:
         progress("build", len(properties), len(properties), "properties")
     names = pl.Enum([p.name for p in properties])
@@ -118,18 +160,9 @@ def build(
         units={p.name: p.unit for p in properties},
         facts={
             "identity": stats.identity,
-            "options": {
-                "extract": stats.options,
-                "build": {
-                    "distr_types": {k: v if isinstance(v, str) else list(v)
-                                    for k, v in families.items()},
-                    "data_types": settings.dtypes,
-                    "data_bounds": {k: list(v) for k, v in settings.bounds.items()},
-                    "shared_within": settings.shared,
-                },
-            },
+            "options": {"extract": stats.options, "build": settings.facts()},
         },
-    )  # fmt: skip
+    )
 
 
 def _warn_of_skipped_levels(tables: Tables) -> None:
@@ -153,149 +186,106 @@ def _warn_of_skipped_levels(tables: Tables) -> None:
 
 
 @dataclass(frozen=True)
-class _Settings:
-    dtypes: dict[str, Any]
-    bounds: dict[str, Any]
-    shared: dict[str, Any]
-
-
-def _checked_families(
-    given: Mapping[str, DistrType], properties: Sequence[Property]
-) -> dict[str, DistrType]:
-    def check(name: str, family: DistrType) -> DistrType:
-        for one in [family] if isinstance(family, str) else family:
-            if one != AUTO and one not in DISTRIBUTIONS:
-                raise OptionError.unknown(
-                    f"distribution for property {name!r}", one, [*DISTRIBUTIONS, AUTO]
-                )
-        if not isinstance(family, str) and not family:
-            raise OptionError.of(f"distr_types has no candidate for property {name!r}")
-        return family
-
-    return _checked(given, properties, "distr_types", check)
-
-
-def _checked(
-    given: Mapping[str, Any],
-    properties: Sequence[Property],
-    option: str,
-    check: Callable[[str, Any], Any],
-) -> dict[str, Any]:
-    """Return an option by property, each name known and each value checked."""
-    known = [p.name for p in properties]
-    for name in given:
-        if name not in known:
-            raise OptionError.unknown(f"property in {option}", name, known)
-    return {name: check(name, value) for name, value in given.items()}
-
-
-def _checked_dtype(name: str, value: Any) -> str:
-    text = value if isinstance(value, str) else getattr(value, "__name__", str(value))
-    for dtype in ("int", "float"):
-        if text.startswith(dtype) or (dtype == "int" and text.startswith("uint")):
-            return dtype
-    raise OptionError.unknown(f"data type for property {name!r}", text, ["int", "float"])
-
-
-def _checked_bounds(name: str, value: Any) -> tuple[float | None, float | None]:
-    try:
-        lower, upper = (None if v is None else float(v) for v in value)
-    except (TypeError, ValueError) as error:
-        raise OptionError.of(
-            f"data_bounds of property {name!r} are not two bounds",
-            found=repr(value),
-            expected="[lower, upper], of which either may be null",
-        ) from error
-    if lower is not None and upper is not None and lower > upper:
-        raise OptionError.of(
-            f"data_bounds of property {name!r} exclude everything",
-            found=f"lower {lower} above upper {upper}",
-        )
-    return lower, upper
-
-
-def _checked_bool(name: str, value: Any) -> bool:
-    if not isinstance(value, bool | np.bool_):
-        raise OptionError.of(
-            f"shared_within of property {name!r} is neither true nor false", found=repr(value)
-        )
-    return bool(value)
-
-
-@dataclass(frozen=True)
 class _Frames:
     model: pl.DataFrame
     fits: pl.DataFrame
     scores: pl.DataFrame
 
 
-def _fit_property(
-    tables: Tables, prop: Property, family: DistrType, settings: _Settings
-) -> _Frames:
+def _fit_properties(stats: Statistics, tables: Tables, settings: Settings) -> Iterator[_Frames]:
+    """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
+    one = partial(_fit_property, stats, tables, settings=settings)
+    if settings.truncnorm == "histogram":  # which silences warnings, for all threads at once
+        yield from map(one, stats.properties)
+        return
+    threads = min(Resources().threads, _THREADS, len(stats.properties))
+    with ThreadPoolExecutor(threads) as executor:
+        yield from executor.map(one, stats.properties)
+
+
+def _fit_property(stats: Statistics, tables: Tables, prop: Property, settings: Settings) -> _Frames:
     """Fit one property of all pathways."""
     rows = observed_rows(tables, prop)
     observed = sample_of(rows, tables, prop)
     places = rows["pathway"].to_numpy().astype(np.intp)
     levels = borrowed_levels(tables.source, tables.target, places)
-    chosen, scores = chosen_family(family, observed, prop)
     samples = with_pools(observed, levels)
-    fitted = _fit_with_fallbacks(chosen, samples)
+    asked = settings.families.get(prop.name, AUTO)
+    wanted, scores = chosen_families(asked, observed, samples, prop, settings.criterion)
+    fitted = fit_with_fallbacks(wanted, samples)
+    p_value = _p_values(fitted, observed, rows, prop, settings)
+    if settings.truncnorm == "histogram":
+        fitted = _through_histograms(fitted, wanted, samples, places, stats, tables, prop)
+    if settings.interpolation == "unweighted":
+        fitted = with_unweighted_means(fitted, wanted, observed, levels)
+    borrowed = np.full(len(observed), np.nan)
+    if settings.shrinkage:
+        keys = [key[places] for key in level_keys(tables.source, tables.target)]
+        fitted, borrowed = with_shrinkage(fitted, wanted, observed, keys)
     shared = _shared(rows, levels, prop, settings)
+    found = {"p_value": p_value, "borrowed": borrowed}
     return _Frames(
         _model_rows(fitted, levels, shared, prop, settings, samples),
-        _fit_rows(fitted, levels, samples, prop, places.size),
+        _fit_rows(fitted, levels, samples, prop, found),
         scores.with_columns(pl.lit(prop.name).alias("property")),
     )
 
 
-def _fit_with_fallbacks(family: Distribution, samples: Sample) -> _Fitted:
-    """Fit a family to all samples; where it can't be, the first of the fallbacks that can."""
-    n = len(samples)
-    choice = np.full(n, "", dtype="U32")
-    status = np.full(n, "failed", dtype="U8")
-    message: list[str | None] = [None] * n
-    parameters = {}
-    for name in dict.fromkeys([family.name, *_FALLBACKS]):
-        left = np.flatnonzero(choice == "")
-        if not left.size:
-            break
-        estimate = distribution(name).fit(samples.take(left))
-        # A law without parameters has nothing to fit: it is taken at its user's word.
-        fitted = (estimate.status == "ok") | (not family.parameters)
-        rows = left[fitted]
-        choice[rows] = name
-        status[rows] = "ok" if name == family.name else "fallback"
-        if name == family.name:
-            for i, text in zip(left[~fitted], estimate.message[~fitted], strict=True):
-                message[i] = f"{family.name}: {text}"
-        if rows.size:
-            parameters[name] = _expanded(estimate.parameters, estimate.std_error, fitted, rows, n)
-    return _Fitted(choice, parameters, status, message)
+def _through_histograms(
+    fitted: Fitted,
+    wanted: NDArray[np.str_],
+    samples: Sample,
+    places: NDArray[np.intp],
+    stats: Statistics,
+    tables: Tables,
+    prop: Property,
+) -> Fitted:
+    """Return the fits with the reference's truncated normal laws where there are such laws.
+
+    Observed pathways have the histograms of the statistics, pools those of their points.
+    """
+    rows = np.flatnonzero((wanted == "truncnorm") | (fitted.choice == "truncnorm"))
+    of_observed = rows[rows < places.size]
+    histograms = histograms_of(stats, prop, tables, places[of_observed])
+    for row in rows[rows >= places.size]:
+        bins = stats.options["hist_bins"]
+        histograms.append(np.histogram(samples.value[row], bins, weights=samples.weight[row]))
+    values = truncnorms_through_histograms(samples.take(rows), histograms)
+    return fitted.replaced("truncnorm", rows, values)
 
 
-def _expanded(
-    values: Mapping[str, Floats],
-    errors: Mapping[str, Floats],
-    fitted: NDArray[np.bool_],
-    rows: NDArray[np.intp],
-    n: int,
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return parameters of some samples as arrays over all, NaN for the others."""
-    found: tuple[dict[str, Floats], dict[str, Floats]] = ({}, {})
-    for place, source in zip(found, (values, errors), strict=True):
-        for name, array in source.items():
-            place[name] = np.full((n, *array.shape[1:]), np.nan)
-            place[name][rows] = array[fitted]
+def _p_values(
+    fitted: Fitted, observed: Sample, rows: pl.DataFrame, prop: Property, settings: Settings
+) -> Floats:
+    """Return the p-values of observed pathways, each for the family that it has."""
+    found = np.full(len(observed), np.nan)
+    if settings.p_values is None:
+        return found
+    pathways = rows.select(pl.col(*schema.PATHWAY).cast(pl.String)).rows()
+    identities = [json.dumps([prop.name, *pathway]) for pathway in pathways]
+    choice = fitted.choice[: len(observed)]
+    for name in fitted.parameters:
+        if name == "truncnorm" and settings.truncnorm == "histogram":
+            continue  # samples simulated from another fit would say nothing of this one
+        of_family = np.flatnonzero(choice == name)
+        found[of_family] = ks_p_values(
+            observed.take(of_family),
+            distribution(name),
+            n_bootstrap=settings.p_values,
+            seed=settings.seed,
+            identities=[identities[i] for i in of_family],
+        )
     return found
 
 
 def _shared(
-    rows: pl.DataFrame, levels: Levels, prop: Property, settings: _Settings
+    rows: pl.DataFrame, levels: Levels, prop: Property, settings: Settings
 ) -> list[bool | None]:
     """Return, for observed pathways and then pools, whether connections share the property.
 
     Where the data cannot tell, the pathways that can tell decide, each with as many votes as
-    it has connections of two synapses or more; a tie means no, and none at all yes.
+    it has connections of two synapses or more, or with one, if pools are not weighted; a tie means
+    no, and none at all yes.
     """
     n = len(rows) + levels.n_pools
     if prop.name == N_SYN_PER_CONN:
@@ -304,7 +294,8 @@ def _shared(
         return [settings.shared[prop.name]] * n
     known = rows["shared_within"].is_not_null().to_numpy()
     says = rows["shared_within"].fill_null(value=False).to_numpy()
-    votes = np.where(known, np.where(says, 1, -1) * rows["n_multi"].to_numpy(), 0)
+    weight = rows["n_multi"].to_numpy() if settings.interpolation == "pooled" else 1
+    votes = np.where(known, np.where(says, 1, -1) * weight, 0)
     overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
     observed = np.where(known, says, overall)
     pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
@@ -314,11 +305,11 @@ def _shared(
 
 
 def _model_rows(
-    fitted: _Fitted,
+    fitted: Fitted,
     levels: Levels,
     shared: list[bool | None],
     prop: Property,
-    settings: _Settings,
+    settings: Settings,
     samples: Sample,
 ) -> pl.DataFrame:
     """Return the long model rows of one property, for all pathways."""
@@ -326,6 +317,8 @@ def _model_rows(
     place = np.concatenate([levels.observed, levels.missing])
     sample_of = np.concatenate([np.arange(levels.observed.size),
                                 levels.observed.size + levels.pool_of_missing])  # fmt: skip
+    if not fitted.parameters:  # no pathway has a value
+        pieces.append(_bare_rows("zero", place[:0], sample_of[:0]))
     for name, (values, errors) in fitted.parameters.items():
         for parameter, array in values.items():
             rows = np.flatnonzero(fitted.choice[sample_of] == name)
@@ -369,6 +362,7 @@ def _model_rows(
             .otherwise(pl.col("shared_within"))
             .alias("shared_within"),
             pl.lit(prop.name).alias("property"),
+            pl.lit(None, dtype=pl.String).alias("other_property"),
             pl.lit(dtype).alias("dtype"),
             pl.lit(lower, dtype=pl.Float64).alias("lower_bound"),
             pl.lit(upper, dtype=pl.Float64).alias("upper_bound"),
@@ -391,7 +385,7 @@ def _bare_rows(name: str, place: NDArray[np.intp], sample: NDArray[np.intp]) -> 
     )
 
 
-def _inferred_lower(fitted: _Fitted, samples: Sample) -> float | None:
+def _inferred_lower(fitted: Fitted, samples: Sample) -> float | None:
     """Return 0 where no value is negative but some law in use could give one."""
     if not len(samples) or np.nanmin(samples.min) < 0:
         return None
@@ -399,25 +393,29 @@ def _inferred_lower(fitted: _Fitted, samples: Sample) -> float | None:
 
 
 def _fit_rows(
-    fitted: _Fitted, levels: Levels, samples: Sample, prop: Property, n_observed: int
+    fitted: Fitted,
+    levels: Levels,
+    samples: Sample,
+    prop: Property,
+    of_observed: Mapping[str, Floats],
 ) -> pl.DataFrame:
-    """Return the evidence of one property, for all pathways."""
-    n = len(samples)
+    """Return the evidence of one property, for all pathways, with what only observed ones have."""
+    n, n_observed = len(samples), levels.observed.size
     found = {
         name: np.full(n, np.nan)
-        for name in ("loglik", "aicc", "bic", "ks", "wasserstein", "model_mean", "model_std")
-    }
+        for name in ("loglik", "aicc", "bic", "ks", "p_value", "borrowed", "wasserstein",
+                     "model_mean", "model_std")
+    }  # fmt: skip
+    for name, column in of_observed.items():
+        found[name][:n_observed] = column
     for name, (values, _) in fitted.parameters.items():
         rows = np.flatnonzero(fitted.choice == name)
         family, sample = distribution(name), samples.take(rows)
         parameters = {k: v[rows] for k, v in values.items()}
         free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
         found["loglik"][rows] = loglik
-        found["bic"][rows] = free * np.log(sample.n) - 2 * loglik
-        # Hurvich and Tsai 1989, Biometrika 76:297-307.
-        room = sample.n - free - 1
-        correction = 2 * free * (free + 1) / np.where(room > 0, room, np.nan)
-        found["aicc"][rows] = 2 * free - 2 * loglik + correction
+        found["aicc"][rows] = aicc(loglik, free, n_ends(family), sample.n)
+        found["bic"][rows] = bic(loglik, free, n_ends(family), sample.n)
         found["ks"][rows] = ks(sample, family, parameters)
         found["wasserstein"][rows] = wasserstein(sample, family, parameters)
         found["model_mean"][rows] = family.mean(parameters)
@@ -461,8 +459,9 @@ def _finished(
     parameters = {p.name for family in DISTRIBUTIONS.values() for p in family.parameters}
     enums = {
         "property": names,
-        "distribution": pl.Enum(list(DISTRIBUTIONS)),
-        "parameter": pl.Enum(sorted(parameters)),
+        "other_property": names,
+        "distribution": pl.Enum([*DISTRIBUTIONS, schema.COPULA]),
+        "parameter": pl.Enum(sorted({*parameters, schema.CORRELATION})),
         "status": pl.Enum(["ok", "fallback", "failed"]),
         "dtype": pl.Enum(["int", "float"]),
     }  # fmt: skip

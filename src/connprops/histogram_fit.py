@@ -6,8 +6,13 @@ unit, and it may be accepted when it is absurd. The default estimator is maximum
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from connprops.samples import Sample
 
 _EVALUATIONS = 30
 _RELATIVE_ERROR = 0.5
@@ -59,3 +64,32 @@ def normal_through_histogram(
     if not np.isfinite(error).all() or error.max() > _RELATIVE_ERROR:
         return None
     return float(best[0]), float(best[1])
+
+
+def column_edges(left: Sequence[float], last: float, dtype: str) -> NDArray[np.floating[Any]]:
+    """Return edges of bins in the type of the column, if a floating one that has room for them."""
+    edges: NDArray[np.floating[Any]] = np.array([*left, last])
+    narrow = np.dtype(dtype)
+    if narrow.kind == "f" and (edges.astype(narrow) == edges).all():
+        return edges.astype(narrow)
+    return edges
+
+
+def truncnorms_through_histograms(
+    sample: Sample, histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the parameters of truncated normal laws as connectome-manipulator has them.
+
+    Parameters
+    ----------
+    sample
+        Samples of g groups, whose range is the support, and whose mean and standard deviation
+        stand in where the histogram's fit is not accepted.
+    histograms
+        Counts and edges of each.
+    """
+    normals = [normal_through_histogram(*histogram) for histogram in histograms]
+    moments = zip(sample.mean, sample.std, strict=True)
+    pairs = [found or own for found, own in zip(normals, moments, strict=True)]
+    location, scale = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return {"norm_loc": location, "norm_scale": scale, "min": sample.min, "max": sample.max}

@@ -63,7 +63,7 @@ def borrowed_levels(
     n_source, n_target = len(source), len(target)
     everything = np.arange(n_source * n_target)
     missing = np.setdiff1d(everything, observed)
-    keys = _keys(source, target)
+    keys = level_keys(source, target)
     level = np.full(missing.size, -1, dtype=np.int8)
     pool_of_missing = np.full(missing.size, -1, dtype=np.intp)
     members: list[NDArray[np.intp]] = []
@@ -92,7 +92,7 @@ def borrowed_levels(
     )
 
 
-def _keys(source: pl.DataFrame, target: pl.DataFrame) -> list[NDArray[np.intp]]:
+def level_keys(source: pl.DataFrame, target: pl.DataFrame) -> list[NDArray[np.intp]]:
     """Return, for each level, a number that pathways have in common if they may be pooled.
 
     It is -1 for a pathway that lacks what the level needs.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.histogram_fit import column_edges
 from connprops.levels import Levels
 from connprops.samples import Sample, weighted_points
 from connprops.schema import N_SYN_PER_CONN
@@ -158,3 +160,28 @@ def with_pools(observed: Sample, levels: Levels) -> Sample:
     members = np.concatenate([np.arange(n), levels.member])
     to = np.concatenate([np.arange(n), n + levels.pool])
     return observed.take(members).pool(to, n + levels.n_pools)
+
+
+def histograms_of(
+    stats: Statistics, prop: Property, tables: Tables, pathways: NDArray[np.intp]
+) -> list[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Return counts and edges of the histograms of some pathways, in their order."""
+    n_target = tables.shape[1]
+    frame = (
+        stats.histograms.filter(pl.col("property") == prop.name)
+        .with_columns(
+            (
+                pl.col("source_type").to_physical().cast(pl.Int64) * n_target
+                + pl.col("target_type").to_physical()
+            ).alias("pathway")
+        )
+        .group_by("pathway")
+        .agg(pl.col("left", "count").sort_by("bin"), pl.col("right").sort_by("bin").last())
+        .collect()
+    )
+    found = {row["pathway"]: row for row in frame.iter_rows(named=True)}
+    rows = [found[pathway] for pathway in pathways.tolist()]
+    return [
+        (np.array(row["count"]), column_edges(row["left"], row["right"], prop.dtype))
+        for row in rows
+    ]

@@ -246,8 +246,11 @@ def weighted_points(
         distinct values than that, bool (g,). Where it has more, they are put into cells, each
         with the value in its middle.
     """
-    order = np.lexsort((value, group))
-    group, value, weight = group[order], value[order], weight[order]
+    ahead, behind = slice(1, None), slice(None, -1)
+    rises = (group[ahead] == group[behind]) & (value[ahead] >= value[behind])
+    if not (rises | (group[ahead] > group[behind])).all():
+        order = np.lexsort((value, group))
+        group, value, weight = group[order], value[order], weight[order]
     first = np.flatnonzero(_changes(group) | _changes(value))
     group, value = group[first], value[first]
     weight = np.add.reduceat(weight, first) if first.size else weight
