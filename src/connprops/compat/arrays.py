@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,37 @@ from connprops.histogram_fit import normal_through_histogram
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics import Statistics
 
-_NUMBERS = ("mean", "std", "min", "max", "norm_loc", "norm_scale")
-_OBJECTS = ("hist", "val", "cnt", "p")
+_KEYS = ("mean", "std", "min", "max", "hist", "norm_loc", "norm_scale", "val", "cnt", "p")
+_OBJECTS = frozenset({"hist", "val", "cnt", "p"})
 
 
-def to_arrays(stats: Statistics) -> dict[str, Any]:
+def to_arrays(
+    stats: Statistics,
+    *,
+    order: Sequence[str] | None = None,
+    fitted: Collection[str] | None = None,
+) -> dict[str, Any]:
     """Return what the reference's ``extract`` returns.
 
     Keys ``syns_per_conn_data`` (arrays of sources x targets), ``conn_prop_data`` (also x
     properties), ``m_types``, ``m_type_class``, ``m_type_layer``, ``syn_props``, ``hist_bins``. NaN
     where a pathway has no statistics. ``shared_within`` follows the reference's rule: constant
     properties of several connections are not shared, those of which nothing is known are.
+    Edges of histograms and distinct values have the type of the property's column.
+
+    Parameters
+    ----------
+    stats
+        The statistics.
+    order
+        Order of the properties; by default theirs.
+    fitted
+        Properties to fit normal laws to, which takes most of the time; by default all. Others
+        have ``norm_loc`` and ``norm_scale`` NaN.
     """
-    syn_props = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN]
+    dtypes = {p.name: np.dtype(p.dtype) for p in stats.properties}
+    known = [name for name in dtypes if name != N_SYN_PER_CONN]
+    syn_props = known if order is None else [name for name in order if name in known]
     shape = (len(stats.source_types), len(stats.target_types))
     syns = _empty(shape)
     props = _empty((*shape, len(syn_props)))
@@ -37,12 +56,16 @@ def to_arrays(stats: Statistics) -> dict[str, Any]:
             data["shared_within"][at] = _shared(row)
         for name in ("mean", "std", "min", "max"):
             data[name][at] = row[name]
-        counts, edges = _histogram(row)
-        fitted = normal_through_histogram(counts, edges) or (row["mean"], row["std"])
-        data["norm_loc"][at], data["norm_scale"][at] = fitted
-        values = (row["value"] or [], row["count_of_value"] or [], row["p"] or [])
-        for name, value in zip(_OBJECTS, ((counts, edges), *values), strict=True):
-            data[name][at] = value if name == "hist" else np.array(value) if value else []
+        dtype = dtypes[row["property"]]
+        counts, edges = _histogram(row, dtype)
+        if fitted is None or row["property"] in fitted:
+            normal = normal_through_histogram(counts, edges) or (row["mean"], row["std"])
+            data["norm_loc"][at], data["norm_scale"][at] = normal
+        data["hist"][at] = counts, edges
+        for name, column, of_column in (
+            ("val", "value", dtype), ("cnt", "count_of_value", np.int64), ("p", "p", np.float64)
+        ):  # fmt: skip
+            data[name][at] = np.array(row[column], dtype=of_column) if row[column] else []
     sides = [
         stats.types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")
     ]
@@ -51,16 +74,17 @@ def to_arrays(stats: Statistics) -> dict[str, Any]:
         "conn_prop_data": props,
         "m_types": [side["type"].to_list() for side in sides],
         "m_type_class": [side["synapse_class"].to_list() for side in sides],
-        "m_type_layer": [side["layer"].to_list() for side in sides],
+        "m_type_layer": [_layers(stats, side) for side in sides],
         "syn_props": syn_props,
         "hist_bins": stats.options["hist_bins"],
     }
 
 
 def _empty(shape: tuple[int, ...]) -> dict[str, Any]:
-    numbers = {name: np.full(shape, np.nan) for name in _NUMBERS}
-    objects = {name: np.full(shape, np.nan, dtype=object) for name in _OBJECTS}
-    return numbers | objects
+    return {
+        name: np.full(shape, np.nan, dtype=object if name in _OBJECTS else np.float64)
+        for name in _KEYS
+    }
 
 
 def _rows(stats: Statistics) -> list[dict[str, Any]]:
@@ -90,8 +114,21 @@ def _rows(stats: Statistics) -> list[dict[str, Any]]:
     )
 
 
-def _histogram(row: dict[str, Any]) -> tuple[Any, Any]:
-    return np.array(row["count"]), np.array([*row["left"], row["right"][-1]])
+def _histogram(row: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return counts and edges, these of the column's type where it is a floating one."""
+    edges = np.array([*row["left"], row["right"][-1]])
+    if dtype.kind == "f" and (edges.astype(dtype) == edges).all():  # else it has no room for them
+        edges = edges.astype(dtype)
+    return np.array(row["count"]), edges
+
+
+def _layers(stats: Statistics, types: pl.DataFrame) -> list[Any]:
+    """Return the types' layers, as numbers where the circuit has numbers."""
+    layers = types["layer"]
+    nodes = stats.dataset.nodes if stats.dataset else None
+    if nodes is not None and "layer" in nodes.columns and nodes["layer"].dtype.is_integer():
+        layers = layers.cast(nodes["layer"].dtype)
+    return layers.to_list()
 
 
 def _shared(row: dict[str, Any]) -> float:

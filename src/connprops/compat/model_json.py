@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.distributions import DISTRIBUTIONS
-from connprops.errors import ConnpropsWarning, ModelError, listing
+from connprops.compat.prop_cov import correlation_rows, prop_cov
+from connprops.compat.specifications import FAMILIES
+from connprops.errors import ConnpropsWarning, ModelError
 from connprops.model import Laws, Model
 from connprops.schema import N_SYN_PER_CONN
 
@@ -35,8 +36,6 @@ _SLICES = _STEPS**3 / (_STEPS**3 + (1 - _STEPS) ** 3)
 _LAW_DEPTH = 4
 """How deep the laws lie in the nested objects of a file."""
 
-_REFERENCE = {d.reference_name: d for d in DISTRIBUTIONS.values() if d.reference_name}
-
 
 def to_json(model: Model) -> str:
     """Return a model as the reference's JSON, strictly valid, one law a line.
@@ -45,21 +44,38 @@ def to_json(model: Model) -> str:
     gamma, uniform is truncnorm of a wide normal law, and counts that take few values are listed
     with their probabilities. The others become :data:`_VALUES` values: the medians of as many
     slices of the law, narrower towards its tails, with the slices' probabilities. A warning names
-    property, family and what is lost.
+    property, family and what is lost. Correlations are written as far as the reference can have
+    them: see :func:`connprops.compat.prop_cov.prop_cov`.
 
     Raises
     ------
     ModelError
         Where a pathway has no law, which the reference does not allow.
     """
+    laws = {name: _property(model, name) for name in model.properties}
+    correlated = prop_cov(model, laws)
+    return as_text(model.source_types, model.target_types, laws, correlated)
+
+
+def as_text(
+    source_types: Sequence[str],
+    target_types: Sequence[str],
+    prop_stats: Mapping[str, Any],
+    prop_cov: Mapping[str, Any],
+    **facts: Any,
+) -> str:
+    """Return the JSON of a model file from what stands in it, one law a line.
+
+    ``facts`` go where readers do not look, beside the version.
+    """
     fields = {
-        "src_types": json.dumps(model.source_types),
-        "tgt_types": json.dumps(model.target_types),
-        "prop_stats": _nested({name: _property(model, name) for name in model.properties}),
-        "prop_cov": "{}",
+        "src_types": json.dumps(source_types),
+        "tgt_types": json.dumps(target_types),
+        "prop_stats": _nested(prop_stats),
+        "prop_cov": json.dumps(prop_cov, allow_nan=False),
         "data_keys": "[]",
         "model": '"ConnPropsModel"',
-        "__version_info__": json.dumps({"connprops": schema.VERSION}),
+        "__version_info__": json.dumps({"connprops": schema.VERSION, **facts}),
     }
     return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
 
@@ -77,7 +93,7 @@ def _nested(laws: Mapping[str, Any], depth: int = 2) -> str:
 
 def _property(model: Model, name: str) -> dict[str, dict[str, Any]]:
     """Return one property's laws as the reference nests them."""
-    about = model.table.filter(pl.col("property") == name).unique(schema.PATHWAY)
+    about = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
     of_pathway = {
         (row["source_type"], row["target_type"]): row for row in about.iter_rows(named=True)
     }
@@ -185,8 +201,7 @@ def from_json(path: str | Path) -> Model:
 
     Keys that begin with two underscores are passed over, as the reference does. Such files tell
     neither classes, layers and numbers of nodes of types, which are null and 0, nor levels and
-    standard errors: all pathways count as observed. Correlations between properties are left out,
-    with a warning.
+    standard errors: all pathways count as observed.
 
     Raises
     ------
@@ -212,12 +227,13 @@ def from_json(path: str | Path) -> Model:
             for name, s, t in product(properties, source, target)
             for row in _rows(name, s, t, stats[name][s][t])
         ]
+        about = {(row[2], row[0], row[1]): row[_ABOUT:] for row in rows}
+        rows += correlation_rows(content.get("prop_cov") or {}, properties, (source, target), about)
         table = (
             pl.DataFrame(rows, schema=_ROW, orient="row")
             .with_columns(position=pl.int_ranges(pl.col("value").list.len(), dtype=pl.Int32))
             .explode("value", "position")
         )
-        correlated = (content.get("prop_cov") or {}).get("props", [])
     except OSError as error:
         raise ModelError.of(f"{file} cannot be read", found=str(error)) from error
     except _NOT_A_MODEL as error:
@@ -225,13 +241,6 @@ def from_json(path: str | Path) -> Model:
             f"{file} is not a model of connectome-manipulator",
             found=f"{type(error).__name__}: {error}",
         ) from error
-    if correlated:
-        warnings.warn(
-            f"{file}: the correlations between {listing(correlated)} are left out; each of them "
-            "is drawn by itself",
-            ConnpropsWarning,
-            stacklevel=3,
-        )
     sides = {"source": source, "target": target}
     types = pl.DataFrame(
         [(side, i, name, None, None, 0) for side in sides for i, name in enumerate(sides[side])],
@@ -246,6 +255,7 @@ def from_json(path: str | Path) -> Model:
 
 _ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
 del _ROW["position"]
+_ABOUT = list(_ROW).index("level")
 
 _NOT_A_MODEL = (
     ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
@@ -268,10 +278,10 @@ def _names(given: Any) -> list[str]:
 
 def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Return the parameters of one law of the reference, as rows of the model with lists."""
-    family = _REFERENCE.get(spec["type"])
+    family = FAMILIES.get(spec["type"])
     if family is None:
         raise ModelError.unknown(
-            f"distribution of {name!r} for {source!r} to {target!r}", spec["type"], _REFERENCE
+            f"distribution of {name!r} for {source!r} to {target!r}", spec["type"], FAMILIES
         )
     if name == N_SYN_PER_CONN:
         shared, dtype = None, "int"
@@ -287,7 +297,7 @@ def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[
         values = [float(v) for v in (given if isinstance(given, list) else [given])]
         if not values:
             raise ValueError(f"{parameter!r} of {name!r} for {source!r} to {target!r} is empty")
-        rows.append((source, target, name, family.name, parameter, values, None, *about))
+        rows.append((source, target, name, None, family.name, parameter, values, None, *about))
     return rows
 
 
