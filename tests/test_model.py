@@ -29,7 +29,7 @@ TYPES = pl.DataFrame(
 def row(source, prop, distribution, parameter, value, position=0, **other):
     about = {"level": -1, "shared_within": True, "dtype": "float", "lower_bound": None,
              "upper_bound": None, "std_error": None, **other}  # fmt: skip
-    return {"source_type": source, "target_type": "A", "property": prop,
+    return {"source_type": source, "target_type": "A", "property": prop, "other_property": None,
             "distribution": distribution, "parameter": parameter, "position": position,
             "value": value, **about}  # fmt: skip
 

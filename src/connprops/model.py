@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import numpy as np
 import polars as pl
@@ -15,9 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from connprops import schema
 from connprops.artifacts import read_table, refuse_existing, write_table, write_text
+from connprops.copula import Copulas, copulas, fault_in
 from connprops.distributions import DISTRIBUTIONS, Distribution, distribution
 from connprops.errors import DatasetError, ModelError, OptionError
 from connprops.schema import N_SYN_PER_CONN
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from connprops.draw.connections import ConnectionStream, ConnectionTable
+    from connprops.draw.tables import DrawOptions
 
 Floats = NDArray[np.float64]
 Rng = int | np.random.Generator | None
@@ -25,8 +32,12 @@ Rng = int | np.random.Generator | None
 _SUM_TO_ONE = 1e-5  # as near as the reference asks for
 
 _ENUMS = {
-    "distribution": pl.Enum(list(DISTRIBUTIONS)),
-    "parameter": pl.Enum(sorted({p.name for f in DISTRIBUTIONS.values() for p in f.parameters})),
+    "distribution": pl.Enum([*DISTRIBUTIONS, schema.COPULA]),
+    "parameter": pl.Enum(
+        sorted(
+            {schema.CORRELATION, *(p.name for f in DISTRIBUTIONS.values() for p in f.parameters)}
+        )
+    ),
     "dtype": pl.Enum(["int", "float"]),
 }
 
@@ -128,6 +139,7 @@ class Model:
         self._laws: dict[str, list[Laws]] = {}
         for name in self.properties:
             self._laws[name] = list(self._checked_laws(name))
+        self._copulas = self._checked_copulas()
 
     @property
     def properties(self) -> list[str]:
@@ -147,11 +159,28 @@ class Model:
     def _types_of(self, side: str) -> list[str]:
         return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
 
+    @cached_property
+    def marginals(self) -> pl.DataFrame:
+        """Return the rows of the table that are of the properties' own distributions."""
+        return self.table.filter(pl.col("other_property").is_null())
+
+    @cached_property
+    def correlations(self) -> pl.DataFrame:
+        """Return the rows of the table that are of the copulas: a correlation each."""
+        return self.table.filter(pl.col("other_property").is_not_null())
+
     def laws(self, property: str) -> list[Laws]:  # noqa: A002 - the field's own word
         """Return the laws of a property, family by family."""
         if property not in self._laws:
             raise OptionError.unknown("property", property, self.properties)
         return self._laws[property]
+
+    def copulas(self, *, shared: bool) -> Copulas:
+        """Return the correlations of properties that connections share, or of the others.
+
+        Their :meth:`~connprops.copula.Copulas.uniforms` are what to draw correlated values with.
+        """
+        return self._copulas[shared]
 
     def law(self, property: str, source_type: str, target_type: str) -> Laws:  # noqa: A002
         """Return the law of one property of one pathway.
@@ -258,6 +287,27 @@ class Model:
             values = np.rint(values).astype(np.int64)
         return values
 
+    @overload
+    def draw_synapses(
+        self, connections: pl.DataFrame, rng: int = ..., **options: Unpack[DrawOptions]
+    ) -> pl.DataFrame: ...
+
+    @overload
+    def draw_synapses(
+        self, connections: ConnectionStream, rng: int = ..., **options: Unpack[DrawOptions]
+    ) -> pa.RecordBatchReader: ...
+
+    def draw_synapses(
+        self, connections: ConnectionTable, rng: int = 0, **options: Unpack[DrawOptions]
+    ) -> pl.DataFrame | pa.RecordBatchReader:
+        """Draw the synapses of connections, with all their properties.
+
+        See :func:`connprops.draw.draw_synapses` for what may be given, and what comes of it.
+        """
+        from connprops.draw import draw_synapses
+
+        return draw_synapses(self, connections, rng, **options)
+
     def dtype(self, property: str) -> str:  # noqa: A002
         """Return "int" or "float", the type of drawn values."""
         if property not in self._dtypes:
@@ -337,14 +387,16 @@ class Model:
         goes_on = pl.all_horizontal(pl.col(law) == pl.col(law).shift())
         unshared = pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN)
         unbounded = pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan())
+        is_copula = pl.col("distribution") == schema.COPULA
         for wrong, text in (
+            (is_copula, "is a copula, yet of no other property"),
             *((goes_on & pl.col(name).ne_missing(pl.col(name).shift()),
                f"has several values of {name!r}") for name in _OF_PATHWAY),
             (~pl.col("level").is_between(*_LEVELS), "has an unknown level"),
             (unshared, "does not say whether connections share it"),
             (unbounded, "has a bound that is no number"),
         ):  # fmt: skip
-            found = self.table.filter(wrong)
+            found = self.marginals.filter(wrong)
             if len(found):
                 source, target, name = found.row(0)[:3]
                 raise _contradiction(name, source, target, text)
@@ -359,7 +411,7 @@ class Model:
         """Return the laws of a property, after checking that they hold together."""
         n_target = len(self.target_types)
         place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
-        rows = self.table.filter(pl.col("property") == name).with_columns(
+        rows = self.marginals.filter(pl.col("property") == name).with_columns(
             (place + pl.col("target_type").to_physical()).alias("pathway")
         )
         found = []
@@ -382,6 +434,23 @@ class Model:
             laws = Laws(law, pathway, parameters, lower, upper)
             self._check_values(name, laws)
             found.append(laws)
+        return found
+
+    def _checked_copulas(self) -> dict[bool, Copulas]:
+        """Return the copulas of shared properties and of others, after checking them."""
+        fault = fault_in(self.correlations, self.marginals)
+        if fault is not None:
+            (source, target, name), text = fault
+            raise _contradiction(name, source, target, text)
+        found = {}
+        for shared in (True, False):
+            rows = self.correlations.filter(pl.col("shared_within") == shared)
+            one = copulas(rows, self.properties, len(self.target_types))
+            singular = np.flatnonzero(np.linalg.eigvalsh(one.matrix).min(axis=1, initial=1) <= 0)
+            if singular.size:
+                text = "has correlations whose matrix is not positive definite"
+                self._refuse(one.properties[0], int(one.pathway[singular[0]]), text)
+            found[shared] = one
         return found
 
     def _parameter(
@@ -481,7 +550,7 @@ class Model:
 
     def _repr_html_(self) -> str:
         chosen = (
-            self.table.unique(["source_type", "target_type", "property"])
+            self.marginals.unique(["source_type", "target_type", "property"])
             .group_by("property", "distribution")
             .len("pathways")
             .sort("property", "pathways", descending=[False, True])
@@ -537,10 +606,11 @@ def _with_enums(
     table: pl.DataFrame, source: list[str], target: list[str], properties: list[str]
 ) -> pl.DataFrame:
     """Return the table with its names as Enums in their order, sorted by its keys."""
-    names = {"source_type": source, "target_type": target, "property": properties}
+    names = {"source_type": source, "target_type": target, "property": properties,
+             "other_property": properties}  # fmt: skip
     enums = {column: pl.Enum(known) for column, known in names.items()} | _ENUMS
     for column, enum in enums.items():
-        text = table[column].cast(pl.String)
+        text = table[column].cast(pl.String).drop_nulls()
         unknown = text.filter(text.cast(enum, strict=False).is_null())
         if len(unknown):
             what = column.replace("_", " ")
