@@ -1,0 +1,98 @@
+"""Write ``tables.md``, the reference of tables, from the schema and the SQL files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from connprops import relations, schema
+from connprops.query import questions
+
+_INTRODUCTION = """\
+# Tables
+
+Made by `python docs/make_tables.py` from `connprops.schema` and the files of `sql/`.
+
+Small tables lie in a run's folder as `NAME.parquet`, and all together in `connprops.duckdb`. There
+they carry these meanings and units as comments. The columns in **bold** are the keys: no two rows
+have the same. Units: `property` is that of the row's property, `1` a number without one. Columns
+may hold nulls only where it says so.
+
+`connprops.duckdb` opens in any client of DuckDB 1.x or later. Its tables hold the same rows each
+time, yet the file is not the same byte for byte, as the Parquet files are: DuckDB lays out its
+blocks as it pleases. The large tables come with `views.sql`, from any working directory and
+wherever the folder has been moved to:
+
+```sh
+duckdb -readonly OUT/connprops.duckdb -init OUT/views.sql
+```
+
+or, without it, from macros that take the folder of a dataset: `from connections_in('OUT/dataset')`,
+`synapses_in`, `nodes_in`. `connprops sql OUT "SELECT ..."` sees all of them.
+"""
+
+_DTYPES = {
+    pl.Enum: "text",
+    pl.String: "text",
+    pl.Boolean: "true or false",
+    pl.List(pl.Int64): "list of int64",
+    pl.List(pl.Float64): "list of float64",
+}
+
+
+def page() -> str:
+    """Return the page, Markdown."""
+    small = [*schema.TABLES.values(), schema.PROPERTIES, schema.EDGE_POPULATION]
+    parts = [_INTRODUCTION, "## Small tables\n"]
+    parts += [_table(table) for table in small]
+    parts.append("## Large tables\n\nThey lie in the dataset; these are views of its Parquet.\n")
+    parts += [_table(table) for table in schema.LARGE.values()]
+    parts += ["## Relations\n\nEach is a file of `sql/`, and rests on those before it.\n"]
+    parts.append("".join(f"- `{name}`: {relations.grain(name)}\n" for name in relations.CHAIN))
+    parts += ["## Macros\n", "".join(_macros())]
+    parts.append("## Ready questions\n\n`connprops sql OUT --query NAME --param K=V`\n")
+    parts.append("".join(_questions()))
+    return "\n".join(parts)
+
+
+def _table(table: schema.Table) -> str:
+    rows = [
+        f"### {table.name}\n\n{table.grain[0].upper()}{table.grain[1:]}.\n",
+        "| column | type | unit | meaning |\n|---|---|---|---|",
+    ]
+    for column in table.columns:
+        name = f"**`{column.name}`**" if column.key else f"`{column.name}`"
+        dtype = _DTYPES.get(column.dtype, str(column.dtype).lower())
+        null = ", or null" if column.nullable else ""
+        meaning = column.meaning.replace("|", "\\|")
+        rows.append(f"| {name} | {dtype}{null} | {column.unit} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _macros() -> Iterator[str]:
+    """Give a line for each macro: how it is called, and the comment that stands before it."""
+    comment: list[str] = []
+    lines = iter(relations.text("macros").splitlines())
+    for line in lines:
+        if line.startswith("-- "):
+            comment.append(line.removeprefix("-- "))
+        elif line.startswith("create or replace macro "):
+            call = line.removeprefix("create or replace macro ")
+            while ") as table" not in call:
+                call += next(lines).strip()
+            yield f"- `{call.split(' as table')[0]}`: {' '.join(comment)}\n"
+        elif not line:
+            comment = []
+
+
+def _questions() -> Iterator[str]:
+    for name, asked in questions().items():
+        yield f"- `{name}`: {asked.answers}\n"
+        for parameter in asked.parameters:
+            yield f"  - `{parameter.name}`, {parameter.default}: {parameter.meaning}\n"
+
+
+if __name__ == "__main__":
+    Path(__file__).with_name("tables.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,120 @@
+-- Frequent questions, as table macros: `from inputs_of('L5_TTPC1')`. Where connections or synapses
+-- are needed they are found by name, so that views.sql, or a session, gives them.
+
+-- the histogram of one property of one pathway
+create or replace macro histogram_of(source, target, property_name) as table
+    select
+        bin,
+        "left",
+        "right",
+        count,
+        count / (sum(count) over () * ("right" - "left")) as density
+    from histograms
+    where
+        source_type = source
+        and target_type = target
+        and property = property_name
+    order by bin;
+
+-- the pathways that end at a type, the strongest first
+create or replace macro inputs_of(target) as table
+    select
+        source_type,
+        source_class,
+        source_layer,
+        n_connections,
+        n_synapses,
+        n_synapses / n_connections as synapses_per_connection,
+        n_synapses / sum(n_synapses) over () as part
+    from pathways
+    where target_type = target
+    order by n_synapses desc, source_type asc;
+
+-- the pathways that begin at a type, the strongest first
+create or replace macro outputs_of(source) as table
+    select
+        target_type,
+        target_class,
+        target_layer,
+        n_connections,
+        n_synapses,
+        n_synapses / n_connections as synapses_per_connection,
+        n_synapses / sum(n_synapses) over () as part
+    from pathways
+    where source_type = source
+    order by n_synapses desc, target_type asc;
+
+-- quantiles of a property, grouped by one or more columns of connections (or synapses, by relation)
+-- or by source_class, target_class, source_layer, target_layer, the list of whose names is given
+create or replace macro quantiles_of(
+    property_name, grouping_columns, relation := 'connections'
+) as table
+    with described as (
+        select
+            source_types.synapse_class as source_class,
+            target_types.synapse_class as target_class,
+            source_types.layer as source_layer,
+            target_types.layer as target_layer,
+            pairs.*
+        from query_table(relation) as pairs
+        inner join types as source_types
+            on pairs.source_type = source_types.type and source_types.side = 'source'
+        inner join types as target_types
+            on pairs.target_type = target_types.type and target_types.side = 'target'
+    ),
+
+    valued as (
+        select
+            columns(lambda name: list_contains(grouping_columns, name)),
+            columns(lambda name: name = property_name)::double as measured
+        from described
+    )
+
+    select
+        columns(* exclude (measured)),
+        count(measured) as n,
+        quantile_cont(measured, 0.05) as q05,
+        quantile_cont(measured, 0.25) as q25,
+        quantile_cont(measured, 0.5) as q50,
+        quantile_cont(measured, 0.75) as q75,
+        quantile_cont(measured, 0.95) as q95
+    from valued
+    where isfinite(measured)
+    group by all
+    order by all;
+
+-- each property of one pathway: its distribution and parameters beside the data
+create or replace macro model_against_data(source, target) as table
+    with parameters as (
+        select
+            property,
+            map_from_entries(
+                list({ 'key': parameter, 'value': value } order by parameter)
+            ) as parameters
+        from model
+        where
+            source_type = source
+            and target_type = target
+            and other_property is null
+            and position = 0
+        group by property
+    )
+
+    select
+        fits.property,
+        fits.distribution,
+        parameters.parameters,
+        fits.level,
+        fits.n,
+        fits.data_mean,
+        fits.model_mean,
+        fits.data_std,
+        fits.model_std,
+        fits.ks,
+        fits.wasserstein
+    from fits
+    inner join parameters on fits.property = parameters.property
+    where
+        fits.source_type = source
+        and fits.target_type = target
+    order by fits.property;

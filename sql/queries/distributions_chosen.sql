@@ -1,0 +1,20 @@
+-- Which distributions does the model have for each property, and in how many pathways?
+with laws as (
+    select distinct
+        source_type,
+        target_type,
+        property,
+        distribution,
+        level
+    from model
+    where other_property is null and level = -1
+)
+
+select
+    property,
+    distribution,
+    count(*) as n_pathways,
+    count(*) / sum(count(*)) over (partition by property) as part
+from laws
+group by property, distribution
+order by property asc, n_pathways desc, distribution asc;

@@ -1,0 +1,20 @@
+-- Where does the model fit its data worst?
+set variable n = coalesce(getvariable('n'), 20); -- how many to list
+set variable at_least = coalesce(getvariable('at_least'), 30); -- values that the fit rests on
+
+select
+    source_type,
+    target_type,
+    property,
+    distribution,
+    n,
+    ks,
+    wasserstein / nullif(data_std, 0) as wasserstein_in_std,
+    data_mean,
+    model_mean,
+    data_std,
+    model_std
+from fits
+where level = -1 and n >= getvariable('at_least') and ks is not null
+order by ks desc, source_type asc, target_type asc, property asc
+limit getvariable('n');

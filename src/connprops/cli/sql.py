@@ -1,0 +1,212 @@
+"""Questions in SQL, and the database of the small tables."""
+
+from __future__ import annotations
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from connprops.cli import arguments as arg
+from connprops.cli.app import app, errors, examples, say
+from connprops.errors import OptionError
+
+if TYPE_CHECKING:
+    from connprops.query import Answer, Question, Session
+
+_ANSWER = "Answer"
+
+
+@app.command(
+    "sql",
+    epilog=examples(
+        'connprops sql results "from pathways limit 5"',
+        "connprops sql results --list",
+        "connprops sql results --query strongest_pathways --param n=5",
+        "connprops sql results --query in_degree -o in_degree.csv",
+    ),
+)
+def sql_command(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder of a run, or of a dataset.")
+    ],
+    sql: Annotated[
+        str | None, typer.Argument(metavar="SQL", help="The question, in DuckDB's SQL.")
+    ] = None,
+    *,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Read it from a file; - for the input."),
+    ] = None,
+    query: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A ready question instead.")
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K=V", help="A parameter of a ready question. May be repeated."),
+    ] = None,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="List tables, and ready questions and their parameters.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            rich_help_panel=_ANSWER,
+            help="Write the answer to a .csv, .json or .parquet file.",
+        ),
+    ] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", rich_help_panel=_ANSWER, help="Print it as CSV.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=_ANSWER, help="Print it as JSON.")
+    ] = False,
+    rows: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, rich_help_panel=_ANSWER, help="Rows of a printed table."),
+    ] = 40,
+    show_sql: Annotated[
+        bool,
+        typer.Option(rich_help_panel=_ANSWER, help="Print the SQL, and that of what it rests on."),
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option(rich_help_panel=_ANSWER, help="Print DuckDB's plan instead.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", rich_help_panel=_ANSWER, help="Replace FILE.")
+    ] = False,
+    allow_files: Annotated[
+        bool,
+        typer.Option("--allow-files", help="Let SQL use other files and the network."),
+    ] = False,
+    threads: arg.Threads = None,
+    memory: arg.Memory = None,
+    temp_dir: arg.TempDir = None,
+    debug: arg.Debug = False,
+) -> None:
+    """Answer a question in SQL, over all tables of a run or a dataset.
+
+    The answer goes to standard output, and all else to standard error. Nothing is changed, and no
+    other file is read, unless --allow-files is given.
+    """
+    with errors(debug=debug):
+        from connprops.artifacts import check_format
+        from connprops.query import Session
+
+        if sum(given is not None for given in (sql, file, query)) != (not list_all):
+            raise OptionError.of(
+                "What to answer is not clear", expected="one of SQL, -f FILE, --query, --list"
+            )
+        if param and query is None:
+            raise OptionError.of("--param goes with --query", found=", ".join(param))
+        if out is not None:
+            check_format(out)
+        options = arg.options(None, threads=threads, memory=memory, temp_dir=temp_dir)
+        with Session(folder, allow_files=allow_files, resources=options.resources()) as session:
+            if list_all:
+                _list(session)
+                return
+            text = _text(session, sql, file, query, param or [])
+            if show_sql:
+                typer.echo(session.show_sql(text))
+            elif explain:
+                typer.echo(session.explain(text))
+            else:
+                answer = session.ask(text)
+                if out is not None:
+                    typer.echo(str(answer.write(out, overwrite=overwrite)), err=True)
+                elif as_csv:
+                    answer.write_csv(sys.stdout)
+                elif as_json:
+                    answer.write_json(sys.stdout)
+                else:
+                    _show(answer, rows)
+
+
+@app.command(epilog=examples("connprops database steps"))
+def database(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder that extract and build wrote to.")
+    ],
+    *,
+    overwrite: arg.Overwrite = False,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Put the tables of a folder into connprops.duckdb, for other DuckDB clients; run does so too.
+
+    Beside it goes views.sql, which gives the large tables to a session.
+    """
+    with errors(debug=debug):
+        from connprops.database import write_database
+
+        files = write_database(folder, overwrite=overwrite)
+        say("\n".join(str(file) for file in files), quiet=quiet)
+
+
+def _text(
+    session: Session, sql: str | None, file: str | None, query: str | None, given: list[str]
+) -> str:
+    """Return the SQL that is asked for; the parameters of a ready question are set."""
+    from connprops.query import question
+
+    if query is not None:
+        asked = question(query)
+        session.set_parameters(asked, dict(_pair(text) for text in given))
+        return asked.sql
+    if file == "-":
+        return sys.stdin.read()
+    if file is not None:
+        try:
+            return Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionError.of(f"{file} cannot be read", found=str(error)) from error
+    return sql or ""
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise OptionError.of("--param", found=repr(text), expected="NAME=VALUE")
+    return name, value
+
+
+def _list(session: Session) -> None:
+    from connprops.query import questions
+    from connprops.summary import console_on, show_table
+
+    console = console_on(sys.stdout)
+    tables = [(name, grain) for name, grain in session.tables.items()]
+    show_table(console, ("table", "what a row is"), tables)
+    ready = [(q.name, q.answers, _parameters(q)) for q in questions().values()]
+    show_table(console, ("question", "what it answers", "parameters"), ready)
+
+
+def _parameters(asked: Question) -> str:
+    return ", ".join(f"{p.name}={p.default.strip(chr(39))}" for p in asked.parameters)
+
+
+def _show(answer: Answer, at_most: int) -> None:
+    from connprops.summary import console_on, show_table
+
+    rows = answer.rows()
+    head = [[_cell(value) for value in row] for row in islice(rows, at_most)]
+    numbers = [i for i, kind in enumerate(answer.types) if _is_number(kind)]
+    show_table(console_on(sys.stdout), answer.columns, head, numbers=numbers)
+    if more := sum(1 for _ in rows):
+        typer.echo(f"{more:,} more rows; --rows N, --csv, --json or -o FILE give them", err=True)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(kind: str) -> bool:
+    return kind.endswith("INT") or kind.startswith(("INT", "BIGINT", "DOUBLE", "FLOAT", "DECIMAL"))
