@@ -11,6 +11,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from connprops.compare import compare
+    from connprops.cross_validation import (
+        CrossValidation,
+        cross_validate,
+        read_cross_validation,
+    )
     from connprops.dataset import open_circuit, open_dataset
     from connprops.demo import write_circuit as write_demo
     from connprops.errors import ConnpropsError, ConnpropsWarning
@@ -25,13 +31,17 @@ __version__ = "0.1.0"
 __all__ = [
     "ConnpropsError",
     "ConnpropsWarning",
+    "CrossValidation",
     "Model",
     "build",
+    "compare",
+    "cross_validate",
     "extract",
     "extract_folds",
     "open_circuit",
     "open_dataset",
     "plot",
+    "read_cross_validation",
     "read_model",
     "read_statistics",
     "report",
@@ -41,13 +51,17 @@ __all__ = [
 _HOME = {
     "ConnpropsError": ("connprops.errors", "ConnpropsError"),
     "ConnpropsWarning": ("connprops.errors", "ConnpropsWarning"),
+    "CrossValidation": ("connprops.cross_validation", "CrossValidation"),
     "Model": ("connprops.model", "Model"),
     "build": ("connprops.fit", "build"),
+    "compare": ("connprops.compare", "compare"),
+    "cross_validate": ("connprops.cross_validation", "cross_validate"),
     "extract": ("connprops.statistics", "extract"),
     "extract_folds": ("connprops.statistics", "extract_folds"),
     "open_circuit": ("connprops.dataset", "open_circuit"),
     "open_dataset": ("connprops.dataset", "open_dataset"),
     "plot": ("connprops.plots", "plot"),
+    "read_cross_validation": ("connprops.cross_validation", "read_cross_validation"),
     "read_model": ("connprops.model", "read_model"),
     "read_statistics": ("connprops.statistics", "read_statistics"),
     "report": ("connprops.report", "report"),

@@ -50,6 +50,12 @@ class RunOptions:
     data_types: Mapping[str, Any] = field(default_factory=dict)
     data_bounds: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     shared_within: Mapping[str, bool] = field(default_factory=dict)
+    criterion: str = "aicc"
+    truncnorm: str = "mle"
+    interpolation: str = "pooled"
+    shrinkage: bool = False
+    p_values: int | None = None
+    correlations: bool = False
     threads: int | None = None
     memory: int | None = None
     temp_dir: Path | None = None
@@ -84,7 +90,17 @@ class RunOptions:
 
     def build(self) -> dict[str, Any]:
         """Return the arguments of :func:`connprops.build`."""
-        return self._picked("distr_types", "data_types", "data_bounds", "shared_within")
+        return self._picked(
+            "distr_types", "data_types", "data_bounds", "shared_within", "criterion", "truncnorm",
+            "interpolation", "shrinkage", "p_values", "correlations", "seed",
+        )  # fmt: skip
+
+    def cross_validate(self) -> dict[str, Any]:
+        """Return the arguments of :func:`connprops.cross_validate`."""
+        given = {**self.extract(), **self.build(), "edges_popul_name": self.population}
+        for name in ("p_values", "correlations"):  # they say nothing of the test part's laws
+            del given[name]
+        return given
 
     def numbers_depend_on(self) -> dict[str, Any]:
         """Return, as JSON has it, all options but those of means: they change no number."""
@@ -240,6 +256,12 @@ _KINDS: Mapping[str, _Kind] = {
     "data_types": _BY_PROPERTY,
     "data_bounds": _BY_PROPERTY,
     "shared_within": _BY_PROPERTY,
+    "criterion": _TEXT,
+    "truncnorm": _TEXT,
+    "interpolation": _TEXT,
+    "shrinkage": (lambda v: isinstance(v, bool), "true or false", bool),
+    "p_values": _SIZE,
+    "correlations": (lambda v: isinstance(v, bool), "true or false", bool),
     "threads": _SIZE,
     "memory": (
         lambda v: _is_text(v) or _is_whole(v),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -62,10 +62,27 @@ class RunSummary:
     steps: tuple[Step, ...]
     artifacts: tuple[str, ...]
     warnings: tuple[str, ...]
+    reused: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the summary as JSON has it."""
-        return {**asdict(self), "out": str(self.out)}
+        content = {**asdict(self), "out": str(self.out)}
+        del content["reused"]
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], out: Path) -> RunSummary:
+        """Return the summary of an earlier run, whose results are used once more."""
+        names = [f.name for f in fields(cls) if f.name not in ("out", "reused")]
+        return cls(
+            **{name: content[name] for name in names}
+            | {
+                "out": out,
+                "properties": tuple(PropertySummary(**p) for p in content["properties"]),
+                "steps": tuple(Step(**s) for s in content["steps"]),
+                "reused": True,
+            }
+        )
 
     def show(self, stream: TextIO) -> None:
         """Write the summary as tables."""
@@ -96,6 +113,8 @@ class RunSummary:
             [(s.name, f"{s.seconds:.2f}", f"{s.peak_memory / 2**20:,.0f} MiB") for s in self.steps],
             numbers=(1, 2),
         )
+        if self.reused:
+            console.print("Nothing has changed since: these are that run's results, found intact")
         console.print(f"Everything lies in {self.out}")
         for artifact in self.artifacts:
             console.print(f"  {artifact}")
@@ -104,7 +123,7 @@ class RunSummary:
 def property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
-    laws = model.table.filter(pl.col("level") < 0).select(*PATHWAY, "property", "distribution")
+    laws = model.marginals.filter(pl.col("level") < 0).select(*PATHWAY, "property", "distribution")
     found = []
     for prop in stats.properties:
         used = laws.filter(pl.col("property") == prop.name).unique()["distribution"]

@@ -1,6 +1,9 @@
 """The command line. Thin: it reads arguments, calls, prints, and turns errors into exit codes."""
 
-from connprops.cli import whole, steps, info  # noqa: F401, I001 - commands, in help's order
+# Commands, in the order that help lists them in.
+from connprops.cli import (  # noqa: I001
+    whole, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
+)  # fmt: skip
 from connprops.cli.app import app
 
 __all__ = ["app", "main"]

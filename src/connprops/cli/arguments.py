@@ -84,7 +84,9 @@ HistBins = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="N", rich_help_panel=NUMBERS, help="Seed of subsets. [default: 0]"),
+    typer.Option(
+        metavar="N", rich_help_panel=NUMBERS, help="Seed of all that is random. [default: 0]"
+    ),
 ]
 DistrTypes = Annotated[
     list[str] | None,
@@ -92,6 +94,27 @@ DistrTypes = Annotated[
         "--distr-type", metavar="P=NAME", rich_help_panel=NUMBERS,
         help="Distribution of a property; with commas several, of which the data choose. May be "
         "repeated. [default: the data choose among all that suit them]",
+    ),
+]  # fmt: skip
+Shrinkage = Annotated[
+    bool | None,
+    typer.Option(
+        "--shrinkage", rich_help_panel=NUMBERS, show_default=False,
+        help="Pathways with few values borrow from similar ones, weighed by evidence.",
+    ),
+]  # fmt: skip
+PValues = Annotated[
+    int | None,
+    typer.Option(
+        "--p-values", metavar="N", rich_help_panel=NUMBERS,
+        help="A p-value for each fit, from N simulated samples, 200 say; takes N times as long.",
+    ),
+]  # fmt: skip
+Correlations = Annotated[
+    bool | None,
+    typer.Option(
+        "--correlations", rich_help_panel=NUMBERS, show_default=False,
+        help="Correlations between properties too; takes another pass over the data.",
     ),
 ]  # fmt: skip
 Threads = Annotated[
@@ -117,6 +140,14 @@ Overwrite = Annotated[
     typer.Option(
         "--overwrite", rich_help_panel=INPUT,
         help="Replace earlier results, of other input or other options.",
+    ),
+]  # fmt: skip
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify", rich_help_panel=INPUT,
+        help="Tell whether the edge file is that of earlier results by all of its bytes, "
+        "not by size, time and samples.",
     ),
 ]  # fmt: skip
 Quiet = Annotated[

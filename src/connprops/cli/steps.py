@@ -29,6 +29,13 @@ def export(
     population: arg.Population = None,
     config: arg.Config = None,
     overwrite: arg.Overwrite = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Go on from what an interrupted export has finished."
+        ),
+    ] = True,
+    verify: arg.Verify = False,
     source_type: arg.SourceType = None,
     target_type: arg.TargetType = None,
     sel_props: arg.SelProps = None,
@@ -63,6 +70,8 @@ def export(
                 opened,
                 place,
                 overwrite=overwrite,
+                resume=resume,
+                verify=verify,
                 resources=options.resources(),
                 progress=progress,
                 **options.export(),
@@ -90,6 +99,7 @@ def extract(
     min_size: arg.MinSize = None,
     max_size: arg.MaxSize = None,
     hist_bins: arg.HistBins = None,
+    correlations: arg.Correlations = None,
     seed: arg.Seed = None,
     threads: arg.Threads = None,
     memory: arg.Memory = None,
@@ -111,6 +121,7 @@ def extract(
             min_sample_size_per_group=min_size,
             max_sample_size_per_group=max_size,
             hist_bins=hist_bins,
+            correlations=correlations,
             seed=seed,
             threads=threads,
             memory=memory,
@@ -121,7 +132,11 @@ def extract(
             stats = extract_statistics(
                 data, resources=options.resources(), progress=progress, **options.extract()
             )
-            files = stats.write(out or dataset.absolute().parent, overwrite=overwrite)
+            files = stats.write(
+                out or dataset.absolute().parent,
+                correlations=options.correlations,
+                overwrite=overwrite,
+            )
         say("\n".join(str(file) for file in files), quiet=quiet)
 
 
@@ -140,6 +155,10 @@ def build(
     config: arg.Config = None,
     overwrite: arg.Overwrite = False,
     distr_types: arg.DistrTypes = None,
+    shrinkage: arg.Shrinkage = None,
+    p_values: arg.PValues = None,
+    correlations: arg.Correlations = None,
+    seed: arg.Seed = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -150,7 +169,10 @@ def build(
         from connprops.run import write_model
         from connprops.statistics import read_statistics
 
-        options = arg.options(config, distr_types=distr_types)
+        options = arg.options(
+            config, distr_types=distr_types, shrinkage=shrinkage, p_values=p_values,
+            correlations=correlations, seed=seed,
+        )  # fmt: skip
         stats = read_statistics(statistics)
         with display(quiet=quiet) as progress:
             model = build_model(stats, progress=progress, **options.build())

@@ -35,6 +35,7 @@ def run_command(
     population: arg.Population = None,
     config: arg.Config = None,
     overwrite: arg.Overwrite = False,
+    verify: arg.Verify = False,
     source_type: arg.SourceType = None,
     target_type: arg.TargetType = None,
     sel_src: arg.SelSrc = None,
@@ -44,6 +45,9 @@ def run_command(
     max_size: arg.MaxSize = None,
     hist_bins: arg.HistBins = None,
     distr_types: arg.DistrTypes = None,
+    shrinkage: arg.Shrinkage = None,
+    p_values: arg.PValues = None,
+    correlations: arg.Correlations = None,
     seed: arg.Seed = None,
     threads: arg.Threads = None,
     memory: arg.Memory = None,
@@ -69,12 +73,15 @@ def run_command(
             max_sample_size_per_group=max_size,
             hist_bins=hist_bins,
             distr_types=distr_types,
+            shrinkage=shrinkage,
+            p_values=p_values,
+            correlations=correlations,
             seed=seed,
             threads=threads,
             memory=memory,
             temp_dir=temp_dir,
         )
-        _run(circuit, out, options, overwrite=overwrite, quiet=quiet)
+        _run(circuit, out, options, overwrite=overwrite, verify=verify, quiet=quiet)
 
 
 @app.command(epilog=examples("connprops demo", "connprops demo large --synapses 10000000"))
@@ -109,13 +116,19 @@ def demo(
 
 
 def _run(
-    circuit: Path, out: Path | None, options: RunOptions, *, overwrite: bool, quiet: bool
+    circuit: Path,
+    out: Path | None,
+    options: RunOptions,
+    *,
+    overwrite: bool,
+    quiet: bool,
+    verify: bool = False,
 ) -> None:
     from connprops.progress import display
     from connprops.run import run
 
     with display(quiet=quiet) as progress:
-        summary = run(circuit, out, options, progress, overwrite=overwrite)
+        summary = run(circuit, out, options, progress, overwrite=overwrite, verify=verify)
     show_warnings(summary.warnings)
     if not quiet:
         summary.show(sys.stdout)
