@@ -51,7 +51,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.chdir(tmp_path)
     assert [language for language, _ in BLOCKS] == [
-        "bash", "bash", "bash", "python", "sql", "python",
+        "bash", "bash", "bash", "bash", "python", "sql", "python",
     ]  # fmt: skip
     demo = "connprops demo  "
     assert BLOCKS[0][1].startswith(demo)  # what is replaced, so that the test is quick
@@ -62,3 +62,5 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     assert (tmp_path / "excitatory" / "model.json").is_file()
     assert list((tmp_path / "steps" / "charts").glob("*u_syn.html"))
     assert (tmp_path / "exc.parquet").is_file()
+    assert (tmp_path / "answer.csv").read_text().startswith("avg(u_syn)")
+    assert (tmp_path / "drawn.h5").stat().st_size > 10_000

@@ -43,12 +43,19 @@ pathways gains a chi-squared variate of P degrees of freedom and costs 2 P: AICc
 16 % of cases for one pathway, 7 % for five, 1e-5 for fifty; with the margin in less than 1 % for
 any P. So a single pathway is judged with caution, and many are not kept from speaking.
 
-The candidates are the laws of counts for whole numbers, a list of values where few repeat, and else
-the continuous laws whose support holds the data: those on the positive half-line where all values
-are positive, beta where all are between 0 and 1, as shares are (elsewhere its four parameters
-imitate other laws rather than describe anything), normal where it would give no negative values
-to a property that has none. Two families are never candidates: constant, which data that vary
-refute and others do not need, and zero, which is a decision, not a law of data.
+The candidates are the laws of counts for whole numbers, a list of values where all pathways consist
+of a few, and else the continuous laws whose support holds the data: those on the positive
+half-line where all values are positive, beta where all are between 0 and 1, as shares are
+(elsewhere its four parameters imitate other laws rather than describe anything), normal where it
+would give hardly any negative values to a property that has none. Two families are never
+candidates: constant, which data that vary refute and others do not need, and zero, which is a
+decision, not a law of data. Pathways of less than ten values, constant ones, and those of a few
+values where others are a continuum (a property switched off, say) have no say; of others the
+largest 400 have.
+
+There is no mixture of laws among them, for the public circuits do not call for one: in those of
+Blue Brain that this was tried on (cortex, thalamus, hippocampus), the Kolmogorov-Smirnov distance
+of what is chosen falls with the number of values, to 0.005 at 19,651.
 """
 
 from __future__ import annotations
