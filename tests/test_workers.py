@@ -13,6 +13,7 @@ import pytest
 from circuits import two_types
 
 import connprops.buckets
+import connprops.export
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
 from connprops.export import export
@@ -36,7 +37,7 @@ def cluster():
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster, set_as_default=False) as client,
     ):
@@ -65,20 +66,42 @@ def test_processes_threads_and_a_cluster_give_what_this_process_does(data, clust
     expected = tables(extract(data))
     with ThreadPoolExecutor(2) as threads:
         for workers in (2, cluster, cluster.scheduler.address, threads):
-            assert_same(tables(extract(data, workers=workers)), expected)
+            assert_same(tables(extract(data, resources=Resources(workers=workers))), expected)
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch, shuffled):
+    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 40)
+    monkeypatch.setattr(connprops.export, "_PROBE", 16)
+    circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
+    folders = [
+        export(circuit, tmp_path / name, resources=Resources(workers=workers))
+        for name, workers in (("here", None), ("processes", 2), ("cluster", cluster))
+    ]
+    here, *others = (
+        {str(f.relative_to(d)): f.read_bytes() for d in [folder] for f in sorted(d.rglob("*"))
+         if f.is_file() and f.name != "source.json"}
+        for folder in folders
+    )  # fmt: skip
+    assert len(here) > 8
+    assert here == others[0] == others[1]
 
 
 @pytest.mark.usefixtures("small_buckets")
 def test_groups_whose_rows_lie_anywhere_are_the_same_on_a_cluster(data, cluster):
     expected = extract(data, by="region").table.collect()
-    assert extract(data, by="region", workers=cluster).table.collect().equals(expected)
+    assert (
+        extract(data, by="region", resources=Resources(workers=cluster))
+        .table.collect()
+        .equals(expected)
+    )
 
 
 @pytest.mark.usefixtures("small_buckets")
 def test_folds_on_a_cluster_are_those_of_this_process(data, cluster):
     options = {"cv_folds": 2, "sel_props": ["u_syn"]}
     pairs = zip(
-        extract_folds(data, **options, workers=cluster),
+        extract_folds(data, **options, resources=Resources(workers=cluster)),
         extract_folds(data, **options),
         strict=True,
     )
@@ -133,7 +156,7 @@ def test_a_worker_killed_in_the_middle_of_a_run_on_a_cluster(data, cluster, smal
 
     killer = threading.Thread(target=kill_a_worker)
     killer.start()
-    stats = extract(data, workers=cluster, progress=lambda *_: seen.set())
+    stats = extract(data, resources=Resources(workers=cluster), progress=lambda *_: seen.set())
     assert_same(tables(stats), expected)
     killer.join()
     cluster.wait_for_workers(2, timeout=30)

@@ -22,7 +22,7 @@ from connprops.export import Progress
 from connprops.resources import Resources
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints
-from connprops.workers import Workers, number_of, run_units
+from connprops.workers import number_of, of_each_worker, run_units
 
 _BYTES_OF_ENDS = 32
 """What a connection costs besides its properties: its nodes, its size, and their order."""
@@ -80,7 +80,6 @@ def aggregate(
     spec: BucketSpec,
     sizes: pl.DataFrame,
     resources: Resources,
-    workers: Workers,
     progress: Progress | None,
 ) -> list[list[Aggregates]]:
     """Aggregate some properties of some groups, bucket by bucket.
@@ -96,9 +95,7 @@ def aggregate(
     sizes
         The groups in order: ``group``, ``n_connections``, ``n_synapses``.
     resources
-        What may be used, by each worker where these are not processes of this machine.
-    workers
-        Where to work: see :mod:`connprops.workers`.
+        What may be used, and where to work.
     progress
         Called as buckets get done.
 
@@ -107,9 +104,7 @@ def aggregate(
     list
         For each choice, what the buckets give, in their order.
     """
-    if isinstance(workers, int):
-        share = resources.memory // workers if workers else resources.memory
-        resources = replace(resources, threads=1, memory=max(share, 1 << 27))
+    resources, workers = of_each_worker(resources), resources.workers
     allowed = max(resources.memory // _SHARE_OF_BUCKET, _LEAST)
     plan = _Plan(dataset, spec.properties, resources.threads, allowed)
     buckets = plan.buckets(sizes, at_least=_UNITS_PER_WORKER * number_of(workers))

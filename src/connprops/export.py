@@ -17,8 +17,9 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -57,6 +58,7 @@ from connprops.parts import (
 from connprops.profile import Profile, merged
 from connprops.resources import Resources
 from connprops.staging import keep_finished, put_in_place, staged
+from connprops.workers import run_units
 
 ROWS_PER_PART = 1 << 21
 """Rows of the edge file in a part: small enough that several fit in memory at once."""
@@ -433,19 +435,28 @@ def _parts_at_once(specs: Sequence[RangeSpec], resources: Resources) -> int:
 def _run_parts(
     specs: list[RangeSpec], resources: Resources, progress: Progress | None
 ) -> list[RangeSummary]:
-    total, done, summaries = specs[-1].stop, 0, []
+    done, summaries = 0, []
+    with closing(_exported(specs, resources)) as exported:
+        for summary in exported:
+            summaries.append(summary)
+            done += summary.stop - summary.start
+            if progress:
+                progress("export", done, specs[-1].stop, "rows")
+    pa.default_memory_pool().release_unused()  # statistics want it next
+    return sorted(summaries, key=lambda summary: summary.part)
+
+
+def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[RangeSummary]:
+    """Write the parts, in threads of this process or where the resources say."""
+    if resources.workers is not None:
+        yield from (made for _, made in run_units(export_range, specs, resources.workers, "part"))
+        return
     with ThreadPoolExecutor(_parts_at_once(specs, resources)) as pool:
         try:
-            for summary in pool.map(export_range, specs):
-                summaries.append(summary)
-                done += summary.stop - summary.start
-                if progress:
-                    progress("export", done, total, "rows")
+            yield from pool.map(export_range, specs)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    pa.default_memory_pool().release_unused()  # statistics want it next
-    return summaries
 
 
 def _sorted_plan(spec: RangeSpec, resources: Resources) -> list[RangeSpec]:

@@ -32,7 +32,7 @@ class RunOptions:
     """What a run computes, of which part of a circuit, and with which means.
 
     The fields are the arguments of :func:`connprops.export.export`, ``extract`` and ``build``,
-    where they are explained; ``threads``, ``memory`` (bytes) and ``temp_dir`` those of
+    where they are explained; ``threads``, ``memory`` (bytes), ``temp_dir`` and ``workers`` those of
     :class:`connprops.resources.Resources`, None for its defaults.
     """
 
@@ -59,6 +59,7 @@ class RunOptions:
     threads: int | None = None
     memory: int | None = None
     temp_dir: Path | None = None
+    workers: int | str | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -69,7 +70,8 @@ class RunOptions:
 
     def resources(self) -> Resources:
         """Return the limits of the run."""
-        given = {"threads": self.threads, "memory": self.memory, "temp_dir": self.temp_dir}
+        given = {"threads": self.threads, "memory": self.memory, "temp_dir": self.temp_dir,
+                 "workers": self.workers}  # fmt: skip
         return Resources(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
     def export(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ class RunOptions:
     def numbers_depend_on(self) -> dict[str, Any]:
         """Return, as JSON has it, all options but those of means: they change no number."""
         content = asdict(self)
-        for means in ("threads", "memory", "temp_dir"):
+        for means in ("threads", "memory", "temp_dir", "workers"):
             del content[means]
         plain: dict[str, Any] = json.loads(json.dumps(content))
         return plain
@@ -269,4 +271,9 @@ _KINDS: Mapping[str, _Kind] = {
         lambda v: v if _is_whole(v) else parse_memory(v),
     ),
     "temp_dir": (lambda v: isinstance(v, str | Path), "a folder", Path),
+    "workers": (
+        lambda v: _is_text(v) or (_is_whole(v) and v > 0),
+        "a number of processes, or a Dask scheduler's address such as tcp://host:8786",
+        lambda v: int(v) if str(v).isdigit() else v,
+    ),
 }

@@ -1,4 +1,4 @@
-"""What a run may use: memory, threads, and a place for temporary files."""
+"""What a run may use: memory, threads, a place for temporary files, and workers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 
 _GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
+
+LEAST_MEMORY = 1 << 27
+"""Bytes without which nothing can be done."""
 
 _SHARE = 0.6
 """Share of the machine's memory that is taken by default: others live there too."""
@@ -68,16 +71,21 @@ class Resources:
         Threads that compute, by default one for each processor that the process may use.
     temp_dir
         Folder for what does not fit in memory, by default the system's.
+    workers
+        Where export and extraction work: None for this process, a number of processes, the address
+        or the client of a Dask cluster, or any executor. Processes of this machine share the
+        memory; other workers take it each, and must see the same files. No number depends on it.
     """
 
     memory: int = field(default_factory=_memory_allowed)
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     temp_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    workers: Any = None
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise OptionError.of("threads", found=str(self.threads), expected="at least 1")
-        if self.memory < 1 << 27:
+        if self.memory < LEAST_MEMORY:
             raise OptionError.of(
                 "memory is too little", found=f"{self.memory:,} bytes", expected="at least 128 MiB"
             )

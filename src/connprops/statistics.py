@@ -30,7 +30,6 @@ from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.selection import Choice, Grouping, Selection, plain
 from connprops.table_sources import ComputedTables, StoredTables, TableSource
-from connprops.workers import Workers
 
 if TYPE_CHECKING:
     import bluepysnap
@@ -242,7 +241,6 @@ def extract(
     by: str | tuple[str, str] | None = None,
     seed: int = 0,
     resources: Resources | None = None,
-    workers: Workers = None,
     progress: Progress | None = None,
 ) -> Statistics:
     """Describe every property of every pathway.
@@ -277,14 +275,8 @@ def extract(
         pair for source and target. ``("@node", "@node")`` gives one row per connection.
     seed
         Seed of the subsets and the folds.
-    resources
-        What may be used; by each worker where there are several.
-    workers
-        Where to work: None for this process, a number of processes, the address or the client of a
-        Dask cluster, or any executor. The workers must see the dataset's folder and
-        ``resources.temp_dir`` under the same names. The numbers do not depend on it.
-    progress
-        Whom to tell.
+    resources, progress
+        What may be used, and whom to tell.
 
     Returns
     -------
@@ -326,7 +318,7 @@ def extract(
         seed=seed,
     )
     source = ComputedTables(
-        _dtypes(grouping.types, properties), dataset, choice, spec, resources, workers, progress
+        _dtypes(grouping.types, properties), dataset, choice, spec, resources, progress
     )
     pairs = CorrelationSpec(
         grouping.groups, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed

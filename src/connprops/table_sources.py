@@ -18,7 +18,6 @@ from connprops.dataset import Dataset
 from connprops.export import Progress
 from connprops.resources import Resources
 from connprops.selection import Choice, Grouping
-from connprops.workers import Workers
 
 _TABLES = (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS)
 
@@ -114,14 +113,12 @@ class ComputedTables(TableSource):
         choice: Choice,
         spec: BucketSpec,
         resources: Resources,
-        workers: Workers,
         progress: Progress | None,
     ) -> None:
         super().__init__(dtypes)
         self.dataset = dataset
         self._choice = choice
         self._grouping = choice.grouping(dataset)
-        self._workers = workers
         self._spec = spec
         self._resources = resources
         self._progress = progress
@@ -219,7 +216,6 @@ class ComputedTables(TableSource):
             ),
             sizes.group_by("group").agg(pl.col(counts).max()).sort("group"),
             self._resources,
-            self._workers,
             self._progress,
         )
         return [

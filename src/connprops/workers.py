@@ -16,9 +16,11 @@ from concurrent.futures import (
     ProcessPoolExecutor,
     as_completed,
 )
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from connprops.errors import OptionError, WorkerError
+from connprops.resources import LEAST_MEMORY, Resources
 
 Workers = Any
 """None for this process; a number of processes; a Dask scheduler's address, or its client; or
@@ -65,6 +67,15 @@ def run_units(
         yield from _in_executor(function, units, workers, what)
     else:
         yield from _on_dask(function, units, workers, what)
+
+
+def of_each_worker(resources: Resources) -> Resources:
+    """Return what each worker may use: processes of this machine share what there is."""
+    if not isinstance(resources.workers, int):
+        return resources
+    n = max(resources.workers, 1)
+    memory = max(resources.memory // n, LEAST_MEMORY)
+    return replace(resources, threads=max(resources.threads // n, 1), memory=memory)
 
 
 def number_of(workers: Workers) -> int:

@@ -135,6 +135,14 @@ TempDir = Annotated[
         help="Folder for what does not fit in memory. [default: the system's]",
     ),
 ]  # fmt: skip
+Workers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="W", rich_help_panel=MEANS,
+        help="Processes that share the work of export and extract, or the address of a Dask "
+        "scheduler, such as tcp://host:8786. [default: this process]",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[
     bool,
     typer.Option(

@@ -59,6 +59,7 @@ def cross_validate_command(
     threads: arg.Threads = None,
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
+    workers: arg.Workers = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -82,6 +83,7 @@ def cross_validate_command(
             threads=threads,
             memory=memory,
             temp_dir=temp_dir,
+            workers=workers,
         )
         if not overwrite:
             refuse_existing(out)

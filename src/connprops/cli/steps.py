@@ -42,6 +42,7 @@ def export(
     threads: arg.Threads = None,
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
+    workers: arg.Workers = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -62,6 +63,7 @@ def export(
             threads=threads,
             memory=memory,
             temp_dir=temp_dir,
+            workers=workers,
         )
         opened = open_circuit(circuit)
         place = out or folder_for(opened) / "dataset"
@@ -104,6 +106,7 @@ def extract(
     threads: arg.Threads = None,
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
+    workers: arg.Workers = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -126,6 +129,7 @@ def extract(
             threads=threads,
             memory=memory,
             temp_dir=temp_dir,
+            workers=workers,
         )
         data = open_dataset(dataset)
         with display(quiet=quiet) as progress:

@@ -52,6 +52,7 @@ def run_command(
     threads: arg.Threads = None,
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
+    workers: arg.Workers = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -80,6 +81,7 @@ def run_command(
             threads=threads,
             memory=memory,
             temp_dir=temp_dir,
+            workers=workers,
         )
         _run(circuit, out, options, overwrite=overwrite, verify=verify, quiet=quiet)
 
