@@ -175,6 +175,10 @@ FAULTS = {
         lambda h5: replace(h5, SOURCE, h5py.SoftLink(f"/{SOURCE}")),
         "lacks edges/default/source_node_id",
     ),
+    "link that leads nowhere": (
+        lambda h5: replace(h5, f"{EDGES}/0/u_syn", h5py.SoftLink("/nowhere")),
+        "edges/default/0/u_syn is a link that leads nowhere",
+    ),
     "ragged column": (
         lambda h5: replace(h5, f"{EDGES}/0/u_syn", h5[f"{EDGES}/0/u_syn"][:-1]),
         "edges/default/0/u_syn has another length",
@@ -396,6 +400,11 @@ def test_verify(ours):
         assert result.exit_code == 2
         assert str(out / file) in result.stderr
         flip(out / file)
+    record = (out / "run.json").read_text()
+    (out / "run.json").write_text(record.replace('"seed": 0', '"seed": 1'))
+    assert verify(out).damaged == {out / "run.json": "has been changed by hand"}
+    assert "has been changed by hand" in invoke("info", out).stdout
+    (out / "run.json").write_text(record)
     (out / "model.json").unlink()
     assert verify(out).damaged == {out / "model.json": "is missing"}
     flip(out / "dataset" / "manifest.json", 40)

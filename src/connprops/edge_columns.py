@@ -48,12 +48,10 @@ class EdgeColumn:
     inherited: Mapping[int, float] | None = None
 
 
-def group_names(population: h5py.Group) -> list[str]:
+def group_names(population: h5py.Group, file: Path) -> list[str]:
     """Return the names of the groups that hold a population's attributes."""
-    return sorted(
-        (k for k in population if k.isdecimal() and isinstance(population.get(k), h5py.Group)),
-        key=int,
-    )
+    found = (name for name, item in hdf5.members(population, file) if isinstance(item, h5py.Group))
+    return sorted((name for name in found if name.isdecimal()), key=int)
 
 
 def path_in_group(name: str) -> str:
@@ -63,16 +61,18 @@ def path_in_group(name: str) -> str:
 
 def own_columns(population: h5py.Group, file: Path) -> Iterator[EdgeColumn]:
     """Yield the columns that the groups of a population hold."""
-    names = group_names(population)
+    names = group_names(population, file)
     members: dict[str, list[str]] = {}
     for name in names:
         group = population[name]
-        for column in group:
-            if hdf5.is_column(group.get(column)):
+        for column, item in hdf5.members(group, file):
+            if hdf5.is_column(item):
                 members.setdefault(column, []).append(name)
         dynamics = group.get("dynamics_params")
-        for column in dynamics if isinstance(dynamics, h5py.Group) else ():
-            if hdf5.is_column(dynamics.get(column)):
+        for column, item in (
+            hdf5.members(dynamics, file) if isinstance(dynamics, h5py.Group) else ()
+        ):
+            if hdf5.is_column(item):
                 members.setdefault(f"@dynamics:{column}", []).append(name)
     for column, having in members.items():
         paths = [f"{name}/{path_in_group(column)}" for name in having]

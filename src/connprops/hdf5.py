@@ -28,7 +28,7 @@ _EXACT = 2**53
 
 _OF_DAMAGE = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError,
-    OverflowError,
+    OverflowError, SystemError,
 )  # fmt: skip
 """What h5py raises, depending on where it stumbles, in a file that is not what it says it is."""
 
@@ -139,6 +139,21 @@ def count(h5: h5py.Group, path: str, file: Path) -> int:
             hint="cut short, or never written in full?",
         )
     return int(found.size)
+
+
+def members(parent: h5py.Group, file: Path) -> Iterator[tuple[str, h5py.HLObject]]:
+    """Yield the members of a group.
+
+    Raises
+    ------
+    CircuitError
+        Where a link leads nowhere: what it stood for would be missed by nobody.
+    """
+    for name in parent:
+        found = _member(parent, name)
+        if found is None:
+            raise CircuitError.of(f"{file}: {parent.name}/{name} is a link that leads nowhere")
+        yield name, found
 
 
 def is_column(item: object) -> bool:

@@ -10,7 +10,7 @@ from connprops import sonata
 from connprops.artifacts import leftover_of, read_any_table
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsError
-from connprops.manifest import MANIFEST, damage
+from connprops.manifest import MANIFEST, damage, seal_of
 from connprops.run import RUN_FILE, record_of, why_not_reused
 from connprops.summary import console_on, show_table
 
@@ -93,13 +93,13 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
 def _describe_run(folder: Path, record: dict[str, Any], stream: TextIO) -> None:
     console = console_on(stream)
     console.print(f"Run on {record['circuit']}, {record['state']}, started {record['started']}")
-    if record["state"] == "complete":
+    if record["state"] == "complete" and record.get("seal") == seal_of(record):
         console.print(
             f"{record['population']}: {record['n_pathways']:,} pathways, "
             f"{record['n_connections']:,} connections, {record['n_synapses']:,} synapses"
         )
     elif "error" in record:
-        console.print(record["error"])
+        console.print(str(record["error"]))
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
     console.print("The same run again:")
     for line in why_not_reused(folder, record):

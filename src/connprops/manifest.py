@@ -33,7 +33,7 @@ _KEYS = {
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest, with the checksum of itself, which makes a folder a dataset."""
-    sealed = {**content, "seal": _seal(content)}
+    sealed = {**content, "seal": seal_of(content)}
     text = json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(folder / MANIFEST, text, overwrite=True)
 
@@ -65,7 +65,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     schema.check_version(manifest.get("schema_version"), str(file), DatasetError)
     if missing := sorted(key for key, kind in _KEYS.items() if type(manifest.get(key)) is not kind):
         raise DatasetError.of(f"{file} is incomplete", expected=f"the keys {', '.join(missing)}")
-    if manifest["seal"] != _seal({k: v for k, v in manifest.items() if k != "seal"}):
+    if manifest["seal"] != seal_of(manifest):
         raise DatasetError.of(
             f"{file} is damaged: it is not what its checksum says", found="changed by hand?",
             hint=hint,
@@ -73,9 +73,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _seal(content: Mapping[str, Any]) -> str:
-    """Return the checksum of a manifest, whatever its layout."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+def seal_of(content: Mapping[str, Any]) -> str:
+    """Return the checksum of a JSON object, whatever its layout; not of its key ``seal``."""
+    unsealed = {key: value for key, value in content.items() if key != "seal"}
+    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

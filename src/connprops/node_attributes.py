@@ -28,9 +28,9 @@ def count_nodes(h5: h5py.File, population: str, file: Path) -> int:
     group = hdf5.group(h5, place, file)
     if "node_type_id" in group:
         return hdf5.count(group, "node_type_id", file)
-    for name in group_names(group):
-        for column in group[name]:
-            if hdf5.is_column(group[name].get(column)):
+    for name in group_names(group, file):
+        for column, item in hdf5.members(group[name], file):
+            if hdf5.is_column(item):
                 return hdf5.count(group[name], column, file)
     raise CircuitError.of(
         f"{file}: {place} does not say how many nodes it has",
@@ -46,8 +46,9 @@ def own_attributes(
     group = hdf5.group(h5, place, file)
     if "node_type_id" in group:
         yield "node_type_id", pl.Series(hdf5.read_ids(group, "node_type_id", 0, size, file))
-    groups = [group[name] for name in group_names(group)]
-    names = dict.fromkeys(name for g in groups for name in g if hdf5.is_column(g.get(name)))
+    groups = [group[name] for name in group_names(group, file)]
+    found = (member for g in groups for member in hdf5.members(g, file))
+    names = dict.fromkeys(name for name, item in found if hdf5.is_column(item))
     for name in names:
         parts = [(g, _attribute(g, name, file)) for g in groups if name in g]
         values = [(g, series) for g, series in parts if series is not None]
@@ -90,7 +91,7 @@ def _scattered(
     """Put the values of several node groups in the order of the nodes; nodes without are null."""
     group_of_node = hdf5.read_ids(population, "node_group_id", 0, size, file)
     index_of_node = hdf5.read_ids(population, "node_group_index", 0, size, file)
-    known = [int(name) for name in group_names(population)]
+    known = [int(name) for name in group_names(population, file)]
     if not np.isin(group_of_node, known).all():
         raise CircuitError.of(
             f"{file}: {population.name}/node_group_id names a group that is not there",

@@ -36,7 +36,7 @@ from connprops.errors import (
 )
 from connprops.export import Wanted, describe, differences, export
 from connprops.fit import build
-from connprops.manifest import MANIFEST, damage, read_manifest
+from connprops.manifest import MANIFEST, damage, read_manifest, seal_of
 from connprops.model import Model
 from connprops.options import RunOptions, read_options
 from connprops.progress import Progress
@@ -74,6 +74,11 @@ _ASKED_FOR = ("correlations.parquet",)
 """What it writes where it is asked to."""
 
 _PROGRAM = "connprops run"
+_RECORDED = {
+    "state": str, "circuit": str, "input": dict, "options": dict, "versions": dict, "started": str,
+}  # fmt: skip
+"""What each record of a run has."""
+
 _NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
 """Names of folders that tell no circuit from another."""
 
@@ -317,8 +322,10 @@ def reasons_to_run(
     folder: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], wanted: Wanted
 ) -> list[str]:
     """Return why an earlier run's results cannot stand for those of another; none if they can."""
-    if earlier.get("state") != "complete":
-        return [f"the run is {earlier.get('state')}"]
+    if earlier["state"] != "complete":
+        return [f"the run is {earlier['state']}"]
+    if earlier.get("seal") != seal_of(earlier):
+        return [f"{folder / RUN_FILE} has been changed by hand"]
     names = {"circuit": "circuit", "input": "input", "options": "options", "versions": "versions"}
     reasons = [f"other {what}" for key, what in names.items() if earlier.get(key) != record[key]]
     dataset = folder / "dataset"
@@ -358,7 +365,9 @@ def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
 def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the files of a complete run."""
     found = []
-    for name, digest in record.get("sha256", {}).items():
+    if record.get("seal") != seal_of(record):
+        found.append(f"{folder / RUN_FILE} has been changed by hand")
+    for name, digest in digests_in(record).items():
         file = folder / name
         if not file.is_file():
             found.append(f"{file} is missing")
@@ -370,6 +379,12 @@ def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
     except DatasetError as error:
         return [*found, str(error)]
     return found + [f"{dataset / name} {what}" for name, what in damaged.items()]
+
+
+def digests_in(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksums that a record has; none before the run is complete."""
+    digests = record.get("sha256")
+    return digests if isinstance(digests, dict) else {}
 
 
 def _digests(folder: Path, artifacts: Sequence[str]) -> dict[str, str]:
@@ -443,7 +458,8 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     ours = isinstance(record, dict) and record.get("program") == _PROGRAM
-    return record if ours else None
+    whole = ours and all(type(record.get(key)) is kind for key, kind in _RECORDED.items())
+    return record if whole else None
 
 
 @contextmanager
@@ -464,7 +480,8 @@ def _recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
 
 
 def _write_record(file: Path, record: Mapping[str, Any]) -> None:
-    write_text(file, json.dumps(record, indent=1, ensure_ascii=False) + "\n", overwrite=True)
+    sealed = {**record, "seal": seal_of(json.loads(json.dumps(record)))}
+    write_text(file, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", overwrite=True)
 
 
 @contextmanager

@@ -175,7 +175,8 @@ class EdgeReader:
 
     def __post_init__(self) -> None:
         with hdf5.reading(self.population.file):
-            self._groups = group_names(self.h5[f"edges/{self.population.name}"])
+            base = self.h5[f"edges/{self.population.name}"]
+            self._groups = group_names(base, self.population.file)
 
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return source and target node ids of the rows, each of shape (stop - start,).
@@ -326,16 +327,17 @@ class Circuit:
 
         try:
             sets = libsonata.NodeSets.from_file(str(self.node_sets_file))
+            names = sorted(sets.names)
             nodes = libsonata.NodeStorage(str(population.file)).open_population(population.name)
-        except (libsonata.SonataError, RuntimeError) as error:
+        except (libsonata.SonataError, RuntimeError, ValueError) as error:
             raise CircuitError.of(
                 f"{self.node_sets_file} cannot be read as node sets", found=str(error)
             ) from error
         members = {}
-        for name in sorted(sets.names):
+        for name in names:
             try:
                 ids = sets.materialize(name, nodes).flatten()
-            except (libsonata.SonataError, RuntimeError):
+            except (libsonata.SonataError, RuntimeError, ValueError):
                 ids = np.empty(0, dtype=np.int64)
             members[name] = np.sort(ids.astype(np.int64))
         return members

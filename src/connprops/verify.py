@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from connprops.artifacts import read_any_table, sha256_of
 from connprops.errors import ConnpropsError, DatasetError
-from connprops.manifest import MANIFEST, damage, expected_files, read_manifest
-from connprops.run import RUN_FILE, record_of
+from connprops.manifest import MANIFEST, damage, expected_files, read_manifest, seal_of
+from connprops.run import RUN_FILE, digests_in, record_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def verify(path: str | Path) -> Verdict:
         return _one(place, check)
     if place.name == MANIFEST:
         return _dataset(place.parent)
-    digests = (record_of(place.parent) or {}).get("sha256", {})
+    digests = digests_in(record_of(place.parent) or {})
     if place.name in digests:
         return _one(place, partial(_digest, digest=digests[place.name]))
     raise DatasetError.of(
@@ -79,15 +80,21 @@ def _folder(folder: Path) -> Verdict:
     verdict = Verdict(0, {})
     if (folder / "dataset").is_dir():
         verdict += _dataset(folder / "dataset")
-    digests = {folder / name: digest for name, digest in (record or {}).get("sha256", {}).items()}
+    digests = {folder / name: digest for name, digest in digests_in(record or {}).items()}
     for file in sorted({*tables, *digests} - {folder / "dataset" / MANIFEST}):
         if file.suffix == ".parquet":
             verdict += _one(file, _table)
         if file in digests and file not in verdict.damaged:
             verdict += _one(file, partial(_digest, digest=digests[file]))
-    if record is not None and record.get("state") != "complete":
-        verdict += Verdict(0, {folder / RUN_FILE: f"says that the run is {record.get('state')}"})
+    if record is not None:
+        verdict += _one(folder / RUN_FILE, partial(_record, record=record))
     return verdict
+
+
+def _record(_file: Path, record: dict[str, Any]) -> str:
+    if record["state"] != "complete":
+        return f"says that the run is {record['state']}"
+    return "" if record.get("seal") == seal_of(record) else "has been changed by hand"
 
 
 def _one(file: Path, check: Callable[[Path], str]) -> Verdict:

@@ -175,7 +175,7 @@ def circuit(folder: Path) -> str:
     ds = Dataset(folder / "d")
     with h5py.File(folder / "circuit" / "edges.h5") as h5:
         base = h5["edges"][ds.population]
-        groups = [k for k in base if k.isdigit() and isinstance(base[k], h5py.Group)]
+        groups = [k for k in base if k.isdigit() and isinstance(base.get(k), h5py.Group)]
         if len(groups) != 1 or "nsyns" in base[groups[0]]:
             return ""
         expected = {"source_node": base["source_node_id"][:].astype(int),
@@ -190,7 +190,7 @@ def circuit(folder: Path) -> str:
     with h5py.File(folder / "circuit" / "nodes.h5") as h5:
         group = h5["nodes"][ds.node_population("source")]["0"]
         library = group.get("@library/mtype")
-        if isinstance(library, h5py.Dataset) and isinstance(group.get("mtype"), h5py.Dataset):
+        if all(isinstance(x, h5py.Dataset) and x.ndim == 1 for x in (library, group.get("mtype"))):
             names = [v.decode() for v in library[:]]
             types = [names[int(code)] for code in group["mtype"][:]]
             codes = ds.nodes.filter(pl.col("side") == "source").sort("node")["code"]

@@ -97,23 +97,27 @@ def limited(n: int, folder: Path, _seed: int) -> list[str]:
     from connprops.sonata import open_circuit
     from connprops.statistics import extract
 
-    def peak() -> str:
-        return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"
+    failures, memory = [], 500 * 10**6
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def tell(what: str, *, limited: bool = True) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(f"  peak memory by the end of {what}: {peak >> 20:,} MiB, {loaded >> 20} of packages")
+        if limited and peak > loaded + memory:
+            failures.append(f"{what} took {peak >> 20:,} MiB of {loaded + memory >> 20:,}")
 
     if ended(fork_of(lambda: write_circuit(folder / "large", synapses=n))):
         return ["the circuit was not written"]
-    means = Resources(memory=500 * 10**6, threads=2)
-    print(f"  peak with the packages loaded: {peak()}")
+    means = Resources(memory=memory, threads=2)
     data = Dataset(
         export(open_circuit(folder / "large"), folder / "large-dataset", resources=means)
     )
-    print(f"  {data.n_synapses:,} synapses; peak of the export: {peak()}")
+    tell(f"the export of {data.n_synapses:,} synapses")
     stats = extract(data, resources=means)
-    rows = len(stats.table.collect())
-    print(f"  peak of the statistics ({rows:,} rows): {peak()}")
+    tell(f"the statistics, {len(stats.table.collect()):,} rows")
     build(stats)
-    print(f"  peak of the model: {peak()}")
-    return []
+    tell("the model, which takes what its tables take", limited=False)
+    return failures
 
 
 def fork_of(work: object) -> int:

@@ -160,7 +160,7 @@ def _copy_but(
 ) -> dict[str, h5py.Dataset]:
     """Copy a file but for the properties to be drawn; return what these are to be put in."""
     population = f"/edges/{edges.name}"
-    groups = group_names(old[population])
+    groups = group_names(old[population], edges.file)
     if len(groups) != 1:
         raise CircuitError.of(
             f"{edges.file}: the edges of {edges.name!r} cannot be drawn anew",
