@@ -18,6 +18,7 @@ from connprops.bucket_rows import DatasetRows
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export import export
+from connprops.histogram_fit import normal_through_histogram
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import histogram_edges, ranks
@@ -443,6 +444,14 @@ def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch)
             assert table.equals(extract(ds, sel_props=["u_syn"], CV_dict=cv).table.collect())
 
 
+def is_stable(bins):
+    """Return whether the normal curve through a histogram stays where it is moved by a hair."""
+    counts = bins["count"].to_numpy()
+    edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
+    found = [normal_through_histogram(counts, edges * (1 + k * 2.0**-48)) for k in range(-3, 4)]
+    return None not in found and bool((np.ptp(found, axis=0) < 1e-5 * np.abs(found[0])).all())
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
 @pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
 def test_normal_laws_through_histograms_are_the_references_where_its_fits_converged(tmp_path):
@@ -450,7 +459,10 @@ def test_normal_laws_through_histograms_are_the_references_where_its_fits_conver
         SHARED.parent / "reference" / "golden" / "functionalizer_1000n.statistics.parquet"
     ).pivot(on="statistic", index=["source_mtype", "target_mtype", "property"], values="value")
     ds = dataset(SHARED / "functionalizer_1000n" / "circuit_config.json", tmp_path / "d")
-    arrays = extract(ds, sel_props=["u_syn", "decay_time"]).to_arrays()
+    stats = extract(ds, sel_props=["u_syn", "decay_time"])
+    arrays = stats.to_arrays()
+    histograms = dict(iter(stats.histograms.collect().cast({
+        pl.Enum: pl.String}).group_by("source_type", "target_type", "property")))  # fmt: skip
     compared = 0
     for row in golden.filter(pl.col("property").is_in(arrays["syn_props"])).iter_rows(named=True):
         at = tuple(
@@ -461,7 +473,10 @@ def test_normal_laws_through_histograms_are_the_references_where_its_fits_conver
                 (arrays["syn_props"], "property"),
             )
         )
-        if row["norm_loc"] != row["mean"]:  # else the reference fell back to mean and std
+        bins = histograms[(row["source_mtype"], row["target_mtype"], row["property"])]
+        # Where the last digits of the data decide, the reference's fit ended without convergence;
+        # where it failed, it fell back to mean and std.
+        if row["norm_loc"] != row["mean"] and is_stable(bins):
             compared += 1
             for name in ("norm_loc", "norm_scale"):
                 found = arrays["conn_prop_data"][name][at]

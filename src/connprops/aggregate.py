@@ -467,7 +467,9 @@ def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
     }
     for frame in made.values():
         if frame.columns:
-            frame.insert_column(1, pl.repeat(name, len(frame), eager=True).alias("property"))
+            names = pl.Enum(spec.properties)  # a byte or two in each of many rows
+            column = pl.repeat(name, len(frame), dtype=names, eager=True)
+            frame.insert_column(1, column.alias("property"))
     return Aggregates(**made)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -103,6 +103,21 @@ class StoredTables(TableSource):
         return frame
 
 
+@dataclass(frozen=True)
+class _Computed:
+    """Tables of some properties, in order."""
+
+    properties: frozenset[str]
+    tables: dict[str, pl.DataFrame]
+
+    def of(self, table: schema.Table, properties: Sequence[str]) -> pl.DataFrame:
+        """Return the rows of those of its properties that are asked for."""
+        frame = self.tables[table.name]
+        if self.properties <= set(properties):
+            return frame
+        return frame.filter(pl.col("property").cast(pl.String).is_in(list(properties)))
+
+
 class ComputedTables(TableSource):
     """Tables computed from a dataset."""
 
@@ -122,7 +137,7 @@ class ComputedTables(TableSource):
         self._spec = spec
         self._resources = resources
         self._progress = progress
-        self._done: dict[str, dict[str, pl.DataFrame]] = {}  # by property, then table
+        self._done: list[_Computed] = []
         self.family = [self]
         """Others on the same dataset, computed in the same pass: folds of a cross-validation."""
 
@@ -168,32 +183,35 @@ class ComputedTables(TableSource):
         # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
         # as many as connections, and then only what is asked for is made.
         tables = _TABLES if self._grouping.groups.is_pathway else (table,)
-        missing = [name for name in properties if table.name not in self._done.get(name, {})]
+        missing = [
+            name
+            for name in properties
+            if not any(name in done.properties and table.name in done.tables for done in self._done)
+        ]
         if pathways is not None and missing:
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
-            frame = self._compute([self], properties, [wanted], tables)[0][table.name]
-        else:
-            if missing:
-                wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
-                computed = self._compute(self.family, missing, wanted_by, tables)
-                for one, found in zip(self.family, computed, strict=True):
-                    one._keep(found, missing)  # noqa: SLF001
-            frames = [self._done[name][table.name] for name in properties]
-            frame = pl.concat(frames) if frames else self._empty(table)
-            if pathways is not None:
-                frame = frame.join(pathways, on=schema.PATHWAY, how="semi")
-        return frame.sort([key for key in table.keys if key in frame.columns])
+            return self._compute([self], properties, [wanted], tables)[0].tables[table.name]
+        if missing:
+            wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
+            computed = self._compute(self.family, missing, wanted_by, tables)
+            for one, found in zip(self.family, computed, strict=True):
+                one._done.append(found)  # noqa: SLF001
+        frames = [
+            done.of(table, properties)
+            for done in self._done
+            if table.name in done.tables and not done.properties.isdisjoint(properties)
+        ]
+        if not frames:
+            return self._empty(table)
+        frame = frames[0] if len(frames) == 1 else pl.concat(frames).sort(table.keys)
+        if pathways is not None:
+            frame = frame.join(pathways, on=schema.PATHWAY, how="semi", maintain_order="left")
+        return frame
 
     def _empty(self, table: schema.Table) -> pl.DataFrame:
         return pl.DataFrame(schema=table.polars_schema(
             **{k: v for k, v in self.dtypes.items() if k in table.names}
         ))  # fmt: skip
-
-    def _keep(self, frames: Mapping[str, pl.DataFrame], properties: Sequence[str]) -> None:
-        for name in properties:
-            self._done.setdefault(name, {}).update(
-                {table: frame.filter(pl.col("property") == name) for table, frame in frames.items()}
-            )
 
     def _compute(
         self,
@@ -201,7 +219,7 @@ class ComputedTables(TableSource):
         properties: Sequence[str],
         wanted: Sequence[pl.DataFrame],
         tables: Sequence[schema.Table],
-    ) -> list[dict[str, pl.DataFrame]]:
+    ) -> list[_Computed]:
         """Aggregate some properties of some pathways, for some of the family."""
         sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
         counts = ("n_connections", "n_synapses")
@@ -218,37 +236,26 @@ class ComputedTables(TableSource):
             self._resources,
             self._progress,
         )
-        return [
-            one._labelled(of_member, frame, tables)  # noqa: SLF001
-            for one, of_member, frame in zip(members, results, sampled, strict=True)
-        ]
+        found = []
+        for one, of_member, frame in zip(members, results, sampled, strict=True):
+            names = frame.select("group", *schema.PATHWAY)
+            made = {table.name: one._labelled(of_member, names, table) for table in tables}  # noqa: SLF001
+            found.append(_Computed(frozenset(properties), made))
+        return found
 
     def _labelled(
-        self,
-        results: Sequence[Aggregates],
-        wanted: pl.DataFrame,
-        tables: Sequence[schema.Table],
-    ) -> dict[str, pl.DataFrame]:
-        """Put types in the place of group codes, in the tables asked for."""
-        names = wanted.select("group", *schema.PATHWAY)
-        frames = {}
-        for table in tables:
-            pieces = [getattr(r, table.name) for r in results if len(getattr(r, table.name))]
-            if not pieces:
-                frames[table.name] = self._empty(table)
-                continue
-            frames[table.name] = (
-                pl.concat(pieces)
-                .join(names, on="group")
-                .with_columns(pl.col("property").cast(self.dtypes["property"]))
-                .select(
-                    pl.col(c.name).cast(c.dtype)
-                    if isinstance(c.dtype, type) and c.dtype is not pl.Enum
-                    else pl.col(c.name)
-                    for c in table.columns
-                )
-            )
-        return frames
+        self, results: Sequence[Aggregates], names: pl.DataFrame, table: schema.Table
+    ) -> pl.DataFrame:
+        """Return a table of several buckets in order, with types in the place of group codes."""
+        dtypes = table.polars_schema(**{k: v for k, v in self.dtypes.items() if k in table.names})
+        pieces = [
+            getattr(of_bucket, table.name)
+            .join(names, on="group")
+            .select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
+            for of_bucket in results
+            if len(getattr(of_bucket, table.name))
+        ]
+        return pl.concat([self._empty(table), *pieces]).sort(table.keys)
 
 
 def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) -> pl.DataFrame:
