@@ -96,6 +96,29 @@ DistrTypes = Annotated[
         "repeated. [default: the data choose among all that suit them]",
     ),
 ]  # fmt: skip
+Criterion = Annotated[
+    str | None,
+    typer.Option(
+        metavar="C", rich_help_panel=NUMBERS,
+        help="What the data choose a distribution by: aicc, bic or held-out. [default: aicc]",
+    ),
+]  # fmt: skip
+Truncnorm = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M", rich_help_panel=NUMBERS,
+        help="How a cut normal law is fitted: mle, or histogram, as connectome-manipulator does. "
+        "[default: mle]",
+    ),
+]  # fmt: skip
+Interpolation = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M", rich_help_panel=NUMBERS,
+        help="How pathways without data borrow: pooled samples, or unweighted means of parameters, "
+        "as connectome-manipulator does. [default: pooled]",
+    ),
+]  # fmt: skip
 Shrinkage = Annotated[
     bool | None,
     typer.Option(

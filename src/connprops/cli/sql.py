@@ -72,10 +72,15 @@ def sql_command(
     ] = 40,
     show_sql: Annotated[
         bool,
-        typer.Option(rich_help_panel=_ANSWER, help="Print the SQL, and that of what it rests on."),
+        typer.Option(
+            "--show-sql",
+            rich_help_panel=_ANSWER,
+            help="Print the SQL, and that of what it rests on.",
+        ),
     ] = False,
     explain: Annotated[
-        bool, typer.Option(rich_help_panel=_ANSWER, help="Print DuckDB's plan instead.")
+        bool,
+        typer.Option("--explain", rich_help_panel=_ANSWER, help="Print DuckDB's plan instead."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=_ANSWER, help="Replace FILE.")

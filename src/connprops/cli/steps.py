@@ -159,6 +159,9 @@ def build(
     config: arg.Config = None,
     overwrite: arg.Overwrite = False,
     distr_types: arg.DistrTypes = None,
+    criterion: arg.Criterion = None,
+    truncnorm: arg.Truncnorm = None,
+    interpolation: arg.Interpolation = None,
     shrinkage: arg.Shrinkage = None,
     p_values: arg.PValues = None,
     correlations: arg.Correlations = None,
@@ -174,7 +177,8 @@ def build(
         from connprops.statistics import read_statistics
 
         options = arg.options(
-            config, distr_types=distr_types, shrinkage=shrinkage, p_values=p_values,
+            config, distr_types=distr_types, criterion=criterion, truncnorm=truncnorm,
+            interpolation=interpolation, shrinkage=shrinkage, p_values=p_values,
             correlations=correlations, seed=seed,
         )  # fmt: skip
         stats = read_statistics(statistics)
