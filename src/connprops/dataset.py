@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from connprops import relations, schema
 from connprops.errors import DatasetError, OptionError
 from connprops.export import Progress, export
+from connprops.html_table import html_table
 from connprops.manifest import damage, damage_of, expected_files, read_manifest
 
 if TYPE_CHECKING:
@@ -206,16 +206,14 @@ class Dataset:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(c.name)}</td><td>{c.dtype}</td><td>{html.escape(c.unit)}</td>"
-            f"<td>{'varies' if c.varies else 'shared'}</td></tr>"
-            for c in self.columns
-        )
-        return (
-            f"<p><b>{html.escape(self.population)}</b>: {self.n_synapses:,} synapses in "
-            f"{self.n_connections:,} connections, {len(self.source_types)} source and "
-            f"{len(self.target_types)} target types</p><table><tr><th>property</th><th>type</th>"
-            f"<th>unit</th><th>within connections</th></tr>{rows}</table>"
+        rows = [(c.name, c.dtype, c.unit, "varies" if c.varies else "shared") for c in self.columns]
+        return html_table(
+            f"Dataset {self.population}",
+            f"{self.n_synapses:,} synapses in {self.n_connections:,} connections, "
+            f"{len(self.source_types)} source and {len(self.target_types)} target types, in "
+            f"{self.folder}",
+            ("property", "type", "unit", "within connections"),
+            rows,
         )
 
 

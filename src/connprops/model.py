@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from connprops.artifacts import read_table, refuse_existing, write_table, write_
 from connprops.copula import Copulas, copulas, fault_in
 from connprops.distributions import DISTRIBUTIONS, Distribution, distribution
 from connprops.errors import DatasetError, ModelError, OptionError
+from connprops.html_table import html_table
 from connprops.schema import N_SYN_PER_CONN
 
 if TYPE_CHECKING:
@@ -549,13 +549,24 @@ class Model:
         )
 
     def _repr_html_(self) -> str:
-        chosen = (
-            self.marginals.unique(["source_type", "target_type", "property"])
-            .group_by("property", "distribution")
-            .len("pathways")
-            .sort("property", "pathways", descending=[False, True])
+        laws = self.marginals.unique(["source_type", "target_type", "property"])
+        rows = []
+        for name, unit in self.units.items():
+            of_property = laws.filter(pl.col("property") == name)
+            counts = of_property["distribution"].value_counts().sort(
+                "count", "distribution", descending=[True, False]
+            )  # fmt: skip
+            used = ", ".join(f"{family} ({count:,})" for family, count in counts.iter_rows())
+            observed = int((of_property["level"] == -1).sum())
+            rows.append((name, unit, self._dtypes.get(name, ""), used, f"{observed:,}",
+                         f"{len(of_property) - observed:,}"))  # fmt: skip
+        return html_table(
+            "Model",
+            f"{len(self.source_types)} source and {len(self.target_types)} target types, "
+            f"{len(self.table):,} parameters, {len(self.correlations):,} correlations among them",
+            ("property", "unit", "type", "distributions (pathways)", "from data", "borrowed"),
+            rows,
         )
-        return f"<p><b>{html.escape(repr(self))}</b></p>{chosen._repr_html_()}"
 
 
 def read_model(path: str | Path) -> Model:

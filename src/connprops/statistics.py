@@ -7,7 +7,6 @@ whole properties is kept.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from connprops.correlations import CorrelationSpec, correlations
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import Progress
+from connprops.html_table import html_table
 from connprops.manifest import MANIFEST
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
@@ -222,9 +222,19 @@ class Statistics:
         )
 
     def _repr_html_(self) -> str:
-        head = self.table.head(10).collect()
-        names = ", ".join(html.escape(p.name) for p in self.properties)
-        return f"<p><b>Statistics</b> of {names}</p>{head._repr_html_()}"
+        """Return what these are, without computing any."""
+        nodes = {
+            side: int(self.types.filter(pl.col("side") == side)["n_nodes"].sum())
+            for side in ("source", "target")
+        }
+        return html_table(
+            f"Statistics of {self.identity['edges']['population']}",
+            f"{len(self.source_types)} source types of {nodes['source']:,} nodes, "
+            f"{len(self.target_types)} target types of {nodes['target']:,}; lazy frames: "
+            "pathways, table, histograms, values, order_statistics, correlations",
+            ("property", "type", "unit"),
+            [(p.name, p.dtype, p.unit) for p in self.properties],
+        )
 
 
 def extract(
