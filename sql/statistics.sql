@@ -10,7 +10,14 @@ with described as (
         min(value) as min,
         max(value) as max,
         quantile_cont(value, [0.05, 0.25, 0.5, 0.75, 0.95]) as q,
-        count(distinct value) as n_unique
+        count(distinct value) as n_unique,
+        -- DuckDB's skewness is corrected for the size of the sample, this one is not
+        case
+            when min(value) = max(value) then null
+            when count(*) = 2 then 0
+            else skewness(value) * (count(*) - 2) / sqrt(count(*) * (count(*) - 1))
+        end as skewness,
+        case when min(value) < max(value) then kurtosis_pop(value) end as kurtosis
     from property_values
     where isfinite(value)
     group by all
@@ -42,7 +49,9 @@ select
     described.q[3] as q50,
     described.q[4] as q75,
     described.q[5] as q95,
-    coalesce(described.n_unique, 0) as n_unique
+    coalesce(described.n_unique, 0) as n_unique,
+    described.skewness,
+    described.kurtosis
 from left_out
 left join described using (source_type, target_type, property)
 left join sharing using (source_type, target_type, property)

@@ -21,7 +21,7 @@ def assert_definitions_hold(ds):
     """Compare what is computed with its definition in SQL."""
     stats = extract(ds, sel_props=ds.properties)
     names = ["n", "n_null", "shared_within", "mean", "std", "min", "max", "q05", "q25", "q50",
-             "q75", "q95", "n_unique"]  # fmt: skip
+             "q75", "q95", "n_unique", "skewness", "kurtosis"]  # fmt: skip
     text = [pl.col(key).cast(pl.String) for key in KEYS]
     ours = stats.table.select(*text, *names).sort(KEYS).collect()
     theirs = ds.sql("from statistics").pl().select(*text, *names).sort(KEYS)
@@ -30,9 +30,12 @@ def assert_definitions_hold(ds):
             {"n": pl.Int64, "n_null": pl.Int64, "n_unique": pl.Int64}
         )
     )
-    for name in names[3:-1]:
+    # DuckDB makes the last two of raw moments, in which digits are lost that ours keeps.
+    for name in names[3:-3] + names[-2:]:
+        loose = name in ("skewness", "kurtosis")
         a, b = (frame[name].fill_null(np.nan).to_numpy() for frame in (ours, theirs))
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-300, err_msg=name)
+        np.testing.assert_allclose(a, b, rtol=1e-6 if loose else 1e-12,
+                                   atol=1e-6 if loose else 1e-300, err_msg=name)  # fmt: skip
     values = stats.values.select(*text, "value", "count", "p").sort(*KEYS, "value").collect()
     defined = ds.sql("from distinct_values").pl().select(*text, "value", "count", "p")
     both = values.join(defined, on=[*KEYS, "value"], how="left", suffix="_defined")

@@ -255,7 +255,8 @@ class ComputedTables(TableSource):
             for of_bucket in results
             if len(getattr(of_bucket, table.name))
         ]
-        return pl.concat([self._empty(table), *pieces]).sort(table.keys)
+        whole: pl.DataFrame = pl.concat([self._empty(table), *pieces])
+        return whole.sort(table.keys)
 
 
 def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) -> pl.DataFrame:
