@@ -391,7 +391,7 @@ def test_few_values_do_not_crowd_out_bad_fits(tables):
 
 def test_scores_name_what_could_not_be_fitted(drawn):
     rows = next(iter(drawn["scores"].to_dict()["datasets"].values()))
-    failed = [r for r in rows if r["delta_bic"] is None]
+    failed = [r for r in rows if r["delta"] is None]
     assert {r["failure"] for r in failed} == {"could not be fitted to 3 pathways"}
     assert all(r["place"] == 4 for r in failed)
 

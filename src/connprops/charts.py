@@ -237,7 +237,7 @@ def synapses_per_connection(
 
 
 def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
-    """Draw the candidates for each property by their evidence, as BIC above the best one's.
+    """Draw the candidates for each property by the criterion above the best one's.
 
     Parameters
     ----------
@@ -247,9 +247,9 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
     words = table.with_columns(
         pl.col("property", "distribution").cast(pl.String),
         verdict=pl.when("chosen").then(pl.lit("chosen")).otherwise(pl.lit("not chosen")),
-        failure=pl.when(pl.col("delta_bic").is_null())
+        failure=pl.when(pl.col("delta").is_null())
         .then(pl.format("could not be fitted to {} pathways", "n_failed")),
-        place=pl.col("delta_bic").fill_null(float("inf")).rank("ordinal").over("property"),
+        place=pl.col("delta").fill_null(float("inf")).rank("ordinal").over("property"),
     )  # fmt: skip
     order = words["property"].unique(maintain_order=True).to_list()
     y = alt.Y("distribution:N", title=None, sort=alt.EncodingSortField("place", op="min"),
@@ -258,7 +258,7 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
         alt.Chart()
         .mark_point(filled=True, size=70, opacity=1)
         .encode(
-            x=alt.X("delta_bic:Q", title="BIC above the best one's (1), symmetric-logarithmic",
+            x=alt.X("delta:Q", title="criterion above the best one's (1), symmetric-logarithmic",
                     scale=alt.Scale(type="symlog", constant=1, domainMin=0),
                     axis=alt.Axis(labelExpr="format(datum.value, '~s')",
                                   values=[0, *(10**k for k in range(1, 13))])),
@@ -268,7 +268,7 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
                                             range=[palette.model, palette.data_line]),
                             legend=alt.Legend(title=None, orient="top")),
             tooltip=["property:N", "distribution:N",
-                     alt.Tooltip("delta_bic:Q", title="BIC above the best", format=",.1f"),
+                     alt.Tooltip("delta:Q", title="above the best", format=",.1f"),
                      alt.Tooltip("n_failed:Q", title="pathways not fitted", format=",")],
         )
     )  # fmt: skip
@@ -288,8 +288,8 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
         spacing=8,
         resolve=alt.Resolve(scale=alt.ScaleResolveMap(y="independent")),
         title=title,
-        description=f"{title}: difference of BIC from the best one, summed over pathways, by "
-        "property.",
+        description=f"{title}: difference of the criterion from the best one, over all pathways, "
+        "by property.",
     )
 
 

@@ -34,7 +34,7 @@ def model_statistics(model: Model) -> pl.DataFrame:
         the distribution; its quantiles q05 to q95 within the bounds of drawn values.
     """
     keys = [*schema.PATHWAY, "property"]
-    one = model.table.select(*keys, "level", "distribution", "shared_within").unique(
+    one = model.marginals.select(*keys, "level", "distribution", "shared_within").unique(
         keys, keep="first", maintain_order=True
     )
     place = pl.col("source_type").to_physical().cast(pl.Int64) * len(model.target_types)

@@ -104,7 +104,7 @@ class Tables:
             numbered(stats.table.collect()),
             numbered(model.expected(histograms)),
             numbered(quantile_pairs(order, model, at_most=_points(len(order)))),
-            numbered(model.table),
+            numbered(model.marginals),
             numbered(model_statistics(model)),
             numbered(fits),
             max(1, math.ceil(len(histograms) / BINS_AT_MOST)),
