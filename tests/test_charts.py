@@ -76,7 +76,7 @@ def test_plot_gives_charts_by_name(tables, drawn):
     stats_, _ = tables
     expected = {"overview", "scores", "synapses_per_connection"}
     for one in stats_.properties:
-        kinds = ["mean", "std", "levels", "goodness", "histogram", "qq", "cdf"]
+        kinds = ["mean", "std", "levels", "goodness", "histogram", "roc", "qq", "cdf"]
         if one.name != "n_syn_per_conn":
             kinds.append("shared_within")
         expected |= {f"{kind}_{one.name}" for kind in kinds}
@@ -92,7 +92,7 @@ def test_specifications_are_valid_and_strict_json(drawn):
 
 def test_every_axis_has_a_title_with_a_unit(drawn):
     for name, chart in drawn.items():
-        if name.startswith(("histogram", "qq", "cdf", "overview", "synapses")):
+        if name.startswith(("histogram", "roc", "qq", "cdf", "overview", "synapses")):
             titles = [e[axis]["title"] for m in layers(chart.to_dict()) for e in [m["encoding"]]
                       for axis in ("x", "y") if "title" in e.get(axis, {})]  # fmt: skip
             assert titles, name
@@ -102,7 +102,7 @@ def test_every_axis_has_a_title_with_a_unit(drawn):
 @pytest.mark.parametrize(
     "name", ["overview", "scores", "synapses_per_connection", "mean_property_1",
              "shared_within_property_1", "levels_property_1", "goodness_property_1",
-             "histogram_property_1", "qq_property_1", "cdf_property_1"]
+             "histogram_property_1", "roc_property_1", "qq_property_1", "cdf_property_1"]
 )  # fmt: skip
 def test_charts_render(drawn, name):
     assert len(set(pixels(render(drawn[name])))) > 16
@@ -419,7 +419,7 @@ def test_a_model_without_evidence_is_drawn(tables):
     drawn = plot(stats_, bare, properties=["property_0"])
     assert set(drawn) == {
         "overview", "mean_property_0", "std_property_0", "shared_within_property_0",
-        "levels_property_0", "histogram_property_0", "qq_property_0", "cdf_property_0",
+        "levels_property_0", "histogram_property_0", "roc_property_0", "qq_property_0", "cdf_property_0",
     }  # fmt: skip
 
 

@@ -18,9 +18,9 @@ from circuits import SHARED, two_types, write_circuit
 import connprops
 import connprops.compat as conn_props
 from connprops.compat import CompatError
-from connprops.compat.roc import roc_curve
 from connprops.errors import ConnpropsError, ConnpropsWarning, OutputError
 from connprops.model import read_model
+from connprops.roc import roc_curve
 
 # The reference calls what later versions of pandas and numpy deprecate.
 of_the_reference = pytest.mark.filterwarnings(

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import altair as alt
+import numpy as np
 import polars as pl
 
-from connprops import charts, maps, schema
+from connprops import charts, maps, schema, score_charts
 from connprops.artifacts import replacing
 from connprops.comparison import model_statistics, quantile_pairs, rows_of, synapse_counts
 from connprops.errors import OptionError, OutputError
+from connprops.roc import roc_chart, roc_curve
 from connprops.theme import LIGHT
 
 if TYPE_CHECKING:
@@ -63,8 +65,9 @@ def plot(
     dict
         Charts by name: ``overview``, ``scores`` where the model has any,
         ``synapses_per_connection`` and, for each property P, ``mean_P`` (and so on for each
-        statistic), ``levels_P``, ``goodness_P``, ``histogram_P``, ``qq_P``, ``cdf_P``; what has
-        no rows to draw is left out.
+        statistic), ``levels_P``, ``goodness_P``, ``histogram_P``, ``roc_P``, ``qq_P``,
+        ``cdf_P``, and ``correlations`` where the model has any; what has no rows to draw is left
+        out.
 
     Raises
     ------
@@ -134,11 +137,28 @@ def _pathway_charts(
         bins = rows_of(histograms, property=name)
         if len(bins):
             yield f"histogram_{name}", charts.histogram(bins, **common)
+            if bins["expected"].sum() > 0:  # a model may have all its values elsewhere
+                yield f"roc_{name}", _roc(bins, common["title"])
         pairs = quantile_pairs(rows_of(order, property=name), model)
         if len(pairs):
             points = pairs.select("p", "data", "model").explode("p", "data", "model")
             yield f"qq_{name}", charts.qq(points, **common)
             yield f"cdf_{name}", charts.cdf(points, discrete=name in discrete, **common)
+
+    copula = model.correlations.filter(
+        *(pl.col(column).cast(pl.String) == value for column, value in where.items())
+    ).rename({"value": "r"})
+    if len(copula):
+        title = f"Correlations: {pathway[0]} → {pathway[1]}"
+        yield "correlations", score_charts.correlations(copula, title=title)
+
+
+def _roc(bins: pl.DataFrame, title: str) -> Chart:
+    """Draw how far a threshold can tell data and model apart, in the bins of the data."""
+    edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
+    expected = bins["expected"].fill_null(0.0).to_numpy()
+    false, true, auc, error = roc_curve(edges, bins["count"].to_numpy(), expected)
+    return roc_chart(false, true, title=f"{title} (AUC - 0.5 = {auc:.3f}, ERR = {error:.3f})")
 
 
 def _of(frame: pl.LazyFrame, where: Mapping[str, str]) -> pl.LazyFrame:
@@ -182,13 +202,39 @@ def _write(
             f"{there[0]} exists already, and {len(there) - 1} others that would be written",
             hint="give another folder, or overwrite (overwrite=True, --overwrite)",
         )
-    with alt.theme.enable(LIGHT.theme):
-        for file, (name, kind) in files.items():
-            with replacing(file, overwrite=overwrite) as aside:
-                if kind == "html":
-                    drawn[name].save(str(aside), format=kind, inline=True)
-                else:
-                    drawn[name].save(str(aside), format=kind)
+    for file, (name, _) in files.items():
+        write_chart(drawn[name], file, overwrite=overwrite)
+
+
+def check_chart(file: Path) -> Format:
+    """Return the format that a chart's file has by its name.
+
+    Raises
+    ------
+    OptionError
+        Where there is no such format.
+    """
+    for kind in FORMATS:
+        if file.suffix == f".{kind}":
+            return kind
+    raise OptionError.unknown("format of charts", file.name, [f"*.{kind}" for kind in FORMATS])
+
+
+def write_chart(chart: Chart, file: Path, *, overwrite: bool = False) -> Path:
+    """Write one chart, in the format that the file's name says; HTML needs no network.
+
+    Raises
+    ------
+    OutputError
+        Where the file is there already and ``overwrite`` is false, or cannot be written.
+    """
+    kind = check_chart(file)
+    with alt.theme.enable(LIGHT.theme), replacing(file, overwrite=overwrite) as aside:
+        if kind == "html":
+            chart.save(str(aside), format=kind, inline=True)
+        else:
+            chart.save(str(aside), format=kind)
+    return file
 
 
 def _stems(names: Mapping[str, Any]) -> dict[str, str]:

@@ -40,6 +40,14 @@ def compare(
             help="Write all differences to a .parquet, .csv or .json file.",
         ),
     ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=arg.INPUT,
+            help="Draw the differences to a .html, .svg or .png file.",
+        ),
+    ] = None,
     rows: Annotated[
         int, typer.Option(metavar="N", min=0, help="How many of the largest to print.")
     ] = 10,
@@ -60,7 +68,17 @@ def compare(
 
         if out is not None:
             check_format(out)
+        if chart is not None:
+            from connprops.plots import check_chart
+
+            check_chart(chart)
         found = compare_models(a, b)
+        if chart is not None:
+            from connprops.plots import write_chart
+            from connprops.score_charts import comparison
+
+            drawn = comparison(found, title=f"{a.name} and {b.name}")
+            typer.echo(str(write_chart(drawn, chart, overwrite=overwrite)), err=True)
         if out is not None:
             typer.echo(str(write_comparison(found, out, overwrite=overwrite)), err=True)
         _show(summarized(found))

@@ -16,7 +16,7 @@ from connprops import schema
 from connprops.artifacts import replacing
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError
-from connprops.compat.roc import roc_chart, roc_curve
+from connprops.roc import roc_chart, roc_curve
 from connprops.schema import N_SYN_PER_CONN
 
 if TYPE_CHECKING:

@@ -1,0 +1,119 @@
+"""Charts of scores, correlations and comparisons show what the tables say."""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from connprops import schema, score_charts
+from connprops.cli import app
+from connprops.compare import compare
+from connprops.demo import write_circuit
+from connprops.export import export
+from connprops.fit import build
+from connprops.plots import plot
+from connprops.sonata import open_circuit
+from connprops.statistics import extract
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("charts")
+    models = []
+    for seed in (0, 1):
+        circuit = write_circuit(folder / f"c{seed}", synapses=8_000, seed=seed)
+        with pytest.warns(UserWarning, match="span several"):
+            dataset = export(open_circuit(circuit.config), folder / f"d{seed}")
+        stats = extract(dataset, sel_props=["conductance", "u_syn", "decay_time"])
+        models.append((stats, build(stats, correlations=True, distr_types={"u_syn": "normal"})))
+    return models
+
+
+def valid(chart):
+    """Return the specification after Altair has checked it."""
+    return chart.to_dict(validate=True)
+
+
+def rows_in(spec):
+    return next(iter(spec["datasets"].values()))
+
+
+def test_correlations_of_a_pathway_are_drawn_both_ways(made):
+    stats, model = made[0]
+    charts = plot(stats, model)
+    spec = valid(charts["correlations"])
+    cells = {(r["property"], r["other_property"]): r["r"] for r in rows_in(spec)}
+    source, target = charts["correlations"].title.removeprefix("Correlations: ").split(" → ")
+    rows = model.correlations.filter(
+        (pl.col("source_type") == source) & (pl.col("target_type") == target)
+    )
+    assert len(rows) == 3
+    for row in rows.iter_rows(named=True):
+        a, b = row["property"], row["other_property"]
+        assert cells[a, b] == cells[b, a] == row["value"]
+    colour = spec["layer"][0]["encoding"]["color"]
+    assert colour["scale"]["domain"] == [-1.0, 1.0]
+    assert "-1 to 1" in spec["description"]
+
+
+def test_roc_of_the_largest_pathway(made):
+    charts = plot(*made[0])
+    spec = valid(charts["roc_conductance"])
+    points = next(rows for rows in spec["datasets"].values() if len(rows) == 21)
+    assert points[-1]["fpr"] == pytest.approx(1)
+    assert all(0 <= p["tpr"] <= 1 for p in points)
+    assert "ERR" in str(spec["title"])
+
+
+def test_what_is_gained_on_data_held_back():
+    summary = pl.DataFrame(
+        {"property": ["a", "b", "c"], "gain": [0.5, -0.1, None], "gain_error": [0.1, 0.2, None]}
+    )
+    spec = valid(score_charts.cross_validation(summary))
+    rows = next(rows for rows in spec["datasets"].values() if "gain" in rows[0])
+    assert [r["property"] for r in rows] == ["a", "b"]
+    assert rows[0]["low"] == pytest.approx(0.5 - 0.196)
+    assert rows[1]["high"] == pytest.approx(-0.1 + 0.392)
+    assert "nats a value" in spec["layer"][1]["encoding"]["x"]["title"]
+
+
+def test_two_models_are_compared_where_both_have_data(made):
+    table = compare(made[0][1], made[1][1])
+    spec = valid(score_charts.comparison(table))
+    both = table.filter((pl.col("status") == "both") & pl.col("ks").is_not_null())
+    encodings = [part["encoding"] for part in spec["hconcat"]]
+    assert [e["x"]["field"] for e in encodings] == ["ks", "shift"]
+    assert encodings[0]["y"]["sort"] == ["conductance", "decay_time", "u_syn", "n_syn_per_conn"]
+    drawn = rows_in(spec)
+    assert len(drawn) == len(both)
+    np.testing.assert_allclose(sorted(r["ks"] for r in drawn), both["ks"].sort())
+
+
+def test_nothing_to_draw_is_drawn_empty():
+    for chart in (
+        score_charts.comparison(pl.DataFrame(schema=schema.COMPARISON.polars_schema())),
+        score_charts.correlations(pl.DataFrame(schema=schema.CORRELATIONS.polars_schema())),
+        score_charts.cross_validation(
+            pl.DataFrame(schema={"property": pl.String, "gain": float, "gain_error": float})
+        ),
+    ):
+        assert valid(chart)
+        assert isinstance(chart, alt.LayerChart | alt.HConcatChart)
+
+
+def test_the_chart_of_a_comparison_is_written(made, tmp_path):
+    call = ["compare"]
+    for name, (_, model) in zip("ab", made, strict=True):
+        (tmp_path / name).mkdir()
+        call.append(str(model.write_parquet(tmp_path / name / "model.parquet")))
+    done = CliRunner().invoke(app, [*call, "--chart", str(tmp_path / "c.png")])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    again = CliRunner().invoke(app, [*call, "--chart", str(tmp_path / "c.png")])
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    wrong = CliRunner().invoke(app, [*call, "--chart", str(tmp_path / "c.gif")])
+    assert "Unknown format of charts" in wrong.output
