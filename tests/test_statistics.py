@@ -482,3 +482,20 @@ def test_normal_laws_through_histograms_are_the_references_where_its_fits_conver
                 found = arrays["conn_prop_data"][name][at]
                 assert found == pytest.approx(row[name], rel=1e-3), row
     assert compared > 20
+
+
+def test_tables_asked_for_at_once_are_computed_once(tmp_path, monkeypatch):
+    stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"))
+    asked = []
+    original = connprops.buckets.aggregate_bucket
+
+    def spy(rows, groups, spec, *means):
+        asked.append(spec.properties)
+        return original(rows, groups, spec, *means)
+
+    monkeypatch.setattr(connprops.buckets, "aggregate_bucket", spy)
+    lazy = [stats.table, stats.histograms, stats.values, stats.order_statistics]
+    for table, frame in zip(lazy, pl.collect_all(lazy), strict=True):
+        assert len(frame)
+        assert frame.equals(table.collect())
+    assert len(asked) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -103,6 +104,10 @@ class StoredTables(TableSource):
         return frame
 
 
+_COMPUTING = threading.RLock()
+"""Polars may ask for several tables at once; each computation takes all the memory allowed."""
+
+
 @dataclass(frozen=True)
 class _Computed:
     """Tables of some properties, in order."""
@@ -183,19 +188,17 @@ class ComputedTables(TableSource):
         # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
         # as many as connections, and then only what is asked for is made.
         tables = _TABLES if self._grouping.groups.is_pathway else (table,)
-        missing = [
-            name
-            for name in properties
-            if not any(name in done.properties and table.name in done.tables for done in self._done)
-        ]
-        if pathways is not None and missing:
+        if pathways is not None and self._missing(table, properties):
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
-            return self._compute([self], properties, [wanted], tables)[0].tables[table.name]
-        if missing:
-            wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
-            computed = self._compute(self.family, missing, wanted_by, tables)
-            for one, found in zip(self.family, computed, strict=True):
-                one._done.append(found)  # noqa: SLF001
+            with _COMPUTING:
+                return self._compute([self], properties, [wanted], tables)[0].tables[table.name]
+        with _COMPUTING:
+            missing = self._missing(table, properties)
+            if missing:
+                wanted_by = [one._pathways for one in self.family]  # noqa: SLF001 - its own kind
+                computed = self._compute(self.family, missing, wanted_by, tables)
+                for one, found in zip(self.family, computed, strict=True):
+                    one._done.append(found)  # noqa: SLF001
         frames = [
             done.of(table, properties)
             for done in self._done
@@ -207,6 +210,11 @@ class ComputedTables(TableSource):
         if pathways is not None:
             frame = frame.join(pathways, on=schema.PATHWAY, how="semi", maintain_order="left")
         return frame
+
+    def _missing(self, table: schema.Table, properties: Sequence[str]) -> list[str]:
+        """Return the properties of which a table has not been computed yet."""
+        there = {p for done in self._done if table.name in done.tables for p in done.properties}
+        return [name for name in properties if name not in there]
 
     def _empty(self, table: schema.Table) -> pl.DataFrame:
         return pl.DataFrame(schema=table.polars_schema(
