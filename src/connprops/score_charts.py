@@ -16,7 +16,7 @@ _ROW = 26
 """Height of a row of one property, in pixels."""
 
 _STRIP_AT_MOST = 20_000
-"""Points of a strip chart: more would be neither told apart nor drawn quickly."""
+"""Points of a chart of strips: more would be neither told apart nor drawn quickly."""
 
 
 def correlations(
@@ -35,7 +35,9 @@ def correlations(
     )
     mirrored = pairs.rename({"property": "other_property", "other_property": "property"})
     both = pl.concat([pairs, mirrored.select(pairs.columns)])
-    names = sorted(set(both["property"]))
+    dtype, there = rows.schema["property"], set(both["property"])
+    order = dtype.categories.to_list() if isinstance(dtype, pl.Enum) else sorted(there)
+    names = [name for name in order if name in there]
     scale = diverging_scale([-1.0, 1.0], palette=palette)
     base = alt.Chart(as_data(both)).encode(
         x=alt.X("property:N", title=None, sort=names, axis=alt.Axis(labelAngle=-40)),
@@ -49,7 +51,10 @@ def correlations(
     )
     cells = base.mark_rect().encode(color=alt.Color("r:Q", title="correlation (1)", scale=scale))
     labels = base.mark_text(fontSize=10).encode(
-        text=alt.Text("r:Q", format=".2f"), color=alt.value(palette.ink)
+        text=alt.Text("r:Q", format=".2f"),
+        color=alt.when("abs(datum.r) > 0.6")  # where cells are dark
+        .then(alt.value(palette.background))
+        .otherwise(alt.value(palette.ink)),
     )
     side = max(len(names), 2) * 46
     return alt.LayerChart(
@@ -102,7 +107,7 @@ def comparison(
     ----------
     table
         From :func:`connprops.compare`. Pathways that both models have from data are drawn, a dot
-        each, those that are furthest apart where they are more than 20,000.
+        each; of a property with too many, those that are furthest apart.
     """
     rows = (
         table.filter((pl.col("status") == "both") & pl.col("ks").is_not_null())
@@ -110,7 +115,8 @@ def comparison(
         .sort("ks", descending=True)
     )
     names = table["property"].cast(pl.String).unique(maintain_order=True).to_list()
-    data = as_data(rows.head(_STRIP_AT_MOST))
+    at_most = _STRIP_AT_MOST // max(len(names), 1)
+    data = as_data(rows.group_by("property", maintain_order=True).head(at_most))
     numbers = (alt.Tooltip(f"{name}:Q", format=FORMAT) for name in ("ks", "shift", "n_a", "n_b"))
     tooltip = [*(f"{name}:N" for name in (*PATHWAY, "property")), *numbers]
 
@@ -118,7 +124,8 @@ def comparison(
         axis = alt.Axis() if labels else alt.Axis(labels=False, ticks=False)
         ticks = alt.Chart(data).mark_tick(thickness=1, opacity=0.4, color=palette.data_line)
         drawn: alt.Chart = ticks.encode(
-            x=alt.X(f"{quantity}:Q", title=axis_title),
+            # Near 0 as good as linear; one pathway of a tiny spread leaves room for the others.
+            x=alt.X(f"{quantity}:Q", title=axis_title, scale=alt.Scale(type="symlog")),
             y=alt.Y("property:N", title=None, sort=names, axis=axis),
             tooltip=tooltip,
         ).properties(width=300, height=_ROW * max(len(names), 1))
