@@ -419,7 +419,8 @@ def test_a_model_without_evidence_is_drawn(tables):
     drawn = plot(stats_, bare, properties=["property_0"])
     assert set(drawn) == {
         "overview", "mean_property_0", "std_property_0", "shared_within_property_0",
-        "levels_property_0", "histogram_property_0", "roc_property_0", "qq_property_0", "cdf_property_0",
+        "levels_property_0", "histogram_property_0", "roc_property_0", "qq_property_0",
+        "cdf_property_0",
     }  # fmt: skip
 
 

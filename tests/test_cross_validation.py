@@ -17,7 +17,7 @@ from connprops.dataset import Dataset
 from connprops.distributions import Sample, distribution
 from connprops.errors import OptionError, OutputError
 from connprops.export import export
-from connprops.model import Laws
+from connprops.laws import Laws
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 

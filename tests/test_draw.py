@@ -27,7 +27,7 @@ from connprops.errors import (
     OptionError,
     OutputError,
 )
-from connprops.model import Laws
+from connprops.laws import Laws
 from connprops.resources import Resources
 
 COUNT = Law("ztpoisson", {"mean": 3.0}, dtype="int")

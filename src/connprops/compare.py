@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.artifacts import check_format, replacing, write_table
-from connprops.model import Laws, Model, read_model
+from connprops.laws import Laws
+from connprops.model import Model, read_model
 
 Floats = NDArray[np.float64]
 

@@ -21,7 +21,8 @@ from connprops.artifacts import read_table, write_table
 from connprops.distributions import DISTRIBUTIONS, Sample, ks
 from connprops.errors import OptionError
 from connprops.fit import build
-from connprops.model import Laws, Model
+from connprops.laws import Laws
+from connprops.model import Model
 from connprops.pathway_samples import Tables, observed_rows, sample_of
 from connprops.progress import Progress
 from connprops.resources import Resources

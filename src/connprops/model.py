@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
@@ -15,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from connprops import schema
 from connprops.artifacts import read_table, refuse_existing, write_table, write_text
 from connprops.copula import Copulas, copulas, fault_in
-from connprops.distributions import DISTRIBUTIONS, Distribution, distribution
+from connprops.distributions import DISTRIBUTIONS, distribution
 from connprops.errors import DatasetError, ModelError, OptionError
 from connprops.html_table import html_table
+from connprops.laws import Laws
 from connprops.schema import N_SYN_PER_CONN
 
 if TYPE_CHECKING:
@@ -50,49 +50,6 @@ _LEAST_PROBABILITY = 2.0**-54
 
 _LARGEST_COUNT = 2.0**53
 """Beyond it, float64 no longer tells whole numbers apart."""
-
-
-@dataclass(frozen=True)
-class Laws:
-    """The pathways of a property that have laws of one family, and their parameters.
-
-    ``pathway`` is source index times number of target types plus target index, (g,), increasing;
-    ``parameters`` maps names to (g,), or (g, k) for lists, padded with NaN; ``lower`` and
-    ``upper`` are the bounds of drawn values, infinite where there are none.
-    """
-
-    family: Distribution
-    pathway: NDArray[np.int64]
-    parameters: dict[str, Floats]
-    lower: Floats
-    upper: Floats
-
-    def take(self, rows: NDArray[Any]) -> Laws:
-        """Return the laws of some pathways, by their place here."""
-        parameters = {name: values[rows] for name, values in self.parameters.items()}
-        return Laws(self.family, self.pathway[rows], parameters, self.lower[rows], self.upper[rows])
-
-    def cdf(self, x: ArrayLike) -> Floats:
-        """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""
-        return self.cdf_sides(x)[1]
-
-    def cdf_sides(self, x: ArrayLike) -> tuple[Floats, Floats]:
-        """Return the probabilities of drawn values below x, and of those up to it."""
-        x = np.asarray(x, dtype=np.float64)
-        low, high = (b[:, None] if x.ndim > 1 else b for b in (self.lower, self.upper))
-        below, upto = self.family.cdf_sides(x, self.parameters)
-        # What lies beyond a bound is drawn on it.
-        return (
-            np.where(x <= low, 0.0, np.where(x > high, 1.0, below)),
-            np.where(x < low, 0.0, np.where(x >= high, 1.0, upto)),
-        )
-
-    def ppf(self, q: ArrayLike) -> Floats:
-        """Return quantiles, (g,) or (g, m), within the bounds."""
-        q = np.asarray(q, dtype=np.float64)
-        low, high = (b[:, None] if q.ndim > 1 else b for b in (self.lower, self.upper))
-        clipped: Floats = np.clip(self.family.ppf(q, self.parameters), low, high)
-        return clipped
 
 
 class Model:

@@ -17,7 +17,8 @@ from connprops import schema
 from connprops.compat.prop_cov import correlation_rows, prop_cov
 from connprops.compat.specifications import FAMILIES
 from connprops.errors import ConnpropsWarning, ModelError
-from connprops.model import Laws, Model
+from connprops.laws import Laws
+from connprops.model import Model
 from connprops.schema import N_SYN_PER_CONN
 
 Floats = NDArray[np.float64]

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from connprops.model import Laws
+from connprops.laws import Laws
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
