@@ -6,12 +6,13 @@ lognormal, a normal law and a count; half of them shared within connections, all
 Parquet, and as a SONATA edge file; then, on a small sample of the same connections, one by one by
 the installed connectome-manipulator. Prints a table, and all of it as a line of JSON.
 
-Findings, on two cores that other programs shared, so that the time of all threads (cpu) tells more
-than the clock. 30 million synapses, half of the properties shared:
+Findings, on two cores that other programs shared, so that the time of all threads (cpu) tells
+more than the clock. 30 million synapses, half of the properties shared:
 
 - As a stream 25 to 26 s of cpu and 432 MB at the peak; 20 s by the clock while another program ran,
   that is 1.5 million synapses a second. As a SONATA file with its indices 35 s of either and 854 MB,
-  most of which libsonata takes for the indices. The reference drew 1,170 a second in the same run. Reading the list and drawing the numbers of synapses is 0.10 us of it for each synapse.
+  most of which libsonata takes for the indices. The reference drew 1,170 a second in the same run.
+  Reading the list and drawing the numbers of synapses is 0.10 us of it for each synapse.
 - Properties that all vary cost 0.84 us a synapse for ten of them, those half shared 0.71 us.
 - Pieces of 2^15 synapses (0.71 us) beat 2^16 (0.82) and 2^13 (0.90): what one property needs stays
   in the second cache, and calls do not weigh yet.
