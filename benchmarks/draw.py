@@ -10,7 +10,7 @@ Findings, on two cores that other programs shared, so that the time of all threa
 more than the clock. 30 million synapses, half of the properties shared:
 
 - As a stream 25 to 26 s of cpu and 432 MB at the peak; 20 s by the clock while another program ran,
-  that is 1.5 million synapses a second. As a SONATA file with its indices 35 s of either and 854 MB,
+  that is 1.5 million synapses a second. As a SONATA file with its indices 35 s and 854 MB,
   most of which libsonata takes for the indices. The reference drew 1,170 a second in that run.
   Reading the list and drawing the numbers of synapses is 0.10 us of it for each synapse.
 - Properties that all vary cost 0.84 us a synapse for ten of them, those half shared 0.71 us.
