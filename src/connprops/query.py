@@ -165,6 +165,9 @@ class Session:
         Let queries read and write other files, and reach the network. Otherwise they cannot.
     resources
         Memory, threads and the place for what does not fit.
+    progress_bar
+        Whether DuckDB may draw one for long queries where it thinks that somebody is looking; it
+        does so on standard output.
 
     Raises
     ------
@@ -178,9 +181,12 @@ class Session:
         *,
         allow_files: bool = False,
         resources: Resources | None = None,
+        progress_bar: bool = True,
     ) -> None:
         config = (resources or Resources()).duckdb_config()
         self.connection = duckdb.connect(config=config)
+        if not progress_bar:
+            self.connection.execute("set enable_progress_bar = false")
         dataset = dataset_of(folder)
         self.tables: dict[str, str] = {}
         self._relations: list[str] = []

@@ -112,7 +112,12 @@ def sql_command(
         if out is not None:
             check_format(out)
         options = arg.options(None, threads=threads, memory=memory, temp_dir=temp_dir)
-        with Session(folder, allow_files=allow_files, resources=options.resources()) as session:
+        with Session(
+            folder,
+            allow_files=allow_files,
+            resources=options.resources(),
+            progress_bar=False,  # standard output is the answer's
+        ) as session:
             if list_all:
                 _list(session)
                 return
