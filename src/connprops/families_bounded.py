@@ -91,13 +91,14 @@ def _cdf_truncnorm(x: Float, loc: Float, scale: Float, low: Float, high: Float) 
 
 
 def _ppf_truncnorm(q: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
-    low, high = (low - loc) / scale, (high - loc) / scale
-    right = low + high > 0
-    low, high = np.where(right, -high, low), np.where(right, -low, high)
-    q = np.where(right, 1 - q, q)
-    log_p = np.logaddexp(special.log_ndtr(low), np.log(q) + _log_mass(low, high))
-    z = special.ndtri_exp(np.minimum(log_p, 0))
-    return loc + scale * np.where(right, -z, z)
+    z_low, z_high = (low - loc) / scale, (high - loc) / scale
+    log_mass = _log_mass(z_low, z_high)
+    # From the nearer side, where the tail function keeps its digits.
+    below = np.logaddexp(special.log_ndtr(z_low), np.log(q) + log_mass)
+    above = np.logaddexp(special.log_ndtr(-z_high), np.log1p(-q) + log_mass)
+    z = special.ndtri_exp(np.minimum(np.minimum(below, above), 0))
+    x = loc + scale * np.where(above < below, -z, z)
+    return np.where(q == 0, low, np.where(q == 1, high, x))
 
 
 def _quadrature(low: Float, high: Float) -> tuple[Float, Float, Float, Float]:

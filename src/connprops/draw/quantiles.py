@@ -6,13 +6,18 @@ alone, not on how many are computed together:
 - closed forms are evaluated as they are;
 - laws of counts and of lists keep their distribution function as steps, of which a guide table
   finds the right one in constant time (Chen and Asau 1974, AIIE Transactions 6): exact;
-- the gamma, beta and truncated normal laws, whose quantiles take an iteration each, keep
-  polynomials of degree 11 on panels of the standard normal quantile z of the probability, fitted
-  once for each law at Chebyshev's nodes: a quantile differs from the exact one by less than 1e-9
-  of the law's standard deviation, relatively for the gamma law (by 2e-9 for shapes beyond 10^5,
-  where the iteration itself is no better). That is measured for each law where the error is
+- the truncated normal law keeps the probability of what is cut off and of what is left, unless
+  these are too small for a float;
+- the gamma and beta laws, whose quantiles take an iteration each, keep polynomials on panels of the
+  standard normal quantile z of the probability: a quantile differs from the exact one by less than
+  1e-9 of the law's standard deviation, relatively for the gamma law (by 2e-9 for shapes beyond
+  10^5, where the iteration itself is no better). That is measured for each law where the error is
   greatest, at the panels' edges; laws for which it does not hold (some beta laws of infinite
   density) and numbers beyond the panels (|z| > 5, six in 10^7) are iterated.
+
+The polynomials are fitted once for each law, of degree 11 at Chebyshev's nodes, for that takes the
+fewest quantiles; and written anew as twice as many of degree 7, whose coefficients are one line of
+the cache. What the Chebyshev series of the first loses by that is part of the error.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import NDArray
 from scipy import special
 
@@ -35,10 +41,16 @@ _STEPS_AT_MOST = 4096
 _CELLS_AT_MOST = 256
 _ALMOST_1 = 1 - 2.0**-53
 
-_PANELS = 10
 _REACH = 5.0
-_DEGREE = 11
+_PANELS = 20
+_DEGREE = 7
+_PANELS_FITTED = 10
+_DEGREE_FITTED = 11
 _TOLERANCE = 3e-10
+_CACHE_LINE = 64
+_OF_WHAT_IS_CUT = 1e-6
+_SMALLEST = 1e-290
+_FIRST, _LAST = special.ndtr([-_REACH * (1 - 1e-12), _REACH * (1 - 1e-12)])
 
 
 class Quantiles:
@@ -89,6 +101,8 @@ def _function(laws: Laws) -> Function:
         return _lists(laws)
     if family.kind == "discrete" and family.name not in ("constant", "zero"):
         return _Counts(laws)
+    if family.name == "truncnorm":
+        return _TruncatedNormal(laws)
     if family.name in _TRANSFORMS:
         return _Panels(laws)
     return _Exact(laws)
@@ -177,57 +191,99 @@ def _identity(x: Floats) -> Floats:
     return x
 
 
-_TRANSFORMS: dict[str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]] = {
-    "gamma": (np.log, np.exp),
-    "beta": (_identity, _identity),
-    "truncnorm": (_identity, _identity),
-}
-"""The families that panels are made for; what they hold polynomials of, and its inverse."""
-
-
-class _Panels:
-    """Quantiles by polynomials of the normal quantile z, made when a law is first asked for."""
+class _Approximate:
+    """A way to most quantiles; it gives NaN for those that are left to the family's own."""
 
     def __init__(self, laws: Laws) -> None:
         self._laws = laws
         self._exact = _Exact(laws)
-        self._into, self._back = _TRANSFORMS[laws.family.name]
+        self._bounded = bool((np.isfinite(laws.lower) | np.isfinite(laws.upper)).any())
+
+    def _settled(self, values: Floats, row: Rows, q: Floats) -> Floats:
+        """Return the values within their bounds, in place, and complete."""
+        if values.size and np.isnan(values.min()):
+            rest = np.flatnonzero(np.isnan(values))
+            values[rest] = self._exact(row[rest], q[rest])
+        if self._bounded:
+            np.clip(values, self._laws.lower[row], self._laws.upper[row], out=values)
+        return values
+
+
+class _TruncatedNormal(_Approximate):
+    """Quantiles of normal laws that are cut, each from the nearer side, where digits are kept."""
+
+    def __init__(self, laws: Laws) -> None:
+        super().__init__(laws)
+        self._loc, self._scale = laws.parameters["norm_loc"], laws.parameters["norm_scale"]
+        low, high = ((laws.parameters[b] - self._loc) / self._scale for b in ("min", "max"))
+        self._below, self._above = special.ndtr(low), special.ndtr(-high)
+        self._mass = np.where(
+            low + high > 0,
+            special.ndtr(-low) - self._above,
+            special.ndtr(high) - self._below,
+        )
+        # A difference of which few digits are left, or that no float holds, is left to logarithms.
+        cut = np.minimum(self._below, self._above)
+        self._mass[~(self._mass > np.maximum(_OF_WHAT_IS_CUT * cut, _SMALLEST))] = np.nan
+
+    def __call__(self, row: Rows, q: Floats) -> Floats:
+        mass, scale = self._mass[row], self._scale[row]
+        p = mass * q
+        p += self._below[row]
+        right = np.flatnonzero(2 * p > 1)
+        p[right] = mass[right] * (1 - q[right]) + self._above[row[right]]
+        scale[right] *= -1
+        values = special.ndtri(p)
+        values *= scale
+        values += self._loc[row]
+        return self._settled(values, row, q)
+
+
+_TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {"gamma": np.log, "beta": np.positive}
+"""The families that panels are made for, and what they hold polynomials of."""
+
+
+class _Panels(_Approximate):
+    """Quantiles by polynomials of the normal quantile z, made when a law is first asked for."""
+
+    def __init__(self, laws: Laws) -> None:
+        super().__init__(laws)
+        self._into = _TRANSFORMS[laws.family.name]
         n = laws.pathway.size
-        self._coefficients = np.empty((n * _PANELS, _DEGREE + 1))
+        self._coefficients = _aligned(n * _PANELS, _DEGREE + 1)
         self._made = np.zeros(n, dtype=np.bool_)
-        self._usable = np.zeros(n, dtype=np.bool_)
-        self._all_made = self._all_usable = False
+        self._all_made = False
         self._making = threading.Lock()
 
     def __call__(self, row: Rows, q: Floats) -> Floats:
         if not (self._all_made or self._made[row].all()):
             with self._making:  # another thread may have made them meanwhile
                 self._make(np.unique(row[~self._made[row]]))
-        z = special.ndtri(q)
-        place = (z + _REACH) * (_PANELS / (2 * _REACH))
+        place = special.ndtri(q)
+        place += _REACH
+        place *= _PANELS / (2 * _REACH)
+        beyond = bool(q.size) and not (q.min() > _FIRST and q.max() < _LAST)
+        if beyond:
+            place[(q <= _FIRST) | (q >= _LAST)] = 0
         panel = place.astype(np.int64)
-        inside = (np.abs(z) < _REACH) & (self._all_usable or self._usable[row])
-        if inside.all():
-            return self._polynomials(row, panel, place)
-        values = np.empty(q.shape)
-        rest = ~inside
-        values[rest] = self._exact(row[rest], q[rest])
-        values[inside] = self._polynomials(row[inside], panel[inside], place[inside])
-        return values
-
-    def _polynomials(self, row: Rows, panel: Ints, place: Floats) -> Floats:
-        t = 2 * (place - panel) - 1
-        c = self._coefficients.take(row * np.int64(_PANELS) + panel, axis=0)
-        total = c[:, _DEGREE] * t
+        place -= panel
+        place *= 2
+        place -= 1
+        panel += row * np.int64(_PANELS)
+        c = self._coefficients.take(panel, axis=0)
+        values = c[:, _DEGREE] * place
         for power in range(_DEGREE - 1, 0, -1):
-            total += c[:, power]
-            total *= t
-        total += c[:, 0]
-        values = self._back(total)
-        return np.clip(values, self._laws.lower[row], self._laws.upper[row])
+            values += c[:, power]
+            values *= place
+        values += c[:, 0]
+        if self._into is np.log:
+            np.exp(values, out=values)
+        if beyond:
+            values[(q <= _FIRST) | (q >= _LAST)] = np.nan
+        return self._settled(values, row, q)
 
     def _make(self, rows: Ints) -> None:
-        """Fit the polynomials of some laws, and find whether they serve."""
+        """Fit the polynomials of some laws; those that do not serve become NaN."""
         if not rows.size:
             return
         laws, grid = self._laws.take(rows), _grid()
@@ -235,7 +291,7 @@ class _Panels:
             exact = self._into(laws.family.ppf(np.tile(grid.q, (rows.size, 1)), laws.parameters))
             of_nodes, of_edges = exact[:, : grid.n_nodes], exact[:, grid.n_nodes :]
             fitted = np.einsum(
-                "pij,lpj->lpi", grid.inverse, of_nodes.reshape(rows.size, _PANELS, -1)
+                "pij,lpj->lpi", grid.inverse, of_nodes.reshape(rows.size, _PANELS_FITTED, -1)
             )
             # Between Chebyshev's nodes the error is greatest near the ends of a panel.
             errors = [
@@ -244,12 +300,23 @@ class _Panels:
                     grid.edges, (of_edges[:, :-1], of_edges[:, 1:]), strict=True
                 )
             ]
+            kept, dropped = (np.einsum("hij,lpj->lphi", half, fitted) for half in _halves())
+            lost = np.abs(dropped).sum(axis=3)
             scale = 1.0 if self._into is np.log else laws.family.std(laws.parameters)
-            self._usable[rows] = np.abs(errors).max(axis=(0, 2)) < _TOLERANCE * scale
-        self._coefficients.reshape(-1, _PANELS, _DEGREE + 1)[rows] = fitted
+            usable = np.abs(errors).max(axis=(0, 2)) + lost.max(axis=(1, 2)) < _TOLERANCE * scale
+        kept[~usable] = np.nan
+        self._coefficients.reshape(-1, _PANELS, _DEGREE + 1)[rows] = kept.reshape(
+            rows.size, _PANELS, -1
+        )
         self._made[rows] = True
         self._all_made = bool(self._made.all())
-        self._all_usable = bool(self._usable.all())
+
+
+def _aligned(rows: int, columns: int) -> Floats:
+    """Return an array whose rows begin where a line of the cache does, if they are as long."""
+    whole = np.empty(rows * columns + _CACHE_LINE // 8)
+    first = -whole.ctypes.data // 8 % (_CACHE_LINE // 8)
+    return whole[first : first + rows * columns].reshape(rows, columns)
 
 
 @dataclass(frozen=True)
@@ -269,11 +336,11 @@ class _Grid:
 
 @functools.cache
 def _grid() -> _Grid:
-    powers = np.arange(_DEGREE + 1)
-    width = 2 * _REACH / _PANELS
-    edge = np.arange(_PANELS + 1) * width - _REACH
+    powers = np.arange(_DEGREE_FITTED + 1)
+    width = 2 * _REACH / _PANELS_FITTED
+    edge = np.arange(_PANELS_FITTED + 1) * width - _REACH
     middle = (edge[1:] + edge[:-1]) / 2
-    chebyshev = np.cos(np.pi * (powers + 0.5) / (_DEGREE + 1))
+    chebyshev = np.cos(np.pi * (powers + 0.5) / (_DEGREE_FITTED + 1))
     q = special.ndtr(middle[:, None] + width / 2 * chebyshev)
     q_edge = special.ndtr(edge)
     # Probabilities near 1 lie apart in z: it is their own z, not that aimed at, that counts.
@@ -287,3 +354,27 @@ def _grid() -> _Grid:
         np.asarray(np.linalg.inv(t[:, :, None] ** powers), dtype=np.float64),
         (left**powers, right**powers),
     )
+
+
+@functools.cache
+def _halves() -> tuple[Floats, Floats]:
+    """Return how a polynomial is written anew on each half of its panel.
+
+    Returns
+    -------
+    tuple
+        Of its coefficients those of the nearest polynomials of lower degree, as their Chebyshev
+        series say, (2, 8, 12); and the terms of the series that are left out, (2, 4, 12).
+    """
+    kept, lost = [], []
+    for shift in (-0.5, 0.5):
+        powers = [Polynomial([shift, 0.5]) ** k for k in range(_DEGREE_FITTED + 1)]
+        series = np.zeros((_DEGREE_FITTED + 1, _DEGREE_FITTED + 1))
+        for k, power in enumerate(powers):
+            series[: k + 1, k] = power.convert(kind=Chebyshev).coef
+        back = np.zeros((_DEGREE + 1, _DEGREE + 1))
+        for k in range(_DEGREE + 1):
+            back[: k + 1, k] = Chebyshev.basis(k).convert(kind=Polynomial).coef
+        kept.append(back @ series[: _DEGREE + 1])
+        lost.append(series[_DEGREE + 1 :])
+    return np.stack(kept), np.stack(lost)

@@ -223,10 +223,10 @@ class _Rows:
 
     def _batch(self, connections: Connections) -> pa.RecordBatch:
         of = np.repeat(np.arange(connections.n_syn.size), connections.n_syn)
-        codes = divmod(connections.types[of], len(self._types[1]))
+        codes = divmod(connections.types, len(self._types[1]))
         arrays = [pa.array(connections.source[of]), pa.array(connections.target[of])]
         arrays += [
-            pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)), names)
+            pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)[of]), names)
             for code, names in zip(codes, self._types, strict=True)
         ]
         arrays += [pa.array(values) for values in self._drawer.values(connections).values()]
