@@ -73,7 +73,7 @@ def connprops(*arguments: str, times: int = 1) -> Measured:
 def _once(command: Sequence[str]) -> Measured:
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own commands
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
         cwd=Path(__file__).parents[1],
     ) as process:  # fmt: skip
         output, errors = _read(process)
@@ -84,6 +84,11 @@ def _once(command: Sequence[str]) -> Measured:
         message = f"{' '.join(command)} ended with {process.returncode}:\n{errors}"
         raise RuntimeError(message)
     return Measured(wall, usage.ru_utime + usage.ru_stime, _megabytes(usage), output)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment, in which Python keeps compiled modules, as for an installed one."""
+    return {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _read(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import bluepysnap
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from circuits import SHARED, two_types, write_circuit
 
+from connprops.circuit_config import resolved
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.sonata import open_circuit
 
@@ -19,6 +21,35 @@ def test_a_circuit_from_its_config_its_folder_and_bluepysnap(tmp_path):
         assert list(circuit.edges) == ["default"]
         assert circuit.edges["default"].target.name == "All"
         assert circuit.edges["default"].kind == "chemical"
+
+
+def files_in(networks):
+    """Return the files of networks, as absolute paths, and the names of their populations."""
+    return {
+        kind: [
+            (
+                sorted(entry["populations"]),
+                {k: Path(v).resolve() for k, v in entry.items() if k.endswith("_file") and v},
+            )
+            for entry in networks[kind]
+        ]
+        for kind in ("nodes", "edges")
+    }
+
+
+MODERN = ("functionalizer_1000n", "hippocampus_one_cell", "nbs1_ten_cells", "nbs1_two_cells",
+          "sscx_plasticity_five_cells/sub_L5_5cells", "thalamus_400")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [None, *MODERN])
+def test_configurations_are_resolved_as_by_bluepysnap(tmp_path, name):
+    config = two_types(tmp_path) if name is None else SHARED / name / "circuit_config.json"
+    if not config.is_file():
+        pytest.skip("needs the public circuits")
+    theirs = bluepysnap.Circuit(str(config)).config
+    networks, node_sets = resolved(config)
+    assert files_in(networks) == files_in(theirs["networks"])
+    assert node_sets == theirs.get("node_sets_file")
 
 
 def test_node_attributes_without_floats(tmp_path):

@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from connprops.arrow_arrays import missing, to_arrow, to_numpy
 from connprops.bucket_rows import Groups, Rows, RowSource
 from connprops.external_sort import ExternalSort
 from connprops.parts import run_rows
@@ -159,10 +160,10 @@ class _Column:
 def _column(rows: Rows, name: str) -> _Column:
     column = rows.connections.column(name)
     varies = name in rows.synapses.column_names
-    of_synapses = rows.synapses.column(name).to_numpy() if varies else None
+    of_synapses = to_numpy(rows.synapses.column(name)) if varies else None
     if not column.null_count:
-        return _Column(column.to_numpy(), None, of_synapses)
-    return _Column(column.fill_null(0).to_numpy(), column.is_null().to_numpy(), of_synapses)
+        return _Column(to_numpy(column), None, of_synapses)
+    return _Column(to_numpy(column), missing(column), of_synapses)
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class _Bucket:
 
 def _bucket(connections: pa.Table, groups: Groups, spec: BucketSpec) -> _Bucket:
     """Select the bucket's connections, order them by group, and take the subsample."""
-    n_syn = connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
+    n_syn = to_numpy(connections.column(N_SYN_PER_CONN)).astype(np.int64)
     first_synapse = np.cumsum(n_syn) - n_syn
     group = groups.of(connections)
     rows = np.flatnonzero((group >= spec.first) & (group < spec.stop))
@@ -214,7 +215,7 @@ def _grouped(rows: Ints, group: Ints, n_syn: Ints, first_synapse: Ints) -> _Buck
 def _keys(connections: pa.Table, spec: BucketSpec) -> NDArray[np.uint64]:
     """Return the keys of which a subsample takes the smallest."""
     source, target = connections.column("source_node"), connections.column("target_node")
-    return sampling_key(spec.seed, source.to_numpy(), target.to_numpy())
+    return sampling_key(spec.seed, to_numpy(source), to_numpy(target))
 
 
 def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
@@ -518,7 +519,7 @@ def _order_statistics(gathered: Gathered) -> pl.DataFrame:
     offsets = np.concatenate([[0], np.cumsum(sizes)])
 
     def lists(flat: NDArray[Any]) -> pl.Series:
-        array = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))
+        array = pa.LargeListArray.from_arrays(to_arrow(offsets), to_arrow(flat))
         return pl.Series(pl.from_arrow(array))
 
     return pl.DataFrame(

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops.arrow_arrays import to_arrow, to_numpy
 from connprops.dataset import Dataset
 from connprops.parts import run_rows
 from connprops.schema import N_SYN_PER_CONN
@@ -45,8 +46,8 @@ class Groups:
 
     def of(self, connections: pa.Table) -> Ints:
         """Return the group of each connection, -1 where it is not selected."""
-        source = self.source_code[connections.column("source_node").to_numpy()]
-        target = self.target_code[connections.column("target_node").to_numpy()]
+        source = self.source_code[to_numpy(connections.column("source_node"))]
+        target = self.target_code[to_numpy(connections.column("target_node"))]
         group: Ints = source.astype(np.int64) * self.n_target_codes + target
         group[(source < 0) | (target < 0)] = -1
         return group
@@ -63,20 +64,20 @@ class Rows:
         """Return the rows of some connections and their synapses."""
         if chosen.all():
             return self
-        connections = self.connections.filter(pa.array(chosen))
+        connections = self.connections.filter(to_arrow(chosen))
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
-        n_syn = self.connections.column(N_SYN_PER_CONN).to_numpy()
-        return Rows(connections, self.synapses.filter(pa.array(np.repeat(chosen, n_syn))))
+        n_syn = to_numpy(self.connections.column(N_SYN_PER_CONN))
+        return Rows(connections, self.synapses.filter(to_arrow(np.repeat(chosen, n_syn))))
 
     def sort(self, order: Ints) -> Rows:
         """Return the rows in another order of the connections."""
-        connections = self.connections.take(pa.array(order))
+        connections = self.connections.take(to_arrow(order))
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
-        n_syn = self.connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
+        n_syn = to_numpy(self.connections.column(N_SYN_PER_CONN)).astype(np.int64)
         first = np.cumsum(n_syn) - n_syn
-        return Rows(connections, self.synapses.take(pa.array(run_rows(first[order], n_syn[order]))))
+        return Rows(connections, self.synapses.take(to_arrow(run_rows(first[order], n_syn[order]))))
 
 
 class RowSource(Protocol):
@@ -110,7 +111,7 @@ class DatasetRows:
                     synapses = _Queue(self._batches(file, varying, _SYNAPSES_AT_ONCE, by_range))
                 file = stack.enter_context(pq.ParquetFile(of_connections))
                 for connections in self._batches(file, names, _CONNECTIONS_AT_ONCE, by_range):
-                    n_syn = connections.column(N_SYN_PER_CONN).to_numpy()
+                    n_syn = to_numpy(connections.column(N_SYN_PER_CONN))
                     own = synapses.take(int(n_syn.sum())) if synapses else pa.table({})
                     group = self._groups.of(connections)
                     chosen = (group >= first) & (group < stop)
@@ -139,11 +140,11 @@ class DatasetRows:
         for batch in batches:
             table = pa.Table.from_batches([batch])
             if by_range is not None:
-                pathway = table.column("pathway").to_numpy()
+                pathway = to_numpy(table.column("pathway"))
                 low, high = np.searchsorted(pathway, by_range).tolist()
                 table = table.drop_columns(["pathway"])
                 if high - low < table.num_rows:  # a slice would keep the whole batch in memory
-                    table = table.take(pa.array(np.arange(low, high)))
+                    table = table.take(to_arrow(np.arange(low, high)))
             if table.num_rows:
                 yield table
 
@@ -194,7 +195,7 @@ class SpilledRows:
         chunk, place = chunk.take(inside), place[inside]
         order = np.argsort(place, kind="stable")
         ordered = chunk.sort(order)
-        n_syn = ordered.connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
+        n_syn = to_numpy(ordered.connections.column(N_SYN_PER_CONN)).astype(np.int64)
         edges = np.searchsorted(place[order], np.arange(self._starts.size + 1))
         of_synapses = np.concatenate([[0], np.cumsum(n_syn)])[edges]
         for i in np.flatnonzero(np.diff(edges)).tolist():
@@ -232,7 +233,7 @@ class SpilledRows:
                 stack.enter_context(pa.OSFile(str(file)))))  # fmt: skip
             for batch in reader:
                 connections = pa.Table.from_batches([batch]).select(names)
-                n_syn = int(connections.column(N_SYN_PER_CONN).to_numpy().sum())
+                n_syn = int(to_numpy(connections.column(N_SYN_PER_CONN)).sum())
                 yield Rows(connections, synapses.take(n_syn) if synapses else pa.table({}))
 
 

@@ -33,7 +33,7 @@ _BYTES_PER_VALUE = 56
 _SHARE_OF_BUCKET = 8
 """A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
 
-_LEAST = 1 << 25
+_LEAST = 1 << 26
 """Bytes that a bucket may always take: less would be all overhead."""
 
 _UNITS_PER_WORKER = 4

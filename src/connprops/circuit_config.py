@@ -79,9 +79,7 @@ def _of_kind(value: Any, kind: type, place: str, config: Path) -> Any:
     return value
 
 
-def resolved_by_hand(
-    config: Path, raw: dict[str, Any], followed: tuple[Path, ...] = ()
-) -> tuple[dict[str, Any], str | None]:
+def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[dict[str, Any], str | None]:
     """Return networks and node sets file of a configuration, with absolute paths.
 
     A simulation configuration leads to the circuit that it names.
@@ -89,15 +87,16 @@ def resolved_by_hand(
     Raises
     ------
     CircuitError
-        Where a part is of the wrong kind, or configurations name each other in a circle.
+        Where a file is missing, a part is of the wrong kind, or configurations name each other in
+        a circle.
     """
     base = config.resolve().parent
-    content = _expanded(raw, base, config)
+    content = _expanded(read_config(config), base, config)
     if "networks" not in content:
         follow = (base / str(content["network"])).resolve()
         if follow in (config.resolve(), *followed):
             raise CircuitError.of(f"{config} names itself as its network, or one that names it")
-        return resolved_by_hand(follow, read_config(follow), (config.resolve(), *followed))
+        return resolved(follow, (config.resolve(), *followed))
     networks = checked_networks(content["networks"], config)
     for entry in [*(networks.get("nodes") or []), *(networks.get("edges") or [])]:
         for key, value in entry.items():

@@ -25,7 +25,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -33,6 +32,7 @@ import pyarrow.parquet as pq
 
 import connprops
 from connprops import schema, sonata
+from connprops.arrow_arrays import to_arrow
 from connprops.artifacts import sha256_of, writing
 from connprops.edge_columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
 from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OptionError, OutputError
@@ -478,6 +478,8 @@ def _sorted_plan(spec: RangeSpec, resources: Resources) -> list[RangeSpec]:
 
 
 def _sort_rows(spec: RangeSpec, size: int, sorted_file: Path, resources: Resources) -> None:
+    import duckdb
+
     columns = _with_multiplicity(spec.population, spec.columns)
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -487,7 +489,7 @@ def _sort_rows(spec: RangeSpec, size: int, sorted_file: Path, resources: Resourc
                 source, target = rows.node_ids(start, stop)
                 arrays = [target, source, np.arange(start, stop, dtype=np.int64)]
                 arrays += [rows.column(column, start, stop) for column in columns]
-                yield pa.record_batch([pa.array(a) for a in arrays], schema=arrow_schema)
+                yield pa.record_batch([to_arrow(a) for a in arrays], schema=arrow_schema)
 
     arrow_schema = pa.schema(
         [(name, pa.int64()) for name in ("@target", "@source", "@edge")]

@@ -24,7 +24,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from connprops._solvers import increasing_root
 
@@ -92,6 +91,8 @@ class Scores:
 
 def normal_scores(values: NDArray[np.float64], counts: Ints) -> Scores:
     """Return the normal scores of groups of finite values that follow each other, (n,)."""
+    from scipy.special import ndtri  # a tenth of a second to import, and not always needed
+
     starts = np.cumsum(counts) - counts
     group = np.repeat(np.arange(counts.size), counts)
     order = np.lexsort((values, group))

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema, sonata
+from connprops.arrow_arrays import to_arrow, to_numpy
 from connprops.artifacts import sha256_of, writing
 from connprops.edge_columns import EdgeColumn
 from connprops.errors import CircuitError
@@ -232,16 +233,16 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
     gather = run_rows(part.starts[part.order], counts)
     first_edge = part.edge_id[part.starts[part.order]]
     connections: dict[str, pa.Array] = {
-        "pathway": pa.array(part.pathway[part.order]),
-        "source_node": pa.array(part.source[part.order]),
-        "target_node": pa.array(part.target[part.order]),
-        schema.N_SYN_PER_CONN: pa.array(counts.astype(np.int32)),
-        "first_edge": pa.array(first_edge),
+        "pathway": to_arrow(part.pathway[part.order]),
+        "source_node": to_arrow(part.source[part.order]),
+        "target_node": to_arrow(part.target[part.order]),
+        schema.N_SYN_PER_CONN: to_arrow(counts.astype(np.int32)),
+        "first_edge": to_arrow(first_edge),
     }
     synapses: dict[str, pa.Array] = {
-        "pathway": pa.array(np.repeat(part.pathway[part.order], counts)),
-        "first_edge": pa.array(np.repeat(first_edge, counts)),
-        "edge_id": pa.array(part.edge_id[gather]),
+        "pathway": to_arrow(np.repeat(part.pathway[part.order], counts)),
+        "first_edge": to_arrow(np.repeat(first_edge, counts)),
+        "edge_id": to_arrow(part.edge_id[gather]),
     }
     varies, profiles = [], {}
     for column in spec.columns:
@@ -256,9 +257,9 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         if within is not None:
             varies.append(column.name)
             within = within[part.order]
-        connections[column.name] = pa.array(of_connections, mask=within)
+        connections[column.name] = to_arrow(of_connections, within)
         if column.name in spec.varying:
-            synapses[column.name] = pa.array(values[gather])
+            synapses[column.name] = to_arrow(values[gather])
     files = {
         f"connections/{spec.part:05d}.parquet": pa.table(connections),
         f"synapses/{spec.part:05d}.parquet": pa.table(synapses),
@@ -350,7 +351,7 @@ class SortedRows(AbstractContextManager["SortedRows"]):
         first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
         before = int(self._ends[first - 1]) if first else 0
         table = self._file.read_row_groups(list(range(first, last + 1)), [name], use_threads=False)
-        values: NDArray[Any] = table.column(0).to_numpy()
+        values = to_numpy(table.column(0))
         return values[start - before : stop - before]
 
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -14,12 +14,12 @@ from importlib import resources as package_resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from connprops.errors import ConnpropsError, DatasetError, OptionError
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
+    import duckdb
+
     from connprops.dataset import Dataset
 
 CHAIN = (
@@ -67,6 +67,8 @@ def text(name: str) -> str:
 
 def connect(dataset: Dataset, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection in memory with all relations of a dataset as views."""
+    import duckdb
+
     connection = duckdb.connect(config=(resources or Resources()).duckdb_config())
     for name, files in bottom(dataset).items():
         relation = connection.read_parquet([str(file) for file in files])
@@ -105,6 +107,8 @@ def define(
     connection: duckdb.DuckDBPyConnection, dataset: Dataset, given: Collection[str] = ()
 ) -> None:
     """Make the views of the chain, but for those ``given``, on those at the bottom of it."""
+    import duckdb
+
     for name, value in variables(dataset).items():
         kind = "varchar[]" if isinstance(value, list) else "bigint"
         connection.execute(f"set variable {name} = $value::{kind}", {"value": value})
@@ -148,6 +152,8 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, name: str, /, **bound: 
     ConnpropsError
         Where DuckDB refuses the query.
     """
+    import duckdb
+
     try:
         return connection.sql(sql, params=bound or None)
     except duckdb.Error as error:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from connprops import hdf5
 from connprops.artifacts import sha256_of
-from connprops.circuit_config import checked_networks, read_config, resolved_by_hand
+from connprops.circuit_config import checked_networks, resolved
 from connprops.edge_columns import (
     EdgeColumn,
     decoded,
@@ -346,9 +346,9 @@ class Circuit:
 def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
     """Resolve a circuit from its configuration file or a ``bluepysnap.Circuit``.
 
-    bluepysnap resolves the configuration wherever it can; what it rejects or shows without
-    edges (``$configdir``, targets other than NEURON, no ``populations`` entries) is
-    resolved here, by the same rules.
+    A configuration is resolved by bluepysnap's rules, but without it: it takes a quarter of a
+    second to import, and rejects or shows without edges what other simulators write
+    (``$configdir``, targets other than NEURON, no ``populations`` entries).
 
     Raises
     ------
@@ -359,8 +359,7 @@ def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
         config = Path(source)
         if config.is_dir():
             config = config / "circuit_config.json"
-        raw = read_config(config)
-        networks, node_sets = _resolved_by_bluepysnap(config) or resolved_by_hand(config, raw)
+        networks, node_sets = resolved(config)
     else:
         config = Path(getattr(source, "_circuit_config_path", None) or "circuit_config.json")
         content = source.config
@@ -376,20 +375,6 @@ def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
             hint="is this a circuit of nodes only, or a path that the manifest gets wrong?",
         )
     return Circuit(config, nodes, edges, Path(node_sets) if node_sets else None)
-
-
-def _resolved_by_bluepysnap(config: Path) -> tuple[dict[str, Any], str | None] | None:
-    """Return networks and node sets as bluepysnap resolves them; None where it does not."""
-    import bluepysnap
-
-    try:
-        circuit = bluepysnap.Circuit(str(config))
-        content = circuit.config
-        if not circuit.edges.population_names:
-            return None
-    except Exception:  # noqa: BLE001 - whatever it dislikes, our own resolution judges next
-        return None
-    return content.get("networks", {}), content.get("node_sets_file")
 
 
 def _existing(entry: Mapping[str, Any], key: str) -> Path | None:

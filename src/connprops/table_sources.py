@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from connprops import relations, schema
+from connprops import schema
 from connprops.aggregate import Aggregates, BucketSpec
 from connprops.buckets import aggregate
 from connprops.dataset import Dataset
@@ -149,7 +149,7 @@ class ComputedTables(TableSource):
     @cached_property
     def _pathways(self) -> pl.DataFrame:
         """One row per group with connections: its code, its types, and its counts."""
-        counts = _count_groups(self.dataset, self._grouping, self._resources)
+        counts = _count_groups(self.dataset, self._grouping)
         n_target = self._grouping.groups.n_target_codes
         group = pl.col("source_code").cast(pl.Int64) * n_target + pl.col("target_code")
         types = self._grouping.types
@@ -267,13 +267,21 @@ class ComputedTables(TableSource):
         return whole.sort(table.keys)
 
 
-def _count_groups(dataset: Dataset, grouping: Grouping, resources: Resources) -> pl.DataFrame:
-    """Return connections and synapses of each pair of groups: the relation ``groups``."""
-    with dataset.connect(resources) as connection:
-        for side in ("source", "target"):
-            codes = getattr(grouping.groups, f"{side}_code")
-            selected = np.flatnonzero(codes >= 0)
-            frame = pl.DataFrame({"node": selected, "code": codes[selected]})
-            connection.register(f"{side}_groups", frame.to_arrow())
-        counts: pl.DataFrame = relations.run(connection, relations.text("groups"), "groups").pl()
-    return counts
+def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
+    """Return connections and synapses of each pair of groups that selected connections join."""
+    rows = pl.scan_parquet(dataset.files("connections"))
+    for side in ("source", "target"):
+        codes = getattr(grouping.groups, f"{side}_code")
+        selected = np.flatnonzero(codes >= 0)
+        group = pl.LazyFrame({f"{side}_node": selected, f"{side}_code": codes[selected]})
+        rows = rows.join(group.cast({f"{side}_node": pl.Int64}), on=f"{side}_node")
+    pair = ("source_code", "target_code")
+    return (
+        rows.group_by(pair)
+        .agg(
+            pl.len().cast(pl.Int64).alias("n_connections"),
+            pl.col(schema.N_SYN_PER_CONN).sum().cast(pl.Int64).alias("n_synapses"),
+        )
+        .sort(pair)
+        .collect(engine="streaming")
+    )

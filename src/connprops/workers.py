@@ -7,15 +7,8 @@ pickled. What it gives does not depend on where it runs. A unit whose worker is 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    BrokenExecutor,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    as_completed,
-)
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -98,6 +91,9 @@ def _in_processes(
     function: Callable[[Unit], Made], units: Sequence[Unit], n: int, what: str
 ) -> Iterator[tuple[int, Made]]:
     """Run units in processes of our own; a lost process costs the units in flight alone."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     if n < 1:
         raise OptionError.of("workers", found=str(n), expected="at least 1 process")
     left, lost = set(range(len(units))), 0

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import sonata
+from connprops.arrow_arrays import to_arrow, to_numpy
 from connprops.draw.connections import Connections, Missing, Pathways
 from connprops.draw.synapses import SYNAPSES_AT_ONCE, Drawer
 from connprops.draw.types_of_nodes import node_types
@@ -58,7 +58,7 @@ class CircuitRows:
             for source, target in _node_ids(reader, size):
                 row = np.arange(start, start + source.size)
                 start += source.size
-                yield pa.record_batch([pa.array(a) for a in (row, source, target)], table)
+                yield pa.record_batch([to_arrow(a) for a in (row, source, target)], table)
 
         table = pa.schema([(name, pa.int64()) for name in ("row", "source", "target")])
         with tempfile.TemporaryDirectory(
@@ -77,7 +77,7 @@ class CircuitRows:
                 )
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=SYNAPSES_AT_ONCE):
-                    source, target, place = (pl.Series(values).to_numpy() for values in batch)
+                    source, target, place = (to_numpy(values) for values in batch)
                     yield source, target, place
 
 

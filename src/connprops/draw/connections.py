@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops.arrow_arrays import to_numpy
 from connprops.draw.types_of_nodes import SIDES, TypeCodes
 from connprops.errors import DatasetError, ModelError, OptionError, listing
 from connprops.levels import borrowed_levels
@@ -289,5 +290,4 @@ def types_in(batch: pa.RecordBatch, side: str) -> TypeCodes | None:
 
 
 def _numbers(values: pa.Array) -> Ints:
-    # Arrow's own way to numpy imports pandas, which takes most of a second.
-    return pl.Series(values).cast(pl.Int64).to_numpy()
+    return to_numpy(values).astype(np.int64, copy=False)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 import connprops
 from connprops import schema
+from connprops.arrow_arrays import to_arrow
 from connprops.artifacts import replacing
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable, Missing
@@ -224,12 +225,12 @@ class _Rows:
     def _batch(self, connections: Connections) -> pa.RecordBatch:
         of = np.repeat(np.arange(connections.n_syn.size), connections.n_syn)
         codes = divmod(connections.types, len(self._types[1]))
-        arrays = [pa.array(connections.source[of]), pa.array(connections.target[of])]
+        arrays = [to_arrow(connections.source[of]), to_arrow(connections.target[of])]
         arrays += [
-            pa.DictionaryArray.from_arrays(pa.array(code.astype(np.int32)[of]), names)
+            pa.DictionaryArray.from_arrays(to_arrow(code.astype(np.int32)[of]), names)
             for code, names in zip(codes, self._types, strict=True)
         ]
-        arrays += [pa.array(values) for values in self._drawer.values(connections).values()]
+        arrays += [to_arrow(values) for values in self._drawer.values(connections).values()]
         return pa.record_batch(arrays, schema=self.schema)
 
 
