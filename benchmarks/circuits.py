@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
-import libsonata
 import numpy as np
 
 from connprops.demo import write_circuit
@@ -30,16 +29,12 @@ class Shape:
     n_types: int
     n_properties: int
     n_neurons: int
-    indexed: bool = False
 
 
 HEX0 = Shape("hex0", 18, 17, 26_787)
 """As hexagon 0 of the somatosensory cortex, excitatory to excitatory: 31.2 million synapses."""
 
 MANY_PATHWAYS = Shape("many_pathways", 60, 17, 20_000)
-
-FEW_PATHWAYS = Shape("few_pathways", 8, 8, 3_000, indexed=True)
-"""As circuits that one can wait for the reference on; it needs indices."""
 
 
 def demo(work: Path, synapses: int) -> Path:
@@ -64,10 +59,6 @@ def random_circuit(work: Path, shape: Shape, synapses: int) -> Path:
     types = np.sort(rng.integers(0, shape.n_types, n_neurons))
     _write_nodes(folder / "nodes.h5", types)
     _write_edges(folder / "edges.h5", types, shape, synapses, rng)
-    if shape.indexed:
-        libsonata.EdgePopulation.write_indices(
-            str(folder / "edges.h5"), "neurons__neurons__chemical", n_neurons, n_neurons
-        )
     config.write_text(json.dumps(_CONFIG), encoding="utf-8")
     return config
 

@@ -20,7 +20,7 @@ def against_reference(work: Path, synapses: int, limit: int = 0) -> Iterator[Res
     Its Gaussian fits to histograms are part of its extract, and of ours only when asked for: in the
     second figure.
     """
-    config = str(circuits.random_circuit(work, circuits.FEW_PATHWAYS, synapses))
+    config = str(circuits.demo(work, synapses))
     options = [f"max_sample_size_per_group={limit}"] if limit else []
     size = {"synapses": synapses, "max_sample_size_per_group": limit}
     theirs = task("reference", config, str(work / "reference.npz"), *options)

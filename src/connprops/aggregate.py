@@ -302,9 +302,10 @@ def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
     """Return the mean of each connection's finite values, NaN where there is none."""
     x = _runs(of_synapses, bucket.first_synapse, bucket.n_syn).astype(np.float64)
     starts = np.cumsum(bucket.n_syn) - bucket.n_syn
-    finite = np.isfinite(x)
-    x[~finite] = 0.0
-    n = np.add.reduceat(finite.astype(np.int64), starts)
+    finite, n = np.isfinite(x), bucket.n_syn
+    if not finite.all():
+        x[~finite] = 0.0
+        n = np.add.reduceat(finite.astype(np.int64), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.add.reduceat(x, starts) / n)
 

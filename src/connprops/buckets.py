@@ -33,8 +33,9 @@ _BYTES_PER_VALUE = 56
 _SHARE_OF_BUCKET = 8
 """A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
 
-_LEAST = 1 << 26
-"""Bytes that a bucket may always take: less would be all overhead."""
+_LEAST, _MOST = 1 << 26, 1 << 29
+"""Bytes that a bucket may always take; and those beyond which no more groups join it, for
+nothing is gained by that."""
 
 _UNITS_PER_WORKER = 4
 """Units for each worker, or some would wait for the last."""
@@ -186,7 +187,7 @@ class _Plan:
             sizes[name].to_numpy() for name in ("group", "n_connections", "n_synapses")
         )
         cost = self._cost(n, n_synapses, self.properties)
-        share = max(min(self.allowed, int(cost.sum()) // at_least), min(self.allowed, _LEAST))
+        share = min(self.allowed, max(_LEAST, min(_MOST, int(cost.sum()) // at_least)))
         found: list[Bucket] = []
         first, spent = 0, 0
         for i in range(groups.size):
