@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import zlib
 
@@ -76,7 +77,8 @@ def test_plot_gives_charts_by_name(tables, drawn):
     stats_, _ = tables
     expected = {"overview", "scores", "synapses_per_connection"}
     for one in stats_.properties:
-        kinds = ["mean", "std", "levels", "goodness", "histogram", "roc", "qq", "cdf"]
+        kinds = ["mean", "std", "levels", "goodness", "wasserstein", "histogram", "roc", "qq",
+                 "cdf"]  # fmt: skip
         if one.name != "n_syn_per_conn":
             kinds.append("shared_within")
         expected |= {f"{kind}_{one.name}" for kind in kinds}
@@ -96,7 +98,10 @@ def test_every_axis_has_a_title_with_a_unit(drawn):
             titles = [e[axis]["title"] for m in layers(chart.to_dict()) for e in [m["encoding"]]
                       for axis in ("x", "y") if "title" in e.get(axis, {})]  # fmt: skip
             assert titles, name
-            assert all(title.endswith(")") and "(" in title for title in titles), (name, titles)
+            units = {"nS", "ms", "1", "µm", "mM", "count"}  # of a panel whose title is its name
+            assert all(
+                title in units or (title.endswith(")") and "(" in title) for title in titles
+            ), (name, titles)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +133,21 @@ def test_types_are_ordered_by_class_then_layer():
     )
     assert maps.type_order(types, "source") == ["e4", "e23", "e23b", "i2", "i10", "x", "none"]
     assert maps.type_order(types, "target") == []
+
+
+@pytest.mark.parametrize(
+    ("layers_", "expected"),
+    [(["4", "1", "23", "6"], ["1", "23", "4", "6"]), (["L5", "L23", "L4"], ["L23", "L4", "L5"]),
+     (["7", "23", "9"], ["7", "9", "23"]), ([None, "23", "6"], ["23", "6", None])],
+)  # fmt: skip
+def test_layers_two_and_three_together_are_between_their_neighbours(layers_, expected):
+    n = len(layers_)
+    types = pl.DataFrame(
+        {"side": ["source"] * n, "code": range(n), "type": [f"t{i}" for i in range(n)],
+         "synapse_class": ["EXC"] * n, "layer": layers_}
+    )  # fmt: skip
+    layer_of = dict(zip(types["type"], layers_, strict=True))
+    assert [layer_of[t] for t in maps.type_order(types, "source")] == expected
 
 
 def test_maps_compare_data_and_model(tables):
@@ -211,7 +231,10 @@ def test_levels_are_told_in_words(tables):
     assert sum(r["level"] == "observed" for r in rows) == len(
         stats_.table.collect().filter(pl.col("property") == "property_0")
     )
-    assert colour_of(chart, "level")["scale"]["domain"] == list(maps.LEVELS)
+    scale = colour_of(chart, "level")["scale"]
+    there = {r["level"] for r in rows}
+    assert scale["domain"] == [level for level in maps.LEVELS if level in there]
+    assert scale["range"] == [LIGHT.levels[maps.LEVELS.index(level)] for level in scale["domain"]]
 
 
 def test_labels_keep_their_place_at_sixty_types():
@@ -372,7 +395,7 @@ def test_goodness_shows_the_worst_first(tables, drawn):
     bars = drawn["goodness_property_1"].hconcat[1].to_dict()
     rows = next(iter(bars["datasets"].values()))
     ks = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))["ks"]
-    assert [r["ks"] for r in rows] == sorted(ks, reverse=True)[:30]
+    assert [r["distance"] for r in rows] == sorted(ks, reverse=True)[:30]
 
 
 def test_few_values_do_not_crowd_out_bad_fits(tables):
@@ -382,11 +405,42 @@ def test_few_values_do_not_crowd_out_bad_fits(tables):
     fits = fits.with_columns(n=few.cast(pl.Int64))
     chart = charts.goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
-    assert [r["ks"] for r in rows] == sorted(fits["ks"], reverse=True)[5:35]
+    assert [r["distance"] for r in rows] == sorted(fits["ks"], reverse=True)[5:35]
     fits = fits.with_columns(n=pl.lit(3, dtype=pl.Int64))
     chart = charts.goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
-    assert rows[0]["ks"] == fits["ks"].max()
+    assert rows[0]["distance"] == fits["ks"].max()
+
+
+def test_goodness_by_a_distance_in_the_unit_of_the_property(tables):
+    stats_, model = tables
+    chart = charts.goodness(model.fits, stats_.types, property="property_1", unit="ms",
+                            measure="wasserstein")  # fmt: skip
+    left, right = (part.to_dict() for part in chart.hconcat)
+    fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))
+    [bar] = layers(right)
+    assert bar["encoding"]["x"]["title"] == "Wasserstein distance (ms)"
+    rows = next(iter(right["datasets"].values()))
+    assert [r["distance"] for r in rows] == sorted(fits["wasserstein"], reverse=True)[:30]
+    colours = [m["encoding"]["color"] for m in layers(left)
+               if m["encoding"].get("color", {}).get("field") == "wasserstein"]  # fmt: skip
+    assert [c["legend"]["title"] for c in colours] == ["Wasserstein distance (ms)"]
+
+
+def test_axes_of_whole_numbers_have_no_ticks_between(drawn):
+    for name in ("histogram_property_2", "qq_property_2", "cdf_property_2",
+                 "synapses_per_connection"):  # fmt: skip
+        axes = [m["encoding"]["x"]["axis"] for m in layers(drawn[name].to_dict())
+                if m["encoding"]["x"].get("axis")]  # fmt: skip
+        assert axes, name
+        assert all(axis["tickMinStep"] == 1 for axis in axes), name
+    bar, *_ = layers(drawn["histogram_property_1"].to_dict())
+    assert "tickMinStep" not in bar["encoding"]["x"].get("axis", {})
+
+
+def test_no_line_is_drawn_where_neither_data_nor_model_have_anything(drawn):
+    _, rule = layers(drawn["histogram_property_2"].to_dict())
+    assert {"filter": "datum.count > 0 || datum.expected > 0"} in rule["transform"]
 
 
 def test_scores_name_what_could_not_be_fitted(drawn):
@@ -428,7 +482,9 @@ def test_a_pathway_can_be_named(tables):
     stats_, model = tables
     pathway = stats_.pathways.collect().select("source_type", "target_type").row(-1)
     drawn = plot(stats_, model, properties=["property_0"], pathway=pathway)
-    assert drawn["qq_property_0"].title == f"property_0: {pathway[0]} → {pathway[1]}"
+    title = drawn["qq_property_0"].title
+    assert title.text == f"property_0: {pathway[0]} → {pathway[1]}"
+    assert title.subtitle == "40 values; normal, fitted to them"
     with pytest.raises(OptionError, match="Unknown pathway"):
         plot(
             stats_, model, properties=["property_0"], statistics=[], pathway=("nowhere", "nothing")
@@ -460,6 +516,21 @@ def test_names_of_properties_cannot_leave_the_folder(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
     found = {f.name for f in (tmp_path / "out").iterdir() if f.name.lower().startswith("mean_")}
     assert len({f.casefold() for f in found}) == len(names) + 1
+
+
+def test_names_of_properties_are_no_expressions():
+    """Vega makes expressions of titles and of sorted names, and escapes quotation marks alone."""
+    names = ['quoted "a"', 'out\\" + warn(1) + "', "two\nlines", "\u2028", "{{x}} ${x} datum.y"]
+    shown = ['quoted "a"', 'out\u29f5" + warn(1) + "', "two lines", " ", "{{x}} ${x} datum.y"]
+    stats_, model = frames.tables(2, properties=names, coverage=1.0)
+    drawn = plot(stats_, model, statistics=["mean"])
+    said = ""
+    for chart in drawn.values():
+        said += vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6_4")
+    said = html.unescape(said)
+    for name in shown:
+        assert f"{name} (" in said  # in the titles of axes, and in what screen readers say
+        assert f"property: {name}; " in said  # of the scores
 
 
 def test_unknown_options_are_refused(tables, tmp_path):

@@ -8,7 +8,7 @@ that matters to reading a chart is in the chart; its typography comes with a the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import altair as alt
 import numpy as np
@@ -16,8 +16,20 @@ import polars as pl
 
 from connprops import schema
 from connprops.comparison import rows_of
-from connprops.maps import FORMAT, Rows, as_data, axis_title, quantity_map
-from connprops.theme import LIGHT, Palette, sequential_scale
+from connprops.maps import (
+    FORMAT,
+    Rows,
+    as_data,
+    axis_title,
+    quantity_map,
+    statistic_unit,
+    unit_title,
+    with_shown,
+)
+from connprops.theme import LIGHT, Palette, heading, sequential_scale
+
+if TYPE_CHECKING:
+    from altair.utils.schemapi import UndefinedType
 
 
 def histogram(
@@ -26,7 +38,9 @@ def histogram(
     property: str,  # noqa: A002
     unit: str = "",
     title: str,
+    subtitle: str = "",
     counted: str = "values",
+    whole: bool = False,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
     """Draw a pathway's histogram, and what the model expects in the same bins.
@@ -38,10 +52,13 @@ def histogram(
         ``expected``, counts that the model expects, is drawn if there.
     counted
         What the counts are of, for the axis.
+    whole
+        Whether values are whole numbers, which ticks of the axis then are too.
     """
     with_model = not isinstance(bins, pl.DataFrame) or "expected" in bins.columns
     data = as_data(bins, "left", "right", "count", *(["expected"] if with_model else []))
-    x = alt.X("left:Q", bin="binned", title=axis_title(property, unit), scale=alt.Scale(nice=False))
+    x = alt.X("left:Q", bin="binned", title=axis_title(property, unit), axis=_axis(whole=whole),
+              scale=alt.Scale(nice=False))  # fmt: skip
     names = ["data", "model"] if with_model else ["data"]
     colour = _series(names, [palette.data, palette.model][: len(names)], "square")
     edges = [alt.Tooltip("left:Q", title="from", format=FORMAT),
@@ -53,22 +70,28 @@ def histogram(
     base = alt.Chart(data)
     layers = [
         base.transform_calculate(series="'data'").mark_bar(binSpacing=0).encode(
-            x=x, x2="right:Q", y=alt.Y("count:Q", title=y_title), color=colour,
+            x=x, x2="right:Q", color=colour,
+            y=alt.Y("count:Q", title=y_title, axis=alt.Axis(tickMinStep=1)),
             tooltip=tooltip,
         )
     ]  # fmt: skip
     if with_model:
         layers.append(
-            base.transform_calculate(series="'model'").mark_rule(strokeWidth=2).encode(
+            base.transform_filter("datum.count > 0 || datum.expected > 0")
+            .transform_calculate(series="'model'").mark_rule(strokeWidth=2).encode(
                 x=alt.X("left:Q"), x2="right:Q", y=alt.Y("expected:Q", title=y_title), color=colour,
                 tooltip=tooltip,
             )
         )  # fmt: skip
     return alt.LayerChart(
         layer=layers,
-        width=420, height=250, title=title,
+        width=420, height=250, title=heading(title, subtitle),
         description=f"{title}. Bars: values per bin; lines: what the model expects in each bin.",
     )  # fmt: skip
+
+
+def _axis(*, whole: bool) -> alt.Axis | UndefinedType:
+    return alt.Axis(tickMinStep=1, tickCount=8) if whole else alt.Undefined
 
 
 def _series(names: Sequence[str], colours: Sequence[str], symbol: str) -> alt.Color:
@@ -76,7 +99,7 @@ def _series(names: Sequence[str], colours: Sequence[str], symbol: str) -> alt.Co
     return alt.Color(
         "series:N",
         scale=alt.Scale(domain=list(names), range=list(colours)),
-        legend=alt.Legend(title=None, orient="top", symbolType=symbol),
+        legend=alt.Legend(title=None, orient="top", symbolType=symbol, symbolStrokeWidth=3),
     )
 
 
@@ -86,6 +109,8 @@ def qq(
     property: str,  # noqa: A002
     unit: str = "",
     title: str,
+    subtitle: str = "",
+    whole: bool = False,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
     """Draw quantiles of the data against those of the model.
@@ -94,28 +119,31 @@ def qq(
     ----------
     points
         One row per quantile: p, data, model; see :func:`quantile_pairs`.
+    whole
+        Whether values are whole numbers, which ticks of the axes then are too.
     """
     base = alt.Chart(as_data(points, "p", "data", "model"))
     name = axis_title(property, unit)
     zero = alt.Scale(zero=False)
+    ticks = alt.Axis(tickCount=5, tickMinStep=1 if whole else alt.Undefined)
     diagonal = (
         base.transform_aggregate(a="min(data)", b="min(model)", c="max(data)", d="max(model)")
         .transform_calculate(low="min(datum.a, datum.b)", high="max(datum.c, datum.d)")
         .mark_rule(color=palette.quiet, strokeDash=[4, 3])
         .encode(
-            x=alt.X("low:Q", title=f"model: {name}", scale=zero), x2="high:Q",
-            y=alt.Y("low:Q", title=f"data: {name}", scale=zero), y2="high:Q",
+            x=alt.X("low:Q", title=f"model: {name}", scale=zero, axis=ticks), x2="high:Q",
+            y=alt.Y("low:Q", title=f"data: {name}", scale=zero, axis=ticks), y2="high:Q",
         )
     )  # fmt: skip
     dots = base.mark_circle(size=26, opacity=0.9, color=palette.data_line).encode(
-        x=alt.X("model:Q", title=f"model: {name}", scale=zero),
-        y=alt.Y("data:Q", title=f"data: {name}", scale=zero),
+        x=alt.X("model:Q", title=f"model: {name}", scale=zero, axis=ticks),
+        y=alt.Y("data:Q", title=f"data: {name}", scale=zero, axis=ticks),
         tooltip=[alt.Tooltip(c, type="quantitative", format=FORMAT)
                  for c in ("p", "data", "model")],
     )  # fmt: skip
     return alt.LayerChart(
         layer=[diagonal, dots],
-        width=250, height=250, title=title,
+        width=250, height=250, title=heading(title, subtitle),
         description=f"{title}. Quantiles of the data against those of the model; on the dashed "
         "line they are equal.",
     )  # fmt: skip
@@ -127,36 +155,48 @@ def cdf(
     property: str,  # noqa: A002
     unit: str = "",
     title: str,
+    subtitle: str = "",
     discrete: bool = False,
+    whole: bool = False,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
-    """Draw the cumulative distributions of data and model; ``points`` as for :func:`qq`.
+    """Draw the cumulative distributions of data and model; arguments as for :func:`qq`.
 
     That of a model with ``discrete`` values has steps, as that of data always has.
     """
     base = alt.Chart(as_data(points, "p", "data", "model"))
-    colour = _series(["data", "model"], [palette.data_line, palette.model], "stroke")
+    colour = _series(["data", "model"], [palette.data, palette.model], "stroke")
     y = alt.Y("p:Q", title="cumulative probability (1)", scale=alt.Scale(domain=[0, 1]))
-    shapes: dict[str, Literal["linear", "step-after"]] = {
-        "data": "step-after",
-        "model": "step-after" if discrete else "linear",
+    model_shape: Literal["linear", "step-after"] = "step-after" if discrete else "linear"
+    # The data's is wide, so that it is seen beneath a model that goes the same way.
+    shapes: dict[str, tuple[Literal["linear", "step-after"], float]] = {
+        "data": ("step-after", 5),
+        "model": (model_shape, 2),
     }
     layers = [
         base.transform_calculate(series=f"'{side}'")
-        .mark_line(interpolate=shape, strokeWidth=2)
+        .mark_line(interpolate=shape, strokeWidth=width)
         .encode(
-            x=alt.X(f"{side}:Q", title=axis_title(property, unit), scale=alt.Scale(zero=False)),
+            x=alt.X(
+                f"{side}:Q",
+                title=axis_title(property, unit),
+                scale=alt.Scale(zero=False),
+                axis=alt.Axis(tickCount=6, tickMinStep=1 if whole else alt.Undefined),
+            ),
             y=y,
             color=colour,
             order="p:Q",
         )
-        for side, shape in shapes.items()
+        for side, (shape, width) in shapes.items()
     ]
     return alt.LayerChart(
         layer=layers,
-        width=320, height=250, title=title,
+        width=320, height=250, title=heading(title, subtitle),
         description=f"{title}. Share of values up to each value, of the data and of the model.",
     )  # fmt: skip
+
+
+_DISTANCES = {"ks": "Kolmogorov-Smirnov distance", "wasserstein": "Wasserstein distance"}
 
 
 def goodness(
@@ -164,6 +204,8 @@ def goodness(
     types: pl.DataFrame,
     *,
     property: str,  # noqa: A002
+    measure: Literal["ks", "wasserstein"] = "ks",
+    unit: str = "",
     n_worst: int = 30,
     n_enough: int = 10,
     palette: Palette = LIGHT,
@@ -174,6 +216,11 @@ def goodness(
     ----------
     fits
         :data:`connprops.schema.FITS`. Pathways without data of their own are left out.
+    measure
+        Which distance: of Kolmogorov and Smirnov, or of Wasserstein, which has the unit of the
+        property.
+    unit
+        Of the property.
     n_worst
         How many are drawn in order.
     n_enough
@@ -181,38 +228,42 @@ def goodness(
         far from any distribution by chance.
     """
     measured = rows_of(fits, property=property).filter(
-        pl.col("level") < 0, pl.col("ks").is_finite()
+        pl.col("level") < 0, pl.col(measure).is_finite()
     )
-    scale = sequential_scale([0.0, max(measured["ks"].to_list(), default=1.0)], palette)
+    distance = axis_title(_DISTANCES[measure], statistic_unit(measure, unit))
+    scale = None  # that of the values, unless these are parts of a whole
+    if measure == "ks":
+        scale = sequential_scale([0.0, max(measured["ks"].to_list(), default=1.0)], palette)
     left = quantity_map(
-        measured, types, "ks", title=f"{property}: distance of data and model",
-        legend="Kolmogorov-Smirnov distance (1)", scale=scale, palette=palette,
+        measured, types, measure, title=f"{property}: {_DISTANCES[measure]} of data and model",
+        legend=distance, scale=scale, palette=palette,
     )  # fmt: skip
     ranked = measured.filter(pl.col("n") >= n_enough)
     worst = (
         (ranked if len(ranked) else measured)
-        .sort("ks", *schema.PATHWAY, descending=[True, False, False])
+        .sort(measure, *schema.PATHWAY, descending=[True, False, False])
         .head(n_worst)
         .select(
             pathway=pl.format("{} → {}", *(pl.col(c).cast(pl.String) for c in schema.PATHWAY)),
-            ks="ks", n="n", distribution=pl.col("distribution").cast(pl.String),
+            distance=measure, n="n", distribution=pl.col("distribution").cast(pl.String),
         )
     )  # fmt: skip
-    least = f", of {n_enough} values or more" if len(ranked) else ""
-    title = f"{property}: {len(worst)} worst fits{least}"
+    least = f" to {n_enough} values or more" if len(ranked) else ""
+    title = f"{property}: the {len(worst)} worst fits{least}"
     right = (
         alt.Chart(as_data(worst))
         .mark_bar(color=palette.data_line, height={"band": 0.7})
         .encode(
-            x=alt.X("ks:Q", title="Kolmogorov-Smirnov distance (1)", axis=alt.Axis(tickCount=5),
+            x=alt.X("distance:Q", title=distance, axis=alt.Axis(tickCount=5),
                     scale=alt.Scale(zero=True)),
             y=alt.Y("pathway:N", sort=None, title=None,
-                    axis=alt.Axis(labelLimit=260, labelOverlap=False, ticks=False, domain=False)),
-            tooltip=[alt.Tooltip("pathway:N"), alt.Tooltip("ks:Q", format=FORMAT),
+                    axis=alt.Axis(labelLimit=260, labelOverlap=False, labelPadding=6,
+                                  ticks=False, domain=False)),
+            tooltip=[alt.Tooltip("pathway:N"), alt.Tooltip("distance:Q", format=FORMAT),
                      alt.Tooltip("n:Q", title="values", format=","), alt.Tooltip("distribution:N")],
         )
-        .properties(width=260, height=alt.Step(17), title=title,
-                    description=f"{title}, by Kolmogorov-Smirnov distance.")
+        .properties(width=260, height=alt.Step(17), title=heading(title, "by distance"),
+                    description=f"{title}, by {distance}.")
     )  # fmt: skip
     row: alt.HConcatChart = alt.hconcat(
         left, right, spacing=36, description=f"{left.description} | {right.description}"
@@ -232,7 +283,7 @@ def synapses_per_connection(
     """
     return histogram(
         bins, property=schema.N_SYN_PER_CONN, unit="1", title=title,
-        counted="connections", palette=palette,
+        counted="connections", whole=True, palette=palette,
     )  # fmt: skip
 
 
@@ -244,8 +295,8 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
     table
         :data:`connprops.schema.SCORES`.
     """
-    words = table.with_columns(
-        pl.col("property", "distribution").cast(pl.String),
+    words = with_shown(table, "property").with_columns(
+        pl.col("distribution").cast(pl.String),
         verdict=pl.when("chosen").then(pl.lit("chosen")).otherwise(pl.lit("not chosen")),
         failure=pl.when(pl.col("delta").is_null())
         .then(pl.format("could not be fitted to {} pathways", "n_failed")),
@@ -316,7 +367,8 @@ def overview(
     return alt.ConcatChart(
         concat=drawn,
         columns=3,
-        spacing=24,
+        bounds="flush",  # so that panels stand in line, whatever the width of their labels
+        spacing={"row": 84, "column": 84},
         resolve=alt.Resolve(scale=alt.ScaleResolveMap(x="independent", y="independent")),
         title=title,
         description=f"{title}.",
@@ -333,10 +385,10 @@ def _spread(rows: pl.DataFrame, name: str, unit: str, palette: Palette) -> alt.L
     places = np.unique(np.linspace(0, max(len(order) - 1, 0), _DRAWN_AT_MOST).round().astype(int))
     thinned = order.with_row_index("rank", 1)[places[: len(order)].tolist()]
     base = alt.Chart(as_data(thinned)).encode(
-        x=alt.X("rank:Q", title="pathways, by median (rank)", axis=alt.Axis(tickMinStep=1),
-                scale=alt.Scale(nice=False, zero=False))
+        x=alt.X("rank:Q", title="pathways, by median (rank)",
+                scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickMinStep=1, tickCount=4))
     )  # fmt: skip
-    y = alt.Y("q05:Q", title=axis_title(name, unit), scale=alt.Scale(zero=False))
+    y = alt.Y("q05:Q", title=unit_title(name, unit), scale=alt.Scale(zero=False))
     single = len(thinned) < 2  # noqa: PLR2004 - an area needs two places
     bands = [
         (base.mark_rule(strokeWidth=8) if single else base.mark_area())
@@ -348,6 +400,6 @@ def _spread(rows: pl.DataFrame, name: str, unit: str, palette: Palette) -> alt.L
     line = middle.encode(y="q50:Q", color=alt.value(palette.data_line))
     return alt.LayerChart(
         layer=[*bands, line],
-        width=260, height=130, title=alt.TitleParams(name, fontSize=12),
-        description=f"{name}: medians of {len(order)} pathways in order.",
+        width=260, height=130, title=alt.TitleParams(name, fontSize=12, frame="group"),
+        description=f"{axis_title(name, unit)}: medians of {len(order)} pathways in order.",
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +14,26 @@ from connprops.schema import N_SYN_PER_CONN
 
 if TYPE_CHECKING:
     from connprops.model import Model
+    from connprops.statistics import Property
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 _BARS_AT_MOST = 100
 
+_TAILS = (0.001, 0.999)
+"""Quantiles that bins reach to: about the least and the largest of 1,000 draws."""
+
+_BEYOND_AT_MOST = 1000
+
 
 def rows_of(frame: pl.DataFrame, **of: str) -> pl.DataFrame:
     """Return the rows whose columns have given values; a value unknown to an Enum finds none."""
     return frame.filter(*(pl.col(name).cast(pl.String) == value for name, value in of.items()))
+
+
+def whole_numbers(properties: Iterable[Property]) -> set[str]:
+    """Return the names of the properties whose values are whole numbers by their type."""
+    return {one.name for one in properties if np.issubdtype(np.dtype(one.dtype), np.integer)}
 
 
 def model_statistics(model: Model) -> pl.DataFrame:
@@ -151,6 +163,85 @@ def _nearest(
     nearer_below = np.abs(whole[below] - sought) < np.abs(whole[above] - sought)
     found: NDArray[np.intp] = np.where(nearer_below, below, above)
     return found
+
+
+def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
+    """Return histograms of whole numbers with one bin about each number.
+
+    Bins narrower than 1 hold a whole number or none: those nearest to it become a bin from 1/2
+    below to 1/2 above it, and a number that is alone has an empty bin on either side. Histograms
+    of wider bins stay as they are.
+
+    Parameters
+    ----------
+    bins
+        :data:`connprops.schema.HISTOGRAMS`, with ``expected``.
+    """
+    keys = [*schema.PATHWAY, "property"]
+    narrow = (pl.col("right") - pl.col("left")).max().over(keys) < 1
+    number = ((pl.col("left") + pl.col("right")) / 2).round(mode="half_away_from_zero")
+    expected = pl.when(pl.col("expected").is_not_null().any()).then(pl.col("expected").sum())
+    found = (
+        bins.with_columns(
+            pl.when(narrow).then(number + half).otherwise(edge).alias(edge)
+            for edge, half in (("left", -0.5), ("right", 0.5))
+        )
+        .group_by(*keys, "left", "right", maintain_order=True)
+        .agg(pl.col("bin").first(), pl.col("count").sum(), expected.alias("expected"))
+    )
+    alone = found.filter(pl.len().over(keys) == 1)
+    beside = [
+        alone.with_columns(pl.col("left", "right", "bin") + step, pl.col("count", "expected") * 0)
+        for step in (-1, 1)
+    ]
+    together = pl.concat([beside[0], found, beside[1]], how="vertical_relaxed")
+    return together.select(bins.columns)
+
+
+def widened(bins: pl.DataFrame, model: Model) -> pl.DataFrame:
+    """Return a histogram with bins beyond it too, where the model has values and data have none.
+
+    They are as wide as the narrowest bin, or wider where there would be more than 1,000 a side,
+    and reach to the model's quantiles 0.001 and 0.999; what lies further is in the outermost ones.
+
+    Parameters
+    ----------
+    bins
+        :data:`connprops.schema.HISTOGRAMS` of one pathway and property.
+
+    Returns
+    -------
+    polars.DataFrame
+        left, right, count and expected, of which both have the same sum.
+    """
+    keys = [*schema.PATHWAY, "property"]
+    source, target, name = bins.select(pl.col(keys).cast(pl.String)).row(0)
+    law = model.law(name, source, target)
+    tails = law.ppf(np.array([_TAILS]))[0]
+    bins = bins.sort("bin")
+    edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
+    width = float(np.diff(edges).min())
+    beyond = (edges[0] - tails[0], tails[1] - edges[-1])
+    below, above = (
+        np.linspace(0.0, gap, 1 + min(int(np.ceil(gap / width)), _BEYOND_AT_MOST))[1:]
+        if gap > 0 else np.empty(0)
+        for gap in beyond
+    )  # fmt: skip
+    wide = np.concatenate([edges[0] - below[::-1], edges, edges[-1] + above])
+    counts = np.concatenate([np.zeros(below.size), bins["count"].to_numpy(), np.zeros(above.size)])
+    before, upto = law.cdf_sides(wide[None, :])
+    ends = before[0].copy()  # a bin holds its left edge, the data's last one its right edge too
+    last = below.size + edges.size - 1
+    ends[last] = upto[0, last]
+    ends[0], ends[-1] = 0.0, 1.0
+    return pl.DataFrame(
+        {
+            "left": wide[:-1],
+            "right": wide[1:],
+            "count": counts,
+            "expected": np.diff(ends) * counts.sum(),
+        }
+    )
 
 
 def synapse_counts(

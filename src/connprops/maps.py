@@ -14,7 +14,15 @@ import polars as pl
 from connprops import schema
 from connprops.comparison import rows_of
 from connprops.errors import OptionError
-from connprops.theme import LIGHT, Palette, diverging_scale, sequential_scale, ticks
+from connprops.theme import (
+    LIGHT,
+    Palette,
+    diverging_scale,
+    heading,
+    sequential_scale,
+    shown,
+    ticks,
+)
 
 SOURCE, TARGET = schema.PATHWAY
 LEVELS = ("observed", "level 0", "level 1", "level 2", "level 3", "level 4")
@@ -48,15 +56,18 @@ def type_order(types: pl.DataFrame, side: str) -> list[str]:
         ``"source"`` or ``"target"``.
     """
     rows = types.filter(pl.col("side") == side).sort("code").to_dicts()
-    return [row["type"] for row in sorted(rows, key=_class_and_layer)]
+    numbers = {int(n) for row in rows for n in re.findall(r"\d+", row["layer"] or "")}
+    # Cortex has six layers, and circuits that do not part the second from the third call both 23.
+    places = {23: 2.5} if numbers <= {*range(1, 7), 23} else {}
+    return [row["type"] for row in sorted(rows, key=lambda row: _class_and_layer(row, places))]
 
 
-def _class_and_layer(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def _class_and_layer(row: Mapping[str, Any], places: Mapping[int, float]) -> tuple[Any, ...]:
     name, layer = row["synapse_class"], row["layer"]
     rank = {"EXC": 0, "INH": 1, None: 3}.get(name, 2)
     # Numbers within a layer's name count as numbers: 2 before 10, L2 before L10.
     parts = [
-        (0, int(p), "") if p.isdecimal() else (1, 0, p)
+        (0, places.get(int(p), int(p)), "") if p.isdecimal() else (1, 0, p)
         for p in re.split(r"(\d+)", layer or "")
         if p
     ]
@@ -74,9 +85,13 @@ def _class_starts(types: pl.DataFrame, side: str) -> list[str]:
 
 def axis_title(name: str, unit: str) -> str:
     """Return a quantity and its unit for an axis."""
-    if name == schema.N_SYN_PER_CONN:
-        return "synapses per connection (count)"
-    return f"{name} ({unit or 'unit unknown'})"
+    words = "synapses per connection" if name == schema.N_SYN_PER_CONN else name
+    return shown(f"{words} ({unit_title(name, unit)})")
+
+
+def unit_title(name: str, unit: str) -> str:
+    """Return the unit of a quantity for an axis."""
+    return "count" if name == schema.N_SYN_PER_CONN else shown(unit) or "unit unknown"
 
 
 def statistic_unit(statistic: str, unit: str) -> str:
@@ -85,6 +100,13 @@ def statistic_unit(statistic: str, unit: str) -> str:
         (c for c in schema.FITS.columns if c.name == statistic), None
     )
     return unit if column is None or column.unit == "property" else column.unit
+
+
+def with_shown(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return rows whose names in some columns are as charts can show and sort them."""
+    names = {name for column in columns for name in frame[column].cast(pl.String).drop_nulls()}
+    texts = {name: shown(name) for name in sorted(names)}
+    return frame.with_columns(pl.col(column).cast(pl.String).replace(texts) for column in columns)
 
 
 def as_data(frame: Rows, *columns: str) -> Rows:
@@ -103,7 +125,7 @@ def as_data(frame: Rows, *columns: str) -> Rows:
 
 def _step(n: int, size: int) -> int:
     """Return the size of a cell in pixels: as large as is useful, never too small for a label."""
-    return min(32, max(9, size // max(n, 1)))
+    return min(44, max(9, size // max(n, 1)))
 
 
 def heat_map(
@@ -183,7 +205,7 @@ def heat_map(
         resolve=_OWN_COLOURS,
         width=alt.Step(steps["target"]),
         height=alt.Step(steps["source"]),
-        title=alt.TitleParams(title, subtitle=subtitle) if subtitle else title,
+        title=heading(title, subtitle),
         description=f"{title}. Matrix of {shape}. {subtitle}".strip(),
     )
 
@@ -227,7 +249,7 @@ def _missing(cells: pl.DataFrame, types: pl.DataFrame, value: str) -> Rows | Non
 def scale_note(scale: alt.Scale) -> str:
     """Return what a reader must know of a scale."""
     words = {"log": "logarithmic", "symlog": "symmetric-logarithmic"}
-    return f"{words.get(scale.to_dict()['type'], 'linear')} colours"
+    return f"{words.get(scale.to_dict(validate=False)['type'], 'linear')} colours"
 
 
 def quantity_map(
@@ -278,14 +300,18 @@ def category_map(
     legend: str,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
-    """Draw a category of each pathway; ``categories`` gives their order and colours."""
+    """Draw a category of each pathway; ``categories`` gives their order and colours.
+
+    The legend has those that occur; all where none does.
+    """
     shown = table.select(*schema.PATHWAY, pl.col(value).cast(pl.String)).filter(
         pl.col(value).is_not_null()
     )
+    there = set(shown[value]) or set(categories)
     return heat_map(
         as_data(shown),
         types,
-        category_colour(value, categories),
+        category_colour(value, {name: of for name, of in categories.items() if name in there}),
         title=title,
         missing=_missing(shown, types, value),
         tooltip=[alt.Tooltip(value, type="nominal", title=legend)],

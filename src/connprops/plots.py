@@ -13,12 +13,22 @@ import polars as pl
 
 from connprops import charts, maps, schema, score_charts
 from connprops.artifacts import replacing
-from connprops.comparison import model_statistics, quantile_pairs, rows_of, synapse_counts
+from connprops.compare import compare
+from connprops.comparison import (
+    model_statistics,
+    quantile_pairs,
+    rows_of,
+    synapse_counts,
+    whole_bins,
+    whole_numbers,
+    widened,
+)
 from connprops.errors import OptionError, OutputError
 from connprops.roc import roc_chart, roc_curve
 from connprops.theme import LIGHT
 
 if TYPE_CHECKING:
+    from connprops.cross_validation import CrossValidation
     from connprops.model import Model
     from connprops.statistics import Statistics
 
@@ -38,6 +48,8 @@ def plot(
     properties: Sequence[str] | None = None,
     statistics: Sequence[str] = ("mean", "std", "shared_within"),
     pathway: tuple[str, str] | None = None,
+    other: Model | None = None,
+    held_out: CrossValidation | None = None,
     overwrite: bool = False,
 ) -> dict[str, Chart]:
     """Draw statistics and a model.
@@ -57,6 +69,10 @@ def plot(
     pathway
         Source and target type of the pathway whose distributions are drawn; None for the one
         with most connections.
+    other
+        Another model, to be compared with this one.
+    held_out
+        Scores on data held back, as :func:`connprops.cross_validate` returns them.
     overwrite
         Whether to replace files that are there.
 
@@ -65,9 +81,10 @@ def plot(
     dict
         Charts by name: ``overview``, ``scores`` where the model has any,
         ``synapses_per_connection`` and, for each property P, ``mean_P`` (and so on for each
-        statistic), ``levels_P``, ``goodness_P``, ``histogram_P``, ``roc_P``, ``qq_P``,
-        ``cdf_P``, and ``correlations`` where the model has any; what has no rows to draw is left
-        out.
+        statistic), ``levels_P``, ``goodness_P``, ``wasserstein_P``, ``histogram_P``, ``roc_P``,
+        ``qq_P``, ``cdf_P``, and, where the model has correlations, ``correlations`` and
+        ``strongest_correlation``; ``comparison`` with another model, ``cross_validation``. What
+        has no rows to draw is left out.
 
     Raises
     ------
@@ -85,6 +102,10 @@ def plot(
             raise OptionError.unknown("property", name, units)
     chosen = {name: units[name] for name in properties or units}
     drawn = dict(_charts(stats, model, chosen, statistics, pathway))
+    if other is not None:
+        drawn["comparison"] = score_charts.comparison(compare(model, other))
+    if held_out is not None:
+        drawn["cross_validation"] = score_charts.cross_validation(held_out.summary())
     if out_dir is not None:
         _write(drawn, Path(out_dir), formats, overwrite=overwrite)
     return drawn
@@ -115,7 +136,18 @@ def _charts(
             )
         yield f"levels_{name}", maps.level_map(of_model, types, property=name)
         if model.fits is not None:
-            yield f"goodness_{name}", charts.goodness(model.fits, types, property=name)
+            common: dict[str, Any] = {"property": name, "unit": unit}
+            yield f"goodness_{name}", charts.goodness(model.fits, types, **common)
+            yield (
+                f"wasserstein_{name}",
+                charts.goodness(model.fits, types, measure="wasserstein", **common),
+            )
+    if len(model.correlations):
+        pairs = model.correlations.rename({"value": "r"})
+        yield (
+            "strongest_correlation",
+            score_charts.correlation_map(pairs, types, *score_charts.strongest(pairs)),
+        )
     one = _pathway(stats.pathways.collect(), pathway)
     if one is not None:
         yield from _pathway_charts(stats, model, units, one)
@@ -127,18 +159,23 @@ def _pathway_charts(
     where = dict(zip(schema.PATHWAY, pathway, strict=True))
     histograms = model.expected(_of(stats.histograms, where).collect())
     order = _of(stats.order_statistics, where).collect()
-    discrete = _discrete(model, units)
+    discrete, whole = _discrete(model, units), whole_numbers(stats.properties)
+    laws = _of(model.marginals.lazy(), where).collect()
+    n_values = _of(stats.table, where).select("property", "n").collect()
     for name, unit in units.items():
         common: dict[str, Any] = {
             "property": name,
             "unit": unit,
             "title": f"{name}: {pathway[0]} → {pathway[1]}",
+            "subtitle": _origin(rows_of(laws, property=name), rows_of(n_values, property=name)),
+            "whole": name in whole,
         }
         bins = rows_of(histograms, property=name)
         if len(bins):
-            yield f"histogram_{name}", charts.histogram(bins, **common)
-            if bins["expected"].sum() > 0:  # a model may have all its values elsewhere
-                yield f"roc_{name}", _roc(bins, common["title"])
+            bars = whole_bins(bins) if name in whole else bins
+            yield f"histogram_{name}", charts.histogram(bars, **common)
+            if bins["expected"].is_not_null().all():  # the model knows the pathway
+                yield f"roc_{name}", _roc(widened(bins, model), common["title"])
         pairs = quantile_pairs(rows_of(order, property=name), model)
         if len(pairs):
             points = pairs.select("p", "data", "model").explode("p", "data", "model")
@@ -153,12 +190,23 @@ def _pathway_charts(
         yield "correlations", score_charts.correlations(copula, title=title)
 
 
+def _origin(laws: pl.DataFrame, n_values: pl.DataFrame) -> str:
+    """Return the values of a pathway, and where the model of them comes from, in words."""
+    n = f"{n_values['n'].sum():,} values"
+    if laws.is_empty():
+        return n
+    family, level = laws["distribution"][0], int(laws["level"][0])
+    return f"{n}; {family}, {'fitted to them' if level < 0 else f'borrowed from level {level}'}"
+
+
 def _roc(bins: pl.DataFrame, title: str) -> Chart:
-    """Draw how far a threshold can tell data and model apart, in the bins of the data."""
+    """Draw how far a threshold can tell data and model apart, with nothing drawn at random."""
     edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
-    expected = bins["expected"].fill_null(0.0).to_numpy()
-    false, true, auc, error = roc_curve(edges, bins["count"].to_numpy(), expected)
-    return roc_chart(false, true, title=f"{title} (AUC - 0.5 = {auc:.3f}, ERR = {error:.3f})")
+    false, true, auc, error = roc_curve(
+        edges, bins["count"].to_numpy(), bins["expected"].to_numpy()
+    )
+    areas = f"AUC - 0.5 = {auc:z.3f}, ERR = {error:.3f}"
+    return roc_chart(false, true, title=title, subtitle=areas)
 
 
 def _of(frame: pl.LazyFrame, where: Mapping[str, str]) -> pl.LazyFrame:

@@ -4,7 +4,7 @@
 const index = JSON.parse(document.getElementById("index").textContent);
 const byId = (id) => document.getElementById(id);
 const nTargets = index.targets.length;
-const chunks = new Map(); // promises of unpacked properties, by number
+const chunks = new Map(); // promises of what is unpacked, by the id of its element
 const views = new Map(); // Vega views, by the id of their element
 const state = { property: 0, statistic: null, pathway: null, sort: "ks", down: true, shown: 25 };
 let drawing = 0; // number of the last request to draw the maps: later ones overtake earlier ones
@@ -63,20 +63,25 @@ const arrow = (pathway) => `${source(pathway)} → ${target(pathway)}`;
 
 // ---- data: each property is packed on its own, and unpacked when it is first looked at
 
-async function unpack(number) {
-  const packed = Uint8Array.from(atob(byId(`property-${number}`).textContent), (c) => c.charCodeAt(0));
+async function unpack(id) {
+  const packed = Uint8Array.from(atob(byId(id).textContent), (c) => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const chunk = JSON.parse(await new Response(stream).text());
-  for (const name of ["statistics", "histograms", "quantiles", "model"]) {
-    chunk[name].at = new Map(chunk[name].pathway.map((pathway, row) => [pathway, row]));
+  const parts = chunk.pathway ? [chunk] : [chunk.statistics, chunk.histograms, chunk.quantiles, chunk.model];
+  for (const part of parts) {
+    let last = 0; // pathways are given by their distance from the one before
+    part.pathway = part.pathway.map((step) => (last += step));
+    part.at = new Map(part.pathway.map((pathway, row) => [pathway, row]));
   }
   return chunk;
 }
 
-function property(number) {
-  if (!chunks.has(number)) chunks.set(number, unpack(number));
-  return chunks.get(number);
+function unpacked(id) {
+  if (!chunks.has(id)) chunks.set(id, unpack(id));
+  return chunks.get(id);
 }
+
+const property = (number) => unpacked(`property-${number}`);
 
 const pick = (part, column, pathway) => {
   const row = part.at.get(pathway);
@@ -102,11 +107,23 @@ async function draw(id, spec, renderer = "svg") {
 }
 
 const dark = () => document.documentElement.dataset.theme === "dark";
-const inTheme = (specs, name) => structuredClone(specs[dark() ? "dark" : "light"][name]);
+const inTheme = (name) => structuredClone(index.specs[dark() ? "dark" : "light"][name]);
+
+function ofProperty(chart, about, title, rows) {
+  // Specifications of charts are the same for all properties, but for the axes' titles.
+  const spec = inTheme(`${chart} ${about.values}`);
+  for (const { encoding } of spec.layer) {
+    for (const axis of [encoding.x, encoding.y]) {
+      if (axis?.title) axis.title = axis.title.replace("property (unit)", () => about.axis);
+    }
+  }
+  spec.description = `${title}${spec.description}`;
+  return { ...spec, title, datasets: { ...spec.datasets, ...rows } };
+}
 
 function mapSpec(drawn, values) {
   // A map's specification comes whole from Altair, but for its rows, scale, legend and title.
-  const spec = inTheme(index.specs, drawn.kind);
+  const spec = inTheme(drawn.kind);
   const cells = [];
   const missing = [];
   for (let pathway = 0; pathway < index.sources.length * nTargets; pathway += 1) {
@@ -149,11 +166,44 @@ async function drawMap(id, spec) {
   });
 }
 
+// ---- correlations of the property with others, each as if it were a statistic
+
+function correlatedWith(name) {
+  return index.correlated.flatMap(([a, b], pair) => {
+    const other = a === name ? b : b === name ? a : null;
+    return other === null ? [] : [{ name: `correlation ${pair}`, label: `correlation with ${other}`, other, pair }];
+  });
+}
+
+function offerStatistics() {
+  const all = [...index.statistics, ...correlatedWith(index.properties[state.property].name)];
+  if (!all.some((one) => one.name === state.statistic)) state.statistic = all[0].name;
+  options("statistic", all.map((one) => one.label), all.map((one) => one.name));
+  byId("statistic").value = state.statistic;
+}
+
+async function drawCorrelationMap({ name, other, pair }, about, number) {
+  const { map, value, at } = await unpacked("correlations");
+  if (number !== drawing) return;
+  byId("comparison").hidden = true;
+  byId("meaning").textContent = "correlation: of two properties of a pathway, from -1 to 1, in the copula of the model.";
+  const title = `Correlation of ${about.name} and ${other}`;
+  await drawMap("map-data", mapSpec({ ...map, title }, (pathway) => value[pair][at.get(pathway)]));
+  await drawMap("map-model", null);
+  highlight();
+  document.documentElement.dataset.drawn = `${about.name} ${name}`;
+}
+
 async function drawMaps() {
   const number = ++drawing;
   const about = index.properties[state.property];
   const chunk = await property(state.property);
   if (number !== drawing) return;
+  const correlation = correlatedWith(about.name).find((one) => one.name === state.statistic);
+  if (correlation) {
+    await drawCorrelationMap(correlation, about, number);
+    return;
+  }
   const statistic = index.statistics.find((one) => one.name === state.statistic);
   const { data, model, difference } = chunk.maps[statistic.name];
   const comparable = Boolean(data && model);
@@ -193,12 +243,41 @@ function binRows(chunk, pathway) {
   const counts = pick(chunk.histograms, "count", pathway);
   if (!counts) return null;
   const ends = pick(chunk.histograms, "edges", pathway);
-  const even = ends.length === 2 && counts.length > 1;
-  const edge = (i) => (even ? ends[0] + ((ends[1] - ends[0]) * i) / counts.length : ends[i]);
+  const width = pick(chunk.histograms, "width", pathway);
+  const edge = (i) =>
+    width === null ? ends[i] : i === counts.length ? ends[1] : ends[0] + width * i;
   const expected = pick(chunk.histograms, "expected", pathway);
   return counts.map((count, i) => ({
     left: edge(i), right: edge(i + 1), count, expected: expected ? expected[i] : null,
   }));
+}
+
+function pointRows(chunk, pathway) {
+  const quantiles = pick(chunk.quantiles, "data", pathway);
+  const fitted = pick(chunk.quantiles, "model", pathway);
+  if (!chunk.quantiles.pathway.length && chunk.statistics.at.has(pathway)) {
+    // The report of a large circuit has no quantiles but those of the statistics.
+    const points = Object.entries(index.quantiles).map(([name, p]) => ({
+      p, data: pick(chunk.statistics, name, pathway), model: pick(chunk.model, name, pathway) }));
+    return points.every(({ data, model }) => data !== null && model !== null) ? points : null;
+  }
+  if (!quantiles) return null;
+  const m = quantiles.length;
+  return quantiles.map((data, i) => ({ p: (i + 0.5) / m, data, model: fitted[i] }));
+}
+
+async function drawCorrelations(pathway) {
+  if (!byId("correlations")) return; // the model has none
+  const { pairs: names, value, std_error, at } = await unpacked("correlations");
+  const row = at.get(pathway);
+  const pairs = names.flatMap(([property, other_property], i) => {
+    const rest = { r: value[i][row] ?? null, std_error: std_error[i][row] ?? null };
+    return rest.r === null ? [] : [{ property, other_property, ...rest },
+      { property: other_property, other_property: property, ...rest }];
+  });
+  const spec = inTheme("correlations");
+  await draw("correlation-chart",
+    pairs.length ? { ...spec, datasets: { ...spec.datasets, pairs } } : null);
 }
 
 function parameterRows(chunk, about, pathway) {
@@ -261,28 +340,14 @@ async function open(pathway, { focus = false } = {}) {
   byId("goodness").replaceChildren(table(
     pick(model, "level", pathway) < 0 ? "Goodness of fit" : "Goodness of fit to the pooled values",
     ["measure", "value"],
-    index.measures.map(({ name, label }) => [label, pick(model, name, pathway)])));
+    index.measures.map(({ name, label }) => [
+      label.replace("unit of the property", () => unit), pick(model, name, pathway)])));
   const bins = binRows(chunk, pathway);
-  let histogram = null;
-  let qq = null;
-  if (bins) {
-    histogram = inTheme(chunk.specs, "histogram");
-    histogram.title = `${about.name}: ${arrow(pathway)}`;
-    histogram.datasets = { ...histogram.datasets, bins };
-  }
-  const quantiles = pick(chunk.quantiles, "data", pathway);
-  if (quantiles) {
-    const fitted = pick(chunk.quantiles, "model", pathway);
-    const m = quantiles.length;
-    qq = inTheme(chunk.specs, "qq");
-    qq.title = "Quantiles";
-    qq.datasets = {
-      ...qq.datasets,
-      points: quantiles.map((data, i) => ({ p: (i + 0.5) / m, data, model: fitted[i] })),
-    };
-  }
-  await draw("histogram", histogram);
-  await draw("qq", qq);
+  const name = `${about.name}: ${arrow(pathway)}`;
+  await draw("histogram", bins && ofProperty("histogram", about, name, { bins }));
+  const points = pointRows(chunk, pathway);
+  await draw("qq", points && ofProperty("qq", about, "Quantiles", { points }));
+  await drawCorrelations(pathway);
   highlight();
   markChosen();
   if (focus) byId("pathway-heading").focus();
@@ -437,6 +502,7 @@ function setUpDownloads() {
 async function choose(number) {
   state.property = number;
   byId("property").value = String(number);
+  offerStatistics();
   await drawMaps();
   if (state.pathway !== null) await open(state.pathway);
   state.shown = 25;
@@ -485,7 +551,6 @@ async function main() {
   options("source", index.sources);
   options("target", index.targets);
   options("scope", ["this property", "all properties: the worst"], ["one", "all"]);
-  options("statistic", index.statistics.map((one) => one.label), index.statistics.map((one) => one.name));
   const again = () => redraw().catch(fail);
   wanted.addEventListener("change", () => { setTheme(wanted.matches ? "dark" : "light"); again(); });
   byId("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); again(); });
@@ -512,7 +577,7 @@ async function main() {
     document.documentElement.dataset.ready = "empty";
     return;
   }
-  state.statistic = index.statistics[0].name;
+  offerStatistics();
   await drawMaps();
   await open(index.first);
   await drawWorst();

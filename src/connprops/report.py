@@ -13,8 +13,11 @@ import html
 import json
 import math
 import re
+import subprocess
+import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -23,15 +26,21 @@ from typing import TYPE_CHECKING, Any
 import altair as alt
 import polars as pl
 
-from connprops import charts, maps
+from connprops import charts, maps, score_charts
 from connprops.artifacts import write_text
 from connprops.errors import OutputError
-from connprops.report_data import Tables, overview, property_columns, table_warnings
+from connprops.report_data import (
+    Tables,
+    correlation_columns,
+    overview,
+    property_columns,
+    table_warnings,
+)
 from connprops.theme import DARK, LIGHT, Palette
 
 if TYPE_CHECKING:
     from connprops.model import Model
-    from connprops.statistics import Property, Statistics
+    from connprops.statistics import Statistics
 
 _SIDES = {"light": LIGHT, "dark": DARK}
 _MAP_SIZE = 540
@@ -84,19 +93,30 @@ def _page(
     facts: Mapping[str, Any],
     warnings: Iterable[str],
 ) -> str:
+    bundle = _vega()
     tables = Tables.of(stats, model)
-    chunks = "\n".join(
-        f'<script id="property-{i}" type="text/plain">{_packed(_chunk(tables, one))}</script>'
+    packed = {  # each at once: unpacked, all together take a hundred times as much
+        f"property-{i}": _packed(property_columns(tables, one))
         for i, one in enumerate(stats.properties)
+    }
+    if correlations := correlation_columns(tables):
+        packed["correlations"] = _packed(correlations)
+    chunks = "\n".join(
+        f'<script id="{name}" type="text/plain">{chunk}</script>' for name, chunk in packed.items()
     )
+    names = [one.name for one in stats.properties]
     index = overview(stats, model, tables) | {
-        "specs": {side: _map_specs(tables.types, palette) for side, palette in _SIDES.items()},
+        "specs": {
+            side: _map_specs(tables.types, palette) | _pathway_specs(names, palette)
+            for side, palette in _SIDES.items()
+        },
         "diverging": {side: palette.diverging for side, palette in _SIDES.items()},
         "identity": _identity_line(stats.identity),
+        "correlated": correlations["pairs"] if correlations else [],
         "facts": [[str(name), _plain(value)] for name, value in facts.items()],
         "warnings": [*map(str, warnings), *table_warnings(tables)],
     }
-    vega = _vega()
+    vega = f"{{{bundle.result()}}}"  # a block: its one-letter constants are nobody's business
     program = _resource("report.js")
     parts = {
         "title": html.escape(title),
@@ -112,12 +132,6 @@ def _page(
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
-def _chunk(tables: Tables, of: Property) -> dict[str, Any]:
-    """Return what the report knows of one property: columns, and specifications of charts."""
-    specs = {side: _pathway_specs(of.name, of.unit, palette) for side, palette in _SIDES.items()}
-    return property_columns(tables, of) | {"specs": specs}
-
-
 def _policy(*scripts: str) -> str:
     """Return a content security policy: no request at all, no script but these."""
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
@@ -127,14 +141,25 @@ def _policy(*scripts: str) -> str:
     )
 
 
-@cache
-def _vega() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair writes."""
-    import vl_convert
+_BUNDLE = """
+import sys, vl_convert
+bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", sys.argv[1])
+sys.stdout.buffer.write(bundle.encode())
+"""
 
+
+@cache
+def _vega() -> Future[str]:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair writes.
+
+    They are put together in a process of their own, once, while the tables are: it takes seconds.
+    """
     version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", version)
-    return f"{{{bundle}}}"  # a block: the bundle's one-letter constants are nobody's business
+    command = [sys.executable, "-P", "-c", _BUNDLE, version]
+    pool = ThreadPoolExecutor(1)
+    bundle = pool.submit(subprocess.check_output, command, encoding="utf-8")
+    pool.shutdown(wait=False)
+    return bundle
 
 
 def _resource(name: str) -> str:
@@ -172,13 +197,19 @@ def _spec(chart: alt.LayerChart, palette: Palette) -> dict[str, Any]:
     return spec
 
 
-def _pathway_specs(name: str, unit: str, palette: Palette) -> dict[str, Any]:
-    """Return the specifications of a pathway's charts, for rows named bins and points."""
-    common: dict[str, Any] = {"property": name, "unit": unit, "title": name, "palette": palette}
-    return {
-        "histogram": _spec(charts.histogram(alt.NamedData("bins"), **common), palette),
-        "qq": _spec(charts.qq(alt.NamedData("points"), **common), palette),
-    }
+def _pathway_specs(names: Sequence[str], palette: Palette) -> dict[str, Any]:
+    """Return the specifications of a pathway's charts, for rows named bins, points and pairs.
+
+    The program puts a property's name and unit in place of ``property (unit)``.
+    """
+    specs = {"correlations": score_charts.correlation_matrix(alt.NamedData("pairs"), names,
+                                                             palette=palette)}  # fmt: skip
+    for values in ("whole", "real"):
+        common: dict[str, Any] = {"property": "property", "unit": "unit", "title": "",
+                                  "whole": values == "whole", "palette": palette}  # fmt: skip
+        specs[f"histogram {values}"] = charts.histogram(alt.NamedData("bins"), **common)
+        specs[f"qq {values}"] = charts.qq(alt.NamedData("points"), **common)
+    return {name: _spec(chart, palette) for name, chart in specs.items()}
 
 
 def _map_specs(types: pl.DataFrame, palette: Palette) -> dict[str, Any]:

@@ -16,9 +16,16 @@ import numpy as np
 import polars as pl
 
 from connprops import maps, schema
-from connprops.comparison import QUANTILES, model_statistics, quantile_pairs, rows_of
+from connprops.comparison import (
+    QUANTILES,
+    model_statistics,
+    quantile_pairs,
+    rows_of,
+    whole_bins,
+    whole_numbers,
+)
 from connprops.distributions import DISTRIBUTIONS
-from connprops.theme import sequential_scale, ticks
+from connprops.theme import diverging_scale, sequential_scale, ticks
 
 if TYPE_CHECKING:
     from connprops.model import Model
@@ -30,11 +37,17 @@ BINS_AT_MOST = 1_000_000
 QUANTILES_AT_MOST = 500_000
 """Quantiles in a report, of all pathways and properties together."""
 
+_SAME = 1e-3
+"""Widths of bins that differ by less, relatively, are the same."""
+
 _LISTED = 12
 _WORST = 200
 _ENOUGH = 10
 _POINTS = range(9, 42)
 _DIGITS = 6
+"""Of numbers whose difference from others is shown."""
+
+_DIGITS_ALONE = 4
 
 _MOMENTS = ("mean", "std", "min", "q05", "q25", "q50", "q75", "q95", "max")
 _STATISTICS = (*_MOMENTS, "n", "n_unique", "skewness", "kurtosis")
@@ -55,8 +68,9 @@ _BORROWED = (
 
 
 def _points(n_samples: int) -> int:
-    """Return how many quantiles of a sample to show."""
-    return min(max(QUANTILES_AT_MOST // max(n_samples, 1), _POINTS.start), _POINTS.stop - 1)
+    """Return how many quantiles of a sample to show; 0 where those of the statistics must do."""
+    points = min(QUANTILES_AT_MOST // max(n_samples, 1), _POINTS.stop - 1)
+    return points if points in _POINTS else 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class Tables:
     model: pl.DataFrame
     model_statistics: pl.DataFrame
     fits: pl.DataFrame
+    correlations: pl.DataFrame
     merged: int  # neighbouring bins of histograms that become one in the report
 
     @classmethod
@@ -86,7 +101,8 @@ class Tables:
                 .cast(pl.String).cast(pl.Enum(order)).to_physical().cast(pl.Int64)
                 for column, order in zip(schema.PATHWAY, (sources, targets), strict=True)
             )  # fmt: skip
-            names = [c for c in ("property", "distribution", "status") if c in frame.columns]
+            words = ("property", "other_property", "distribution", "status")
+            names = [c for c in words if c in frame.columns]
             return frame.with_columns(
                 (source * len(targets) + target).alias("pathway"),
                 pl.col(names).cast(pl.String),
@@ -95,20 +111,36 @@ class Tables:
         fits = model.fits
         if fits is None:
             fits = pl.DataFrame(schema=schema.FITS.polars_schema())
-        order, histograms = stats.order_statistics.collect(), stats.histograms.collect()
+        order = stats.order_statistics.collect()
+        points = _points(len(order))
+        shown = order if points else order.head(0)
+        histograms = _bars(model.expected(stats.histograms.collect()), stats.properties)
         return cls(
             sources,
             targets,
             stats.types,
             numbered(stats.pathways.collect()),
             numbered(stats.table.collect()),
-            numbered(model.expected(histograms)),
-            numbered(quantile_pairs(order, model, at_most=_points(len(order)))),
+            numbered(histograms),
+            numbered(quantile_pairs(shown, model, at_most=points)),
             numbered(model.marginals),
             numbered(model_statistics(model)),
             numbered(fits),
+            numbered(model.correlations),
             max(1, math.ceil(len(histograms) / BINS_AT_MOST)),
         )
+
+
+def _bars(histograms: pl.DataFrame, properties: Sequence[Property]) -> pl.DataFrame:
+    """Return histograms as they are drawn: those of whole numbers with a bin about each."""
+    whole = pl.col("property").cast(pl.String).is_in(list(whole_numbers(properties)))
+    return pl.concat(
+        [histograms.filter(~whole), whole_bins(histograms.filter(whole))], how="vertical_relaxed"
+    )
+
+
+def _digits(name: str) -> int:
+    return _DIGITS if name in {"mean", "std", *QUANTILES} else _DIGITS_ALONE
 
 
 def _rounded(column: pl.Series | Sequence[Any], digits: int = _DIGITS) -> list[Any]:
@@ -127,9 +159,19 @@ def _rounded(column: pl.Series | Sequence[Any], digits: int = _DIGITS) -> list[A
     places = np.clip(np.where(np.isfinite(places), places, 0.0), -300, 300)
     up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
     rounded = np.round(values / down * up) / up * down
-    return [
-        None if not math.isfinite(x) else int(x) if x.is_integer() else x for x in rounded.tolist()
-    ]
+    # As Python's own numbers: JSON has shorter words for those that are whole.
+    words = rounded.astype(object)
+    whole = (rounded == np.rint(rounded)) & (np.abs(rounded) < 2**53)
+    words[whole] = rounded[whole].astype(np.int64)
+    words[~np.isfinite(rounded)] = None
+    found: list[Any] = words.tolist()
+    return found
+
+
+def _pathways(rows: pl.DataFrame) -> list[int]:
+    """Return the pathways of rows, each less the one before: most of these numbers are 1."""
+    steps: list[int] = rows["pathway"].diff().fill_null(rows["pathway"]).to_list()
+    return steps
 
 
 def property_columns(tables: Tables, of: Property) -> dict[str, Any]:
@@ -139,8 +181,8 @@ def property_columns(tables: Tables, of: Property) -> dict[str, Any]:
     evidence = _evidence(tables, name)
     return {
         "statistics": {
-            "pathway": statistics["pathway"].to_list(),
-            **{s: _rounded(statistics[s]) for s in _STATISTICS},
+            "pathway": _pathways(statistics),
+            **{s: _rounded(statistics[s], _digits(s)) for s in _STATISTICS},
             "shared_within": statistics["shared_within"].to_list(),
         },
         "histograms": _histograms(rows_of(tables.histograms, property=name), tables.merged),
@@ -161,7 +203,11 @@ def _evidence(tables: Tables, name: str) -> pl.DataFrame:
 
 
 def _histograms(rows: pl.DataFrame, merged: int) -> dict[str, Any]:
-    """Return counts and expected counts; edges are two where all bins have the same width."""
+    """Return counts, expected counts and edges.
+
+    Edges are two, and the bins' width, where all bins are alike but the last, which may be
+    narrower; else all edges.
+    """
     cells = (
         rows.sort("pathway", "bin")
         .group_by("pathway", pl.col("bin") // merged, maintain_order=True)
@@ -173,8 +219,12 @@ def _histograms(rows: pl.DataFrame, merged: int) -> dict[str, Any]:
         .group_by("pathway", maintain_order=True)
         .agg(
             pl.col("left"), pl.col("right").last(), pl.col("count"), pl.col("expected"),
-            even=(pl.col("width").max() - pl.col("width").min()) <= 1e-3 * pl.col("width").mean(),
+            pl.col("width").first(),
+            even=(pl.col("width").slice(0, pl.len() - 1) / pl.col("width").first() - 1)
+            .abs().max().fill_null(0.0) <= _SAME,
+            last=pl.col("width").last() <= (1 + _SAME) * pl.col("width").first(),
         )
+        .with_columns(pl.col("even") & pl.col("last"))
         .with_columns(
             edges=pl.when("even")
             .then(pl.concat_list(pl.col("left").list.first(), "right"))
@@ -182,8 +232,9 @@ def _histograms(rows: pl.DataFrame, merged: int) -> dict[str, Any]:
         )
     )  # fmt: skip
     return {
-        "pathway": cells["pathway"].to_list(),
+        "pathway": _pathways(cells),
         "edges": _rounded(cells["edges"], digits=9),
+        "width": _rounded(cells.select(pl.when("even").then("width")).to_series(), digits=9),
         "count": cells["count"].to_list(),
         "expected": _rounded(cells["expected"], digits=3),
     }
@@ -191,7 +242,7 @@ def _histograms(rows: pl.DataFrame, merged: int) -> dict[str, Any]:
 
 def _quantiles(rows: pl.DataFrame) -> dict[str, Any]:
     return {
-        "pathway": rows["pathway"].to_list(),
+        "pathway": _pathways(rows),
         "data": _rounded(rows["data"], digits=4),
         "model": _rounded(rows["model"], digits=4),
     }
@@ -214,15 +265,38 @@ def _model_columns(tables: Tables, evidence: pl.DataFrame, name: str) -> dict[st
         ]  # fmt: skip
         errors[str(parameter)] = _rounded(aligned["std_error"], digits=3)
     return {
+        "pathway": _pathways(evidence),
         **{
             column: evidence[column].to_list()
-            for column in ("pathway", "distribution", "level", "shared_within", "n_pathways", "n",
+            for column in ("distribution", "level", "shared_within", "n_pathways", "n",
                            "status", "message")
         },
-        **{c: _rounded(evidence[c]) for c in (*_MEASURES, "mean", "std", *QUANTILES)},
+        **{c: _rounded(evidence[c], _digits(c))
+           for c in (*_MEASURES, "mean", "std", *QUANTILES)},
         "parameters": parameters,
         "errors": errors,
     }  # fmt: skip
+
+
+def correlation_columns(tables: Tables) -> dict[str, Any] | None:
+    """Return the pairs of properties, and for each its correlations by pathway; None without."""
+    rows = tables.correlations
+    if rows.is_empty():
+        return None
+    pathways = rows.select("pathway").unique(maintain_order=True)
+    by_pair = rows.partition_by(
+        "property", "other_property", maintain_order=True, include_key=True, as_dict=True
+    )
+    aligned = [
+        pathways.join(one, on="pathway", how="left", maintain_order="left")
+        for one in by_pair.values()
+    ]
+    return {
+        "pathway": _pathways(pathways),
+        "pairs": [list(pair) for pair in by_pair],
+        **{c: [_rounded(one[c], digits=3) for one in aligned] for c in ("value", "std_error")},
+        "map": _quantity("", "correlation (1)", diverging_scale([-1.0, 1.0])),
+    }
 
 
 def _map_drawings(
@@ -230,18 +304,16 @@ def _map_drawings(
 ) -> dict[str, Any]:
     """Return for each statistic what its maps need beside the rows: scale, legend, title."""
     measured = evidence.filter(pl.col("level") < 0)
+    both = statistics.join(evidence.drop("n"), on="pathway", how="full", suffix="_model")
     drawings: dict[str, Any] = {}
     for statistic in _STATISTICS:
         legend = maps.axis_title(f"{statistic} of {name}", maps.statistic_unit(statistic, unit))
-        sides = {"data": statistics.select("pathway", value=statistic)}
-        if statistic in evidence.columns and statistic != "n":
-            sides["model"] = evidence.select("pathway", value=statistic)
-        common = sequential_scale(pl.concat(s["value"].cast(pl.Float64) for s in sides.values())
-                                  .drop_nulls().to_numpy())  # fmt: skip
+        columns = {"data": statistic, "model": f"{statistic}_model"}
+        sides = {side: both[c].cast(pl.Float64) for side, c in columns.items() if c in both.columns}
+        common = sequential_scale(np.concatenate([s.drop_nulls() for s in sides.values()]))
         found = {side: _quantity(f"{name}, {statistic}: {side}", legend, common) for side in sides}
         if "model" in sides:
-            both = sides["data"].join(sides["model"], on="pathway")
-            scale = maps.difference_scale(both["value"], both["value_right"] - both["value"])
+            scale = maps.difference_scale(sides["data"], sides["model"] - sides["data"])
             found["difference"] = _quantity(
                 f"{name}, {statistic}: model minus data", f"difference of {legend}", scale
             )
@@ -269,7 +341,7 @@ def _quantity(title: str, legend: str, scale: alt.Scale) -> dict[str, Any]:
         "title": title,
         "note": maps.scale_note(scale),
         "legend": legend,
-        "scale": scale.to_dict(),
+        "scale": scale.to_dict(validate=False),
         "ticks": ticks(scale),
     }
 
@@ -308,15 +380,14 @@ def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
             ["synapses", int(pathways["n_synapses"].sum())],
             ["properties", len(names)],
         ],
-        "properties": [
-            _property_summary(tables, one.name, one.unit) for one in stats.properties
-        ],
+        "properties": [_property_summary(tables, one) for one in stats.properties],
         "statistics": [
             {"name": s, "label": labels.get(s, s), "meaning": f"{labels.get(s, s)}: {meanings[s]}.",
              "kind": "category" if s in categories else "quantity"}
             for s in order
         ],
         "moments": list(_MOMENTS),
+        "quantiles": QUANTILES,
         "measures": [{"name": name, "label": label} for name, label in _MEASURES.items()],
         "levels": list(maps.LEVELS),
         "borrowed": list(_BORROWED),
@@ -347,7 +418,8 @@ def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _property_summary(tables: Tables, name: str, unit: str) -> dict[str, Any]:
+def _property_summary(tables: Tables, of: Property) -> dict[str, Any]:
+    name, unit = of.name, of.unit
     rows = rows_of(tables.model, property=name).unique("pathway", keep="first")
     counts = rows["distribution"].value_counts(sort=True).sort(
         "count", "distribution", descending=[True, False]
@@ -357,6 +429,8 @@ def _property_summary(tables: Tables, name: str, unit: str) -> dict[str, Any]:
     return {
         "name": name,
         "unit": unit,
+        "axis": maps.axis_title(name, unit),
+        "values": "whole" if whole_numbers([of]) else "real",
         "n_pathways": rows_of(tables.statistics, property=name)["n"].gt(0).sum(),
         "distributions": counts.rows(),
         "ks": None if ks is None else round(float(ks), 4),
@@ -378,7 +452,7 @@ def _scores(model: Model) -> dict[str, list[Any]] | None:
 
 def _detail(tables: Tables) -> str:
     """Return what the report leaves out."""
-    points = max(tables.quantiles["p"].list.len(), default=0)
+    points = max(tables.quantiles["p"].list.len(), default=len(QUANTILES))
     text = (
         f"Of a sample, at most {points} quantiles are shown; of a parameter that is a list, at "
         f"most {_LISTED} elements. Numbers are rounded to {_DIGITS} digits or fewer: the Parquet "

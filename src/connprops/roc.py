@@ -52,11 +52,11 @@ def roc_curve(
     return false, true, auc, error
 
 
-def roc_chart(false: Floats, true: Floats, *, title: str) -> alt.LayerChart:
+def roc_chart(false: Floats, true: Floats, *, title: str, subtitle: str = "") -> alt.LayerChart:
     """Draw the curve, with the diagonal on which data and model are alike."""
     import altair as alt
 
-    from connprops.theme import LIGHT
+    from connprops.theme import LIGHT, heading
 
     unit = alt.Scale(domain=[0, 1])
     points = pl.DataFrame({"fpr": false, "tpr": true, "threshold": _THRESHOLDS[::-1]})
@@ -69,7 +69,8 @@ def roc_chart(false: Floats, true: Floats, *, title: str) -> alt.LayerChart:
     )
     return alt.LayerChart(
         layer=[diagonal, curve.encode(x=x, y=y, order="threshold:Q")],
-        width=250, height=250, title=title,
+        width=250, height=250,
+        title=heading(title, subtitle),
         description=f"{title}. Shares of data and model above thresholds; on the dashed line "
-        "they are equal.",
+        f"they are equal. {subtitle}".strip(),
     )  # fmt: skip

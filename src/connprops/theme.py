@@ -133,6 +133,23 @@ def dark() -> alt.theme.ThemeConfig:
     return _theme(DARK)
 
 
+_UNSHOWN = dict.fromkeys([*range(32), 0x7F, 0x85, 0x2028, 0x2029], " ") | {ord("\\"): "\u29f5"}
+
+
+def shown(name: str) -> str:
+    """Return a name of the data as charts show it: in a line, a backslash as its look-alike.
+
+    Vega puts titles and sorted names into expressions, and escapes quotation marks alone: what
+    follows a backslash or a line break would be taken for code.
+    """
+    return name.translate(_UNSHOWN)
+
+
+def heading(title: str, subtitle: str = "") -> alt.TitleParams:
+    """Return a chart's title, with a second line where there is one."""
+    return alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title)
+
+
 _HEAVY = 2.5
 """A tail is heavy that reaches so many times the range of the inner 80 % from the median.
 
@@ -186,15 +203,20 @@ def diverging_scale(
 
 def ticks(scale: alt.Scale) -> list[float]:
     """Return a few round numbers within the domain of a scale made here, for its legend."""
-    parts = scale.to_dict()
+    parts = scale.to_dict(validate=False)
     low, high = parts["domain"]
     if parts["type"] == "linear":
         return [float(f"{t:.12g}") for t in _round_numbers(low, high)]
     least = low if parts["type"] == "log" else parts["constant"]
-    decades = [10.0**e for e in _exponents(least, max(abs(low), abs(high)))]
-    if parts["type"] == "symlog":
-        decades = sorted({0.0, *decades, *(-d for d in decades)})
-    inside = [d for d in decades if low <= d <= high]
+    exponents = _exponents(least, max(abs(low), abs(high)))
+    inside: list[float] = []
+    for steps in ((1,), (1, 2, 5)):  # decades, or more where these are too few
+        round_ = [float(f"{m}e{e}") for e in exponents for m in steps]
+        if parts["type"] == "symlog":
+            round_ = sorted({0.0, *round_, *(-r for r in round_)})
+        inside = [r for r in round_ if low <= r <= high]
+        if len(inside) > 2:  # noqa: PLR2004 - two ends tell nothing of what is between
+            return inside
     return inside if len(inside) > 1 else sorted({float(f"{low:.3g}"), float(f"{high:.3g}")})
 
 
@@ -211,7 +233,9 @@ def _domain(found: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]
     if high - low > 1e-9 * max(abs(low), abs(high)):
         return low, high
     middle = (low + high) / 2
-    half = abs(middle) / 2 or 1.0
+    if middle == 0:
+        return 0.0, 1.0  # not below: a spread of 0 can only grow
+    half = abs(middle) / 2
     return middle - half, middle + half
 
 
@@ -238,5 +262,5 @@ def _round_numbers(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def _exponents(least: float, greatest: float) -> range:
-    first, last = math.ceil(math.log10(least)), math.floor(math.log10(greatest))
+    first, last = math.floor(math.log10(least)), math.floor(math.log10(greatest))
     return range(first, last + 1, max(1, (last - first) // 3))

@@ -21,7 +21,7 @@ _VERDICTS = {True: "yes", False: "no", None: "-"}
     "cross-validate",
     epilog=examples(
         "connprops cross-validate results/dataset --cv-folds 5",
-        "connprops cross-validate CIRCUIT -o scores.parquet --shrinkage",
+        "connprops cross-validate CIRCUIT -o scores.parquet --chart scores.svg --shrinkage",
     ),
 )
 def cross_validate_command(
@@ -45,6 +45,14 @@ def cross_validate_command(
     out: Annotated[Path, arg.out("File of the scores, Parquet.")] = Path(
         "cross_validation.parquet"
     ),
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=arg.INPUT,
+            help="Draw what is gained over the baseline to a .html, .svg or .png file.",
+        ),
+    ] = None,
     population: arg.Population = None,
     config: arg.Config = None,
     overwrite: arg.Overwrite = False,
@@ -87,8 +95,12 @@ def cross_validate_command(
             temp_dir=temp_dir,
             workers=workers,
         )
+        if chart is not None:
+            from connprops.plots import check_chart
+
+            check_chart(chart)
         if not overwrite:
-            refuse_existing(out)
+            refuse_existing(out, *[chart] if chart else [])
         with display(quiet=quiet) as progress:
             found = cross_validate(
                 data,
@@ -98,9 +110,14 @@ def cross_validate_command(
                 **options.cross_validate(),
             )
         found.write_parquet(out, overwrite=overwrite)
+        if chart is not None:
+            from connprops.plots import write_chart
+            from connprops.score_charts import cross_validation
+
+            write_chart(cross_validation(found.summary()), chart, overwrite=overwrite)
         if not quiet:
             _show(found)
-        say(str(out), quiet=quiet)
+        say(str(out) if chart is None else f"{out}\n{chart}", quiet=quiet)
 
 
 def _show(found: CrossValidation) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     epilog=examples(
         "connprops export CIRCUIT -o dataset",
         "connprops export CIRCUIT -o dataset --source-type layer --target-type layer",
+        "connprops export CIRCUIT -o dataset --shard 3/20",
     )
 )
 def export(
@@ -43,6 +44,8 @@ def export(
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
     workers: arg.Workers = None,
+    shard: arg.Shard = None,
+    dry_run: arg.DryRun = False,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -67,6 +70,15 @@ def export(
         )
         opened = open_circuit(circuit)
         place = out or folder_for(opened) / "dataset"
+        if dry_run:
+            from connprops import dry_run as dry
+            from connprops.export import describe
+            from connprops.shards import Shard
+
+            wanted = describe(opened, **options.export())
+            part = Shard.parse(shard) if shard else None
+            say(str(dry.of_export(wanted, place, options.resources(), part)), quiet=quiet)
+            return
         with display(quiet=quiet) as progress:
             export_circuit(
                 opened,
@@ -74,17 +86,22 @@ def export(
                 overwrite=overwrite,
                 resume=resume,
                 verify=verify,
+                shard=shard,
                 resources=options.resources(),
                 progress=progress,
                 **options.export(),
             )
-        say(f"{open_dataset(place)!r}\nin {place}", quiet=quiet)
+        if shard is not None:
+            say(f"Shard {shard} is done; when all are: connprops merge {place}", quiet=quiet)
+        else:
+            say(f"{open_dataset(place)!r}\nin {place}", quiet=quiet)
 
 
 @app.command(
     epilog=examples(
         "connprops extract steps/dataset",
         "connprops extract steps/dataset -o excitatory --sel-src Excitatory --hist-bins 20",
+        "connprops extract steps/dataset --shard 3/20",
     )
 )
 def extract(
@@ -107,6 +124,8 @@ def extract(
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
     workers: arg.Workers = None,
+    shard: arg.Shard = None,
+    dry_run: arg.DryRun = False,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -132,16 +151,43 @@ def extract(
             workers=workers,
         )
         data = open_dataset(dataset)
+        place = out or dataset.absolute().parent
         with display(quiet=quiet) as progress:
             stats = extract_statistics(
                 data, resources=options.resources(), progress=progress, **options.extract()
             )
+            if dry_run:
+                from connprops import dry_run as dry
+                from connprops.shards import Shard
+
+                part = Shard.parse(shard) if shard else None
+                planned = dry.of_extract(stats, place, options.resources(), part)
+                say(str(planned), quiet=quiet)
+                return
             files = stats.write(
-                out or dataset.absolute().parent,
-                correlations=options.correlations,
-                overwrite=overwrite,
+                place, correlations=options.correlations, overwrite=overwrite, shard=shard
             )
-        say("\n".join(str(file) for file in files), quiet=quiet)
+        if shard is not None:
+            say(f"Shard {shard} is done; when all are: connprops merge {place}", quiet=quiet)
+        else:
+            say("\n".join(str(file) for file in files), quiet=quiet)
+
+
+@app.command(epilog=examples("connprops merge steps/dataset", "connprops merge steps"))
+def merge(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that the shards were told to write to.")
+    ],
+    *,
+    overwrite: arg.Overwrite = False,
+    quiet: arg.Quiet = False,
+    debug: arg.Debug = False,
+) -> None:
+    """Put together what the shards of an export or an extraction have left; takes seconds."""
+    with errors(debug=debug), warnings_shown():
+        from connprops.merge import merge as merge_shards
+
+        say("\n".join(map(str, merge_shards(folder, overwrite=overwrite))), quiet=quiet)
 
 
 @app.command(
@@ -166,6 +212,8 @@ def build(
     p_values: arg.PValues = None,
     correlations: arg.Correlations = None,
     seed: arg.Seed = None,
+    threads: arg.Threads = None,
+    memory: arg.Memory = None,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -179,11 +227,13 @@ def build(
         options = arg.options(
             config, distr_types=distr_types, criterion=criterion, truncnorm=truncnorm,
             interpolation=interpolation, shrinkage=shrinkage, p_values=p_values,
-            correlations=correlations, seed=seed,
+            correlations=correlations, seed=seed, threads=threads, memory=memory,
         )  # fmt: skip
         stats = read_statistics(statistics)
         with display(quiet=quiet) as progress:
-            model = build_model(stats, progress=progress, **options.build())
+            model = build_model(
+                stats, **options.build(), resources=options.resources(), progress=progress
+            )
         place = out or statistics
         write_model(model, place, overwrite=overwrite)
         say(f"{place / 'model.parquet'}\n{place / 'model.json'}", quiet=quiet)
@@ -209,6 +259,10 @@ def plot(
         ),
     ] = "html",
     sel_props: arg.SelProps = None,
+    statistics: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="Which statistics to map: q50, n_unique, ..."),
+    ] = "mean,std,shared_within",
     pathway: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -234,6 +288,7 @@ def plot(
             place,
             cast("list[Format]", formats.split(",")),  # plot knows which ones there are
             properties=sel_props.split(",") if sel_props else None,
+            statistics=statistics.split(","),
             pathway=pathway,
             overwrite=overwrite,
         )
