@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.figures import BENCHMARKS
 from benchmarks.measure import show
 
-_SLOW = ("reference_capped",)
+_SLOW = ("reference_hex0", "reference_capped")
 
 
 def main() -> None:

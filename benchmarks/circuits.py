@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from connprops.demo import write_circuit
+from connprops.edge_file import write_indices
 
 _TARGETS_AT_ONCE = 200
 _SYNAPSES_PER_CONNECTION = 4.33  # 31,212,240 synapses of 7,203,362 connections
@@ -34,6 +35,9 @@ class Shape:
 HEX0 = Shape("hex0", 18, 17, 26_787)
 """As hexagon 0 of the somatosensory cortex, excitatory to excitatory: 31.2 million synapses."""
 
+FEW_PATHWAYS = Shape("few_pathways", 8, 8, 3_000)
+"""So few that the reference, which fits a Gaussian to each histogram, takes but a minute."""
+
 MANY_PATHWAYS = Shape("many_pathways", 60, 17, 20_000)
 
 
@@ -42,11 +46,11 @@ def demo(work: Path, synapses: int) -> Path:
     return write_circuit(work / f"demo-{synapses}", synapses=synapses).config
 
 
-def random_circuit(work: Path, shape: Shape, synapses: int) -> Path:
+def random_circuit(work: Path, shape: Shape, synapses: int, *, indexed: bool = False) -> Path:
     """Return the configuration of a circuit of some shape, sorted by target and source.
 
     Properties are shared within connections but for the last three, and their means differ from
-    pathway to pathway.
+    pathway to pathway. ``indexed`` adds the indices that the reference needs.
     """
     folder = work / f"{shape.name}-{synapses}"
     config = folder / "circuit_config.json"
@@ -59,6 +63,8 @@ def random_circuit(work: Path, shape: Shape, synapses: int) -> Path:
     types = np.sort(rng.integers(0, shape.n_types, n_neurons))
     _write_nodes(folder / "nodes.h5", types)
     _write_edges(folder / "edges.h5", types, shape, synapses, rng)
+    if indexed:
+        write_indices(folder / "edges.h5", "neurons__neurons__chemical", n_neurons, n_neurons)
     config.write_text(json.dumps(_CONFIG), encoding="utf-8")
     return config
 

@@ -14,20 +14,22 @@ from benchmarks import circuits
 from benchmarks.measure import Measured, Result, connprops, measure, task
 
 
-def against_reference(work: Path, synapses: int, limit: int = 0) -> Iterator[Result]:
+def against_reference(
+    work: Path, synapses: int, name: str, shape: circuits.Shape, limit: int = 0
+) -> Iterator[Result]:
     """Compare extraction with the installed connectome-manipulator, from HDF5 to statistics.
 
-    Its Gaussian fits to histograms are part of its extract, and of ours only when asked for: in the
+    Gaussian fits to histograms are part of its extract, and of ours only when asked for: in the
     second figure.
     """
-    config = str(circuits.demo(work, synapses))
+    config = str(circuits.random_circuit(work, shape, synapses, indexed=True))
     options = [f"max_sample_size_per_group={limit}"] if limit else []
     size = {"synapses": synapses, "max_sample_size_per_group": limit}
     theirs = task("reference", config, str(work / "reference.npz"), *options)
     ours = task("ours", config, str(_empty(work / "ours")), *options, times=3)
     fitted = task("ours_as_arrays", config, str(_empty(work / "arrays")), *options)
     _check_same(work / "arrays" / "arrays.npz", work / "reference.npz", everything=not limit)
-    name, against = "reference_capped" if limit else "reference", "faster than the reference"
+    against = "faster than the reference"
     yield Result(name, "the reference's extract", theirs, size=size)
     yield Result(name, "export and extract", ours, theirs.wall / ours.wall, against, size)
     what = "the same, with its Gaussian fits and arrays"
@@ -150,8 +152,18 @@ Benchmark = Callable[[Path, int], Iterator[Result]]
 
 BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
     "start": (start, 0),
-    "reference": (against_reference, 200_000),
-    "reference_capped": (partial(against_reference, limit=500), 3_300_000),
+    "reference": (
+        partial(against_reference, name="reference", shape=circuits.FEW_PATHWAYS),
+        200_000,
+    ),
+    "reference_hex0": (
+        partial(against_reference, name="reference_hex0", shape=circuits.HEX0),
+        200_000,
+    ),
+    "reference_capped": (
+        partial(against_reference, name="reference_capped", shape=circuits.HEX0, limit=500),
+        3_300_000,
+    ),
     "by_hand": (by_hand, 30_000_000),
     "floor": (floor, 30_000_000),
     "hex0": (hex0, 31_212_240),
