@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,12 @@ def count_nodes(h5: h5py.File, population: str, file: Path) -> int:
 
 
 def own_attributes(
-    h5: h5py.File, population: str, size: int, file: Path
+    h5: h5py.File, population: str, size: int, file: Path, only: Collection[str] | None = None
 ) -> Iterator[tuple[str, pl.Series]]:
-    """Yield text, enumerated and integer attributes, gathered over groups by node id."""
+    """Yield attributes, gathered over groups by node id; floating ones only where named.
+
+    Text, enumerated and integer ones all, unless only some are named.
+    """
     place = f"nodes/{population}"
     group = hdf5.group(h5, place, file)
     if "node_type_id" in group:
@@ -50,7 +53,10 @@ def own_attributes(
     found = (member for g in groups for member in hdf5.members(g, file))
     names = dict.fromkeys(name for name, item in found if hdf5.is_column(item))
     for name in names:
-        parts = [(g, _attribute(g, name, file)) for g in groups if name in g]
+        if only is not None and name not in only:
+            continue
+        parts = [(g, _attribute(g, name, file, floats=only is not None)) for g in groups
+                 if name in g]  # fmt: skip
         values = [(g, series) for g, series in parts if series is not None]
         if len(values) < len(parts):
             continue
@@ -64,8 +70,8 @@ def own_attributes(
         yield name, series
 
 
-def _attribute(group: h5py.Group, name: str, file: Path) -> pl.Series | None:
-    """Return one attribute of a node group; None for what nobody groups by, floats above all."""
+def _attribute(group: h5py.Group, name: str, file: Path, *, floats: bool) -> pl.Series | None:
+    """Return one attribute of a node group; None for what is neither text nor a number."""
     dataset = hdf5.dataset(group, name, file)
     libraries = group.get("@library")
     if isinstance(libraries, h5py.Group) and name in libraries:
@@ -82,6 +88,8 @@ def _attribute(group: h5py.Group, name: str, file: Path) -> pl.Series | None:
         return pl.Series([hdf5.text(v) for v in dataset[:].tolist()], dtype=pl.String)
     if dataset.dtype.kind in "iu":
         return pl.Series(dataset[:].astype(np.int64))
+    if floats and dataset.dtype.kind == "f":
+        return pl.Series(dataset[:].astype(np.float64))
     return None
 
 

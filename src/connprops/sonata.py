@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,9 +37,12 @@ from connprops.edge_columns import (
 )
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
 from connprops.node_attributes import count_nodes, inherited_attributes, own_attributes
+from connprops.node_sets import attributes_in, members, read_node_sets
 
 if TYPE_CHECKING:
     import bluepysnap
+
+Ints = NDArray[np.int64]
 
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
@@ -60,22 +63,24 @@ class NodePopulation:
         with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
             return count_nodes(h5, self.name, self.file)
 
-    def attributes(self) -> pl.DataFrame:
-        """Return text, enumerated and integer attributes of all nodes, with ``node``, their id.
+    def attributes(self, only: Collection[str] | None = None) -> pl.DataFrame:
+        """Return attributes of all nodes, with ``node``, their id: shape (n_nodes, 1 + attributes).
 
-        Shape (n_nodes, 1 + attributes). Floating columns (positions, rotations) stay out:
-        nobody groups by them.
+        By default those are text, enumerated or integer. Floating ones (positions, rotations) are
+        among them where ``only`` names them: nobody groups by them.
         """
         size = self.size
         with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
-            columns = dict(own_attributes(h5, self.name, size, self.file))
+            columns = dict(own_attributes(h5, self.name, size, self.file, only))
         if self.types_file is not None:
             for name, series in inherited_attributes(self.types_file, columns, size):
                 columns.setdefault(name, series)
         columns.pop("node_type_id", None)
         frame = pl.DataFrame({"node": np.arange(size, dtype=np.int64)})
         return frame.with_columns(
-            [series.alias(name) for name, series in columns.items() if name != "node"]
+            series.alias(name)
+            for name, series in columns.items()
+            if name != "node" and (only is None or name in only)
         )
 
 
@@ -217,28 +222,45 @@ class EdgeReader:
             return decoded(self._raw(path, start, stop), column, self._place(path))
         return self._gathered(column, start, stop)
 
-    def _gathered(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def in_groups(self, start: int, stop: int) -> Iterator[tuple[str, Ints, Ints]]:
+        """Yield each group that rows of a range are of: its name, these rows, their places in it.
+
+        Rows count from ``start``; rows and places have the same shape.
+
+        Raises
+        ------
+        CircuitError
+            Where a row names a group or place that is not there.
+        """
+        if len(self._groups) == 1:
+            yield self._groups[0], np.arange(stop - start), np.arange(start, stop)
+            return
         base = f"edges/{self.population.name}"
         group_of_row = self._ids(f"{base}/edge_group_id", start, stop)
         index_of_row = self._ids(f"{base}/edge_group_index", start, stop)
         self._check_groups(group_of_row, start)
+        for group in self._groups:
+            rows = np.flatnonzero(group_of_row == int(group))
+            index = index_of_row[rows]
+            if not rows.size:
+                continue
+            if index.min() < 0:
+                raise CircuitError.of(
+                    f"{self._place(f'{base}/edge_group_index')} has a negative index",
+                    found=f"{index.min()}",
+                )
+            yield group, rows, index
+
+    def _gathered(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
         values = np.full(
             stop - start, np.nan if column.partial else 0, dtype=np.dtype(column.dtype)
         )
-        for group in self._groups:
-            rows = np.flatnonzero(group_of_row == int(group))
-            path = f"{base}/{group}/{path_in_group(column.name)}"
-            if not rows.size or path not in self.h5:
-                continue
-            index = index_of_row[rows]
-            low, high = int(index.min()), int(index.max()) + 1
-            if low < 0:
-                raise CircuitError.of(
-                    f"{self._place(f'{base}/edge_group_index')} has a negative index",
-                    found=f"{low}",
-                )
-            raw = self._raw(path, low, high)[index - low]
-            values[rows] = decoded(raw, column, self._place(path))
+        for group, rows, index in self.in_groups(start, stop):
+            path = f"edges/{self.population.name}/{group}/{path_in_group(column.name)}"
+            if path in self.h5:
+                low, high = int(index.min()), int(index.max()) + 1
+                raw = self._raw(path, low, high)[index - low]
+                values[rows] = decoded(raw, column, self._place(path))
         return values
 
     def _check_groups(self, group_of_row: NDArray[np.int64], start: int) -> None:
@@ -323,24 +345,8 @@ class Circuit:
         """
         if self.node_sets_file is None or not self.node_sets_file.is_file():
             return {}
-        import libsonata
-
-        try:
-            sets = libsonata.NodeSets.from_file(str(self.node_sets_file))
-            names = sorted(sets.names)
-            nodes = libsonata.NodeStorage(str(population.file)).open_population(population.name)
-        except (libsonata.SonataError, RuntimeError, ValueError) as error:
-            raise CircuitError.of(
-                f"{self.node_sets_file} cannot be read as node sets", found=str(error)
-            ) from error
-        members = {}
-        for name in names:
-            try:
-                ids = sets.materialize(name, nodes).flatten()
-            except (libsonata.SonataError, RuntimeError, ValueError):
-                ids = np.empty(0, dtype=np.int64)
-            members[name] = np.sort(ids.astype(np.int64))
-        return members
+        rules = read_node_sets(self.node_sets_file)
+        return members(rules, population.attributes(only=attributes_in(rules)), population.name)
 
 
 def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
