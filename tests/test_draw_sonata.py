@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 
@@ -21,6 +22,7 @@ from connprops.cli import app
 from connprops.draw import circuit_rows, write_synapses
 from connprops.errors import CircuitError, OptionError, OutputError
 from connprops.resources import Resources
+from connprops.sonata import open_circuit
 
 TYPES = ("A", "B")
 NODES = 60
@@ -265,15 +267,32 @@ def test_the_reference_reads_what_is_drawn(tmp_path):
     assert found["conn_prop_data"]["shared_within"].all()
 
 
+@pytest.mark.parametrize("groups", [np.arange(NODES) % 2, np.arange(NODES) // 7 % 3])
+def test_groups_of_attributes_are_drawn_alike(tmp_path, groups):
+    drawn = {}
+    for name, of_rows in (("one", None), ("several", groups)):
+        config = write_circuit(
+            tmp_path / name, range(NODES), range(NODES),
+            {"conductance": np.ones(NODES), "kept": np.arange(NODES)}, mtype=MTYPES, groups=of_rows,
+        )  # fmt: skip
+        write_synapses(MODEL, None, tmp_path / f"{name}.h5", 3, nodes=config)
+        there = open_circuit(moved(config, tmp_path / f"{name}.h5", tmp_path / f"{name}-drawn"))
+        edges = there.edges["default"]
+        with edges.reader() as reader:
+            drawn[name] = {
+                column: reader.column(edges.columns[column], 0, edges.size).tolist()
+                for column in ("kept", *MODEL.properties[:-1])
+            }
+    assert drawn["several"] == drawn["one"]
+    assert drawn["one"]["kept"] == list(range(NODES))
+
+
 # What will not do
 
 
 def test_nothing_is_left_where_it_cannot_be_done(tmp_path):
     config, out = circuit(tmp_path / "c"), tmp_path / "out"
     out.mkdir()
-    groups = np.arange(NODES) % 2
-    split = write_circuit(tmp_path / "g", range(NODES), range(NODES),
-                          {"conductance": np.ones(NODES)}, mtype=MTYPES, groups=groups)  # fmt: skip
     text = circuit(
         tmp_path / "t", columns={"u_syn": ["x"] * edges_of(config.parent / "edges.h5").height}
     )
@@ -284,7 +303,6 @@ def test_nothing_is_left_where_it_cannot_be_done(tmp_path):
         (vast, config, OutputError, "n_rrp_vesicles do not fit"),
         (huge, config, OutputError, "conductance do not fit"),
         (other, config, OptionError, "type of connections: 'B'"),
-        (MODEL, split, CircuitError, "2 groups"),
         (MODEL, text, OptionError, "no column of numbers"),
         (MODEL, None, OptionError, "no circuit"),
     ):
@@ -295,6 +313,21 @@ def test_nothing_is_left_where_it_cannot_be_done(tmp_path):
         write_synapses(
             MODEL, pl.DataFrame({"source_node": [0], "target_node": [0]}), out / "drawn.h5"
         )
+
+
+def test_inherited_text_is_not_overwritten_by_numbers(tmp_path):
+    config = circuit(tmp_path / "c")
+    with h5py.File(tmp_path / "c/edges.h5") as h5:
+        (kind,) = np.unique(h5["edges/default/edge_type_id"])
+    (tmp_path / "c/types.csv").write_text(f"edge_type_id receptor\n{kind} AMPA\n")
+    content = json.loads(config.read_text())
+    content["networks"]["edges"][0]["edge_types_file"] = str(tmp_path / "c/types.csv")
+    config.write_text(json.dumps(content))
+    model = model_of({**LAWS, "receptor": Law("constant", {"mean": 0.0}, dtype="int")}, TYPES)
+    with pytest.raises(OptionError, match="'receptor' is no column of numbers"):
+        write_synapses(model, None, tmp_path / "drawn.h5", nodes=config)
+    write_synapses(model, None, tmp_path / "drawn.h5", nodes=config, properties=["conductance"])
+    assert edges_of(tmp_path / "drawn.h5")["conductance"].min() > 0
 
 
 def test_a_damaged_circuit_leaves_no_file(tmp_path):

@@ -257,17 +257,18 @@ class Distinct:
                 raise OptionError.of(
                     "A node id of the connections", found=str(ids.max()), expected="less than 2^32"
                 )
-        self._seen.append((source.astype(np.uint64) << np.uint64(32)) | target.astype(np.uint64))
+        self._seen.append((target.astype(np.uint64) << np.uint64(32)) | source.astype(np.uint64))
 
     def check(self) -> None:
         """Raise :class:`OptionError` where a connection came twice."""
         if not self._seen:
             return
         pairs = np.concatenate(self._seen)
-        pairs.sort()
+        if not (pairs[1:] > pairs[:-1]).all():  # most lists are sorted by target and source
+            pairs.sort()
         twice = np.flatnonzero(pairs[1:] == pairs[:-1])
         if twice.size:
-            source, target = divmod(int(pairs[twice[0]]), 1 << 32)
+            target, source = divmod(int(pairs[twice[0]]), 1 << 32)
             raise OptionError.of(
                 "A connection is listed several times",
                 found=f"source_node {source}, target_node {target}",

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from connprops import hdf5, sonata
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionTable, Missing
-from connprops.draw.synapses import Drawer, Values, in_order, listed_connections
+from connprops.draw.synapses import (
+    SYNAPSES_AT_ONCE,
+    Drawer,
+    Values,
+    in_order,
+    listed_connections,
+)
 from connprops.draw.types_of_nodes import edge_population, node_types
 from connprops.edge_columns import group_names, path_in_group
 from connprops.edge_file import (
@@ -24,7 +30,7 @@ from connprops.edge_file import (
     replacing_hdf5,
     write_indices,
 )
-from connprops.errors import CircuitError, OptionError, OutputError, listing
+from connprops.errors import OptionError, OutputError, listing
 from connprops.model import Model
 from connprops.resources import Resources
 
@@ -106,7 +112,7 @@ def redraw_edges(
     Raises
     ------
     CircuitError
-        Where the circuit cannot be read, or its edges form several groups.
+        Where the circuit cannot be read.
     OptionError, ModelError, OutputError
         As there; also where the circuit's type of a column cannot hold what is drawn.
     """
@@ -115,7 +121,7 @@ def redraw_edges(
     limits = resources or Resources()
     with replacing_hdf5(path, overwrite=overwrite) as aside, edges.reader() as reader:
         with created(aside) as (file, written):
-            columns = _copy_but(reader.h5, file, edges, drawer)
+            columns = _copy_but(reader, file, drawer)
             if missing == "skip" and (new := columns.keys() - edges.columns.keys()):
                 raise OptionError.of(
                     "Skipped synapses keep their values, but the circuit lacks a property",
@@ -127,12 +133,12 @@ def redraw_edges(
                 partial(_drawn, drawer), rows.stretches(reader), limits.threads
             ):
                 stop = start + left.size
-                for name, drawn in values.items():
-                    fitting = _fitting(drawn, columns[name])
-                    if left.any():
-                        present = reader.column(edges.columns[name], start, stop)
-                        fitting = np.where(left, present, fitting)
-                    columns[name][start:stop] = fitting
+                if left.any():
+                    for name, drawn in values.items():
+                        drawn[left] = reader.column(edges.columns[name], start, stop)[left]
+                for group, at, index in reader.in_groups(start, stop):
+                    for name, drawn in values.items():
+                        _put(columns[name][group], index, drawn[at])
                 start = stop
                 written.check()
                 if progress is not None:
@@ -156,23 +162,45 @@ def _drawn(drawer: Drawer, stretches: Connections) -> tuple[Values, NDArray[np.b
 
 
 def _copy_but(
-    old: h5py.File, new: h5py.File, edges: sonata.EdgePopulation, drawer: Drawer
-) -> dict[str, h5py.Dataset]:
-    """Copy a file but for the properties to be drawn; return what these are to be put in."""
+    reader: sonata.EdgeReader, new: h5py.File, drawer: Drawer
+) -> dict[str, dict[str, h5py.Dataset]]:
+    """Copy a file but for the properties to be drawn; return the columns these are to be put in.
+
+    A property has one in every group of attributes, wherever it was before.
+    """
+    edges, old = reader.population, reader.h5
     population = f"/edges/{edges.name}"
-    groups = group_names(old[population], edges.file)
-    if len(groups) != 1:
-        raise CircuitError.of(
-            f"{edges.file}: the edges of {edges.name!r} cannot be drawn anew",
-            found=f"{len(groups)} groups of attributes", expected="one",
-        )  # fmt: skip
-    paths = {name: f"{population}/{groups[0]}/{path_in_group(name)}" for name in drawer.properties}
-    with hdf5.reading(edges.file):
-        _copy(old, new, frozenset(paths.values()))
-    return {
-        name: _column_like(old.get(path), new, path, edges.size, np.dtype(_stored(drawer, name)))
-        for name, path in paths.items()
+    for name in drawer.properties:
+        column = edges.columns.get(name)
+        if column is not None and column.inherited is not None and column.labels is not None:
+            raise _no_numbers(f"{edges.types_file}: {name!r}", "text")
+    sizes = _group_sizes(reader)
+    paths = {
+        name: {group: f"{population}/{group}/{path_in_group(name)}" for group in sizes}
+        for name in drawer.properties
     }
+    with hdf5.reading(edges.file):
+        _copy(old, new, frozenset(path for of in paths.values() for path in of.values()))
+    return {
+        name: {
+            group: _column_like(
+                old.get(path), new, path, sizes[group], np.dtype(_stored(drawer, name))
+            )
+            for group, path in of_groups.items()
+        }
+        for name, of_groups in paths.items()
+    }
+
+
+def _group_sizes(reader: sonata.EdgeReader) -> dict[str, int]:
+    """Return how many rows each group of attributes has room for."""
+    edges = reader.population
+    sizes = dict.fromkeys(group_names(reader.h5[f"edges/{edges.name}"], edges.file), 0)
+    for start in range(0, edges.size, SYNAPSES_AT_ONCE):
+        stop = min(start + SYNAPSES_AT_ONCE, edges.size)
+        for group, _, index in reader.in_groups(start, stop):
+            sizes[group] = max(sizes[group], int(index.max()) + 1)
+    return sizes
 
 
 def _copy(old: h5py.Group, new: h5py.Group, without: frozenset[str]) -> None:
@@ -194,10 +222,7 @@ def _column_like(
     if was is None:
         return new.create_dataset(path, (size,), stored)
     if not hdf5.is_number(was.dtype):
-        raise OptionError.of(
-            f"{path} is no column of numbers in the circuit", found=str(was.dtype),
-            hint="name the properties to draw (properties=, --sel-props)",
-        )  # fmt: skip
+        raise _no_numbers(path, str(was.dtype))
     same_kind = (was.dtype.kind == "f") == (stored.kind == "f")
     column = new.create_dataset(
         path, (size,), was.dtype if same_kind else stored, chunks=was.chunks,
@@ -206,6 +231,13 @@ def _column_like(
     for attribute, value in was.attrs.items():
         column.attrs[attribute] = value
     return column
+
+
+def _no_numbers(place: str, found: str) -> OptionError:
+    return OptionError.of(
+        f"{place} is no column of numbers in the circuit", found=found,
+        hint="name the properties to draw (properties=, --sel-props)",
+    )  # fmt: skip
 
 
 def _stored(drawer: Drawer, name: str) -> type[np.int64 | np.float32]:
@@ -217,6 +249,16 @@ def _extend(column: h5py.Dataset, stop: int, values: NDArray[Any] | None) -> Non
     column.resize((stop,))
     if values is not None:
         column[start:stop] = _fitting(values, column)
+
+
+def _put(column: h5py.Dataset, index: Ints, values: NDArray[Any]) -> None:
+    """Put values in their places."""
+    low, high = int(index.min()), int(index.max()) + 1
+    fitting = _fitting(values, column)
+    if high - low != index.size or (np.diff(index) != 1).any():
+        scattered, fitting = fitting, column[low:high]
+        fitting[index - low] = scattered
+    column[low:high] = fitting
 
 
 def _fitting(values: NDArray[Any], column: h5py.Dataset) -> NDArray[Any]:
