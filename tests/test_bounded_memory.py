@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -19,10 +20,12 @@ from oracle import pathways, statistics, values_of
 import connprops.bucket_rows
 import connprops.buckets
 import connprops.external_sort
+import connprops.fit
 import connprops.sorted_samples
 from connprops.dataset import Dataset
 from connprops.export import export
 from connprops.external_sort import ExternalSort
+from connprops.fit import build
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import count_distinct, distinct_values, histograms, moments, quantiles
@@ -165,6 +168,22 @@ def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, val
             strict=True,
         ):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_as_many_properties_are_fitted_at_once_as_memory_holds(data, monkeypatch):
+    stats, models, at_once = extract(data), [], []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads):
+            at_once.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(connprops.fit, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(connprops.fit, "_BYTES_PER_PATHWAY", 1 << 24)  # of 9 pathways
+    for memory, threads in ((1 << 27, 8), (1 << 29, 8), (1 << 34, 8), (1 << 34, 3)):
+        models.append(build(stats, resources=Resources(memory=memory, threads=threads)).table)
+    assert at_once == [1, 1, 4, 3]
+    assert all(model.equals(models[0]) for model in models)
 
 
 _EXTRACT = """

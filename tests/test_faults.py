@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -102,6 +103,24 @@ def test_a_full_disk(circuit, finished, disk):
     assert [p.name for p in place.iterdir()] == ["d"]
 
 
+@pytest.mark.parametrize("size", ["40k", "120k", "1m"])
+def test_a_disk_that_fills_during_a_run(circuit, finished, disk, size):
+    place = disk(f"size={size}")
+    options = ("-o", place / "out", "--sel-props", "u_syn", "--distr-type", "u_syn=normal")
+    result = invoke("run", circuit, *options)
+    assert result.exit_code == 2
+    assert re.search(rf"{place}/out/\S+ cannot be written\n.*No space left", result.stderr)
+    assert json.loads((place / "out" / "run.json").read_text())["state"] in ("running", "failed")
+    disk("remount,size=64m")
+    assert invoke("run", circuit, *options).exit_code == 0
+    assert verify(place / "out").damaged == {}
+    but = ("run.json", "connprops.duckdb")
+    found, expected = content(place / "out"), content(finished)
+    assert {k: v for k, v in found.items() if k not in but} == {
+        k: v for k, v in expected.items() if k not in but
+    }
+
+
 def test_a_limit_on_the_size_of_files(circuit, tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
@@ -120,6 +139,47 @@ def test_a_read_only_folder(circuit, disk):
         assert result.exit_code == 2
         assert "cannot be written" in result.stderr
         assert "Read-only file system" in result.stderr
+
+
+_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from typer.testing import CliRunner
+from connprops.cli import app
+
+place = Path(sys.argv[1])
+def export(circuit, out):
+    result = CliRunner().invoke(app, ["export", str(place / circuit), "-o", str(place / out)])
+    print(result.exit_code, result.stderr.replace("\\n", " "))
+
+export("readable", "first")  # all modules are loaded then, which others may not read
+if not os.geteuid():  # whom no permission stops
+    os.setgid(65534)
+    os.setuid(65534)
+export("readable", "closed/d")
+export("unreadable", "open/d")
+"""
+
+
+def test_permission_denied(circuit):
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        for folder, mode in (("closed", 0o555), ("open", 0o777)):
+            (place / folder).mkdir()
+            (place / folder).chmod(mode)
+        for folder in ("readable", "unreadable"):
+            shutil.copytree(circuit.parent, place / folder)
+        (place / "unreadable" / "edges.h5").chmod(0)
+        ran = subprocess.run(  # noqa: S603 - ours
+            [sys.executable, "-c", _AS_NOBODY, name], capture_output=True, text=True, check=True
+        )
+        assert ran.stderr == ""
+        first, closed, unreadable = ran.stdout.splitlines()
+        assert first == "0 "
+        assert re.match(rf"2 Error: {name}/closed/\S+ cannot be written .*Permission den", closed)
+        assert re.match(rf"2 Error: {name}/unreadable/edges.h5 .*Permission denied", unreadable)
+        assert [*(place / "closed").iterdir(), *(place / "open").iterdir()] == []
 
 
 @pytest.mark.parametrize(
@@ -288,6 +348,34 @@ def test_a_file_that_changes_while_it_is_read(ours, tmp_path, monkeypatch, chang
     assert not (tmp_path / "d").exists()
 
 
+def test_what_is_left_out_is_said_and_counted(tmp_path):
+    """Dirty data, as whoever runs the command sees them."""
+    values = np.arange(1.0, 41.0)
+    values[[3, 7, 25]] = np.nan, np.inf, -np.inf
+    source = np.arange(40) % 4
+    config = write_circuit(
+        tmp_path / "c", source, np.arange(40) // 4,
+        {"p": values, "flag": np.where(source == 1, -1, 2), "number": np.arange(40)},
+        mtype=["A", "A", "B", "B", *["A"] * 6],
+    )  # fmt: skip
+    result = invoke("run", config, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "'p' has 3 values that are NaN or infinite: they are left out" in result.stderr
+    assert "'flag' is -1 in 10 places and else never negative" in result.stderr
+    found = pl.read_parquet(tmp_path / "out" / "statistics.parquet").filter(
+        pl.col("property").cast(pl.String) == "p"
+    )
+    lost = {(row["source_type"], row["target_type"]): (row["n"], row["n_null"])
+            for row in found.to_dicts()}  # fmt: skip
+    types = np.array(["A", "A", "B", "B"])[source], np.array(list("AABBAAAAAA"))[np.arange(40) // 4]
+    for pathway, numbers in lost.items():
+        of_pathway = values[(types[0] == pathway[0]) & (types[1] == pathway[1])]
+        finite = int(np.isfinite(of_pathway).sum())
+        assert numbers == (finite, of_pathway.size - finite)
+    assert sum(n_null for _, n_null in lost.values()) == 3
+    assert "'number' is left out" in invoke("info", tmp_path / "out" / "dataset").stdout
+
+
 # --- what was written
 
 
@@ -326,7 +414,7 @@ def test_a_flipped_bit_of_the_nodes_reaches_no_reader(ours, file):
 
 def test_a_part_that_was_damaged_meanwhile_is_written_again(ours, tmp_path, monkeypatch):
     config, out = ours
-    monkeypatch.setattr(connprops.export, "_write_manifest", lambda *_: 1 / 0)
+    monkeypatch.setattr(connprops.export, "write_manifest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(open_circuit(config), tmp_path / "d", properties=["u_syn"])
     monkeypatch.undo()
@@ -540,36 +628,56 @@ sys.stdin.read()
 # --- names
 
 
-HOSTILE = "'; drop table synapses; --<script>"
+HOSTILE = {
+    "SQL and HTML": "'; drop table synapses; --<script>",
+    "patterns, expressions, templates": 'x[1]*? \\" + warn(1)\n{{title}}\u2028${p}',
+}
 
 
-def test_hostile_names_live_through_everything(tmp_path):
-    name = HOSTILE.replace("/", "")
-    columns = {name: [1.0, 2.0, 3.0, 2.5], "p": [1, 2, 2, 3]}
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_live_through_everything(tmp_path, name):
+    columns = {name: [1.0, 2.0, 3.0, 2.5, 4.0], "p": [1, 2, 2, 2, 3]}
     circuit = write_circuit(
-        tmp_path / name, [0, 1, 2, 0], [1, 2, 0, 2], columns, mtype=[name, "B", name],
+        tmp_path / name, [0, 1, 2, 2, 0], [1, 2, 0, 0, 2], columns, mtype=[name, "B", name],
         population=name, node_sets={name: {"mtype": name}},
+        attributes={"synapse_class": [name, "INH", name], "layer": [name, "2", name]},
     )  # fmt: skip
-    out = tmp_path / f"{name} out"
-    options = ("--sel-props", name, "--sel-src", json.dumps({"mtype": [name, "B"]}))
+    out, drawn = tmp_path / f"{name} out", tmp_path / f"{name}.h5"
+    options = ("--sel-src", json.dumps({"mtype": [name, "B"]}), "--correlations")
     result = invoke("run", circuit, "-o", out, *options, "--distr-type", f"{name}=normal")
     assert result.exit_code == 0, result.output
     data = Dataset(out / "dataset")
     assert data.population == name
-    assert data.sql("select count(*) from synapses").fetchall() == [(4,)]
+    assert data.sql("select count(*) from synapses").fetchall() == [(5,)]
     values = data.sql("select value from property_values where property = $name", name=name)
-    assert sorted(v for (v,) in values.fetchall()) == [1.0, 2.0, 2.5, 3.0]
+    assert sorted(v for (v,) in values.fetchall()) == [1.0, 2.0, 2.5, 3.0, 4.0]
     assert name in data.source_types
     assert extract(data, sel_props=[name], sel_src=name).types["type"].to_list()[0] == name
-    rows = pl.read_parquet(out / "statistics.parquet").filter(pl.col("property") == name)
-    assert rows["source_type"].cast(pl.String).to_list().count(name) >= 1
+    rows = pl.read_parquet(out / "statistics.parquet", glob=False)
+    of_name = rows.filter(pl.col("property") == name)
+    assert of_name["source_type"].cast(pl.String).to_list().count(name) >= 1
     law = from_json(out / "model.json").draw(name, name, "B", size=3, rng=0)
     assert len(law) == 3
-    assert "<script>'" not in (out / "report.html").read_text()
-    assert "synapses; --<script>" not in (out / "report.html").read_text()
-    for command in (("plot", out, "--formats", "svg"), ("info", out), ("verify", out)):
+    page = (out / "report.html").read_text()
+    assert "<script>'" not in page
+    assert "synapses; --<script>" not in page
+    with duckdb.connect(shutil.copy(out / "connprops.duckdb", tmp_path / "db")) as database:
+        found = database.sql("select distinct property from statistics").fetchall()
+    assert (name,) in found
+    for command in (
+        ("plot", out, "--formats", "svg", "--pathway", name, "B", "--sel-props", name),
+        ("info", out),
+        ("verify", out),
+        ("compare", out, out, "-o", tmp_path / f"{name}.csv"),
+        ("draw", out / "model.json", "--circuit", circuit, "-o", drawn),
+        ("sql", out, "select count(*) from synapses", "--csv"),
+        ("sql", out, "--query", "in_degree", "-o", tmp_path / f"{name}.parquet"),
+    ):
         result = invoke(*command)
         assert result.exit_code == 0, (command, result.output)
+    assert invoke("sql", out, "select count(*) as n from synapses", "--csv").stdout == "n\n5\n"
+    with h5py.File(drawn) as h5:
+        assert h5[f"edges/{name}/0"][name].shape == (5,)
     assert name in invoke("info", circuit).stdout
 
 
@@ -579,9 +687,11 @@ def test_hostile_names_live_through_everything(tmp_path):
 def test_a_short_stress_run(tmp_path):
     script = Path(__file__).parent / "stress" / "run.py"
     done = subprocess.run(  # noqa: S603 - ours
-        [sys.executable, str(script), "--kills", "6", "--mutations", "150", "--circuits", "10"],
+        [sys.executable, str(script), "--kills", "6", "--mutations", "150", "--circuits", "10",
+         "--synapses", "30000"],
         capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "in all 150" in done.stdout
+    assert "476 MiB in a control group" in done.stdout or "no control group" in done.stdout
     assert done.stdout.endswith("0 failures\n")

@@ -1,6 +1,8 @@
 """What a run may use: limits of the machine and of the control groups around the process."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -88,3 +90,52 @@ def test_amounts_of_memory(text, expected):
 def test_what_is_no_amount_of_memory(text):
     with pytest.raises(OptionError, match="no amount of bytes"):
         parse_memory(text)
+
+
+_HOLDS = """
+import os, sys, threading
+if sys.argv[1] == "less":
+    from connprops.resources import hold_less_memory
+    hold_less_memory()
+import numpy as np, pyarrow as pa
+
+def anonymous():
+    for line in open("/proc/self/smaps_rollup"):
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) * 1024
+
+def work():
+    together.wait()
+    for size in (30_000_000, 3_000_000):
+        arrays = [np.ones(size, dtype=np.uint8) for _ in range(3)]
+    together.wait()  # each with a heap of its own, where it may
+
+before, together = anonymous(), threading.Barrier(4)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(anonymous() - before, pa.default_memory_pool().backend_name)
+"""
+
+
+def test_freed_memory_is_given_back():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "ARROW_"))}
+    ran = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", _HOLDS, "less"],
+        capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    held, pool = ran.stdout.split()
+    assert pool == "system"
+    assert int(held) < 2_000_000  # of 400 MB; 18 MB where nothing is told
+
+
+def test_what_the_environment_says_of_heaps_stays(monkeypatch):
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "12345")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "mimalloc")
+    resources.hold_less_memory()
+    assert os.environ["MALLOC_ARENA_MAX"] == "7"
+    assert os.environ["MALLOC_MMAP_THRESHOLD_"] == "12345"
+    assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "mimalloc"

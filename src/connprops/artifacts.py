@@ -72,19 +72,24 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold a lock file, made where it is not there; the lock ends with the process at the latest.
+
+    A ``shared`` lock is held beside others of its kind. With ``wait``, whoever holds it is waited
+    for.
 
     Raises
     ------
     OutputError
         Where another process holds it, which writes ``what``.
     """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    kind |= 0 if wait else fcntl.LOCK_NB
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        with path.open("a+b") as file:  # NFS wants reading for a shared lock, writing for one alone
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind)
             except BlockingIOError as error:
                 raise OutputError.of(
                     f"Another process is writing {what}", hint="wait for it, or give another place"

@@ -7,6 +7,8 @@ not come out byte for byte the same twice, for DuckDB lays out its blocks as it 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,8 +128,6 @@ def write_database(folder: str | Path, *, overwrite: bool = False) -> tuple[Path
     if not overwrite:
         refuse_existing(*files)
     with replacing(place / DATABASE, overwrite=overwrite) as aside:
-        aside.unlink()  # DuckDB makes the file itself
-        aside.with_name(f"{aside.name}.wal").unlink(missing_ok=True)  # of one that was killed
         _fill(aside, frames, dataset)
     if dataset is not None:
         write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
@@ -188,27 +188,43 @@ def literal(value: object) -> str:
 
 
 def _fill(file: Path, frames: Mapping[schema.Table, pl.DataFrame], dataset: Dataset | None) -> None:
-    connection = duckdb.connect(config={"threads": 1})
-    try:
-        connection.execute(
-            f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}')"
-        )
-        connection.execute("use artifact")
-        connection.execute("begin")
-        for table, frame in frames.items():
-            connection.register("rows", frame)
-            connection.execute(f"create table {quoted(table.name)} as from rows")
-            connection.unregister("rows")
-            connection.execute("".join(comments(table, "table")))
-        create_macros(connection)
-        if dataset is not None:
-            for name, chain in _CHAINS.items():
-                connection.execute(_folder_macro(name, chain, dataset))
-        connection.execute("commit")
-        connection.execute("use memory")
-        connection.execute("detach artifact")
-    finally:
-        connection.close()
+    """Write the database, first where the folder's name has no say.
+
+    DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
+    backslash for a slash.
+    """
+    with tempfile.TemporaryDirectory(prefix="connprops-") as folder:
+        made = Path(folder) / DATABASE
+        connection = duckdb.connect(config={"threads": 1})
+        try:
+            _write(connection, made, frames, dataset)
+        finally:
+            connection.close()
+        shutil.copyfile(made, file)
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    frames: Mapping[schema.Table, pl.DataFrame],
+    dataset: Dataset | None,
+) -> None:
+    attached = f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}')"
+    connection.execute(attached)
+    connection.execute("use artifact")
+    connection.execute("begin")
+    for table, frame in frames.items():
+        connection.register("rows", frame)
+        connection.execute(f"create table {quoted(table.name)} as from rows")
+        connection.unregister("rows")
+        connection.execute("".join(comments(table, "table")))
+    create_macros(connection)
+    if dataset is not None:
+        for name, chain in _CHAINS.items():
+            connection.execute(_folder_macro(name, chain, dataset))
+    connection.execute("commit")
+    connection.execute("use memory")
+    connection.execute("detach artifact")
 
 
 def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:

@@ -71,7 +71,7 @@ class Dataset:
     def types(self) -> pl.DataFrame:
         """Return the types of both sides: :data:`connprops.schema.TYPES`."""
         file = self.file("types.parquet")
-        frame = pl.read_parquet(file)
+        frame = pl.read_parquet(file, glob=False)
         schema.TYPES.check(frame, str(file))
         return frame.select(schema.TYPES.names)
 
@@ -91,7 +91,7 @@ class Dataset:
     @cached_property
     def nodes(self) -> pl.DataFrame:
         """Return the nodes of both sides: side, node, code, and their attributes."""
-        return pl.read_parquet(self.file("nodes.parquet"))
+        return pl.read_parquet(self.file("nodes.parquet"), glob=False)
 
     def node_population(self, side: str) -> str:
         """Return the name of the node population of a side."""
@@ -105,7 +105,8 @@ class Dataset:
         OptionError
             Where the circuit has no such node set.
         """
-        sets = pl.read_parquet(self.file("node_sets.parquet")).filter(pl.col("side") == side)
+        sets = pl.read_parquet(self.file("node_sets.parquet"), glob=False)
+        sets = sets.filter(pl.col("side") == side)
         found = sets.filter(pl.col("node_set") == name)
         if found.is_empty():
             known = sets["node_set"].unique(maintain_order=True).to_list()
@@ -168,7 +169,7 @@ class Dataset:
     @property
     def connections(self) -> pl.LazyFrame:
         """Return one row per connection, with its types and its shared values."""
-        rows = pl.scan_parquet(self.files("connections"))
+        rows = pl.scan_parquet(self.files("connections"), glob=False)
         return (
             self.pathway_codes.lazy()
             .join(rows, on="pathway")
@@ -179,7 +180,7 @@ class Dataset:
     def synapses(self) -> pl.LazyFrame:
         """Return one row per synapse, with every property."""
         varying = [column.name for column in self.columns if column.varies]
-        rows = pl.scan_parquet(self.files("synapses")).drop("pathway")
+        rows = pl.scan_parquet(self.files("synapses"), glob=False).drop("pathway")
         return self.connections.drop(varying).join(rows, on="first_edge")
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:

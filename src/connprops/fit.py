@@ -49,7 +49,13 @@ Floats = NDArray[np.float64]
 Progress = Callable[[str, int, int, str], None]
 
 _THREADS = 4
-"""Properties that are fitted at once, at most: each takes some 100 MB in large models."""
+"""Properties that are fitted at once, at most: more are no faster."""
+
+_BYTES_PER_PATHWAY = 70_000
+"""What fitting a property takes for each pathway, while samples and candidates are compared."""
+
+_SHARE_OF_FITS = 0.5
+"""Share of the memory for properties being fitted: tables and finished fits have the rest."""
 
 
 def build(
@@ -66,6 +72,7 @@ def build(
     p_values: int | None = None,
     correlations: bool = False,
     seed: int = 0,
+    resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Fit a model to statistics.
@@ -108,6 +115,8 @@ def build(
         Takes another pass over the data where the statistics were not read from files.
     seed
         Seed of these samples.
+    resources
+        Threads and memory, which decide how many properties are fitted at once.
     progress
         Called as properties get done.
 
@@ -141,7 +150,7 @@ def build(
     tables = Tables.of(stats)
     _warn_of_skipped_levels(tables)
     model, fits, scores = [], [], []
-    for done, one in enumerate(_fit_properties(stats, tables, settings)):
+    for done, one in enumerate(_fit_properties(stats, tables, settings, resources or Resources())):
         if progress:
             progress("build", done, len(properties), "properties")
         model.append(one.model)
@@ -192,13 +201,17 @@ class _Frames:
     scores: pl.DataFrame
 
 
-def _fit_properties(stats: Statistics, tables: Tables, settings: Settings) -> Iterator[_Frames]:
+def _fit_properties(
+    stats: Statistics, tables: Tables, settings: Settings, resources: Resources
+) -> Iterator[_Frames]:
     """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
     one = partial(_fit_property, stats, tables, settings=settings)
     if settings.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from map(one, stats.properties)
         return
-    threads = min(Resources().threads, _THREADS, len(stats.properties))
+    of_property = _BYTES_PER_PATHWAY * max(tables.observed.size, 1)
+    allowed = int(resources.memory * _SHARE_OF_FITS) // of_property
+    threads = max(1, min(resources.threads, _THREADS, len(stats.properties), allowed))
     with ThreadPoolExecutor(threads) as executor:
         yield from executor.map(one, stats.properties)
 

@@ -88,6 +88,13 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
         ],
         numbers=(4,),
     )
+    left_out = dataset.manifest["left_out"] | {
+        c.name: f"no property unless asked for: {c.role}"
+        for c in dataset.columns
+        if c.role in ("identifier", "too large")
+    }
+    for name, why in left_out.items():
+        console.print(f"{name!r} is left out: {why}")
 
 
 def _describe_run(folder: Path, record: dict[str, Any], stream: TextIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import tempfile
@@ -57,6 +58,36 @@ def _limit_files() -> Iterator[Path]:
             continue
         ours = top / group.lstrip("/")
         yield from (place / name for place in (ours, *ours.parents) if place.is_relative_to(top))
+
+
+_HEAPS = {"MALLOC_ARENA_MAX": (-8, 2), "MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20)}
+"""Settings of glibc's malloc: by name for processes to come, by number for this one."""
+
+
+def hold_less_memory() -> None:
+    """Let this process, and those it starts, keep less of the memory that they have freed.
+
+    By default each thread has a heap of its own in glibc, and one more in Arrow; what is free in
+    one is no use to the others. A third of what a run took was held like this; but a run of 31
+    million synapses takes a third longer without it. To be called before NumPy and Arrow are
+    loaded; what the environment says already stays. No number depends on it.
+    """
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    for name, (parameter, value) in _HEAPS.items():
+        if name not in os.environ and mallopt is not None:
+            mallopt(parameter, value)
+            os.environ[name] = str(value)
+
+
+def release_memory() -> None:
+    """Give memory that this process has freed back to the system, between two steps."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @dataclass(frozen=True)

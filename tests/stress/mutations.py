@@ -188,11 +188,11 @@ def circuit(folder: Path) -> str:
         if not np.array_equal(found[name].to_numpy(), values, equal_nan=values.dtype.kind == "f"):
             return f"{name} is not what the file has"
     with h5py.File(folder / "circuit" / "nodes.h5") as h5:
-        group = h5["nodes"][ds.node_population("source")]["0"]
-        library = group.get("@library/mtype")
-        if all(isinstance(x, h5py.Dataset) and x.ndim == 1 for x in (library, group.get("mtype"))):
+        nodes = h5["nodes"][ds.node_population("source")]
+        library, codes = nodes.get("0/@library/mtype"), nodes.get("0/mtype")
+        if all(isinstance(x, h5py.Dataset) and x.ndim == 1 for x in (library, codes)):
             names = [v.decode() for v in library[:]]
-            types = [names[int(code)] for code in group["mtype"][:]]
+            types = [names[int(code)] for code in codes[:]]
             codes = ds.nodes.filter(pl.col("side") == "source").sort("node")["code"]
             if [ds.source_types[code] for code in codes] != types:
                 return "types are not what the file has"

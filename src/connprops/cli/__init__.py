@@ -4,11 +4,12 @@
 from connprops.cli import (  # noqa: I001
     whole, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
 )  # fmt: skip
-from connprops.cli.app import app
+from connprops.cli.app import app, end_when_told
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Run the command line."""
+    end_when_told()
     app()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 INPUT, PART, NUMBERS, MEANS = "Input and output", "Which part", "Numbers", "Means"
 
+_TIGHT = 2 * 10**9
+"""Bytes allowed below which freed memory is given back at once, which takes time."""
+
 Circuit = Annotated[
     Path, typer.Argument(metavar="CIRCUIT", help="The circuit's configuration file, or its folder.")
 ]
@@ -166,6 +169,21 @@ Workers = Annotated[
         "scheduler, such as tcp://host:8786. [default: this process]",
     ),
 ]  # fmt: skip
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N", rich_help_panel=MEANS,
+        help="Do the I-th of N shares of the work alone, as a job of an array; `connprops merge` "
+        "puts them together.",
+    ),
+]  # fmt: skip
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", rich_help_panel=MEANS,
+        help="Say how much work that is, in how many tasks, and write nothing.",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -197,6 +215,7 @@ def out(help_text: str) -> Any:
 def options(config: Path | None, **given: Any) -> RunOptions:
     """Return options from a file and the command line, whose texts are parsed here."""
     from connprops.options import parse_distr_types, parse_selection, read_options
+    from connprops.resources import hold_less_memory
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "sel_src": parse_selection,
@@ -207,4 +226,7 @@ def options(config: Path | None, **given: Any) -> RunOptions:
     for name, parse in parsers.items():
         if given.get(name) is not None:
             given[name] = parse(given[name])
-    return read_options(config, **given)
+    found = read_options(config, **given)
+    if found.resources().memory < _TIGHT:
+        hold_less_memory()
+    return found
