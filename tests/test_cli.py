@@ -452,17 +452,33 @@ def test_parsing():
     }
 
 
-def test_progress_lines_come_now_and_then():
-    times = iter([0.0, 1.0, 6.0, 7.0, 12.5, 12.6, 12.7])
+def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():
+    calls = [  # time, step, done
+        (2, "export", 10), (12, "export", 60), (15, "export", 75), (20, "export", 100),
+        (21, "extract", 50), (25, "extract", 100), (40, "build", 25), (95, "build", 50),
+    ]  # fmt: skip
+    times = iter([0.0, *(float(time) for time, *_ in calls)])
     stream = io.StringIO()
     lines = Lines(stream, clock=lambda: next(times))
-    for done in (1, 25, 30, 75, 100, 100):
-        lines("export", done, 100, "rows")
+    for _, step, done in calls:
+        lines(step, done, 100, "rows")
     assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
-        "export: 25 of 100 rows (25 %)",
-        "export: 75 of 100 rows (75 %)",
-        "export: 100 of 100 rows",
+        "export: 60 of 100 rows (60 %), 5 a second, 8 s left",
+        "export: 100 rows in 20 s",
+        "build: 25 of 100 rows (25 %), 2 a second, 45 s left",
+        "build: 50 of 100 rows (50 %), 1 a second, 1 min 10 s left",
     ]
+
+
+def test_a_long_step_has_few_lines():
+    times = iter(range(86_401))
+    stream = io.StringIO()
+    lines = Lines(stream, clock=lambda: float(next(times)))
+    for done in range(1, 86_401):
+        lines("extract", done, 86_400, "connections")
+    written = stream.getvalue().splitlines()
+    assert 60 < len(written) < 250
+    assert written[-1].endswith("extract: 86,400 connections in 24 h 0 min")
 
 
 def test_progress_on_a_terminal_and_in_quiet():

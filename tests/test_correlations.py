@@ -305,3 +305,12 @@ def test_a_public_circuit_of_independent_properties():
     assert z.size > 100
     assert abs(z.mean()) < 0.3
     assert 0.8 < z.std() < 1.25
+
+
+def test_without_a_pathway_of_connections_enough_there_are_none(tmp_path):
+    config = write_circuit(
+        tmp_path / "c", [0, 1], [1, 0], {"a": [1.0, 2.0], "b": [2.0, 5.0]}, mtype=["A", "B"]
+    )
+    found = extract(export(open_circuit(config), tmp_path / "d")).correlations.collect()
+    assert found.is_empty()
+    assert "r" in found.columns

@@ -114,8 +114,9 @@ def test_the_examples_run(tmp_path, monkeypatch):
         pytest.skip("connprops is not installed beside this interpreter")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.chdir(tmp_path)
-    blocks = [block for name in ("sql.md", "index.md") for block in BLOCK.findall(text_of(name))]
-    assert len(blocks) >= 11
+    pages = ("sql.md", "index.md", "trust.md")
+    blocks = [block for name in pages for block in BLOCK.findall(text_of(name))]
+    assert len(blocks) >= 12
     for language, text in blocks:
         # A small demo is quick; the second page finds that of the first.
         run(language, text.replace(DEMO, "connprops demo --synapses 5000  "), tmp_path)

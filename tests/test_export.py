@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from circuits import SHARED, two_types, write_circuit
 from test_sonata import allen
+from typer.testing import CliRunner
 
 import connprops.export
+from connprops.cli import app
 from connprops.dataset import Dataset, open_circuit, open_dataset
 from connprops.errors import (
     CircuitError,
@@ -234,6 +236,8 @@ def test_text_with_many_values_is_left_out_and_named(tmp_path):
     ds = Dataset(export(resolve(config), tmp_path / "d"))
     assert ds.manifest["left_out"] == {"label": "text with too many distinct values"}
     assert ds.columns[0].labels == ("x", "y")
+    told = CliRunner().invoke(app, ["info", str(ds.folder)]).stdout
+    assert "'label' is left out: text with too many distinct values" in told
     with pytest.raises(OptionError, match="too many distinct values"):
         export(resolve(config), tmp_path / "e", properties=["label"])
 

@@ -13,6 +13,7 @@ import pytest
 from circuits import two_types
 
 import connprops.buckets
+import connprops.correlations
 import connprops.export
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
@@ -95,6 +96,14 @@ def test_groups_whose_rows_lie_anywhere_are_the_same_on_a_cluster(data, cluster)
         .table.collect()
         .equals(expected)
     )
+
+
+def test_correlations_on_a_cluster_are_those_of_this_process(data, cluster, monkeypatch):
+    monkeypatch.setattr(connprops.correlations, "_LEAST", 2_000)
+    expected = extract(data).correlations.collect()
+    assert len(expected)
+    found = extract(data, resources=Resources(workers=cluster)).correlations.collect()
+    assert found.equals(expected)
 
 
 @pytest.mark.usefixtures("small_buckets")

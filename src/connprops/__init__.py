@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from connprops.demo import write_circuit as write_demo
     from connprops.errors import ConnpropsError, ConnpropsWarning
     from connprops.fit import build
+    from connprops.merge import merge
     from connprops.model import Model, read_model
     from connprops.plots import plot
     from connprops.report import report
@@ -38,6 +39,7 @@ __all__ = [
     "cross_validate",
     "extract",
     "extract_folds",
+    "merge",
     "open_circuit",
     "open_dataset",
     "plot",
@@ -58,6 +60,7 @@ _HOME = {
     "cross_validate": ("connprops.cross_validation", "cross_validate"),
     "extract": ("connprops.statistics", "extract"),
     "extract_folds": ("connprops.statistics", "extract_folds"),
+    "merge": ("connprops.merge", "merge"),
     "open_circuit": ("connprops.dataset", "open_circuit"),
     "open_dataset": ("connprops.dataset", "open_dataset"),
     "plot": ("connprops.plots", "plot"),

@@ -79,6 +79,14 @@ class Aggregates:
     values: pl.DataFrame
     order_statistics: pl.DataFrame
 
+    def __reduce__(self) -> tuple[Callable[..., Aggregates], tuple[pa.Table, ...]]:
+        """Cross processes as Arrow: pickling frames, Polars 2.1 stops for ever now and then."""
+        return _from_arrow, tuple(getattr(self, f.name).to_arrow() for f in fields(self))
+
+
+def _from_arrow(*tables: pa.Table) -> Aggregates:
+    return Aggregates(*(pl.DataFrame(table) for table in tables))
+
 
 @dataclass(frozen=True)
 class Gathered:

@@ -19,6 +19,7 @@ from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
 from connprops.bucket_rows import DatasetRows, Groups, SpilledRows
 from connprops.dataset import Dataset
 from connprops.export import Progress
+from connprops.parts import ROW_GROUP
 from connprops.resources import Resources
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints
@@ -39,6 +40,9 @@ nothing is gained by that."""
 
 _UNITS_PER_WORKER = 4
 """Units for each worker, or some would wait for the last."""
+
+_PASSES_AT_MOST = 8
+"""Passes over all rows beyond which these are put in order on disk first."""
 
 _RANGES_AT_ONCE = 200
 """Ranges of groups that are put in order on disk in one pass: each takes two open files."""
@@ -105,33 +109,81 @@ def aggregate(
     list
         For each choice, what the buckets give, in their order.
     """
-    resources, workers = of_each_worker(resources), resources.workers
-    allowed = max(resources.memory // _SHARE_OF_BUCKET, _LEAST)
-    plan = _Plan(dataset, spec.properties, resources.threads, allowed)
-    buckets = plan.buckets(sizes, at_least=_UNITS_PER_WORKER * number_of(workers))
+    buckets = plan_buckets(dataset, spec.properties, sizes, resources)
     results: list[list[Aggregates]] = [[] for _ in choices]
+    found = dict(aggregate_buckets(dataset, choices, spec, buckets, resources, progress))
+    for i in range(len(buckets)):
+        for of_choice, aggregates_of_choice in zip(results, found[i], strict=True):
+            of_choice.append(aggregates_of_choice)
+    return results
+
+
+def plan_buckets(
+    dataset: Dataset,
+    properties: tuple[str, ...],
+    sizes: pl.DataFrame,
+    resources: Resources,
+    n_shards: int = 1,
+) -> list[Bucket]:
+    """Cut the groups into buckets whose rows fit in a worker's memory, enough for all workers.
+
+    Parameters are those of :func:`aggregate`; of ``n_shards``, each has as many workers.
+    """
+    at_least = _UNITS_PER_WORKER * number_of(resources.workers) * n_shards
+    resources = of_each_worker(resources)
+    plan = _Plan(dataset, properties, resources.threads, _allowed(resources))
+    return plan.buckets(sizes, at_least)
+
+
+def aggregate_buckets(
+    dataset: Dataset,
+    choices: Sequence[Choice],
+    spec: BucketSpec,
+    buckets: Sequence[Bucket],
+    resources: Resources,
+    progress: Progress | None,
+) -> Iterator[tuple[int, list[Aggregates]]]:
+    """Aggregate buckets; give each one's number and what it gave for each choice, as they end.
+
+    Parameters are those of :func:`aggregate`.
+    """
+    resources, workers = of_each_worker(resources), resources.workers
     total, done = sum(b.n_connections * len(b.properties) for b in buckets), 0
+    before = 0
     for some, spilled in _with_rows(dataset, choices, buckets, spec.properties, resources):
         units = [
             Unit(
                 dataset.folder, tuple(choices),
                 replace(spec, first=bucket.first, stop=bucket.stop, properties=bucket.properties,
-                        sort_on_disk=bucket.on_disk, memory=allowed),
+                        sort_on_disk=bucket.on_disk, memory=_allowed(resources)),
                 resources.threads, resources.temp_dir, spilled,
             )
             for bucket in some
         ]  # fmt: skip
-        found: list[list[Aggregates]] = [[] for _ in units]
         for i, aggregates in run_units(aggregate_unit, units, workers, "bucket"):
-            found[i] = aggregates
+            yield before + i, aggregates
             done += some[i].n_connections * len(some[i].properties)
             if progress:
                 n = len(spec.properties)
                 progress("extract", done // n, total // n, "connections")
-        for of_unit in found:
-            for of_choice, aggregates_of_choice in zip(results, of_unit, strict=True):
-                of_choice.append(aggregates_of_choice)
-    return results
+        before += len(some)
+
+
+def bytes_at_once(buckets: Sequence[Bucket], dataset: Dataset, resources: Resources) -> int:
+    """Return the bytes that a worker takes for the largest of some buckets, about."""
+    plan = _Plan(dataset, (), of_each_worker(resources).threads, 0)
+    per_connection = dataset.n_synapses / max(dataset.n_connections, 1)
+    costs = (
+        plan.cost(np.array([b.n_connections]), np.array([b.n_connections * per_connection]),
+                  b.properties).sum()
+        for b in buckets
+    )  # fmt: skip
+    return int(max(costs, default=0))
+
+
+def _allowed(resources: Resources) -> int:
+    """Return the bytes that a bucket may take."""
+    return max(resources.memory // _SHARE_OF_BUCKET, _LEAST)
 
 
 def _with_rows(
@@ -147,7 +199,8 @@ def _with_rows(
     """
     groups = _any_of([choice.grouping(dataset).groups for choice in choices])
     by_range = [list(same) for _, same in groupby(buckets, key=lambda bucket: bucket.first)]
-    if groups.is_pathway or len(by_range) == 1:
+    in_place = groups.is_pathway and not _reads_too_often(dataset, len(by_range), resources)
+    if in_place or len(by_range) == 1:
         yield buckets, None
         return
     rows = DatasetRows(dataset, groups, resources.threads)
@@ -157,6 +210,18 @@ def _with_rows(
         with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
             spilled = SpilledRows(rows, groups, ranges, properties, Path(folder))
             yield [bucket for same in some for bucket in same], spilled
+
+
+def _reads_too_often(dataset: Dataset, n_ranges: int, resources: Resources) -> bool:
+    """Return whether reading ranges of pathways where they are takes many passes over all rows.
+
+    A range takes at least one row group of each part. Workers elsewhere may not see what is put in
+    order here, so theirs are read in place in any case.
+    """
+    if not (resources.workers is None or isinstance(resources.workers, int)):
+        return False
+    of_range = min(ROW_GROUP * dataset.n_parts, dataset.n_connections)
+    return n_ranges * of_range > _PASSES_AT_MOST * dataset.n_connections
 
 
 def _any_of(several: Sequence[Groups]) -> Groups:
@@ -186,7 +251,7 @@ class _Plan:
         groups, n, n_synapses = (
             sizes[name].to_numpy() for name in ("group", "n_connections", "n_synapses")
         )
-        cost = self._cost(n, n_synapses, self.properties)
+        cost = self.cost(n, n_synapses, self.properties)
         share = min(self.allowed, max(_LEAST, min(_MOST, int(cost.sum()) // at_least)))
         found: list[Bucket] = []
         first, spent = 0, 0
@@ -204,7 +269,7 @@ class _Plan:
         at_once = len(self.properties)
 
         def fits(some: tuple[str, ...]) -> bool:
-            return bool(self._cost(n, n_synapses, some).sum() <= self.allowed)
+            return bool(self.cost(n, n_synapses, some).sum() <= self.allowed)
 
         while at_once > 1 and not fits(self.properties[:at_once]):
             at_once = (at_once + 1) // 2
@@ -212,7 +277,7 @@ class _Plan:
         parts = [self.properties[i : i + at_once] for i in range(0, len(self.properties), at_once)]
         return [Bucket(first, stop, part, not fits(part), size) for part in parts]
 
-    def _cost(self, n: Ints, n_synapses: Ints, properties: Sequence[str]) -> Ints:
+    def cost(self, n: Ints, n_synapses: Ints, properties: Sequence[str]) -> Ints:
         """Return the bytes that groups take while some of their properties are aggregated."""
         varying = sum(c.varies for c in self.dataset.columns if c.name in properties)
         at_work = _BYTES_PER_VALUE * min(self.threads, len(properties))

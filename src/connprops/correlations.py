@@ -29,6 +29,8 @@ from connprops.normal_scores import FEWEST, Scores, latent_correlations, normal_
 from connprops.parts import run_rows
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
+from connprops.selection import Choice
+from connprops.workers import number_of, of_each_worker, run_units
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,7 +45,13 @@ _BYTES_PER_GROUP = 4096
 """What a group costs beside its values: coefficients and grids of some pairs at once."""
 
 _SHARE = 8
-"""A bucket takes one part in so many of the memory: sizes are guesses."""
+"""A range of groups takes one part in so many of the memory: sizes are guesses."""
+
+_LEAST = 1 << 25
+"""Bytes that a range may always take."""
+
+_UNITS_PER_WORKER = 4
+"""Units for each worker, or some would wait for the last."""
 
 _RANGES_AT_ONCE = 200
 """Ranges of groups that are put in order on disk in one pass: each takes two open files."""
@@ -53,7 +61,7 @@ _RANGES_AT_ONCE = 200
 class CorrelationSpec:
     """Whose correlations to compute: how nodes form groups, of which properties, how sampled."""
 
-    groups: Groups
+    choice: Choice
     properties: tuple[str, ...]
     max_sample_size: int | None
     seed: int
@@ -62,6 +70,40 @@ class CorrelationSpec:
     def at_most(self) -> int:
         """Return the number of connections that a group's correlations rest on at most."""
         return min(self.max_sample_size or CONNECTIONS_AT_MOST, CONNECTIONS_AT_MOST)
+
+
+@dataclass(frozen=True)
+class GroupRange:
+    """A range of groups, how many connections it has, and how many of them are used."""
+
+    first: int
+    stop: int
+    n_connections: int
+    n_used: int
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """All that is needed to correlate a range of groups, wherever the dataset can be read."""
+
+    folder: Path
+    spec: CorrelationSpec
+    range: GroupRange
+    threads: int
+    spilled: SpilledRows | None
+
+
+def correlate_unit(unit: _Unit) -> pa.Table:
+    """Return the correlations of a range of groups; Arrow crosses processes safely."""
+    dataset = Dataset(unit.folder)
+    groups = unit.spec.choice.grouping(dataset).groups
+    rows = unit.spilled or DatasetRows(dataset, groups)
+    chosen = _smallest_keys(rows, unit.range, unit.spec, groups)
+    frames = [pl.DataFrame(schema=_FRAME)]
+    if chosen is not None:
+        with ThreadPoolExecutor(unit.threads) as pool:
+            frames += _of_rows(chosen, unit.spec, groups, pool)
+    return pl.concat(frames).to_arrow()
 
 
 def correlations(
@@ -82,9 +124,9 @@ def correlations(
     sizes
         The groups, in order: ``group``, ``n_connections``, ``n_synapses``.
     resources
-        What may be used.
+        What may be used, and where to work.
     progress
-        Called as buckets get done.
+        Called as ranges of groups get done.
 
     Returns
     -------
@@ -94,20 +136,49 @@ def correlations(
         :data:`connprops.normal_scores.FEWEST`, or where one varies within connections and the
         other does not.
     """
+    ranges = plan_ranges(dataset, spec, sizes, resources)
+    found = dict(correlate(dataset, spec, ranges, resources, progress))
+    return pl.concat([pl.DataFrame(schema=_FRAME), *(found[i] for i in range(len(ranges)))])
+
+
+def plan_ranges(
+    dataset: Dataset,
+    spec: CorrelationSpec,
+    sizes: pl.DataFrame,
+    resources: Resources,
+    n_shards: int = 1,
+) -> list[GroupRange]:
+    """Cut the groups into ranges whose sampled rows fit in a worker's memory.
+
+    Parameters are those of :func:`correlations`; of ``n_shards``, each has as many workers.
+    """
     told = sizes.filter(pl.col("n_synapses") >= FEWEST)
-    ranges = list(_ranges(dataset, spec, told, resources))
-    frames = [pl.DataFrame(schema=_FRAME)]
-    done, total = 0, int(told["n_connections"].sum())
-    rows = DatasetRows(dataset, spec.groups)
-    with ThreadPoolExecutor(resources.threads) as pool:
-        for source, bucket in _sources(rows, spec, ranges, resources):
-            chosen = _smallest_keys(source, bucket, spec)
-            if chosen is not None:
-                frames += _of_rows(chosen, spec, pool)
-            done += bucket.n_connections
+    at_least = _UNITS_PER_WORKER * number_of(resources.workers) * n_shards
+    allowed = max(of_each_worker(resources).memory // _SHARE, _LEAST)
+    return list(_ranges(dataset, spec, told, allowed, at_least))
+
+
+def correlate(
+    dataset: Dataset,
+    spec: CorrelationSpec,
+    ranges: Sequence[GroupRange],
+    resources: Resources,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Correlate ranges of groups; give each one's number and its correlations, as they end.
+
+    Parameters are those of :func:`correlations`.
+    """
+    resources, workers = of_each_worker(resources), resources.workers
+    done, total, before = 0, sum(one.n_connections for one in ranges), 0
+    for some, spilled in _with_rows(dataset, spec, ranges, resources):
+        units = [_Unit(dataset.folder, spec, one, resources.threads, spilled) for one in some]
+        for i, frame in run_units(correlate_unit, units, workers, "range of pathways"):
+            yield before + i, pl.DataFrame(frame)
+            done += some[i].n_connections
             if progress:
                 progress("correlations", done, total, "connections")
-    return pl.concat(frames)
+        before += len(some)
 
 
 _FRAME = {
@@ -116,70 +187,66 @@ _FRAME = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Bucket:
-    """A range of groups, how many connections it has, and how many of them are used."""
-
-    first: int
-    stop: int
-    n_connections: int
-    n_used: int
-
-
 def _ranges(
-    dataset: Dataset, spec: CorrelationSpec, sizes: pl.DataFrame, resources: Resources
-) -> Iterator[_Bucket]:
-    """Cut the groups into ranges of which the sampled rows fit into memory."""
-    allowed = max(resources.memory // _SHARE, 1 << 25)
+    dataset: Dataset, spec: CorrelationSpec, sizes: pl.DataFrame, allowed: int, at_least: int
+) -> Iterator[GroupRange]:
+    """Cut the groups into ranges of which the sampled rows fit into the memory allowed."""
+    if sizes.is_empty():  # no pathway has connections enough
+        return
     varying = sum(column.varies for column in dataset.columns if column.name in spec.properties)
     group, n = sizes["group"].to_numpy(), sizes["n_connections"].to_numpy()
     used = np.minimum(n, spec.at_most)
     per_connection = sizes["n_synapses"].to_numpy() / np.maximum(n, 1)
     values = used * (len(spec.properties) + 1 + per_connection * varying)
     cost = values * _BYTES_PER_VALUE + _BYTES_PER_GROUP
-    bucket = (np.cumsum(cost) - cost) // allowed
-    edges = np.flatnonzero(np.diff(bucket, prepend=-1.0))
+    if at_least > _UNITS_PER_WORKER:  # several workers share
+        allowed = min(allowed, max(int(cost.sum()) // at_least, _LEAST))
+    place = (np.cumsum(cost) - cost) // allowed
+    edges = np.flatnonzero(np.diff(place, prepend=-1.0))
     for start, stop in zip(edges.tolist(), [*edges[1:].tolist(), group.size], strict=True):
-        yield _Bucket(
+        yield GroupRange(
             int(group[start]), int(group[stop - 1]) + 1,
             int(n[start:stop].sum()), int(used[start:stop].sum()),
         )  # fmt: skip
 
 
-def _sources(
-    rows: RowSource, spec: CorrelationSpec, buckets: Sequence[_Bucket], resources: Resources
-) -> Iterator[tuple[RowSource, _Bucket]]:
-    """Give each bucket with its rows: of the dataset, or put in order on disk in between."""
-    if spec.groups.is_pathway or len(buckets) <= 1:
-        yield from ((rows, bucket) for bucket in buckets)
+def _with_rows(
+    dataset: Dataset, spec: CorrelationSpec, ranges: Sequence[GroupRange], resources: Resources
+) -> Iterator[tuple[Sequence[GroupRange], SpilledRows | None]]:
+    """Give the ranges with their rows: of the dataset, or put in order on disk in between."""
+    groups = spec.choice.grouping(dataset).groups
+    if groups.is_pathway or len(ranges) <= 1:
+        yield ranges, None
         return
-    for at in range(0, len(buckets), _RANGES_AT_ONCE):
-        some = buckets[at : at + _RANGES_AT_ONCE]
-        ranges = [(bucket.first, bucket.stop) for bucket in some]
+    rows = DatasetRows(dataset, groups)
+    for at in range(0, len(ranges), _RANGES_AT_ONCE):
+        some = ranges[at : at + _RANGES_AT_ONCE]
+        places = [(one.first, one.stop) for one in some]
         with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
-            spilled = SpilledRows(rows, spec.groups, ranges, spec.properties, Path(folder))
-            yield from ((spilled, bucket) for bucket in some)
+            yield some, SpilledRows(rows, groups, places, spec.properties, Path(folder))
 
 
-def _smallest_keys(source: RowSource, bucket: _Bucket, spec: CorrelationSpec) -> Rows | None:
-    """Return the sampled connections of a bucket, in the order of group and key."""
+def _smallest_keys(
+    source: RowSource, wanted: GroupRange, spec: CorrelationSpec, groups: Groups
+) -> Rows | None:
+    """Return the sampled connections of a range of groups, in the order of group and key."""
     kept: list[Rows] = []
     n = 0
-    for chunk in source.chunks(bucket.first, bucket.stop, spec.properties):
+    for chunk in source.chunks(wanted.first, wanted.stop, spec.properties):
         kept.append(chunk)
         n += chunk.connections.num_rows
-        if n > 2 * bucket.n_used:
-            kept = [_sampled(kept, spec)]
+        if n > 2 * wanted.n_used:
+            kept = [_sampled(kept, spec, groups)]
             n = kept[0].connections.num_rows
-    return _sampled(kept, spec) if kept else None
+    return _sampled(kept, spec, groups) if kept else None
 
 
-def _sampled(chunks: Sequence[Rows], spec: CorrelationSpec) -> Rows:
+def _sampled(chunks: Sequence[Rows], spec: CorrelationSpec, groups: Groups) -> Rows:
     whole = Rows(
         pa.concat_tables([chunk.connections for chunk in chunks]),
         pa.concat_tables([chunk.synapses for chunk in chunks]),
     )
-    group = spec.groups.of(whole.connections)
+    group = groups.of(whole.connections)
     source, target = (
         whole.connections.column(f"{side}_node").to_numpy() for side in ("source", "target")
     )
@@ -203,17 +270,19 @@ class _Layer:
     belongs: dict[str, NDArray[np.bool_]]
 
 
-def _of_rows(rows: Rows, spec: CorrelationSpec, pool: ThreadPoolExecutor) -> list[pl.DataFrame]:
+def _of_rows(
+    rows: Rows, spec: CorrelationSpec, groups: Groups, pool: ThreadPoolExecutor
+) -> list[pl.DataFrame]:
     """Return the correlations of the groups that rows are of."""
     found: list[pl.DataFrame] = []
-    for layer in _layers(rows, spec):
+    for layer in _layers(rows, spec, groups):
         found += _of_layer(layer, pool)
     return found
 
 
-def _layers(rows: Rows, spec: CorrelationSpec) -> Iterator[_Layer]:
+def _layers(rows: Rows, spec: CorrelationSpec, groups: Groups) -> Iterator[_Layer]:
     """Give the values of connections, then those of synapses, each where they are what varies."""
-    of_row = spec.groups.of(rows.connections)
+    of_row = groups.of(rows.connections)
     starts = np.flatnonzero(np.diff(of_row, prepend=-1))
     n_syn = rows.connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
     within = {

@@ -237,7 +237,7 @@ def cross_validate(
             progress("cross-validate", number, cv_folds, "folds")
         named = of_build.get("distr_types") or {}
         models = {
-            OURS: build(fold.training, **of_build),
+            OURS: build(fold.training, **of_build, resources=resources),
             BASELINE: build(
                 fold.training,
                 distr_types={p.name: _of_reference(named.get(p.name))

@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -27,17 +27,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 import connprops
 from connprops import schema, sonata
-from connprops.arrow_arrays import to_arrow
-from connprops.artifacts import sha256_of, writing
+from connprops.artifacts import replacing, sha256_of, write_text, writing
 from connprops.edge_columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
 from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.manifest import (
     MANIFEST,
+    content_of,
     damage,
     read_manifest,
     read_source,
@@ -46,18 +45,25 @@ from connprops.manifest import (
 )
 from connprops.node_types import Side, group_nodes, node_sets_of, node_tables
 from connprops.parts import (
-    MULTIPLICITY,
     ROW_GROUP,
     RangeSpec,
     RangeSummary,
     Rows,
-    SortedRows,
     differs,
     export_range,
+    varying_in,
 )
-from connprops.profile import Profile, merged
-from connprops.resources import Resources
-from connprops.staging import keep_finished, put_in_place, staged
+from connprops.resources import Resources, release_memory
+from connprops.shards import WHOLE, Shard
+from connprops.sorted_copy import MULTIPLICITY, SortedRows, write_sorted
+from connprops.staging import (
+    keep_finished,
+    keep_for_shards,
+    one_at_a_time,
+    put_in_place,
+    staged,
+    staged_shard,
+)
 from connprops.workers import run_units
 
 ROWS_PER_PART = 1 << 21
@@ -70,6 +76,9 @@ _BYTES_OF_PROGRAM = 200 << 20
 """Bytes that the process takes before it reads anything: Polars, DuckDB, HDF5."""
 
 _PROBE = 1 << 16
+_CUTS = "cuts.json"
+_PATHWAYS_AT_MOST = 2**31 - 1
+"""Pathways that have a code of their own in 32 bits."""
 _NOT_PROPERTIES = ("@", "afferent", "efferent")
 
 Progress = Callable[[str, int, int, str], None]
@@ -92,6 +101,7 @@ def export(
     overwrite: bool = False,
     resume: bool = True,
     verify: bool = False,
+    shard: str | tuple[int, int] | None = None,
     resources: Resources | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -117,6 +127,10 @@ def export(
     verify
         Tell whether the edge file is the one that a dataset was made of by its whole content.
         By default its size, its modification time, its structure and samples of it tell.
+    shard
+        Write one share of the parts alone, ``(3, 20)`` or ``"3/20"``: what a job of an array does.
+        They wait beside the folder; :func:`connprops.merge` makes the dataset when all are there.
+        A shard that is run again goes on from its finished parts.
     resources
         Threads, memory and temporary folder; by default what the machine allows.
     progress
@@ -135,11 +149,18 @@ def export(
     """
     target = Path(folder)
     resources = resources or Resources()
+    if shard is not None:
+        _check_shard(resume=resume, verify=verify)
+        wanted = describe(circuit, population, source_type, target_type, properties)
+        _export_shard(
+            circuit, wanted, target, Shard.parse(shard), resources, progress, overwrite=overwrite
+        )
+        return target
     wanted = describe(circuit, population, source_type, target_type, properties, verify=verify)
-    if not _is_reusable(target, wanted, overwrite=overwrite):
+    if not is_reusable(target, wanted, overwrite=overwrite):
         with staged(target) as stage:
             # Again: another process may have made it, or was killed while it put it in place.
-            if not _is_reusable(target, wanted, overwrite=overwrite):
+            if not is_reusable(target, wanted, overwrite=overwrite):
                 _write_dataset(wanted, stage, resources, progress, resume=resume)
                 put_in_place(stage / "dataset", target)
     for text in read_manifest(target)["warnings"]:
@@ -169,6 +190,11 @@ class Wanted:
     state: dict[str, int]
     sha256: str | None
 
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """Return by name what finished parts are of: one that differs makes them useless."""
+        return {**self.identity, "time of the edge file": self.state}
+
 
 def describe(
     circuit: sonata.Circuit,
@@ -190,6 +216,12 @@ def describe(
         "source": group_nodes(edges.source.attributes(), edges.source.name, source_type, "source"),
         "target": group_nodes(edges.target.attributes(), edges.target.name, target_type, "target"),
     }
+    n_pathways = len(sides["source"].types) * len(sides["target"].types)
+    if n_pathways > _PATHWAYS_AT_MOST:
+        raise OptionError.of(
+            "There are too many types", found=f"{n_pathways:,} pathways",
+            expected=f"at most {_PATHWAYS_AT_MOST:,}", hint="group by another attribute",
+        )  # fmt: skip
     node_sets = node_sets_of(circuit, edges)
     identity = _identity(edges, sides, node_sets, columns)
     sha256 = edges.sha256() if verify else None
@@ -200,22 +232,74 @@ def _write_dataset(
     wanted: Wanted, stage: Path, resources: Resources, progress: Progress | None, *, resume: bool
 ) -> None:
     """Write a dataset into the stage; go on from what is finished of it."""
-    edges, folder = wanted.edges, stage / "dataset"
-    keep_finished(stage, {"identity": wanted.identity, "state": wanted.state}, resume=resume)
-    tables = {
-        f"{name}.parquet": _write_rows(table, folder / f"{name}.parquet")
-        for name, table in node_tables(wanted.sides, wanted.node_sets).items()
-    }
-    n_target_types = len(wanted.sides["target"].types)
-    specs = _plan(edges, wanted.columns, n_target_types, wanted.identity, stage)
-    summaries = _write_parts(specs, resources, progress)
-    if edges.state() != wanted.state:
+    keep_finished(stage, wanted.depends_on, resume=resume)
+    tables = write_node_tables(wanted, stage / "dataset")
+    finish(wanted, stage, tables, _write_parts(plan(wanted, stage), resources, progress))
+
+
+def finish(
+    wanted: Wanted,
+    stage: Path,
+    tables: Mapping[str, Mapping[str, Any]],
+    summaries: Sequence[RangeSummary],
+) -> None:
+    """Write what makes a folder of parts a dataset: its manifest."""
+    if wanted.edges.state() != wanted.state:
         raise CircuitError.of(
-            f"{edges.file} has changed while it was read",
+            f"{wanted.edges.file} has changed while it was read",
             hint="export again when nobody writes it any more",
         )
-    _write_manifest(folder, edges, wanted.columns, wanted.identity, tables, summaries)
-    write_source(folder, wanted.state, wanted.sha256)
+    content = content_of(wanted.edges, wanted.columns, wanted.identity, tables, summaries)
+    write_manifest(stage / "dataset", content)
+    write_source(stage / "dataset", wanted.state, wanted.sha256)
+
+
+def _check_shard(*, resume: bool, verify: bool) -> None:
+    """Raise :class:`OptionError` for what cannot be asked of a shard."""
+    if not resume:
+        raise OptionError.of(
+            "A shard always goes on from what is finished",
+            found="resume=False (--no-resume)",
+            hint="to begin anew, remove the folder .NAME.partial beside the dataset's",
+        )
+    if verify:
+        raise OptionError.of(
+            "A shard does not read all of the edge file",
+            found="verify=True (--verify)",
+            hint="connprops verify --circuit compares a dataset with its circuit",
+        )
+
+
+def _export_shard(
+    circuit: sonata.Circuit,
+    wanted: Wanted,
+    target: Path,
+    shard: Shard,
+    resources: Resources,
+    progress: Progress | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a shard's share of the parts into the stage, unless the dataset is there."""
+    changed = differences(target, wanted)
+    if changed == []:
+        return
+    if changed and not overwrite:
+        raise _another(target, changed)
+    asked = {
+        "circuit": str(circuit.config.resolve()),
+        "population": wanted.edges.name,
+        "source_type": wanted.sides["source"].by,
+        "target_type": wanted.sides["target"].by,
+        "properties": [column.name for column in wanted.columns],
+    }
+    with staged_shard(target, shard) as stage:
+        with one_at_a_time(stage):
+            keep_for_shards(stage, wanted.depends_on, shard, asked)
+            if not (stage / "dataset" / "nodes.parquet").is_file():
+                write_node_tables(wanted, stage / "dataset")
+            specs = plan(wanted, stage)
+        _write_parts(specs, resources, progress, shard)
 
 
 def _chosen(
@@ -265,7 +349,7 @@ def _identity(
     }
 
 
-def _is_reusable(target: Path, wanted: Wanted, *, overwrite: bool) -> bool:
+def is_reusable(target: Path, wanted: Wanted, *, overwrite: bool) -> bool:
     """Return whether the folder holds this very dataset; raise where it holds something else."""
     changed = differences(target, wanted)
     if changed is None:
@@ -285,7 +369,11 @@ def _is_reusable(target: Path, wanted: Wanted, *, overwrite: bool) -> bool:
         raise DatasetError.of(text, hint="export again, over it (--overwrite)")
     if overwrite:
         return False
-    raise OutputError.of(
+    raise _another(target, changed)
+
+
+def _another(target: Path, changed: Sequence[str]) -> OutputError:
+    return OutputError.of(
         f"{target} holds a dataset of another input or of other options",
         found=f"differs in: {', '.join(changed)}",
         hint="give another folder, or overwrite (--overwrite)",
@@ -321,36 +409,53 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
     return changed
 
 
+def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]:
+    """Write the tables of nodes; return the checksum and the number of rows of each."""
+    for name in ("connections", "synapses"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        f"{name}.parquet": _write_rows(table, folder / f"{name}.parquet")
+        for name, table in node_tables(wanted.sides, wanted.node_sets).items()
+    }
+
+
 def _write_rows(frame: pl.DataFrame, file: Path) -> dict[str, Any]:
-    """Write a table of nodes; return its checksum and its number of rows."""
-    with writing(file):
-        pq.write_table(frame.to_arrow(), file, row_group_size=ROW_GROUP, compression="zstd")
-        return {"sha256": sha256_of(file), "rows": len(frame)}
+    with replacing(file, overwrite=True) as aside:
+        pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
+    return {"sha256": sha256_of(file), "rows": len(frame)}
 
 
-def _plan(
-    edges: sonata.EdgePopulation,
-    columns: tuple[EdgeColumn, ...],
-    n_target_types: int,
-    identity: Mapping[str, Any],
-    stage: Path,
-) -> list[RangeSpec]:
+def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
     """Cut the edge file into ranges; see which columns vary within connections."""
+    edges, columns, identity = wanted.edges, wanted.columns, wanted.identity
     facts = json.dumps(
         {"schema_version": schema.VERSION, "population": edges.name, "identity": identity["edges"]},
         sort_keys=True,
     )
+    notes = stage / "notes"
+    notes.mkdir(exist_ok=True)
     with edges.reader() as rows:
-        axis = _axis(rows, edges.size)
-        cuts = _cuts(rows, edges.size, axis)
+        axis, cuts = _planned_cuts(rows, edges.size, stage / _CUTS)
         varying = _probe(rows, edges.size, columns)
     return [
         RangeSpec(
-            stage / "dataset", stage / "notes", part, start, stop, edges, columns, varying, axis,
-            None, n_target_types, identity["nodes_sha256"], facts,
+            stage / "dataset", notes, part, start, stop, edges, columns, varying, axis,
+            None, len(wanted.sides["target"].types), identity["nodes_sha256"], facts,
         )
         for part, (start, stop) in enumerate(pairwise(cuts))
     ]  # fmt: skip
+
+
+def _planned_cuts(rows: Rows, size: int, file: Path) -> tuple[str | None, list[int]]:
+    """Return the axis and the cuts; kept, for to find them takes two reads a part."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return kept["axis"], kept["cuts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        axis = _axis(rows, size)
+        cuts = _cuts(rows, size, axis)
+        write_text(file, json.dumps({"axis": axis, "cuts": cuts}), overwrite=True)
+        return axis, cuts
 
 
 def _axis(rows: Rows, size: int) -> str | None:
@@ -405,44 +510,89 @@ def _probe(rows: Rows, size: int, columns: Sequence[EdgeColumn]) -> frozenset[st
 
 
 def _write_parts(
-    specs: list[RangeSpec], resources: Resources, progress: Progress | None
+    specs: list[RangeSpec],
+    resources: Resources,
+    progress: Progress | None,
+    shard: Shard = WHOLE,
 ) -> list[RangeSummary]:
-    """Write all parts, again with what was learnt where the plan turned out too simple."""
-    if specs[0].axis == "neither":
-        specs = _sorted_plan(specs[0], resources)
-    summaries = _run_parts(specs, resources, progress)
-    if not all(s.ordered for s in summaries) or any(
-        a.last_key >= b.first_key for a, b in pairwise(summaries)
-    ):
-        specs = _sorted_plan(specs[0], resources)
-        summaries = _run_parts(specs, resources, progress)
+    """Write the parts of a shard, again with what was learnt where the plan was too simple."""
+    specs = as_learnt(specs, resources)
+    summaries = _run_parts(shard.share(specs), resources, progress)
+    if not in_order(summaries):
+        specs = as_learnt([replace(specs[0], axis="neither")], resources)
+        summaries = _run_parts(shard.share(specs), resources, progress)
     varying = specs[0].varying.union(*(summary.varies for summary in summaries))
     if varying != specs[0].varying:
         specs = [replace(spec, varying=varying) for spec in specs]
-        summaries = _run_parts(specs, resources, progress)
+        summaries = _run_parts(shard.share(specs), resources, progress)
     return summaries
 
 
-def _parts_at_once(specs: Sequence[RangeSpec], resources: Resources) -> int:
-    """Return how many parts to write at the same time: as many as threads and memory allow."""
-    rows = max(spec.stop - spec.start for spec in specs)
-    values = sum(np.dtype(column.dtype).itemsize for column in specs[0].columns)
+def sort_first(stage: Path, size: int) -> None:
+    """Note that the rows of a stage's edge file are in no order, for those who go on."""
+    write_text(stage / _CUTS, json.dumps({"axis": "neither", "cuts": [0, size]}), overwrite=True)
+
+
+def as_learnt(specs: list[RangeSpec], resources: Resources | None) -> list[RangeSpec]:
+    """Return the plan with what has been learnt since, by whichever process.
+
+    The rows may be in no order, and are then sorted; more columns may vary within connections.
+    Without resources to sort with, what is not sorted yet stays as it is.
+    """
+    stage = specs[0].notes.parent
+    sorted_file = stage / "sorted.parquet"
+    if resources is not None and specs[0].axis == "neither":
+        with one_at_a_time(stage):
+            if not sorted_file.is_file():
+                write_sorted(specs[0].population, specs[0].columns, sorted_file, resources)
+    if sorted_file.is_file():
+        specs = _sorted_plan(specs[0], sorted_file)
+    varying = specs[0].varying | varying_in(specs[0].notes)
+    return [replace(spec, varying=varying) for spec in specs]
+
+
+def in_order(summaries: Sequence[RangeSummary]) -> bool:
+    """Return whether no connection can be in two of the parts."""
+    apart = all(a.last_key < b.first_key for a, b in pairwise(summaries))
+    return apart and all(summary.ordered for summary in summaries)
+
+
+def parts_at_once(
+    rows: int, columns: Sequence[EdgeColumn], n_parts: int, resources: Resources
+) -> tuple[int, int]:
+    """Return how many parts a process writes at the same time, and the bytes that this takes.
+
+    Parameters
+    ----------
+    rows
+        Rows of the largest part.
+    columns
+        What is exported.
+    n_parts
+        Number of parts.
+    resources
+        Threads and memory, of which no more is taken; one part is written in any case.
+    """
+    values = sum(np.dtype(column.dtype).itemsize for column in columns)
     of_part = max(rows, 1) * (_BYTES_OF_ROW + 2 * values)  # in connections and in synapses
     allowed = (resources.memory - _BYTES_OF_PROGRAM) // of_part
-    return max(1, min(resources.threads, len(specs), allowed))
+    n = 1 if resources.workers is not None else max(1, min(resources.threads, n_parts, allowed))
+    return n, _BYTES_OF_PROGRAM + n * of_part
 
 
 def _run_parts(
     specs: list[RangeSpec], resources: Resources, progress: Progress | None
 ) -> list[RangeSummary]:
-    done, summaries = 0, []
+    if not specs:
+        return []
+    done, total, summaries = 0, sum(spec.stop - spec.start for spec in specs), []
     with closing(_exported(specs, resources)) as exported:
         for summary in exported:
             summaries.append(summary)
             done += summary.stop - summary.start
             if progress:
-                progress("export", done, specs[-1].stop, "rows")
-    pa.default_memory_pool().release_unused()  # statistics want it next
+                progress("export", done, total, "rows")
+    release_memory()  # statistics want it next
     return sorted(summaries, key=lambda summary: summary.part)
 
 
@@ -451,7 +601,9 @@ def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[Ran
     if resources.workers is not None:
         yield from (made for _, made in run_units(export_range, specs, resources.workers, "part"))
         return
-    with ThreadPoolExecutor(_parts_at_once(specs, resources)) as pool:
+    rows = max(spec.stop - spec.start for spec in specs)
+    at_once, _ = parts_at_once(rows, specs[0].columns, len(specs), resources)
+    with ThreadPoolExecutor(at_once) as pool:
         try:
             yield from pool.map(export_range, specs)
         except BaseException:
@@ -459,12 +611,9 @@ def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[Ran
             raise
 
 
-def _sorted_plan(spec: RangeSpec, resources: Resources) -> list[RangeSpec]:
-    """Sort the rows by target and source out of core, where the file's order helps nothing."""
-    sorted_file = spec.folder.parent / "sorted.parquet"
+def _sorted_plan(spec: RangeSpec, sorted_file: Path) -> list[RangeSpec]:
+    """Cut the sorted copy of the rows into ranges, where the file's own order helps nothing."""
     size = spec.population.size
-    if not sorted_file.is_file():
-        _sort_rows(spec, size, sorted_file, resources)
     with SortedRows(sorted_file) as rows:
         cuts = _cuts(rows, size, "target")
         varying = _probe(rows, size, spec.columns)
@@ -475,108 +624,3 @@ def _sorted_plan(spec: RangeSpec, resources: Resources) -> list[RangeSpec]:
         )
         for part, (start, stop) in enumerate(pairwise(cuts))
     ]  # fmt: skip
-
-
-def _sort_rows(spec: RangeSpec, size: int, sorted_file: Path, resources: Resources) -> None:
-    import duckdb
-
-    columns = _with_multiplicity(spec.population, spec.columns)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with spec.population.reader() as rows:
-            for start in range(0, size, _PROBE * 4):
-                stop = min(start + _PROBE * 4, size)
-                source, target = rows.node_ids(start, stop)
-                arrays = [target, source, np.arange(start, stop, dtype=np.int64)]
-                arrays += [rows.column(column, start, stop) for column in columns]
-                yield pa.record_batch([to_arrow(a) for a in arrays], schema=arrow_schema)
-
-    arrow_schema = pa.schema(
-        [(name, pa.int64()) for name in ("@target", "@source", "@edge")]
-        + [(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in columns]
-    )
-    unsorted = pa.RecordBatchReader.from_batches(arrow_schema, batches())
-    aside = sorted_file.with_suffix(".tmp")
-    with duckdb.connect(config=resources.duckdb_config()) as connection:
-        connection.register("unsorted", unsorted)
-        connection.execute(
-            """copy (select * from unsorted order by "@target", "@source", "@edge")
-               to $file (format parquet, compression zstd, row_group_size 122880)""",
-            {"file": str(aside)},
-        )
-    aside.rename(sorted_file)
-
-
-def _with_multiplicity(
-    population: sonata.EdgePopulation, columns: Sequence[EdgeColumn]
-) -> list[EdgeColumn]:
-    """Return the columns, and ``nsyns`` where the rows stand for several synapses."""
-    extra = population.columns.get(MULTIPLICITY)
-    return [*columns, extra] if extra is not None else list(columns)
-
-
-def _write_manifest(
-    folder: Path,
-    edges: sonata.EdgePopulation,
-    columns: Sequence[EdgeColumn],
-    identity: Mapping[str, Any],
-    tables: Mapping[str, Mapping[str, Any]],
-    summaries: Sequence[RangeSummary],
-) -> None:
-    """Write the manifest, which makes the folder a dataset."""
-    varying = set().union(*(summary.varies for summary in summaries))
-    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
-    roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
-    manifest = {
-        "schema_version": schema.VERSION,
-        "identity": identity,
-        "kind": edges.kind,
-        "n_synapses": sum(s.n_synapses for s in summaries),
-        "n_connections": sum(s.n_connections for s in summaries),
-        "contiguous": all(s.contiguous for s in summaries),
-        "columns": [
-            {
-                "name": column.name,
-                "dtype": column.dtype,
-                "unit": schema.unit_of(column.name),
-                "labels": column.labels,
-                "varies": column.name in varying,
-                "role": roles[column.name],
-                "n_not_finite": profiles[column.name].n_not_finite,
-            }
-            for column in columns
-        ],
-        "left_out": {
-            name: LEFT_OUT[column.dtype]
-            for name, column in edges.columns.items()
-            if column.dtype in LEFT_OUT
-        },
-        "parts": [
-            {"n_synapses": s.n_synapses, "n_connections": s.n_connections, "sha256": s.sha256}
-            for s in summaries
-        ],
-        "tables": tables,
-        "warnings": _warnings(profiles, roles),
-    }
-    write_manifest(folder, manifest)
-
-
-def _warnings(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> list[str]:
-    """Return what in the data changes what is computed from it."""
-    said = []
-    for name, profile in profiles.items():
-        if profile.n_not_finite:
-            said.append(
-                f"property {name!r} has {profile.n_not_finite:,} values that are NaN or infinite: "
-                "they are left out of its statistics"
-            )
-        if profile.has_sentinel:
-            said.append(
-                f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
-                "negative: if -1 stands for 'none' there, leave the property out"
-            )
-        if roles[name] == "too large":
-            said.append(
-                f"property {name!r} has integers beyond 2^53, which statistics cannot hold exactly"
-            )
-    return said

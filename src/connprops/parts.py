@@ -7,13 +7,13 @@ writes two files and a note of what they hold, and can be run anywhere and again
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -22,17 +22,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema, sonata
-from connprops.arrow_arrays import to_arrow, to_numpy
-from connprops.artifacts import sha256_of, writing
+from connprops.arrow_arrays import to_arrow
+from connprops.artifacts import sha256_of, sync, writing
 from connprops.edge_columns import EdgeColumn
 from connprops.errors import CircuitError
 from connprops.profile import Profile, profile
+from connprops.sorted_copy import MULTIPLICITY, SortedRows
 
-ROW_GROUP = 122_880
-"""Rows of a Parquet row group: DuckDB's own unit of work, and its main lever on memory."""
-
-MULTIPLICITY = "nsyns"
-"""The column that says of how many synapses a row stands, in the Allen dialect."""
+ROW_GROUP = 40_960
+"""Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
 
 
 class Rows(Protocol):
@@ -84,39 +82,75 @@ class RangeSummary:
 
 def export_range(spec: RangeSpec) -> RangeSummary:
     """Write one part, or find it finished; return what it holds."""
-    note = spec.notes / f"{spec.part:05d}.json"
-    key = {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
-           "sorted": spec.sorted_file is not None}  # fmt: skip
-    finished = _finished(spec, note, key)
-    if finished is not None:
+    finished = noted(spec)
+    if finished is not None and _is_intact(spec, finished):
         return finished
     opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
     with opened as rows:
         part = _group_rows(spec, rows)
         summary = _write_part(spec, rows, part)
-    with writing(note):
-        aside = note.with_suffix(".tmp")
-        aside.write_text(json.dumps({"key": key, **asdict(summary)}), encoding="utf-8")
-        aside.rename(note)
+    note = _note_of(spec)
+    with _put_aside(spec, note) as aside:
+        aside.write_text(json.dumps({"key": _key_of(spec), **asdict(summary)}), encoding="utf-8")
     return summary
 
 
-def _finished(spec: RangeSpec, note: Path, key: Mapping[str, Any]) -> RangeSummary | None:
-    """Return the summary of a part that an earlier export finished, if its files are intact."""
+def noted(spec: RangeSpec) -> RangeSummary | None:
+    """Return what is noted of a finished part; None where there is no note of this very part."""
     try:
-        content = json.loads(note.read_text(encoding="utf-8"))
-        if content.pop("key") != key:
+        content = json.loads(_note_of(spec).read_text(encoding="utf-8"))
+        if content.pop("key") != _key_of(spec):
             return None
         content["varies"] = tuple(content["varies"])
         content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
-        summary = RangeSummary(**content)
+        return RangeSummary(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not there, or cut short when the machine went down: the part is written anew
-    intact = all(
+
+
+def varying_in(notes: Path) -> frozenset[str]:
+    """Return the columns that any finished part, of this plan or another, was seen to vary in."""
+    found: set[str] = set()
+    for note in notes.glob("*.json"):
+        try:
+            found.update(json.loads(note.read_text(encoding="utf-8"))["varies"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # cut short: that part is written anew
+    return frozenset(found)
+
+
+def _note_of(spec: RangeSpec) -> Path:
+    return spec.notes / f"{spec.part:05d}.json"
+
+
+def _key_of(spec: RangeSpec) -> dict[str, Any]:
+    """Return what a part depends on beside the input and the options of its export."""
+    return {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
+            "sorted": spec.sorted_file is not None}  # fmt: skip
+
+
+def _is_intact(spec: RangeSpec, summary: RangeSummary) -> bool:
+    return all(
         (spec.folder / file).is_file() and sha256_of(spec.folder / file) == digest
         for file, digest in summary.sha256.items()
     )
-    return summary if intact else None
+
+
+@contextmanager
+def _put_aside(spec: RangeSpec, path: Path) -> Iterator[Path]:
+    """Give a path of our own to write to, and put the file in its place when it is whole.
+
+    A worker that was given up may still be writing the same part as the one in its place.
+    """
+    aside = spec.notes / f"{path.name}.{uuid4().hex}.tmp"
+    with writing(path):
+        try:
+            yield aside
+            sync(aside)
+            aside.rename(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
 
 
 @dataclass(frozen=True)
@@ -220,7 +254,8 @@ def _stable_order(pathway: NDArray[np.int32]) -> NDArray[np.int64]:
 @lru_cache(maxsize=2)
 def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
     """Return the type code of each source node and of each target node."""
-    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=["side", "node", "code"])
+    names = ["side", "node", "code"]
+    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False)
     found = [
         nodes.filter(pl.col("side") == side).sort("node")["code"].to_numpy().astype(np.int32)
         for side in ("source", "target")
@@ -313,55 +348,26 @@ def differs(values: NDArray[Any]) -> NDArray[np.bool_]:
 def _write_table(table: pa.Table, spec: RangeSpec, name: str) -> str:
     """Write a table as Parquet, and return the file's digest."""
     path = spec.folder / name
+    table = table.replace_schema_metadata({schema.METADATA_KEY: spec.facts})
+    with _put_aside(spec, path) as aside:
+        with aside.open("wb") as file:
+            encode(table, file)
+        return sha256_of(aside)
+
+
+def encode(table: pa.Table, file: BinaryIO) -> None:
+    """Write a table as Parquet, each column in the encoding that suits it best."""
     ids = [n for n in table.column_names if n in ("first_edge", "edge_id")]
     floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
     # A dictionary of floats, pyarrow's default, doubles time and size.
     dictionary = [n for n in table.column_names if n not in floats and n not in ids]
-    table = table.replace_schema_metadata({schema.METADATA_KEY: spec.facts})
-    with writing(path), path.open("wb") as file:
-        pq.write_table(
-            table,
-            file,
-            row_group_size=ROW_GROUP,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=dictionary,
-            column_encoding=dict.fromkeys(ids, "DELTA_BINARY_PACKED"),
-            write_statistics=[n for n in table.column_names if n not in floats],
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    return sha256_of(path)
-
-
-class SortedRows(AbstractContextManager["SortedRows"]):
-    """Rows of the sorted copy, read by range."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = pq.ParquetFile(file)
-        counts = [
-            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
-        ]
-        self._ends = np.cumsum(counts)
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
-        before = int(self._ends[first - 1]) if first else 0
-        table = self._file.read_row_groups(list(range(first, last + 1)), [name], use_threads=False)
-        values = to_numpy(table.column(0))
-        return values[start - before : stop - before]
-
-    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return source and target ids of a range of rows."""
-        return self._read("@source", start, stop), self._read("@target", start, stop)
-
-    def edge_ids(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the rows' places in the edge file."""
-        return self._read("@edge", start, stop)
-
-    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
-        """Return a column's values in a range of rows."""
-        return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)
+    pq.write_table(
+        table,
+        file,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=dictionary,
+        column_encoding=dict.fromkeys(ids, "DELTA_BINARY_PACKED"),
+        write_statistics=[n for n in table.column_names if n not in floats],
+    )

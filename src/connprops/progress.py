@@ -11,7 +11,7 @@ from typing import TextIO
 Progress = Callable[[str, int, int, str], None]
 """Called with step, units done, units in all, and the unit's name."""
 
-_SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
@@ -28,27 +28,53 @@ def display(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Pr
 
 
 class Lines:
-    """Progress as plain lines with the time: at a step's end, and every few seconds within."""
+    """Progress as plain lines with the time, for logs: of steps that last, now and then.
+
+    A line tells how much is done, how fast, and how long the rest will take at that rate. The first
+    comes after ten seconds, the next ones every ten seconds at first and ever more rarely then. A
+    step that has had a line has one at its end too.
+    """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._last = clock()
-        self._finished: set[str] = set()
+        self._step = ""
+        self._began = self._last = clock()
+        self._lines = 0
 
     def __call__(self, step: str, done: int, total: int, unit: str) -> None:
         """Write a line if it is time for one."""
         now = self._clock()
-        ends = done >= total and step not in self._finished
-        if not ends and (done >= total or now - self._last < _SECONDS_BETWEEN_LINES):
-            return
-        if ends:
-            self._finished.add(step)
+        if step != self._step:
+            self._step, self._began, self._lines = step, self._last, 0
         self._last = now
-        share = f" ({100 * done // total} %)" if 0 < total > done else ""
-        time_of_day = time.strftime("%H:%M:%S")
-        self._stream.write(f"{time_of_day} {step}: {done:,} of {total:,} {unit}{share}\n")
+        seconds = now - self._began
+        if done >= total:
+            if self._lines:
+                self._write(f"{total:,} {unit} in {_duration(seconds)}")
+            self._lines = 0
+        elif seconds >= _SECONDS_BETWEEN_LINES * (self._lines + 1):
+            # After n lines a twentieth more of the time, so that a day has a hundred lines or so.
+            self._lines = max(self._lines + 1, int(1.05 * seconds / _SECONDS_BETWEEN_LINES))
+            rate = done / seconds
+            left = _duration((total - done) / rate) if done else "an unknown time"
+            self._write(
+                f"{done:,} of {total:,} {unit} ({100 * done // total} %), "
+                f"{rate:,.0f} a second, {left} left"
+            )
+
+    def _write(self, text: str) -> None:
+        self._stream.write(f"{time.strftime('%H:%M:%S')} {self._step}: {text}\n")
         self._stream.flush()
+
+
+def _duration(seconds: float) -> str:
+    """Write a time for people, in its two largest units."""
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole} s" if minutes else f"{whole} s"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from connprops.report_data import (
     property_columns,
     table_warnings,
 )
+from connprops.resources import release_memory
 from connprops.theme import DARK, LIGHT, Palette
 
 if TYPE_CHECKING:
@@ -93,8 +94,9 @@ def _page(
     facts: Mapping[str, Any],
     warnings: Iterable[str],
 ) -> str:
-    bundle = _vega()
     tables = Tables.of(stats, model)
+    release_memory()  # for the process to come
+    bundle = _vega()
     packed = {  # each at once: unpacked, all together take a hundred times as much
         f"property-{i}": _packed(property_columns(tables, one))
         for i, one in enumerate(stats.properties)

@@ -41,6 +41,7 @@ from connprops.model import Model
 from connprops.options import RunOptions, read_options
 from connprops.progress import Progress
 from connprops.report import report
+from connprops.resources import release_memory
 from connprops.schema import N_SYN_PER_CONN, unit_of
 from connprops.selection import select_nodes
 from connprops.statistics import (
@@ -227,7 +228,7 @@ def _all_steps(
         else:
             stats.write(folder, correlations=options.correlations, overwrite=True)
     with _timed("build", steps):
-        model = build(stats, progress=progress, **options.build())
+        model = build(stats, **options.build(), **means)
         write_model(model, folder, overwrite=True)
     with _timed("database", steps):
         write_database(folder, overwrite=True)
@@ -488,6 +489,7 @@ def _write_record(file: Path, record: Mapping[str, Any]) -> None:
 def _timed(name: str, steps: list[Step]) -> Iterator[None]:
     started = time.perf_counter()
     yield
+    release_memory()
     seconds = time.perf_counter() - started
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     steps.append(Step(name, round(seconds, 3), kibibytes * 1024))

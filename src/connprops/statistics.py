@@ -20,7 +20,14 @@ from polars.io.plugins import register_io_source
 from connprops import schema
 from connprops.aggregate import BucketSpec
 from connprops.artifacts import read_table, refuse_existing, write_table
-from connprops.correlations import CorrelationSpec, correlations
+from connprops.buckets import Bucket
+from connprops.correlations import (
+    CorrelationSpec,
+    GroupRange,
+    correlate,
+    correlations,
+    plan_ranges,
+)
 from connprops.dataset import Dataset, DatasetColumn, open_circuit
 from connprops.errors import DatasetError, OptionError
 from connprops.export import Progress
@@ -29,6 +36,8 @@ from connprops.manifest import MANIFEST
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.selection import Choice, Grouping, Selection, plain
+from connprops.shards import Shard
+from connprops.staged_statistics import Kind, merged, write_shard
 from connprops.table_sources import ComputedTables, StoredTables, TableSource
 
 if TYPE_CHECKING:
@@ -69,8 +78,10 @@ class Statistics:
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
         correlations: Callable[[], pl.DataFrame] | None = None,
+        ranges: Kind | None = None,
     ) -> None:
         self._correlations = correlations
+        self._ranges = ranges
         self.properties = properties
         self.types = types
         self.options = dict(options)
@@ -114,13 +125,8 @@ class Statistics:
         DatasetError
             Where they were not written.
         """
-        if self._correlations is None:
-            raise DatasetError.of(
-                "These statistics were written without the correlations of properties",
-                hint="write them with correlations=True, or extract --correlations",
-            )
-        table = schema.CORRELATIONS
-        layout = table.polars_schema(**self._enums_of(table))
+        self._check_correlations()
+        layout = layout_of(schema.CORRELATIONS, self._source.dtypes)
 
         def scan(
             with_columns: list[str] | None,
@@ -140,16 +146,18 @@ class Statistics:
     @cached_property
     def _all_correlations(self) -> pl.DataFrame:
         """Return the correlations of all pathways, computed once."""
-        found = pl.DataFrame() if self._correlations is None else self._correlations()
+        found = self._check_correlations()()
         table = schema.CORRELATIONS
-        layout = table.polars_schema(**self._enums_of(table))
+        layout = layout_of(table, self._source.dtypes)
         return found.select(pl.col(n).cast(dtype) for n, dtype in layout.items()).sort(table.keys)
 
-    def _enums_of(self, table: schema.Table) -> dict[str, pl.DataType]:
-        """Return the Enums of a table's columns that name types and properties."""
-        dtypes = self._source.dtypes
-        enums = {**dtypes, "other_property": dtypes["property"]}
-        return {name: dtype for name, dtype in enums.items() if name in table.names}
+    def _check_correlations(self) -> Callable[[], pl.DataFrame]:
+        if self._correlations is None:
+            raise DatasetError.of(
+                "These statistics were written without the correlations of properties",
+                hint="write them with correlations=True, or extract --correlations",
+            )
+        return self._correlations
 
     @property
     def dataset(self) -> Dataset | None:
@@ -176,7 +184,12 @@ class Statistics:
         }
 
     def write(
-        self, folder: str | Path, *, correlations: bool = False, overwrite: bool = False
+        self,
+        folder: str | Path,
+        *,
+        correlations: bool = False,
+        overwrite: bool = False,
+        shard: str | tuple[int, int] | None = None,
     ) -> list[Path]:
         """Write all tables as Parquet into a folder; return the files.
 
@@ -188,23 +201,67 @@ class Statistics:
             Whether to compute and write the correlations of properties too.
         overwrite
             Whether to replace files.
+        shard
+            Compute one share of the buckets alone, ``(3, 20)`` or ``"3/20"``: what a job of an
+            array does. Its files wait in a hidden folder for :func:`connprops.merge`. A shard that
+            is run again goes on from its finished buckets.
 
         Raises
         ------
         OutputError
-            Where a file is there already and ``overwrite`` is false, or cannot be written.
+            Where a file is there already and ``overwrite`` is false, or cannot be written; where
+            other shards were asked for something else.
         """
         place = Path(folder)
         names = [*TABLES, *([schema.CORRELATIONS.name] if correlations else [])]
         files = [place / f"{name}.parquet" for name in names]
         if not overwrite:
             refuse_existing(*files)
+        if shard is not None:
+            return self._write_shard(place, Shard.parse(shard), correlations=correlations)
         for name, file in zip(names, files, strict=True):
             table = schema.TABLES[name]
             is_pairs = table is schema.CORRELATIONS
-            frame = (self.correlations if is_pairs else self._source.lazy(table)).collect()
+            frame = self._all_correlations if is_pairs else self._source.whole(table)
             write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
         return files
+
+    def buckets(self, shard: Shard) -> list[Bucket]:
+        """Return the buckets that are computed where each shard has its share.
+
+        Raises
+        ------
+        OptionError
+            Where the statistics were read from files.
+        """
+        return self._computed().plan(shard.of)
+
+    @property
+    def computed_from(self) -> Dataset:
+        """Return the dataset that these statistics are computed from.
+
+        Raises
+        ------
+        OptionError
+            Where they were read from files.
+        """
+        return self._computed().dataset
+
+    def _computed(self) -> ComputedTables:
+        if not isinstance(self._source, ComputedTables):
+            raise OptionError.of(
+                "Statistics that were read from files are not computed", hint="extract a dataset"
+            )
+        return self._source
+
+    def _write_shard(self, folder: Path, shard: Shard, *, correlations: bool) -> list[Path]:
+        source = self._computed()
+        kinds = [Kind("buckets", Bucket, source.plan, source.of_buckets)]
+        if correlations and self._ranges is not None:
+            kinds.append(self._ranges)
+        return write_shard(
+            folder, shard, self.facts(), lambda: source.whole(schema.PATHWAYS), kinds
+        )
 
     def to_arrays(self) -> dict[str, Any]:
         """Return the dictionaries of connectome-manipulator's ``extract``.
@@ -331,17 +388,30 @@ def extract(
         _dtypes(grouping.types, properties), dataset, choice, spec, resources, progress
     )
     pairs = CorrelationSpec(
-        grouping.groups, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed
+        choice, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed
     )
 
+    def sizes() -> pl.DataFrame:
+        return _sizes(source.lazy(schema.PATHWAYS).collect(), grouping)
+
     def correlated() -> pl.DataFrame:
-        sizes = _sizes(source.lazy(schema.PATHWAYS).collect(), grouping)
-        found = correlations(dataset, pairs, sizes, resources, progress)
-        return found.join(sizes, on="group")
+        named = sizes()
+        found = correlations(dataset, pairs, named, resources, progress)
+        return found.join(named, on="group")
+
+    def planned(n_shards: int) -> list[GroupRange]:
+        return plan_ranges(dataset, pairs, sizes(), resources, n_shards)
+
+    def of_ranges(ranges: Sequence[GroupRange]) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+        table, named = schema.CORRELATIONS, sizes()
+        dtypes = layout_of(table, source.dtypes)
+        for i, found in correlate(dataset, pairs, ranges, resources, progress):
+            labelled = found.join(named, on="group")
+            yield i, {table.name: labelled.select(pl.col(n).cast(t) for n, t in dtypes.items())}
 
     return Statistics(
         properties, grouping.types, source, options=options, identity=dataset.identity,
-        correlations=correlated,
+        correlations=correlated, ranges=Kind("ranges", GroupRange, planned, of_ranges),
     )  # fmt: skip
 
 
@@ -423,6 +493,18 @@ def read_statistics(folder: str | Path) -> Statistics:
                 hint="write them again, with --overwrite",
             )
         facts = found
+    properties, types = _described(facts, folder)
+    source = StoredTables(_dtypes(types, properties), frames)
+    return Statistics(
+        properties, types, source, options=facts["options"], identity=facts["identity"],
+        correlations=_stored_correlations(Path(folder), facts),
+    )  # fmt: skip
+
+
+def _described(
+    facts: Mapping[str, Any], folder: str | Path
+) -> tuple[tuple[Property, ...], pl.DataFrame]:
+    """Return the properties and the types that the metadata of tables name."""
     try:
         properties = tuple(Property(*p) for p in facts["properties"])
         types = pl.DataFrame(facts["types"], schema=schema.TYPES.polars_schema(), orient="row")
@@ -430,11 +512,27 @@ def read_statistics(folder: str | Path) -> Statistics:
         raise DatasetError.of(
             f"The metadata of {folder} is incomplete", found=str(error)
         ) from error
-    source = StoredTables(_dtypes(types, properties), frames)
-    return Statistics(
-        properties, types, source, options=facts["options"], identity=facts["identity"],
-        correlations=_stored_correlations(Path(folder), facts),
-    )  # fmt: skip
+    return properties, types
+
+
+def write_merged(
+    stage: Path, folder: Path, n_units: Mapping[str, int], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write the tables of statistics of which all units are in a stage; return the files.
+
+    ``n_units`` has the number of units of each kind that there is.
+    """
+    properties, types = _described(facts, stage)
+    dtypes = _dtypes(types, properties)
+    files = []
+    for name in (*TABLES, *([schema.CORRELATIONS.name] if "ranges" in n_units else [])):
+        table = schema.TABLES[name]
+        kind = "ranges" if table is schema.CORRELATIONS else "buckets"
+        empty = pl.DataFrame(schema=layout_of(table, dtypes))
+        frame = merged(stage, table, empty, n_units[kind])
+        file = folder / f"{name}.parquet"
+        files.append(write_table(frame, table, file, overwrite=True, facts=facts))
+    return files
 
 
 def _stored_correlations(
@@ -514,6 +612,12 @@ def _check_sizes(least: int | None, most: int | None) -> None:
         if size is not None and size < 0:
             hint = "None or 0 for no limit"
             raise OptionError.of(f"{name} is negative", found=str(size), hint=hint)
+
+
+def layout_of(table: schema.Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
+    """Return a table's columns with their types, where Enums name types and properties."""
+    enums = {**dtypes, "other_property": dtypes["property"]}
+    return table.polars_schema(**{name: enums[name] for name in table.names if name in enums})
 
 
 def _dtypes(types: pl.DataFrame, properties: Sequence[Property]) -> dict[str, pl.DataType]:

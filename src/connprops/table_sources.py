@@ -14,7 +14,7 @@ from polars.io.plugins import register_io_source
 
 from connprops import schema
 from connprops.aggregate import Aggregates, BucketSpec
-from connprops.buckets import aggregate
+from connprops.buckets import Bucket, aggregate, aggregate_buckets, plan_buckets
 from connprops.dataset import Dataset
 from connprops.export import Progress
 from connprops.resources import Resources
@@ -38,6 +38,16 @@ class TableSource(ABC):
         self, table: schema.Table, properties: Sequence[str], pathways: pl.DataFrame | None
     ) -> pl.DataFrame:
         """Return the table's rows of some properties and, unless None, some pathways."""
+
+    def whole(self, table: schema.Table) -> pl.DataFrame:
+        """Return a table whole; not through Polars, which hears of no signal while it works."""
+        return self.collect(table, self._names, None)
+
+    @property
+    def _names(self) -> list[str]:
+        """Return the names of the properties."""
+        enum = self.dtypes["property"]
+        return list(enum.categories) if isinstance(enum, pl.Enum) else []
 
     def lazy(self, table: schema.Table) -> pl.LazyFrame:
         """Return the table as a lazy frame, for which only what it needs is computed."""
@@ -64,8 +74,7 @@ class TableSource(ABC):
 
     def _needed(self, predicate: pl.Expr | None) -> tuple[list[str], pl.DataFrame | None]:
         """Return properties and pathways that can pass a filter; pathways None for all."""
-        enum = self.dtypes["property"]
-        names = list(enum.categories) if isinstance(enum, pl.Enum) else []
+        enum, names = self.dtypes["property"], self._names
         keys = {*schema.PATHWAY, "property"}
         if predicate is None or not set(predicate.meta.root_names()) <= keys:
             return names, None
@@ -211,6 +220,37 @@ class ComputedTables(TableSource):
             frame = frame.join(pathways, on=schema.PATHWAY, how="semi", maintain_order="left")
         return frame
 
+    def plan(self, n_shards: int) -> list[Bucket]:
+        """Return the buckets in which all tables are computed, enough for so many shards."""
+        names = self._all_properties
+        return plan_buckets(self.dataset, names, self._sizes([self._sampled()]), self._resources,
+                            n_shards)  # fmt: skip
+
+    def of_buckets(
+        self, buckets: Sequence[Bucket]
+    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+        """Compute all tables of some buckets; give each one's number and tables, as they end."""
+        spec = replace(self._spec, properties=self._all_properties)
+        names = self._sampled().select("group", *schema.PATHWAY)
+        for i, (found,) in aggregate_buckets(
+            self.dataset, [self._choice], spec, buckets, self._resources, self._progress
+        ):
+            yield i, {table.name: self._labelled([found], names, table) for table in _TABLES}
+
+    @property
+    def _all_properties(self) -> tuple[str, ...]:
+        return tuple(name for name in self.dataset.properties if name in self._names)
+
+    def _sampled(self) -> pl.DataFrame:
+        return self._pathways.filter(pl.col("n_sampled") > 0)
+
+    @staticmethod
+    def _sizes(sampled: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Return the groups that several have, with the largest sizes of each."""
+        counts = ("n_connections", "n_synapses")
+        sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
+        return sizes.group_by("group").agg(pl.col(counts).max()).sort("group")
+
     def _missing(self, table: schema.Table, properties: Sequence[str]) -> list[str]:
         """Return the properties of which a table has not been computed yet."""
         there = {p for done in self._done if table.name in done.tables for p in done.properties}
@@ -230,8 +270,6 @@ class ComputedTables(TableSource):
     ) -> list[_Computed]:
         """Aggregate some properties of some pathways, for some of the family."""
         sampled = [frame.filter(pl.col("n_sampled") > 0) for frame in wanted]
-        counts = ("n_connections", "n_synapses")
-        sizes = pl.concat([frame.select("group", *counts) for frame in sampled])
         results = aggregate(
             self.dataset,
             [one._choice for one in members],  # noqa: SLF001
@@ -240,7 +278,7 @@ class ComputedTables(TableSource):
                 properties=tuple(p for p in self.dataset.properties if p in properties),
                 tables=tuple(table.name for table in tables),
             ),
-            sizes.group_by("group").agg(pl.col(counts).max()).sort("group"),
+            self._sizes(sampled),
             self._resources,
             self._progress,
         )
@@ -269,7 +307,7 @@ class ComputedTables(TableSource):
 
 def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
     """Return connections and synapses of each pair of groups that selected connections join."""
-    rows = pl.scan_parquet(dataset.files("connections"))
+    rows = pl.scan_parquet(dataset.files("connections"), glob=False)
     for side in ("source", "target"):
         codes = getattr(grouping.groups, f"{side}_code")
         selected = np.flatnonzero(codes >= 0)
@@ -280,7 +318,7 @@ def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
         rows.group_by(pair)
         .agg(
             pl.len().cast(pl.Int64).alias("n_connections"),
-            pl.col(schema.N_SYN_PER_CONN).sum().cast(pl.Int64).alias("n_synapses"),
+            pl.col(schema.N_SYN_PER_CONN).cast(pl.Int64).sum().alias("n_synapses"),
         )
         .sort(pair)
         .collect(engine="streaming")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ app = typer.Typer(
     "`connprops run CIRCUIT` does everything; export, extract, build and plot are its steps alone, "
     "each taking what the one before has written; `connprops demo` tries it on a circuit of its "
     "own.\n\nExit codes: 0 done, 1 a defect of connprops, 2 input, options or output that will "
-    "not do, 130 interrupted.",
+    "not do, 130 interrupted, 143 terminated.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -52,6 +53,8 @@ def errors(*, debug: bool) -> Iterator[None]:
         yield
     except ConnpropsError as error:
         _fail(f"Error: {error}", error.exit_code, debug=debug)
+    except Terminated:
+        _fail("Terminated; what is finished of an export or of a shard is kept", 143, debug=debug)
     except KeyboardInterrupt:
         _fail("Interrupted", 130, debug=debug)
     except typer.Exit:
@@ -62,6 +65,20 @@ def errors(*, debug: bool) -> Iterator[None]:
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         hint = "" if debug else "\n  Hint: --debug shows where it comes from"
         _fail(f"Unexpected error, a defect of connprops: {reason}{hint}", 1, debug=debug)
+
+
+class Terminated(KeyboardInterrupt):
+    """The system has asked the process to end: a job's time is over, say."""
+
+
+def end_when_told() -> None:
+    """Let SIGTERM end the work: what is under way may finish. A second one ends it at once."""
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _fail(message: str, code: int, *, debug: bool) -> None:

@@ -56,6 +56,7 @@ def run_command(
     memory: arg.Memory = None,
     temp_dir: arg.TempDir = None,
     workers: arg.Workers = None,
+    dry_run: arg.DryRun = False,
     quiet: arg.Quiet = False,
     debug: arg.Debug = False,
 ) -> None:
@@ -89,6 +90,9 @@ def run_command(
             temp_dir=temp_dir,
             workers=workers,
         )
+        if dry_run:
+            _tell(circuit, out, options)
+            return
         _run(circuit, out, options, overwrite=overwrite, verify=verify, quiet=quiet)
 
 
@@ -121,6 +125,28 @@ def demo(
         out = folder.with_name(f"{folder.absolute().name}-connprops")
         _run(written.config, out, RunOptions(), overwrite=overwrite, quiet=quiet)
         say(f"The circuit and its truth lie in {folder}", quiet=quiet)
+
+
+def _tell(circuit: Path, out: Path | None, options: RunOptions) -> None:
+    """Say what a run would do: its export, and what is known of its statistics before that."""
+    from connprops import dry_run
+    from connprops.cli.app import warnings_shown
+    from connprops.export import describe, differences
+    from connprops.run import folder_for
+    from connprops.sonata import open_circuit
+    from connprops.statistics import extract
+
+    with warnings_shown():
+        opened, resources = open_circuit(circuit), options.resources()
+        folder = out or folder_for(opened)
+        wanted = describe(opened, **options.export())
+        if differences(folder / "dataset", wanted) == []:
+            stats = extract(folder / "dataset", resources=resources, **options.extract())
+            say(f"The dataset is there: {folder / 'dataset'}", quiet=False)
+            say(str(dry_run.of_extract(stats, folder, resources)), quiet=False)
+        else:
+            say(str(dry_run.of_export(wanted, folder / "dataset", resources)), quiet=False)
+            say("Tasks of statistics are known when that is done.", quiet=False)
 
 
 def _run(
