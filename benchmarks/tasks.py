@@ -75,7 +75,7 @@ def write_once(dataset: str, folder: str) -> None:
         codes = [f.name for f in table.schema if str(f.type).startswith(("int", "uint"))]
         start = time.perf_counter()
         pq.write_table(
-            table, Path(folder) / f"{file.parent.name}-{file.name}", row_group_size=122_880,
+            table, Path(folder) / f"{file.parent.name}-{file.name}", row_group_size=40_960,
             compression="zstd", compression_level=1, use_dictionary=codes,
             write_statistics=["pathway"],
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import connprops as cp
 import connprops.compat
 import connprops.draw
-from connprops import dataset, demo, query, statistics
+from connprops import dataset, demo, export, query, statistics
 from connprops.resources import Resources
 
 _INTRODUCTION = """\
@@ -49,6 +49,8 @@ PAGE: dict[str, tuple[str, tuple[Any, ...]]] = {
         "connprops.query",
         (query.questions, query.question, query.Session, query.Answer),
     ),
+    "Job arrays: `connprops.export`": ("connprops.export", (export.export,)),
+    "Job arrays: putting shards together": ("cp", (cp.merge,)),
     "Memory and threads: `connprops.resources`": ("connprops.resources", (Resources,)),
     "Scripts of connectome-manipulator: `connprops.compat`": (
         "connprops.compat",
