@@ -91,8 +91,11 @@ def growth(work: Path, sizes: list[int]) -> Iterator[Result]:
     """Measure how time and memory grow with the circuit."""
     before: tuple[int, Measured] | None = None
     for synapses in sizes:
-        config = str(circuits.demo(work, synapses))
-        taken = task("ours", config, str(_empty(work / "ours")))
+        config, out = str(circuits.demo(work, synapses)), _empty(work / "steps")
+        export = connprops("export", config, "-o", str(out / "dataset"), "-q")
+        extract = connprops("extract", str(out / "dataset"), "-o", str(out), "-q")
+        peak = max(export.peak_mb, extract.peak_mb)
+        taken = Measured(export.wall + extract.wall, export.cpu + extract.cpu, peak)
         ratio, against = None, ""
         if before is not None:
             ratio = taken.wall / before[1].wall

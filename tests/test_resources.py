@@ -96,7 +96,7 @@ _HOLDS = """
 import os, sys, threading
 if sys.argv[1] == "less":
     from connprops.resources import hold_less_memory
-    hold_less_memory()
+    hold_less_memory(at_once=True)
 import numpy as np, pyarrow as pa
 
 def anonymous():
@@ -135,7 +135,7 @@ def test_what_the_environment_says_of_heaps_stays(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "12345")
     monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "mimalloc")
-    resources.hold_less_memory()
+    resources.hold_less_memory(at_once=True)
     assert os.environ["MALLOC_ARENA_MAX"] == "7"
     assert os.environ["MALLOC_MMAP_THRESHOLD_"] == "12345"
     assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "mimalloc"

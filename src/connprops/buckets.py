@@ -20,7 +20,7 @@ from connprops.bucket_rows import DatasetRows, Groups, SpilledRows
 from connprops.dataset import Dataset
 from connprops.export import Progress
 from connprops.parts import ROW_GROUP
-from connprops.resources import Resources
+from connprops.resources import Resources, release_memory
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints
 from connprops.workers import number_of, of_each_worker, run_units
@@ -76,7 +76,9 @@ def aggregate_unit(unit: Unit) -> list[Aggregates]:
     dataset = Dataset(unit.folder)
     groups = [choice.grouping(dataset).groups for choice in unit.choices]
     rows = unit.spilled or DatasetRows(dataset, _any_of(groups), unit.threads)
-    return aggregate_bucket(rows, groups, unit.spec, unit.threads, unit.temp_dir)
+    found = aggregate_bucket(rows, groups, unit.spec, unit.threads, unit.temp_dir)
+    release_memory()  # or each bucket would leave pieces that the next has no use for
+    return found
 
 
 def aggregate(

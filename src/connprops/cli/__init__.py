@@ -5,6 +5,7 @@ from connprops.cli import (  # noqa: I001
     whole, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
 )  # fmt: skip
 from connprops.cli.app import app, end_when_told
+from connprops.resources import hold_less_memory
 
 __all__ = ["app", "main"]
 
@@ -12,4 +13,5 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line."""
     end_when_told()
+    hold_less_memory()
     app()

@@ -228,5 +228,5 @@ def options(config: Path | None, **given: Any) -> RunOptions:
             given[name] = parse(given[name])
     found = read_options(config, **given)
     if found.resources().memory < _TIGHT:
-        hold_less_memory()
+        hold_less_memory(at_once=True)
     return found
