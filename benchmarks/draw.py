@@ -6,24 +6,22 @@ lognormal, a normal law and a count; half of them shared within connections, all
 Parquet, and as a SONATA edge file; then, on a small sample of the same connections, one by one by
 the installed connectome-manipulator. Prints a table, and all of it as a line of JSON.
 
-Findings, on two cores that other programs shared, so that the time of all threads (cpu) tells
-more than the clock. 30 million synapses, half of the properties shared:
+Findings, on two cores, for 30 million synapses, half of the properties shared:
 
-- As a stream 25 to 26 s of cpu and 432 MB at the peak; 20 s by the clock while another program ran,
-  that is 1.5 million synapses a second. As a SONATA file with its indices 35 s and 854 MB,
-  most of which libsonata takes for the indices. The reference drew 1,170 a second in that run.
-  Reading the list and drawing the numbers of synapses is 0.10 us of it for each synapse.
-- Properties that all vary cost 0.84 us a synapse for ten of them, those half shared 0.71 us.
+- As a stream 9.9 s, 16 s of cpu and 444 MB at the peak: 3 million synapses a second, of which the
+  reference drew 900 in that run. As a SONATA file with its indices 25 s and 803 MB, most of which
+  libsonata takes for the indices.
 - Pieces of 2^15 synapses (0.71 us) beat 2^16 (0.82) and 2^13 (0.90): what one property needs stays
   in the second cache, and calls do not weigh yet.
-- Quantiles of the gamma law by ``gammaincinv`` take 560 ns a value, of the beta law 820, of the
-  truncated normal law 200. Predicted with polynomials of z: 15 ns of hashing, 15 of ``ndtri``, 40
-  of polynomial; measured: 60 to 80 in all.
+- Quantiles of the gamma law by ``gammaincinv`` take 560 ns a value, of the beta law 820. Predicted
+  with polynomials of z: 15 ns of hashing, 15 of ``ndtri``, 40 of polynomial; measured: 60 to 80 in
+  all. The truncated normal law takes 200 by logarithms of tails, 40 by its closed form.
 - Laws of counts by an iteration take 270 to 830 ns a value, by a guide table 15, with the same
   values to the bit.
 - Degree 7 on 40 panels took 361 quantiles to fit a law, degree 11 on 10 panels takes 131, for the
-  same error: a model of 5,700 gamma laws is ready after 0.75 s instead of 2.1.
-- Arrow's ``to_numpy`` imports pandas, 0.7 s: columns are taken through Polars.
+  same error: a model of 5,700 gamma laws is ready after 0.75 s instead of 2.1. Written anew with
+  degree 7 on 20 panels, the coefficients of a panel are one line of the cache: 66 ns, not 84.
+- Arrow's ``to_numpy`` imports pandas, 0.7 s: arrays are made and read in place instead.
 """
 
 from __future__ import annotations
