@@ -143,9 +143,11 @@ def _policy(*scripts: str) -> str:
     )
 
 
+_EMBED = "window.vegaEmbed = vegaEmbed;"
+
 _BUNDLE = """
 import sys, vl_convert
-bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", sys.argv[1])
+bundle = vl_convert.javascript_bundle(*sys.argv[1:])
 sys.stdout.buffer.write(bundle.encode())
 """
 
@@ -156,12 +158,22 @@ def _vega() -> Future[str]:
 
     They are put together in a process of their own, once, while the tables are: it takes seconds.
     """
-    version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
-    command = [sys.executable, "-P", "-c", _BUNDLE, version]
     pool = ThreadPoolExecutor(1)
-    bundle = pool.submit(subprocess.check_output, command, encoding="utf-8")
+    bundle = pool.submit(_bundle, "_".join(alt.SCHEMA_VERSION.split(".")[:2]))
     pool.shutdown(wait=False)
     return bundle
+
+
+def _bundle(version: str) -> str:
+    command = [sys.executable, "-P", "-c", _BUNDLE, _EMBED, version]
+    try:
+        return subprocess.check_output(  # noqa: S603 - our own words
+            command, encoding="utf-8", stderr=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.CalledProcessError):  # no room for another process
+        import vl_convert
+
+        return vl_convert.javascript_bundle(_EMBED, version)
 
 
 def _resource(name: str) -> str:
