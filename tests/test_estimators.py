@@ -214,7 +214,16 @@ def test_loglik_of_thinned_samples_is_near() -> None:
     law = {"shape": 1.5, "scale": 2}
     values = SCIPY["weibull"](**law).rvs(20 * POINTS, random_state=2)
     found = distribution("weibull").loglik(Sample.from_values([values]), stacked([law]))
-    np.testing.assert_allclose(found, _loglik("weibull", values, law), rtol=1e-4)
+    np.testing.assert_allclose(found, _loglik("weibull", values, law), rtol=1e-6)
+
+
+@pytest.mark.parametrize("law", [{"shape": 0.7, "scale": 4.0}, {"shape": 1.7, "scale": 3.0}])
+def test_thinning_a_large_sample_does_not_move_its_fit(law: dict[str, float]) -> None:
+    values = SCIPY["weibull"](**law).rvs(200_000, random_state=3)
+    shape, _, scale = stats.weibull_min.fit(values, floc=0)
+    found = distribution("weibull").fit(Sample.from_values([values]))
+    for name, wanted in (("shape", shape), ("scale", scale)):
+        assert abs(found.parameters[name][0] - wanted) < 0.05 * found.std_error[name][0]
 
 
 def test_values_outside_the_support_have_no_likelihood() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -163,6 +163,40 @@ def test_pooled_thinned_points_keep_the_distribution() -> None:
     rank = np.searchsorted(values, pooled.value[0]) + 0.5
     assert pooled.weight.sum() == values.size
     assert np.abs(rank - middle).max() < 0.003 * values.size
+
+
+def test_balanced_weights_add_up_functions_as_all_values_do() -> None:
+    rng = np.random.default_rng(4)
+    groups = [3 * rng.weibull(0.8, 50_000), rng.normal(5, 2, 20_000), 1e6 + rng.random(9_000)]
+    sample = Sample.from_values(groups)
+    assert not sample.exact.any()
+    assert (sample.balanced >= 0).all()
+    for g, values in enumerate(groups):
+        unit = (values - values.mean()) / values.std()
+        points = (sample.value[g] - values.mean()) / values.std()
+        for power in range(5):
+            np.testing.assert_allclose(sample.balanced[g] @ points**power, np.sum(unit**power),
+                                       rtol=1e-8, atol=1e-6 * values.size)  # fmt: skip
+        for function in (lambda z: np.exp(-z / 2), lambda z: np.abs(z) ** 3):
+            wanted, noise = np.sum(function(unit)), np.std(function(unit)) * values.size**0.5
+            assert abs(sample.balanced[g] @ function(points) - wanted) < noise / 8
+    plain, better = (w[0] @ sample.value[0] ** 1.7 for w in (sample.weight, sample.balanced))
+    exact = np.sum(groups[0] ** 1.7)
+    assert abs(better - exact) < abs(plain - exact) / 10
+
+
+def test_exact_points_need_no_balance() -> None:
+    sample = Sample.from_values([[1, 2, 2, 5], [3.0], []])
+    np.testing.assert_array_equal(sample.balanced, sample.weight)
+
+
+def test_no_balanced_weight_is_below_zero() -> None:
+    rng = np.random.default_rng(7)
+    # Moments that the points cannot have: those of other values.
+    thinned = Sample.from_values([rng.normal(size=9_000)])
+    wrong = replace(thinned, kurtosis=np.array([90.0]))
+    np.testing.assert_array_equal(wrong.balanced, thinned.weight)
+    assert (thinned.balanced != thinned.weight).any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

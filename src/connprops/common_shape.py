@@ -37,7 +37,7 @@ def _lognormal(sample: Sample, std_log: float) -> Parameters:
 def _weibull(sample: Sample, shape: float) -> Parameters:
     """Return the laws whose scale, to the power of the shape, is the mean of such powers."""
     relative = sample.value / sample.max[:, None]
-    power = np.sum(sample.weight * relative**shape, axis=1) / sample.n
+    power = np.sum(sample.balanced * relative**shape, axis=1) / sample.n
     return {"shape": np.full_like(sample.n, shape), "scale": sample.max * power ** (1 / shape)}
 
 

@@ -366,7 +366,7 @@ def law_scores(laws: Laws, test: Sample, *, spread: float, whole: bool) -> pl.Da
             "n": test.n.astype(np.int64),
             "n_outside": np.rint(outside).astype(np.int64),
             "kind": pl.repeat("density" if is_density else "probability", len(test), eager=True),
-            "loglik": np.where(test.weight > 0, test.weight * score, 0.0).sum(axis=1) / test.n,
+            "loglik": np.where(test.weight > 0, test.balanced * score, 0.0).sum(axis=1) / test.n,
             "ks": ks(test, family, parameters),
             "error_mean": family.mean(parameters) - test.mean,
             "error_std": family.std(parameters) - test.std,

@@ -241,12 +241,12 @@ class Distribution:
     def loglik(self, sample: Sample, params: Parameters) -> Float:
         """Return the log-likelihood of the samples, (g,); NaN where there are no values.
 
-        It is exact where the moments suffice, or where the points are exact; else each thinned
-        cell counts as so many values at its middle.
+        It is exact where the moments suffice, or where the points are exact; else a sum over
+        points with their balanced weights.
         """
         if self.formulas.loglik is None:
             log = self.logpdf(sample.value, params)
-            total = np.sum(np.where(sample.weight > 0, sample.weight * log, 0.0), axis=1)
+            total = np.sum(np.where(sample.weight > 0, sample.balanced * log, 0.0), axis=1)
         else:
             p = self._aligned(params, 1)
             lower, upper = self.formulas.support(*p)

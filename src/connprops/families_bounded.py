@@ -275,7 +275,7 @@ def _fit_beta(sample: Sample) -> Estimates:
     """
     width = sample.max - sample.min
     y = (sample.value - sample.min[:, None]) / width[:, None]
-    share = sample.weight / sample.n[:, None]
+    share = sample.balanced / sample.n[:, None]
 
     def curves(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
         """Return log-likelihood per value, its gradient and Hessian in the logarithms."""

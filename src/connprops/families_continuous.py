@@ -238,7 +238,8 @@ def _fit_weibull(sample: Sample) -> Estimates:
     With y = log(x / max): 1/c = sum(w y exp(c y)) / sum(w exp(c y)) - mean(y). The right-hand
     side grows with c, which brackets the root: it is at most -mean(y), so c >= -1 / mean(y).
     """
-    row, x, weight = sample.points()
+    row, x, _ = sample.points()
+    weight = sample.balanced[sample.weight > 0]
     y = np.log(x / sample.max[row])
 
     def total(values: Float) -> Float:

@@ -397,7 +397,8 @@ def _fit_negative_binomial(sample: Sample) -> Estimates:
 
 def _dispersion(sample: Sample, most: Float) -> tuple[Float, Float]:
     """Return dispersions, at most ``most``, and their errors where the variance is the larger."""
-    row, k, weight = sample.points()
+    row, k, _ = sample.points()
+    weight = sample.balanced[sample.weight > 0]
     mean = sample.mean
 
     def average(values: Float) -> Float:

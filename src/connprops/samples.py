@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -15,6 +16,9 @@ Float = NDArray[np.float64]
 
 POINTS = 512
 """Number of weighted points beyond which a group's sample is thinned."""
+
+_ROUNDING = 1e-10
+"""Share of the greatest variance of a mixture of moments below which one is but rounding."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,26 @@ class Sample:
         group, column = np.nonzero(self.weight)
         return group, self.value[group, column], self.weight[group, column]
 
+    @cached_property
+    def balanced(self) -> Float:
+        """Return weights whose sums are those of all values, for sums over points, (g, k).
+
+        Each point stands for its cell, whose values a function curved there does not average to
+        its value at the point. So the weights are changed, by the least that does it, until the
+        points have the four moments of all values and, where these are positive, the two of their
+        logarithms (Deville, Särndal, "Calibration estimators in survey sampling", JASA 87:376-382,
+        1992: their generalised regression estimator). Where that would take a weight below zero,
+        and where points are exact, weights remain as they are.
+        """
+        weight = self.weight.copy()
+        thinned = np.flatnonzero(~self.exact & (self.std > 0))
+        if thinned.size:
+            part = self.take(thinned)
+            changed = part.weight * _least_change(part.weight, *_moment_terms(part))
+            kept = (changed >= 0).all(axis=1)
+            weight[thinned[kept]] = changed[kept]
+        return weight
+
     def pool(self, index: ArrayLike, n_groups: int | None = None) -> Self:
         """Merge groups: moments exactly, points thinned again where there are too many.
 
@@ -225,6 +249,36 @@ def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
             skewness=np.where(m2 > 0, m3 / m2**1.5, np.nan),
             kurtosis=np.where(m2 > 0, m4 / m2**2 - 3, np.nan),
         )
+
+
+def _moment_terms(sample: Sample) -> tuple[Float, Float]:
+    """Return what moments add up, at each point, (g, k, m), and its sums over all values, (g, m).
+
+    Terms are powers up to the fourth of standardised values, and up to the second of logarithms;
+    these are zero where a group has none.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (sample.value - sample.mean[:, None]) / sample.std[:, None]
+        log = (np.log(sample.value) - sample.mean_log[:, None]) / sample.std_log[:, None]
+    positive: NDArray[np.bool_] = np.isfinite(log).all(axis=1, keepdims=True)
+    log = np.where(positive, log, 0.0)
+    none, one = np.zeros_like(sample.n), np.ones_like(sample.n)
+    average = [one, none, one, sample.skewness, sample.kurtosis + 3, none, one * positive[:, 0]]
+    terms = [np.ones_like(z), z, z**2, z**3, z**4, log, log**2]
+    return np.stack(terms, axis=-1), np.stack(average, axis=-1) * sample.n[:, None]
+
+
+def _least_change(weight: Float, terms: Float, sums: Float) -> Float:
+    """Return the factors nearest to 1, (g, k), with which weighted terms have the sums wanted."""
+    missing = sums - np.einsum("gk,gkm->gm", weight, terms)
+    products = np.einsum("gk,gkm,gkl->gml", weight, terms, terms)
+    # In units of each term's own size, so that no unit decides what is rounding.
+    size = np.sqrt(np.maximum(np.diagonal(products, axis1=1, axis2=2), np.finfo(float).tiny))
+    inverse = np.linalg.pinv(
+        products / (size[:, :, None] * size[:, None, :]), rcond=_ROUNDING, hermitian=True
+    )
+    multipliers = np.einsum("gml,gl->gm", inverse, missing / size) / size
+    return np.asarray(1 + np.einsum("gkm,gm->gk", terms, multipliers))
 
 
 def weighted_points(
