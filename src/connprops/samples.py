@@ -260,7 +260,7 @@ def _moment_terms(sample: Sample) -> tuple[Float, Float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (sample.value - sample.mean[:, None]) / sample.std[:, None]
         log = (np.log(sample.value) - sample.mean_log[:, None]) / sample.std_log[:, None]
-    positive: NDArray[np.bool_] = np.isfinite(log).all(axis=1, keepdims=True)
+    positive = np.all(np.isfinite(log), axis=1, keepdims=True)
     log = np.where(positive, log, 0.0)
     none, one = np.zeros_like(sample.n), np.ones_like(sample.n)
     average = [one, none, one, sample.skewness, sample.kurtosis + 3, none, one * positive[:, 0]]
