@@ -33,11 +33,9 @@ def invoke(*arguments):
 
 
 def everything(folder):
-    """Return the content of all files below a folder, but for DuckDB's, never the same twice."""
+    """Return the content of all files below a folder."""
     return {
-        str(f.relative_to(folder)): f.read_bytes()
-        for f in sorted(folder.rglob("*"))
-        if f.is_file() and f.suffix != ".duckdb"
+        str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()
     }
 
 

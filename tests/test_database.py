@@ -291,3 +291,17 @@ def test_the_reference_page_is_that_of_the_schema():
     for table in {**schema.TABLES, **schema.LARGE}.values():
         for column in table.columns:
             assert f"`{column.name}`" in page
+
+
+def test_the_same_tables_make_the_same_file_whatever_else_the_process_does(folder, tmp_path):
+    """Nulls of every kind of column, texts, lists: in gaps stands nothing of what memory held."""
+    found = set()
+    for number in range(3):
+        place = tmp_path / str(number)
+        shutil.copytree(folder, place)
+        with duckdb.connect() as connection:
+            connection.execute("create table noise as select uuid()::varchar u from range(100_000)")
+            connection.sql("select u, random() from noise order by u").fetchall()
+        write_database(place, overwrite=True)
+        found.add((place / DATABASE).read_bytes())
+    assert len(found) == 1

@@ -1,8 +1,7 @@
 """One DuckDB file with a folder's small tables, and ``views.sql`` for the large ones beside it.
 
 The file answers wherever it is carried. Its storage format is one that clients of DuckDB 1.x open;
-its tables and columns carry their meanings and units as comments. Unlike the Parquet files it does
-not come out byte for byte the same twice, for DuckDB lays out its blocks as it pleases.
+its tables and columns carry their meanings and units as comments.
 """
 
 from __future__ import annotations
@@ -15,18 +14,26 @@ from typing import Any
 
 import duckdb
 import polars as pl
+from polars import selectors as cs
 
 from connprops import relations, schema
 from connprops.artifacts import read_table, refuse_existing, replacing, write_text
 from connprops.dataset import Dataset
 from connprops.errors import DatasetError
 from connprops.manifest import MANIFEST
+from connprops.resources import Resources
 
 DATABASE, VIEWS = "connprops.duckdb", "views.sql"
 """Names of the two files."""
 
 _STORAGE = "v1.0.0"
 """What every client of DuckDB 1.x reads. The default of 2.0 they do not."""
+
+_BLOCKS = 256 * 10**6
+"""Bytes that DuckDB has for blocks while it writes a database."""
+
+_ROWS_TOGETHER = 10_240
+"""Rows of a row group, a multiple of 2048: so few that none needs to leave memory half done."""
 
 _FILES_OF = {
     "connection_rows": "connections/*.parquet",
@@ -195,12 +202,27 @@ def _fill(file: Path, frames: Mapping[schema.Table, pl.DataFrame], dataset: Data
     """
     with tempfile.TemporaryDirectory(prefix="connprops-") as folder:
         made = Path(folder) / DATABASE
-        connection = duckdb.connect(config={"threads": 1})
+        connection = duckdb.connect(config=_config(folder))
         try:
             _write(connection, made, frames, dataset)
         finally:
             connection.close()
         shutil.copyfile(made, file)
+
+
+def _config(temp_dir: str) -> dict[str, Any]:
+    """Return settings with which the same tables make the same file, whatever came before.
+
+    More threads lay out blocks in the order in which they get ready. Blocks have gaps, in which
+    stands what was in their memory before: that of the block allocator is its own, and empty when
+    it begins. A limit a little below it keeps all blocks there. Where the machine has too little
+    for that, DuckDB would end the process; there gaps may differ.
+    """
+    config = {"threads": 1, "async_threads": 0, "temp_directory": temp_dir}
+    if Resources().memory < _BLOCKS:
+        return config
+    limit = f"{_BLOCKS * 4 // 5} bytes"
+    return config | {"memory_limit": limit, "block_allocator_memory": f"{_BLOCKS} bytes"}
 
 
 def _write(
@@ -209,22 +231,36 @@ def _write(
     frames: Mapping[schema.Table, pl.DataFrame],
     dataset: Dataset | None,
 ) -> None:
-    attached = f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}')"
-    connection.execute(attached)
+    connection.execute("set enable_progress_bar = false")
+    connection.execute("set write_buffer_row_group_count = 1")
+    connection.execute(
+        f"attach {literal(str(file))} as artifact "
+        f"(storage_version '{_STORAGE}', row_group_size {_ROWS_TOGETHER})"
+    )
     connection.execute("use artifact")
-    connection.execute("begin")
     for table, frame in frames.items():
+        connection.execute(f"set disabled_compression_methods = '{_by_chance(frame)}'")
         connection.register("rows", frame)
         connection.execute(f"create table {quoted(table.name)} as from rows")
         connection.unregister("rows")
         connection.execute("".join(comments(table, "table")))
+        connection.execute("checkpoint artifact")
     create_macros(connection)
     if dataset is not None:
         for name, chain in _CHAINS.items():
             connection.execute(_folder_macro(name, chain, dataset))
-    connection.execute("commit")
     connection.execute("use memory")
     connection.execute("detach artifact")
+
+
+def _by_chance(frame: pl.DataFrame) -> str:
+    """Return the compression methods that do not make the same bytes of a frame twice.
+
+    Of texts, fsst draws a random sample; of whole numbers, bitpacking packs at nulls what its
+    memory holds.
+    """
+    packed = frame.select(~(cs.float() | cs.string()))
+    return "fsst,bitpacking" if any(column.null_count() for column in packed) else "fsst"
 
 
 def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:

@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import connprops.export
-from connprops.database import DATABASE
 from connprops.options import RunOptions
 from connprops.run import RUN_FILE, run
 from connprops.sonata import open_circuit
@@ -62,13 +61,12 @@ def ended(child: int) -> int:
 def content(folder: Path) -> dict[str, str]:
     """Return the checksum of every file beside and below, hidden ones too.
 
-    Not of ``run.json``, which tells the time, nor of DuckDB's own file: of a database with the same
-    rows, it writes other bytes each time.
+    Not of ``run.json``, which tells the time.
     """
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in (RUN_FILE, DATABASE)
+        if file.is_file() and file.name != RUN_FILE
     }
 
 
