@@ -75,7 +75,13 @@ def whole(work: Path, name: str, config: Path, synapses: int) -> Iterator[Result
     steps = _empty(work / "steps")
     dataset = str(steps / "dataset")
     yield Result(name, "export", connprops("export", str(config), "-o", dataset, "-q"), size=size)
-    yield Result(name, "extract", connprops("extract", dataset, "-o", str(steps), "-q"), size=size)
+    extract = ("extract", dataset, "-o", str(steps), "-q")
+    yield Result(name, "extract", connprops(*extract), size=size)
+    bins, limit = ("--hist-bins", "30"), ("--max-sample-size-per-group", "10000")
+    yield Result(name, "extract again, with other bins",
+                 connprops(*extract, "--overwrite", *bins), size=size)  # fmt: skip
+    yield Result(name, "extract again, with a limit",
+                 connprops(*extract, "--overwrite", *limit), size=size)  # fmt: skip
     yield Result(name, "build", connprops("build", str(steps), "-q"), size=size)
     shutil.rmtree(steps)
     out = _empty(work / "run")
@@ -83,8 +89,6 @@ def whole(work: Path, name: str, config: Path, synapses: int) -> Iterator[Result
                  connprops("run", str(config), "-o", str(out), "-q"), size=size)  # fmt: skip
     changed = ("run", str(config), "-o", str(out), "-q", "--overwrite", "--hist-bins", "30")
     yield Result(name, "run again, with other bins", connprops(*changed), size=size)
-    extract = task("extract", str(out / "dataset"), str(_empty(work / "changed")), "hist_bins=30")
-    yield Result(name, "extract again, with other bins", extract, size=size)
 
 
 def growth(work: Path, sizes: list[int]) -> Iterator[Result]:

@@ -13,6 +13,7 @@ from scipy import stats as scipy_stats
 
 import connprops.aggregate
 import connprops.export
+import connprops.statistics
 from connprops.aggregate import sampling_key
 from connprops.bucket_rows import DatasetRows
 from connprops.dataset import Dataset
@@ -22,7 +23,7 @@ from connprops.histogram_fit import normal_through_histogram
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import histogram_edges, ranks
-from connprops.statistics import extract, extract_folds, read_statistics
+from connprops.statistics import TABLES, extract, extract_folds, read_statistics
 
 
 def dataset(config, folder, **options):
@@ -423,6 +424,49 @@ def test_groups_of_any_granularity(tmp_path):
         assert one_each[pair] == (1, row["conductance"])
     with pytest.raises(OptionError, match="Unknown attribute of node population"):
         extract(ds, by="colour")
+
+
+def test_other_bins_change_histograms_alone(tmp_path, monkeypatch):
+    """Tables of the same options are taken over, and are as fresh ones, byte for byte."""
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    asked, original = [], connprops.aggregate._frames
+
+    def spy(name, gathered, spec):
+        asked.append(spec.tables)
+        return original(name, gathered, spec)
+
+    monkeypatch.setattr(connprops.aggregate, "_frames", spy)
+
+    def written(folder, **options):
+        asked.clear()
+        extract(ds, **options).write(folder, correlations=True, overwrite=True)
+        return set(asked), {f.name: f.read_bytes() for f in folder.iterdir()}
+
+    again, every = tmp_path / "again", {TABLES[1:]}
+    assert written(again)[0] == every
+    assert written(again)[0] == set()
+    others = ({"hist_bins": 7}, {"hist_bins": 7, "max_sample_size_per_group": 5}, {"seed": 3})
+    for number, options in enumerate(others):
+        fresh = tmp_path / str(number)
+        fresh.mkdir()
+        asked_for, found = written(again, **options)
+        assert asked_for == ({("histograms",)} if number == 0 else every)
+        assert found == written(fresh, **options)[1]
+    damaged = again / "values.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert written(again, seed=3) == ({("values",)}, found)
+
+
+def test_tables_of_other_versions_are_not_taken_over(tmp_path, monkeypatch):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    monkeypatch.setattr(connprops.statistics, "__version__", "0.0.9")
+    extract(ds).write(tmp_path / "out")
+    monkeypatch.undo()
+    old = (tmp_path / "out" / "statistics.parquet").read_bytes()
+    assert read_statistics(tmp_path / "out").versions["connprops"] == "0.0.9"
+    extract(ds).write(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "statistics.parquet").read_bytes() != old
+    assert read_statistics(tmp_path / "out").versions == extract(ds).versions
 
 
 def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch):

@@ -136,7 +136,8 @@ def _aggregate_rows(rows: Rows, groups: Groups, spec: BucketSpec, threads: int) 
         return _concat([])
 
     def one(name: str) -> Aggregates:
-        return _frames(name, _gather(_column(rows, name), bucket), spec)
+        column = _column(rows, name)
+        return _frames(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
 
     with ThreadPoolExecutor(threads) as pool:
         return _concat(list(pool.map(one, spec.properties)))
@@ -231,15 +232,15 @@ def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
     return keys(seed, source, target)
 
 
-def _gather(column: _Column, bucket: _Bucket) -> Gathered:
-    """Bring together and sort one property of a bucket's groups."""
+def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
+    """Bring together and sort one property of a bucket's groups; connections' means if needed."""
     per_synapse = _per_synapse(column, bucket)
     raw, n_values = _pooled(column, bucket, per_synapse)
     sample = sort_samples(raw, n_values)
     return Gathered(
         group=bucket.group,
         sample=sample,
-        means=_connection_means(column, bucket, per_synapse) or sample,
+        means=(_connection_means(column, bucket, per_synapse) if means else None) or sample,
         n_values=n_values,
         n_connections=bucket.counts,
         n_synapses=np.add.reduceat(bucket.n_syn, bucket.starts),
@@ -447,27 +448,10 @@ def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
     unknown = constant | (gathered.n_multi == 0)
     if name == N_SYN_PER_CONN:
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
-    shared = pl.Series(~gathered.per_synapse).set(pl.Series(unknown), None)
-    of_values = moments(sample)
-    of_connections = of_values if gathered.means is sample else moments(gathered.means)
-    n_unique = count_distinct(sample)
-    statistics = pl.DataFrame(
-        {
-            "group": gathered.group,
-            "n": n,
-            "n_null": gathered.n_values - sample.counts,
-            "n_multi": gathered.n_multi,
-            "shared_within": shared,
-            **of_values,
-            **quantiles(sample),
-            "n_unique": n_unique,
-            "connection_mean": of_connections["mean"],
-            "connection_std": of_connections["std"],
-        }
-    ).with_columns(pl.col(pl.Float64).fill_nan(None))
+    n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
     only = np.where(repeat, n, 0)
     makers: dict[str, Callable[[], pl.DataFrame]] = {
-        "statistics": lambda: statistics,
+        "statistics": lambda: _statistics(gathered, n, n_unique, unknown),
         "histograms": lambda: _histograms(gathered, spec.bins, only),
         "values": lambda: _distinct_values(gathered, n_unique, n, only),
         "order_statistics": lambda: _order_statistics(gathered),
@@ -481,6 +465,29 @@ def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
             column = pl.repeat(name, len(frame), dtype=names, eager=True)
             frame.insert_column(1, column.alias("property"))
     return Aggregates(**made)
+
+
+def _statistics(
+    gathered: Gathered, n: Ints, n_unique: Ints, unknown: NDArray[np.bool_]
+) -> pl.DataFrame:
+    """Return the statistics; where it is ``unknown`` whether connections share values, null."""
+    sample = gathered.sample
+    of_values = moments(sample)
+    of_connections = of_values if gathered.means is sample else moments(gathered.means)
+    return pl.DataFrame(
+        {
+            "group": gathered.group,
+            "n": n,
+            "n_null": gathered.n_values - sample.counts,
+            "n_multi": gathered.n_multi,
+            "shared_within": pl.Series(~gathered.per_synapse).set(pl.Series(unknown), None),
+            **of_values,
+            **quantiles(sample),
+            "n_unique": n_unique,
+            "connection_mean": of_connections["mean"],
+            "connection_std": of_connections["std"],
+        }
+    ).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 def _histograms(gathered: Gathered, bins: int | tuple[float, ...], only: Ints) -> pl.DataFrame:

@@ -8,10 +8,12 @@ each bucket of groups into a file of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -143,10 +145,51 @@ class DatasetRows:
                 pathway = to_numpy(table.column("pathway"))
                 low, high = np.searchsorted(pathway, by_range).tolist()
                 table = table.drop_columns(["pathway"])
-                if high - low < table.num_rows:  # a slice would keep the whole batch in memory
-                    table = table.take(to_arrow(np.arange(low, high)))
+                few = high - low < table.num_rows // 2  # a slice of them would keep all
+                table = table.slice(low, high - low)
+                table = table.take(to_arrow(np.arange(high - low))) if few else table
             if table.num_rows:
                 yield table
+
+
+class RowsAhead:
+    """Rows that are asked for range by range, of which the next is read while one is worked on.
+
+    Parameters
+    ----------
+    rows
+        Where they come from.
+    requests
+        First and last-but-one group of each range, and the properties asked for, in order. Other
+        ranges are read as they are asked for.
+    """
+
+    def __init__(
+        self, rows: RowSource, requests: Sequence[tuple[int, int, tuple[str, ...]]]
+    ) -> None:
+        self._rows = rows
+        self._following = dict(pairwise(requests))
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[tuple[int, int, tuple[str, ...]], Future[list[Rows]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
+        """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
+        request = (first, stop, tuple(properties))
+        ahead = self._ahead.pop(request, None)
+        found = ahead.result() if ahead else self._rows.chunks(*request)
+        following = self._following.get(request)
+        if following is None:
+            yield from found
+            return
+        found = list(found)
+        self._ahead[following] = self._pool.submit(lambda: list(self._rows.chunks(*following)))
+        yield from found
 
 
 class SpilledRows:

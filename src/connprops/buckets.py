@@ -16,14 +16,14 @@ import numpy as np
 import polars as pl
 
 from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
-from connprops.bucket_rows import DatasetRows, Groups, SpilledRows
+from connprops.bucket_rows import DatasetRows, Groups, RowsAhead, RowSource, SpilledRows
 from connprops.dataset import Dataset
 from connprops.export import Progress
 from connprops.parts import ROW_GROUP
 from connprops.resources import Resources, release_memory
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints
-from connprops.workers import number_of, of_each_worker, run_units
+from connprops.workers import Workers, number_of, of_each_worker, run_units
 
 _BYTES_OF_ENDS = 32
 """What a connection costs besides its properties: its nodes, its size, and their order."""
@@ -34,9 +34,12 @@ _BYTES_PER_VALUE = 56
 _SHARE_OF_BUCKET = 8
 """A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
 
-_LEAST, _MOST = 1 << 26, 1 << 29
+_LEAST, _MOST = 1 << 26, 1 << 28
 """Bytes that a bucket may always take; and those beyond which no more groups join it, for
 nothing is gained by that."""
+
+_READ_AHEAD_FROM = 1 << 31
+"""Bytes of memory from which a bucket is read while the one before is worked on."""
 
 _UNITS_PER_WORKER = 4
 """Units for each worker, or some would wait for the last."""
@@ -68,14 +71,14 @@ class Unit:
     spec: BucketSpec
     threads: int
     temp_dir: Path
-    spilled: SpilledRows | None
+    rows: RowSource | None  # other than the dataset itself
 
 
 def aggregate_unit(unit: Unit) -> list[Aggregates]:
     """Return the statistics of a bucket, for each of the unit's choices of nodes."""
     dataset = Dataset(unit.folder)
     groups = [choice.grouping(dataset).groups for choice in unit.choices]
-    rows = unit.spilled or DatasetRows(dataset, _any_of(groups), unit.threads)
+    rows = unit.rows or DatasetRows(dataset, _any_of(groups), unit.threads)
     found = aggregate_bucket(rows, groups, unit.spec, unit.threads, unit.temp_dir)
     release_memory()  # or each bucket would leave pieces that the next has no use for
     return found
@@ -152,13 +155,13 @@ def aggregate_buckets(
     resources, workers = of_each_worker(resources), resources.workers
     total, done = sum(b.n_connections * len(b.properties) for b in buckets), 0
     before = 0
-    for some, spilled in _with_rows(dataset, choices, buckets, spec.properties, resources):
+    for some, rows in _with_rows(dataset, choices, buckets, spec.properties, resources, workers):
         units = [
             Unit(
                 dataset.folder, tuple(choices),
                 replace(spec, first=bucket.first, stop=bucket.stop, properties=bucket.properties,
                         sort_on_disk=bucket.on_disk, memory=_allowed(resources)),
-                resources.threads, resources.temp_dir, spilled,
+                resources.threads, resources.temp_dir, rows,
             )
             for bucket in some
         ]  # fmt: skip
@@ -194,7 +197,8 @@ def _with_rows(
     buckets: Sequence[Bucket],
     properties: Sequence[str],
     resources: Resources,
-) -> Iterator[tuple[Sequence[Bucket], SpilledRows | None]]:
+    workers: Workers,
+) -> Iterator[tuple[Sequence[Bucket], RowSource | None]]:
     """Give the buckets with their rows: those of the dataset, or put in order on disk in between.
 
     Choices differ in the nodes that are selected; the rows are those of any of them.
@@ -202,10 +206,15 @@ def _with_rows(
     groups = _any_of([choice.grouping(dataset).groups for choice in choices])
     by_range = [list(same) for _, same in groupby(buckets, key=lambda bucket: bucket.first)]
     in_place = groups.is_pathway and not _reads_too_often(dataset, len(by_range), resources)
-    if in_place or len(by_range) == 1:
-        yield buckets, None
-        return
     rows = DatasetRows(dataset, groups, resources.threads)
+    if in_place or len(by_range) == 1:
+        if workers is not None or resources.threads == 1 or resources.memory < _READ_AHEAD_FROM:
+            yield buckets, None
+            return
+        requests = [(b.first, b.stop, b.properties) for b in buckets if not b.on_disk]
+        with RowsAhead(rows, requests) as ahead:
+            yield buckets, ahead
+        return
     for at in range(0, len(by_range), _RANGES_AT_ONCE):
         some = by_range[at : at + _RANGES_AT_ONCE]
         ranges = [(same[0].first, same[0].stop) for same in some]

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops._solvers import increasing_root
+from connprops.arrow_arrays import exponential
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -105,7 +106,7 @@ def normal_scores(values: NDArray[np.float64], counts: Ints) -> Scores:
     n, is_first = counts[of_tie], first == starts[of_tie]
     below = ndtri((first - starts[of_tie]) / n)
     threshold = np.where(is_first, 0.0, below)
-    density = np.where(is_first, 0.0, np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi))
+    density = np.where(is_first, 0.0, exponential(-(threshold**2) / 2) / np.sqrt(2 * np.pi))
     above = np.where(np.append(is_first[1:], True), 0.0, np.append(density[1:], 0.0))
     mean = (density - above) * n / size
     first_tie = np.flatnonzero(is_first)

@@ -29,7 +29,7 @@ from connprops.errors import CircuitError
 from connprops.profile import Profile, profile
 from connprops.sorted_copy import MULTIPLICITY, SortedRows
 
-ROW_GROUP = 40_960
+ROW_GROUP = 16_384
 """Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
 
 

@@ -7,6 +7,7 @@ same to the last bit, since sums are made of blocks of fixed size.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from connprops.arrow_arrays import logarithm
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -242,16 +245,16 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
     low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
     median = sample.at(np.arange(n.size), n // 2)
     # Powers of two keep squares of very large and very small numbers within range, exactly.
-    scale = np.exp2(-np.frexp(np.maximum(np.abs(low), np.abs(high)))[1].astype(np.float64))
+    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(low), np.abs(high)))[1])
     extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
     scale = np.where(extreme, scale, 1.0)
     centre = median * scale
-    room = np.exp2(np.ceil(np.log2(n + 2.0)))
+    room = np.ldexp(1.0, np.frexp(n + 1.0)[1])  # the power of two from n + 2 on
     # Next to this power of two, above all partial sums, only leading digits have room.
-    above = np.exp2(np.frexp(np.maximum(np.abs(low), np.abs(high)) * scale)[1]) * room
+    above = np.ldexp(room, np.frexp(np.maximum(np.abs(low), np.abs(high)) * scale)[1])
     above[(low >= 0) | (high <= 0)] = 0.0  # nothing cancels: all digits are leading ones
     positive = low > 0
-    log_centre = np.log(median, out=np.zeros(n.size), where=positive)
+    log_centre = logarithm(np.where(positive, median, 1.0))
 
     def powers(piece: Piece) -> Iterator[Floats | None]:
         x = piece.x
@@ -269,8 +272,7 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         square *= square
         yield square
         if positive[piece.groups].any():
-            log = np.log(x, out=np.zeros(x.size), where=x > 0)
-            log -= piece.spread(log_centre)
+            log = logarithm(np.where(x > 0, x, 1.0)) - piece.spread(log_centre)
             yield log
             log *= log
             yield log
@@ -282,8 +284,9 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
     mean = np.clip(((leading + following) + rest) / n / scale, low, high)
     m2 = np.maximum(s2 - s1 * s1, 0.0)
     m2[low == high] = 0.0
-    m3 = s3 - 3 * s1 * s2 + 2 * s1**3
-    m4 = s4 - 4 * s1 * s3 + 6 * s1**2 * s2 - 3 * s1**4
+    square = s1 * s1
+    m3 = s3 - 3 * s1 * s2 + 2 * square * s1
+    m4 = s4 - 4 * s1 * s3 + 6 * square * s2 - 3 * square * square
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
         kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
@@ -424,5 +427,5 @@ def ranks(n: int) -> Ints:
     if n <= RANKS_AT_MOST:
         return np.arange(n)
     even = np.round(np.linspace(0, n - 1, RANKS_AT_MOST // 2 + 1)).astype(np.int64)
-    tail = 2 ** np.arange(int(np.log2(n / (RANKS_AT_MOST // 2))) + 1, dtype=np.int64)
+    tail = 2 ** np.arange(int(math.log2(n / (RANKS_AT_MOST // 2))) + 1, dtype=np.int64)
     return np.unique(np.concatenate([even, tail, n - 1 - tail]))

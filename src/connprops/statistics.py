@@ -7,7 +7,9 @@ whole properties is kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from polars.io.plugins import register_io_source
 
-from connprops import schema
+from connprops import __version__, schema
 from connprops.aggregate import BucketSpec
 from connprops.artifacts import read_table, refuse_existing, write_table
 from connprops.buckets import Bucket
@@ -65,8 +68,8 @@ class Statistics:
         Those that were asked for; ``n_syn_per_conn`` last.
     types : polars.DataFrame
         Types of both sides, with the number of selected nodes.
-    options, identity : dict
-        What was asked for, of which data.
+    options, identity, versions : dict
+        What was asked for, of which data, and computed by what.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Statistics:
         identity: Mapping[str, Any],
         correlations: Callable[[], pl.DataFrame] | None = None,
         ranges: Kind | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         self._correlations = correlations
         self._ranges = ranges
@@ -86,6 +90,7 @@ class Statistics:
         self.types = types
         self.options = dict(options)
         self.identity = dict(identity)
+        self.versions = dict(_versions() if versions is None else versions)
         self._source = source
 
     @property
@@ -179,6 +184,7 @@ class Statistics:
         return {
             "identity": self.identity,
             "options": self.options,
+            "versions": self.versions,
             "properties": [[p.name, p.dtype, p.unit] for p in self.properties],
             "types": self.types.rows(),
         }
@@ -219,12 +225,28 @@ class Statistics:
             refuse_existing(*files)
         if shard is not None:
             return self._write_shard(place, Shard.parse(shard), correlations=correlations)
+        self._take_over(place)
         for name, file in zip(names, files, strict=True):
             table = schema.TABLES[name]
             is_pairs = table is schema.CORRELATIONS
             frame = self._all_correlations if is_pairs else self._source.whole(table)
             write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
         return files
+
+    def _take_over(self, folder: Path) -> None:
+        """Take tables of the folder that are the very same: other bins change histograms alone."""
+        if not isinstance(self._source, ComputedTables):
+            return
+        found = {}
+        for name in (*TABLES[1:], schema.CORRELATIONS.name):
+            with suppress(DatasetError):  # not there, or damaged: made again
+                frame, facts = read_table(folder / f"{name}.parquet", schema.TABLES[name])
+                if _of_table(name, facts) == _of_table(name, self.facts()):
+                    found[name] = frame
+        pairs = found.pop(schema.CORRELATIONS.name, None)
+        if pairs is not None:
+            self._correlations = lambda: pairs
+        self._source.take(found)
 
     def buckets(self, shard: Shard) -> list[Bucket]:
         """Return the buckets that are computed where each shard has its share.
@@ -497,8 +519,22 @@ def read_statistics(folder: str | Path) -> Statistics:
     source = StoredTables(_dtypes(types, properties), frames)
     return Statistics(
         properties, types, source, options=facts["options"], identity=facts["identity"],
-        correlations=_stored_correlations(Path(folder), facts),
+        correlations=_stored_correlations(Path(folder), facts), versions=facts.get("versions", {}),
     )  # fmt: skip
+
+
+def _of_table(name: str, facts: Mapping[str, Any]) -> str:
+    """Return all that a table's rows depend on, as text."""
+    options = dict(facts["options"])
+    if name != schema.HISTOGRAMS.name:
+        options.pop("hist_bins", None)
+    kept = {key: facts.get(key) for key in ("identity", "versions", "properties", "types")}
+    return json.dumps({**kept, "options": options}, sort_keys=True)
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of what computes statistics."""
+    return {"connprops": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}
 
 
 def _described(

@@ -196,7 +196,8 @@ class ComputedTables(TableSource):
             return self._pathways.select(table.names)
         # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
         # as many as connections, and then only what is asked for is made.
-        tables = _TABLES if self._grouping.groups.is_pathway else (table,)
+        together = _TABLES if self._grouping.groups.is_pathway else (table,)
+        tables = [one for one in together if self._missing(one, properties)]
         if pathways is not None and self._missing(table, properties):
             wanted = self._pathways.join(pathways, on=schema.PATHWAY, how="semi")
             with _COMPUTING:
@@ -219,6 +220,10 @@ class ComputedTables(TableSource):
         if pathways is not None:
             frame = frame.join(pathways, on=schema.PATHWAY, how="semi", maintain_order="left")
         return frame
+
+    def take(self, tables: Mapping[str, pl.DataFrame]) -> None:
+        """Take tables of all properties that have been computed before, for the same choice."""
+        self._done.append(_Computed(frozenset(self._names), dict(tables)))
 
     def plan(self, n_shards: int) -> list[Bucket]:
         """Return the buckets in which all tables are computed, enough for so many shards."""
