@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 
@@ -85,6 +86,35 @@ def test_runs_of_other_processes_days_and_places(tmp_path):
         assert record["sha256"].items() <= found[-1].items()
     assert found[0] == found[1]
     assert len(found[0]) > 15
+
+
+def test_statistics_do_not_depend_on_the_processor(tmp_path):
+    """With all that NumPy can use of this one, and with what processors of 2009 had."""
+    data = export(open_circuit(two_types(tmp_path / "c")), tmp_path / "data")
+    found = []
+    for number, without in enumerate((" ", "X86_V3 X86_V4 AVX512_ICL AVX512_SPR")):
+        out = tmp_path / str(number)
+        command = "from connprops.cli import main; main()"
+        subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-c", command, "extract", str(data), "-o", str(out), "--correlations"],
+            check=True,
+            env={**os.environ, "NPY_DISABLE_CPU_FEATURES": without},
+        )
+        found.append(digests(out))
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="others have one kind of instructions")
+def test_the_command_line_computes_with_what_all_processors_have():
+    text = (
+        "from connprops.cli import app; import connprops.cli as cli; cli.app = lambda: None\n"
+        "cli.main(); import numpy; print(numpy.show_config('dicts')['SIMD Extensions']['found'])"
+    )
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", text], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() in ("[]", "['X86_V3']")
 
 
 def test_sums_are_those_of_exact_arithmetic(tmp_path):
