@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from circuits import two_types
+from typer.testing import CliRunner
 
 import connprops.buckets
 import connprops.correlations
 import connprops.export
+from connprops.cli import app
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
 from connprops.export import export
@@ -86,6 +88,16 @@ def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch,
     )  # fmt: skip
     assert len(here) > 8
     assert here == others[0] == others[1]
+
+
+def test_the_command_line_takes_the_address_of_a_cluster(data, cluster, tmp_path):
+    for name, means in (("here", ()), ("there", ("--cluster", cluster.scheduler.address))):
+        result = CliRunner().invoke(
+            app, ["extract", str(data.folder), "-o", str(tmp_path / name), *means]
+        )
+        assert result.exit_code == 0, result.output
+    here, there = (sorted((tmp_path / name).iterdir()) for name in ("here", "there"))
+    assert [f.read_bytes() for f in here] == [f.read_bytes() for f in there]
 
 
 @pytest.mark.usefixtures("small_buckets")

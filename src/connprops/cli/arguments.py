@@ -164,7 +164,7 @@ TempDir = Annotated[
 Workers = Annotated[
     str | None,
     typer.Option(
-        metavar="W", rich_help_panel=MEANS,
+        "--workers", "--cluster", metavar="W", rich_help_panel=MEANS,
         help="Processes that share the work of export and extract, or the address of a Dask "
         "scheduler, such as tcp://host:8786. [default: this process]",
     ),
