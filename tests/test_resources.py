@@ -1,6 +1,7 @@
 """What a run may use: limits of the machine and of the control groups around the process."""
 
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import pytest
 
 from connprops import resources
 from connprops.errors import OptionError
-from connprops.resources import Resources, parse_memory
+from connprops.resources import Resources, parse_memory, use_common_instructions
 
 GIB = 2**30
 
@@ -139,3 +140,18 @@ def test_what_the_environment_says_of_heaps_stays(monkeypatch):
     assert os.environ["MALLOC_ARENA_MAX"] == "7"
     assert os.environ["MALLOC_MMAP_THRESHOLD_"] == "12345"
     assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "mimalloc"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="others have one kind of instructions")
+def test_what_the_environment_says_of_instructions_stays(monkeypatch):
+    names = ("NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "NPY_ENABLE_CPU_FEATURES")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Zen")
+    use_common_instructions()
+    assert os.environ["OPENBLAS_CORETYPE"] == "Zen"
+    assert "X86_V4" in os.environ["NPY_DISABLE_CPU_FEATURES"]
+    monkeypatch.delenv("NPY_DISABLE_CPU_FEATURES")
+    monkeypatch.setenv("NPY_ENABLE_CPU_FEATURES", "X86_V3")
+    use_common_instructions()
+    assert "NPY_DISABLE_CPU_FEATURES" not in os.environ

@@ -104,7 +104,8 @@ def use_common_instructions() -> None:
     AVX-512 (Zen 4) sorts with it four times more slowly than with AVX2. To be called before NumPy
     is loaded; what the environment says already stays.
     """
-    if platform.machine() in ("x86_64", "AMD64"):
+    said = "NPY_ENABLE_CPU_FEATURES" in os.environ  # beside which NumPy bears no other
+    if platform.machine() in ("x86_64", "AMD64") and not said:
         for name, value in _COMMON.items():
             os.environ.setdefault(name, value)
 
