@@ -396,6 +396,18 @@ def test_close_values_keep_their_spread_in_a_gamma_fit() -> None:
     np.testing.assert_allclose(found, values.std(), rtol=1e-5)
 
 
+def test_laws_beyond_what_numbers_hold_are_failed_fits() -> None:
+    far = np.array([1, 2**53], dtype=np.int64).repeat(20)
+    wide = np.array([-(2**53), 2**53], dtype=np.int64).repeat([5, 30])
+    sample = Sample.from_values([far, wide])
+    found = distribution("lognormal").fit(sample)
+    assert found.status.tolist() == ["failed", "failed"]
+    assert found.message[0] == "the law's mean or spread is beyond what numbers hold"
+    assert np.isnan(found.parameters["mean_log"]).all()
+    assert distribution("lognormal").fit(Sample.from_values([far.astype(float)])).status == ["ok"]
+    assert distribution("normal").fit(sample).status.tolist() == ["ok", "ok"]
+
+
 def test_many_pathways_at_once_are_fitted_as_alone() -> None:
     rng = np.random.default_rng(10)
     groups = [rng.gamma(rng.uniform(0.5, 9), 10.0 ** rng.integers(-6, 6), 40) for _ in range(200)]

@@ -376,3 +376,15 @@ def test_pathways_may_have_laws_of_their_own(tmp_path):
         .rows()
     )
     assert found == {"A": "gamma", "B": "uniform"}
+
+
+def test_the_largest_whole_numbers_have_a_model(tmp_path):
+    """Their mean and std add up to more than the largest of them."""
+    rng = np.random.default_rng(0)
+    source, target = np.divmod(np.arange(36), 6)
+    values = np.where(rng.random(36) < 0.8, 2**53, rng.integers(-(2**53), 2**53, 36))
+    config = write_circuit(tmp_path / "c", source, target, {"big": values}, mtype=["A"] * 6)
+    model = build(extract(config, sel_props=["big"]))
+    model.write_parquet(tmp_path / "model.parquet")
+    drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
+    assert np.abs(drawn).max() <= 2**55

@@ -23,6 +23,10 @@ Parameters = Mapping[str, Float]
 Requirement = Callable[[Sample], NDArray[np.object_]]
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
 
+LARGEST_COUNT = 2.0**54
+"""Sum of mean and std beyond which a law is none of whole numbers: float64 tells those up to 2^53
+apart, which have neither a mean nor a std beyond that."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -183,6 +187,17 @@ class Distribution:
         return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
 
     @_quietly
+    def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether mean or std, or for ``whole`` numbers their sum, are too large, (g,).
+
+        Laws of unbounded counts are of whole numbers in any case.
+        """
+        mean, std = self.mean(params), self.std(params)
+        counts = (self.kind == "discrete") & np.isinf(self.support(params)[1])
+        limit = np.where(counts | np.asarray(whole), LARGEST_COUNT, np.inf)
+        return np.asarray(~(np.abs(mean) + std <= limit) | ~np.isfinite(mean))
+
+    @_quietly
     def logpdf(self, x: ArrayLike, params: Parameters) -> Float:
         """Return the logarithm of the density, in 1 over the values' unit, or of the mass.
 
@@ -272,6 +287,9 @@ class Distribution:
         for value in estimates.values():
             found &= np.isfinite(value if value.ndim == 1 else value[:, 0])
         message[rows[~found]] = "the likelihood's maximum was not found"
+        vast = found & self.beyond_numbers(estimates, whole=sample.is_integer)
+        message[rows[vast]] = "the law's mean or spread is beyond what numbers hold"
+        found &= ~vast
 
         def spread(values: dict[str, Float]) -> dict[str, Float]:
             spread = {}

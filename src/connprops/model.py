@@ -48,9 +48,6 @@ _LEVELS = (-1, 4)
 
 _LEAST_PROBABILITY = 2.0**-54
 
-_LARGEST_COUNT = 2.0**53
-"""Beyond it, float64 no longer tells whole numbers apart."""
-
 
 class Model:
     """Distributions of every property of every pathway.
@@ -481,12 +478,9 @@ class Model:
         """Refuse laws that floating-point numbers cannot hold, or that are none."""
         mean, std = laws.family.mean(laws.parameters), laws.family.std(laws.parameters)
         mean, std = (np.broadcast_to(values, laws.pathway.shape) for values in (mean, std))
-        is_count = laws.family.kind == "discrete" and np.isinf(
-            laws.family.support(laws.parameters)[1]
-        )
-        whole = is_count | (self.dtype(name) == "int") | (name == N_SYN_PER_CONN)
-        with np.errstate(over="ignore", invalid="ignore"):
-            vast = np.flatnonzero(whole & (np.abs(mean) + std > _LARGEST_COUNT))
+        whole = self.dtype(name) == "int" or name == N_SYN_PER_CONN
+        beyond = laws.family.beyond_numbers(laws.parameters, whole=whole)
+        vast = np.flatnonzero(beyond & np.isfinite(mean) & (std >= 0))
         if vast.size:
             self._refuse(name, int(laws.pathway[vast[0]]), "has values too large for counts")
         median = laws.family.ppf(np.full(laws.pathway.shape, 0.5), laws.parameters)
