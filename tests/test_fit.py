@@ -384,7 +384,8 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
     source, target = np.divmod(np.arange(36), 6)
     values = np.where(rng.random(36) < 0.8, 2**53, rng.integers(-(2**53), 2**53, 36))
     config = write_circuit(tmp_path / "c", source, target, {"big": values}, mtype=["A"] * 6)
-    model = build(extract(config, sel_props=["big"]))
+    dataset = Dataset(export(open_circuit(config), tmp_path / "d"))
+    model = build(extract(dataset, sel_props=["big"]))
     model.write_parquet(tmp_path / "model.parquet")
     drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
     assert np.abs(drawn).max() <= 2**55
