@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import circuits
-from benchmarks.measure import Measured, Result, connprops, measure, task
+from benchmarks.measure import Measured, Result, connprops, empty, measure, task
 
 
 def against_reference(
@@ -26,8 +26,8 @@ def against_reference(
     options = [f"max_sample_size_per_group={limit}"] if limit else []
     size = {"synapses": synapses, "max_sample_size_per_group": limit}
     theirs = task("reference", config, str(work / "reference.npz"), *options)
-    ours = task("ours", config, str(_empty(work / "ours")), *options, times=3)
-    fitted = task("ours_as_arrays", config, str(_empty(work / "arrays")), *options)
+    ours = task("ours", config, str(work / "ours"), *options, times=3, fresh=work / "ours")
+    fitted = task("ours_as_arrays", config, str(empty(work / "arrays")), *options)
     _check_same(work / "arrays" / "arrays.npz", work / "reference.npz", everything=not limit)
     against = "faster than the reference"
     yield Result(name, "the reference's extract", theirs, size=size)
@@ -40,7 +40,7 @@ def by_hand(work: Path, synapses: int) -> Iterator[Result]:
     """Compare with scripts that compute the same statistics from the same file."""
     config = str(circuits.demo(work, synapses))
     size = {"synapses": synapses}
-    ours = task("ours", config, str(_empty(work / "ours")), times=3)
+    ours = task("ours", config, str(work / "ours"), times=3, fresh=work / "ours")
     yield Result("by_hand", "export and extract", ours, size=size)
     for name in ("polars", "duckdb"):
         out = work / f"{name}.parquet"
@@ -54,17 +54,18 @@ def floor(work: Path, synapses: int) -> Iterator[Result]:
     """Compare export with reading and writing once, and extract with one pass of averages."""
     config = str(circuits.demo(work, synapses))
     size = {"synapses": synapses}
-    dataset = _empty(work / "steps") / "dataset"
+    steps, out = work / "steps", work / "ours"
+    dataset = steps / "dataset"
     start = connprops("export", "--help", times=3)
-    export = connprops("export", config, "-o", str(dataset), "--overwrite", "-q", times=3)
+    export = connprops("export", config, "-o", str(dataset), "-q", times=3, fresh=steps)
     read = task("read_once", config, times=3)
-    write = task("write_once", str(dataset), str(_empty(work / "floor")), times=3)
+    write = task("write_once", str(dataset), str(empty(work / "floor")), times=3)
     once = Measured(float(read.output) + float(write.output), 0.0, write.peak_mb)
     yield Result("floor", "read once, write once", once, size=size)
     ratio = (export.wall - start.wall) / once.wall
     yield Result("floor", "export (start-up apart)", export, ratio, "the floor", size)
     pass_ = task("average", str(dataset), times=3)
-    extract = task("extract", str(dataset), str(work / "steps"), times=3)
+    extract = task("extract", str(dataset), str(out), times=3, fresh=out)
     yield Result("floor", "avg of every property, DuckDB", pass_, size=size)
     yield Result("floor", "extract", extract, extract.wall / pass_.wall, "that pass", size)
 
@@ -72,7 +73,7 @@ def floor(work: Path, synapses: int) -> Iterator[Result]:
 def whole(work: Path, name: str, config: Path, synapses: int) -> Iterator[Result]:
     """Measure each step of a run alone, everything together, and a changed option."""
     size = {"synapses": synapses}
-    steps = _empty(work / "steps")
+    steps = empty(work / "steps")
     dataset = str(steps / "dataset")
     yield Result(name, "export", connprops("export", str(config), "-o", dataset, "-q"), size=size)
     extract = ("extract", dataset, "-o", str(steps), "-q")
@@ -84,7 +85,7 @@ def whole(work: Path, name: str, config: Path, synapses: int) -> Iterator[Result
                  connprops(*extract, "--overwrite", *limit), size=size)  # fmt: skip
     yield Result(name, "build", connprops("build", str(steps), "-q"), size=size)
     shutil.rmtree(steps)
-    out = _empty(work / "run")
+    out = empty(work / "run")
     yield Result(name, "run: everything, report included",
                  connprops("run", str(config), "-o", str(out), "-q"), size=size)  # fmt: skip
     changed = ("run", str(config), "-o", str(out), "-q", "--overwrite", "--hist-bins", "30")
@@ -95,7 +96,7 @@ def growth(work: Path, sizes: list[int]) -> Iterator[Result]:
     """Measure how time and memory grow with the circuit."""
     before: tuple[int, Measured] | None = None
     for synapses in sizes:
-        config, out = str(circuits.demo(work, synapses)), _empty(work / "steps")
+        config, out = str(circuits.demo(work, synapses)), empty(work / "steps")
         export = connprops("export", config, "-o", str(out / "dataset"), "-q")
         extract = connprops("extract", str(out / "dataset"), "-o", str(out), "-q")
         peak = max(export.peak_mb, extract.peak_mb)
@@ -120,12 +121,6 @@ def start(_work: Path, _synapses: int) -> Iterator[Result]:
     ):
         taken = measure([sys.executable, "-c", code], times=5)
         yield Result("start", what, taken, taken.wall / nothing.wall, "python itself")
-
-
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _check_same(ours: Path, theirs: Path, *, everything: bool) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -47,27 +48,41 @@ class Result:
         return json.dumps({**content, "machine": machine(), "versions": versions()})
 
 
-def measure(command: Sequence[str], *, times: int = 1) -> Measured:
+def measure(command: Sequence[str], *, times: int = 1, fresh: Path | None = None) -> Measured:
     """Run a command; return what the fastest of several runs took.
+
+    The folder ``fresh`` is emptied before each run: what is there already would be used again.
 
     Raises
     ------
     RuntimeError
         Where the command fails; its messages are in the text.
     """
-    return min((_once(command) for _ in range(times)), key=lambda m: m.wall)
+    runs = []
+    for _ in range(times):
+        if fresh is not None:
+            empty(fresh)
+        runs.append(_once(command))
+    return min(runs, key=lambda m: m.wall)
 
 
-def task(*arguments: str, times: int = 1) -> Measured:
+def empty(folder: Path) -> Path:
+    """Return the folder, new and empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def task(*arguments: str, times: int = 1, fresh: Path | None = None) -> Measured:
     """Measure one of the functions of ``benchmarks.tasks``."""
-    return measure([sys.executable, "-m", "benchmarks.tasks", *arguments], times=times)
+    command = [sys.executable, "-m", "benchmarks.tasks", *arguments]
+    return measure(command, times=times, fresh=fresh)
 
 
-def connprops(*arguments: str, times: int = 1) -> Measured:
+def connprops(*arguments: str, times: int = 1, fresh: Path | None = None) -> Measured:
     """Measure connprops' command line."""
-    return measure(
-        [sys.executable, "-c", "import connprops.cli as c; c.main()", *arguments], times=times
-    )
+    command = [sys.executable, "-c", "import connprops.cli as c; c.main()", *arguments]
+    return measure(command, times=times, fresh=fresh)
 
 
 def _once(command: Sequence[str]) -> Measured:
