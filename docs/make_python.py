@@ -14,6 +14,7 @@ import connprops as cp
 import connprops.compat
 import connprops.draw
 from connprops import dataset, demo, export, query, statistics
+from connprops.extract import Fold
 from connprops.resources import Resources
 
 _INTRODUCTION = """\
@@ -35,7 +36,7 @@ PAGE: dict[str, tuple[str, tuple[Any, ...]]] = {
     ),
     "Statistics": (
         "cp",
-        (cp.extract, cp.read_statistics, statistics.Statistics, cp.extract_folds, statistics.Fold),
+        (cp.extract, cp.read_statistics, statistics.Statistics, cp.extract_folds, Fold),
     ),
     "Models": ("cp", (cp.build, cp.read_model, cp.Model, cp.compare)),
     "Cross-validation": ("cp", (cp.cross_validate, cp.read_cross_validation, cp.CrossValidation)),

@@ -12,11 +12,11 @@ from connprops.dataset import Dataset
 from connprops.distributions import Sample, distribution, ks
 from connprops.errors import OptionError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.goodness import ks_p_values
 from connprops.model import read_model
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 GROUPS, TIMES = 200, 79
 

@@ -25,12 +25,12 @@ import connprops.sorted_samples
 from connprops.dataset import Dataset
 from connprops.export import export
 from connprops.external_sort import ExternalSort
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import count_distinct, distinct_values, histograms, moments, quantiles
 from connprops.sorted_samples import sort_samples as sort_in_memory
-from connprops.statistics import extract
 
 TABLES = ("table", "histograms", "values", "order_statistics")
 

@@ -14,8 +14,9 @@ from connprops.cli import app
 from connprops.compat import ConnPropsModel
 from connprops.compat.build_model import build_model
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
+from connprops.extract import extract
 from connprops.model import read_model
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import read_statistics
 
 KWARGS = {
     "min_sample_size_per_group": 2,

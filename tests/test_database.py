@@ -24,10 +24,10 @@ from connprops.database import DATABASE, VIEWS, write_database
 from connprops.dataset import Dataset
 from connprops.errors import DatasetError, OutputError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.query import questions
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 ROOT = Path(__file__).parents[1]
 SHELL = shutil.which("duckdb", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin")

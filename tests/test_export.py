@@ -17,6 +17,7 @@ from test_sonata import allen
 from typer.testing import CliRunner
 
 import connprops.export
+import connprops.export_plan
 from connprops.cli import app
 from connprops.dataset import Dataset, open_circuit, open_dataset
 from connprops.errors import (
@@ -32,8 +33,8 @@ from connprops.sonata import open_circuit as resolve
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export, "_PROBE", 8)
+    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(connprops.export_plan, "_PROBE", 8)
 
 
 def raw(config):

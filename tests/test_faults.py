@@ -27,11 +27,12 @@ from connprops.compat.model_json import from_json
 from connprops.dataset import Dataset
 from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OutputError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.model import read_model
 from connprops.options import RunOptions
 from connprops.run import run
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import read_statistics
 from connprops.verify import verify
 
 ONE = RunOptions(sel_props=("u_syn",), distr_types={"u_syn": "normal"})

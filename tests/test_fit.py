@@ -11,9 +11,10 @@ from connprops.dataset import Dataset
 from connprops.demo import write_circuit as write_demo
 from connprops.errors import OptionError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import read_statistics
 
 
 def statistics(config, folder, **options):

@@ -11,10 +11,11 @@ from circuits import two_types
 
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.html_table import html_table
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import read_statistics
 from connprops.table_sources import ComputedTables
 
 

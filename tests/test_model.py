@@ -13,10 +13,10 @@ from connprops import schema
 from connprops.dataset import Dataset
 from connprops.errors import DatasetError, ModelError, OptionError, OutputError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.model import Model, read_model
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 TYPES = pl.DataFrame(
     [("source", 0, "A", "EXC", "4", 3), ("source", 1, "B", "INH", "5", 2),

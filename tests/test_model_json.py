@@ -16,10 +16,10 @@ from connprops.compat.model_json import from_json, to_json
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsWarning, ModelError, OutputError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.model import Model, read_model
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 EXACT = {"normal", "truncnorm", "gamma", "poisson", "ztpoisson", "exponential", "uniform"}
 MOST = 256  # values that stand for a law

@@ -7,9 +7,9 @@ from circuits import write_circuit
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsWarning
 from connprops.export import export
+from connprops.extract import extract
 from connprops.profile import merged, profile
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 
 def role(values, *, labels=None):

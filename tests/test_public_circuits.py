@@ -12,8 +12,8 @@ from test_statistics import assert_agrees
 
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 pytestmark = [
     pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here"),

@@ -14,10 +14,10 @@ from circuits import two_types, write_circuit
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, QueryError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.query import Session, question, questions
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 TYPES = ["L4_PC"] * 6 + ["L5_BC"] * 4
 LAYER, CLASS = {"L4_PC": "4", "L5_BC": "5"}, {"L4_PC": "EXC", "L5_BC": "INH"}

@@ -13,9 +13,9 @@ from scipy import stats as scipy_stats
 from benchmarks.recipe import FAMILIES, compared, fitted_pathways, truths
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 CIRCUIT = SHARED / "functionalizer_1000n"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")

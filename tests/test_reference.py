@@ -10,8 +10,8 @@ from circuits import SHARED, two_types
 
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 # The reference calls what later versions of pandas and numpy deprecate; and curve_fit warns where
 # its covariance is not known, which the reference takes as a fit that failed.

@@ -11,8 +11,8 @@ from connprops import relations
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsError, OptionError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 KEYS = ["source_type", "target_type", "property"]
 

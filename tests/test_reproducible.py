@@ -16,14 +16,15 @@ from circuits import two_types, write_circuit
 from oracle import statistics
 
 import connprops.export
+import connprops.export_plan
 from connprops.database import DATABASE
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.resources import Resources
 from connprops.run import RUN_FILE
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 MEANS = [(threads, memory) for threads in (1, 2, 3, 5, 8) for memory in (1 << 27, 1 << 32)]
 
@@ -38,8 +39,8 @@ def digests(folder, *, but=()):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export, "_PROBE", 8)
+    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(connprops.export_plan, "_PROBE", 8)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -15,10 +15,10 @@ from connprops.cli import app
 from connprops.compare import compare
 from connprops.demo import write_circuit
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.plots import plot
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 
 @pytest.fixture(scope="module")

@@ -20,15 +20,18 @@ from typer.testing import CliRunner
 import connprops.buckets
 import connprops.correlations
 import connprops.export
+import connprops.export_plan
+import connprops.export_request
 from connprops import merge
 from connprops.cli import app
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsError, OptionError, OutputError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.resources import Resources
 from connprops.shards import Shard, ranges, shards_of
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, read_statistics
+from connprops.statistics import read_statistics
 
 
 def content(folder):
@@ -44,8 +47,8 @@ def invoke(*arguments):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export, "_PROBE", 8)
+    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(connprops.export_plan, "_PROBE", 8)
 
 
 @pytest.fixture
@@ -340,7 +343,7 @@ def test_rows_put_in_order_first_give_the_same_bytes(data, tmp_path, monkeypatch
 
 def test_too_many_pathways_for_their_codes_are_refused(tmp_path, monkeypatch):
     circuit = open_circuit(two_types(tmp_path / "c"))
-    monkeypatch.setattr(connprops.export, "_PATHWAYS_AT_MOST", 3)
+    monkeypatch.setattr(connprops.export_request, "_PATHWAYS_AT_MOST", 3)
     with pytest.raises(OptionError, match="found:    4 pathways"):
         export(circuit, tmp_path / "d")
 
@@ -365,8 +368,8 @@ def test_correlations_by_workers_are_those_of_this_process(data):
 
 _SLOWLY = """
 import sys, time
-import connprops.buckets, connprops.cli, connprops.export
-connprops.export.ROWS_PER_PART, connprops.export._PROBE = 20, 8
+import connprops.buckets, connprops.cli, connprops.export, connprops.export_plan
+connprops.export_plan.ROWS_PER_PART, connprops.export_plan._PROBE = 20, 8
 connprops.buckets._LEAST = 2_000
 def slow(function):
     def slowly(unit):

@@ -12,11 +12,11 @@ from connprops.dataset import Dataset
 from connprops.distributions import Sample, distribution
 from connprops.errors import OptionError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.fitted import fit_with_fallbacks
 from connprops.shrinkage import LEVEL_FROM, shrunk, with_shrinkage
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 
 def borrowed_for(name, samples, keys=None):

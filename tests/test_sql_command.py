@@ -22,10 +22,10 @@ from connprops.cli import app
 from connprops.dataset import Dataset
 from connprops.errors import QueryError
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.query import Session, questions
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 
 def invoke(*arguments, **more):

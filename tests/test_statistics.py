@@ -13,17 +13,20 @@ from scipy import stats as scipy_stats
 
 import connprops.aggregate
 import connprops.export
+import connprops.export_plan
 import connprops.statistics
 from connprops.aggregate import sampling_key
 from connprops.bucket_rows import DatasetRows
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export import export
+from connprops.extract import extract, extract_folds
 from connprops.histogram_fit import normal_through_histogram
+from connprops.random_numbers import keys
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import histogram_edges, ranks
-from connprops.statistics import TABLES, extract, extract_folds, read_statistics
+from connprops.statistics import TABLES, read_statistics
 
 
 def dataset(config, folder, **options):
@@ -191,8 +194,8 @@ def test_adversarial_circuits_agree_with_the_oracle(tmp_path_factory, circuit):
 def test_parts_sorting_and_memory_do_not_change_a_bit(tmp_path, monkeypatch):
     tables = []
     for name, rows, shuffled in (("a", 1 << 21, False), ("b", 20, False), ("c", 20, True)):
-        monkeypatch.setattr(connprops.export, "ROWS_PER_PART", rows)
-        monkeypatch.setattr(connprops.export, "_PROBE", 8)
+        monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", rows)
+        monkeypatch.setattr(connprops.export_plan, "_PROBE", 8)
         config = two_types(tmp_path / name, shuffled=shuffled)
         ds = dataset(config, tmp_path / f"{name}-d")
         assert ds.n_parts == 1 if rows > 20 else ds.n_parts > 3
@@ -263,6 +266,31 @@ def test_samples_are_nested_and_do_not_depend_on_the_selection(tmp_path):
     excitatory = sample(3, sel_src={"synapse_class": "EXC"})
     assert all(small[key] == values for key, values in excitatory.items())
     assert sample(3, seed=1) != small
+
+
+@pytest.mark.parametrize("large", [0, 1 << 40], ids=["group by group", "all at once"])
+@pytest.mark.parametrize("n_keys", [1 << 40, 3, 1])
+def test_samples_are_of_the_smallest_keys_and_of_equal_ones_the_first(
+    tmp_path, monkeypatch, large, n_keys
+):
+    def few_keys(*ends):
+        return keys(*ends) % np.uint64(n_keys)
+
+    monkeypatch.setattr(connprops.aggregate, "_LARGE", large)
+    monkeypatch.setattr(connprops.aggregate, "keys", few_keys)
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    rows = ds.connections.collect()
+    key = few_keys(5, rows["source_node"].to_numpy(), rows["target_node"].to_numpy())
+    rows = rows.with_columns(pl.Series("key", key)).sort("key", "first_edge")
+    for limit in (1, 4, 9):
+        sampled = rows.group_by("source_type", "target_type", maintain_order=True).head(limit)
+        expected = sampled.group_by("source_type", "target_type").agg(pl.col("n_syn_per_conn"))
+        stats = extract(ds, max_sample_size_per_group=limit, seed=5, sel_props=[])
+        found = stats.order_statistics.collect()
+        assert len(found) == len(expected) == 4
+        for source, target, values in expected.iter_rows():
+            of_pathway = (pl.col("source_type") == source) & (pl.col("target_type") == target)
+            assert found.filter(of_pathway)["value"].to_list() == [sorted(values)]
 
 
 def test_small_pathways_get_no_statistics(tmp_path):
@@ -429,13 +457,13 @@ def test_groups_of_any_granularity(tmp_path):
 def test_other_bins_change_histograms_alone(tmp_path, monkeypatch):
     """Tables of the same options are taken over, and are as fresh ones, byte for byte."""
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
-    asked, original = [], connprops.aggregate._frames
+    asked, original = [], connprops.aggregate._tables
 
     def spy(name, gathered, spec):
         asked.append(spec.tables)
         return original(name, gathered, spec)
 
-    monkeypatch.setattr(connprops.aggregate, "_frames", spy)
+    monkeypatch.setattr(connprops.aggregate, "_tables", spy)
 
     def written(folder, **options):
         asked.clear()

@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 import connprops.buckets
 import connprops.correlations
 import connprops.export
+import connprops.export_plan
 from connprops.cli import app
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
 from connprops.export import export
+from connprops.extract import extract, extract_folds
 from connprops.resources import Resources
 from connprops.sonata import open_circuit
-from connprops.statistics import extract, extract_folds
 from connprops.workers import run_units
 
 TABLES = ("table", "histograms", "values", "order_statistics")
@@ -74,8 +75,8 @@ def test_processes_threads_and_a_cluster_give_what_this_process_does(data, clust
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch, shuffled):
-    monkeypatch.setattr(connprops.export, "ROWS_PER_PART", 40)
-    monkeypatch.setattr(connprops.export, "_PROBE", 16)
+    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 40)
+    monkeypatch.setattr(connprops.export_plan, "_PROBE", 16)
     circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     folders = [
         export(circuit, tmp_path / name, resources=Resources(workers=workers))

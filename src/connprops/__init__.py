@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from connprops.dataset import open_circuit, open_dataset
     from connprops.demo import write_circuit as write_demo
     from connprops.errors import ConnpropsError, ConnpropsWarning
+    from connprops.extract import extract, extract_folds
     from connprops.fit import build
     from connprops.merge import merge
     from connprops.model import Model, read_model
     from connprops.plots import plot
     from connprops.report import report
-    from connprops.statistics import extract, extract_folds, read_statistics
+    from connprops.statistics import read_statistics
 
 __version__ = "0.1.0"
 
@@ -58,8 +59,8 @@ _HOME = {
     "build": ("connprops.fit", "build"),
     "compare": ("connprops.compare", "compare"),
     "cross_validate": ("connprops.cross_validation", "cross_validate"),
-    "extract": ("connprops.statistics", "extract"),
-    "extract_folds": ("connprops.statistics", "extract_folds"),
+    "extract": ("connprops.extract", "extract"),
+    "extract_folds": ("connprops.extract", "extract_folds"),
     "merge": ("connprops.merge", "merge"),
     "open_circuit": ("connprops.dataset", "open_circuit"),
     "open_dataset": ("connprops.dataset", "open_dataset"),

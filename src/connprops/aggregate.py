@@ -15,20 +15,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from connprops.arrow_arrays import missing, to_arrow, to_numpy
 from connprops.bucket_rows import Groups, Rows, RowSource
 from connprops.external_sort import ExternalSort
-from connprops.parts import run_rows
 from connprops.random_numbers import keys
+from connprops.runs import Runs
 from connprops.schema import N_SYN_PER_CONN
 from connprops.sorted_samples import (
     Floats,
@@ -46,15 +46,16 @@ from connprops.sorted_samples import (
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
 
-_LONG_RUN = 100
-"""Values from which copying a run beats picking its values."""
+
+_LARGE = 100
+"""Connections of a group from which looking for its subsample apart beats sorting all groups."""
 
 
 @dataclass(frozen=True)
 class BucketSpec:
     """What to aggregate: a range of groups, and which statistics of which properties.
 
-    Frames of tables that are not among ``tables`` are left empty. ``sort_on_disk`` is for one group
+    ``sort_on_disk`` is for one group
     whose rows are too many for memory; ``memory`` is then what may be used, in bytes.
     """
 
@@ -70,22 +71,12 @@ class BucketSpec:
     memory: int = 1 << 28
 
 
-@dataclass(frozen=True)
-class Aggregates:
-    """What a bucket gives, as frames keyed by ``group`` and ``property``."""
+Aggregates = dict[str, pa.Table]
+"""What a bucket gives: each table that was asked for, keyed by ``group`` and ``property``.
 
-    statistics: pl.DataFrame
-    histograms: pl.DataFrame
-    values: pl.DataFrame
-    order_statistics: pl.DataFrame
-
-    def __reduce__(self) -> tuple[Callable[..., Aggregates], tuple[pa.Table, ...]]:
-        """Cross processes as Arrow: pickling frames, Polars 2.1 stops for ever now and then."""
-        return _from_arrow, tuple(getattr(self, f.name).to_arrow() for f in fields(self))
-
-
-def _from_arrow(*tables: pa.Table) -> Aggregates:
-    return Aggregates(*(pl.DataFrame(table) for table in tables))
+Tables of Arrow, for there are many and small ones: a call of Polars takes a tenth of a millisecond
+or more. They also cross processes, where pickling frames stops for ever now and then in Polars 2.1.
+"""
 
 
 @dataclass(frozen=True)
@@ -137,7 +128,7 @@ def _aggregate_rows(rows: Rows, groups: Groups, spec: BucketSpec, threads: int) 
 
     def one(name: str) -> Aggregates:
         column = _column(rows, name)
-        return _frames(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
+        return _tables(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
 
     with ThreadPoolExecutor(threads) as pool:
         return _concat(list(pool.map(one, spec.properties)))
@@ -153,7 +144,7 @@ def _aggregate_on_disk(
         with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
             gathered = _gather_on_disk(rows, groups, name, spec, limit, Path(folder))
             if gathered is not None:
-                found.append(_frames(name, gathered, spec))
+                found.append(_tables(name, gathered, spec))
     return _concat(found)
 
 
@@ -187,6 +178,26 @@ class _Bucket:
     first_synapse: Ints  # of each row, in the columns of synapses
     whole: _Bucket | None  # before subsampling, where it took some away
 
+    @cached_property
+    def connections(self) -> Runs:
+        """One value of each connection."""
+        return Runs(self.rows, np.ones(self.rows.size, dtype=np.int64))
+
+    @cached_property
+    def synapses(self) -> Runs:
+        """All values of each connection."""
+        return Runs(self.first_synapse, self.n_syn)
+
+    @cached_property
+    def n_synapses(self) -> Ints:
+        """Synapses of each group."""
+        return np.add.reduceat(self.n_syn, self.starts)
+
+    @cached_property
+    def n_multi(self) -> Ints:
+        """Connections of several synapses of each group."""
+        return np.add.reduceat((self.n_syn > 1).astype(np.int64), self.starts)
+
 
 def _bucket(connections: pa.Table, groups: Groups, spec: BucketSpec) -> _Bucket:
     """Select the bucket's connections, order them by group, and take the subsample."""
@@ -207,11 +218,29 @@ def _bucket(connections: pa.Table, groups: Groups, spec: BucketSpec) -> _Bucket:
     limit = spec.max_sample_size
     if limit is None or not (whole.counts > limit).any():
         return whole
-    by_key = np.lexsort((_keys(connections, spec)[rows], group[rows]))
-    rank = np.arange(rows.size) - np.repeat(whole.starts, whole.counts)
-    chosen = np.sort(by_key[rank < limit])  # back in the order of the rows
+    chosen = _smallest(_keys(connections, spec)[rows], whole, limit)
     sample = _grouped(rows[chosen], group, n_syn, first_synapse)
     return replace(sample, whole=whole)
+
+
+def _smallest(key: NDArray[np.uint64], whole: _Bucket, limit: int) -> NDArray[np.bool_]:
+    """Return which rows have the smallest keys of their group; of equal keys, the first rows."""
+    large = np.flatnonzero(whole.counts > limit)
+    if large.size * _LARGE > key.size:  # many small ones: all at once
+        order = np.lexsort((key, np.repeat(whole.group, whole.counts)))
+        rank = np.arange(key.size) - np.repeat(whole.starts, whole.counts)
+        found = np.zeros(key.size, dtype=np.bool_)
+        found[order[rank < limit]] = True
+        return found
+    found = np.ones(key.size, dtype=np.bool_)
+    for i in large.tolist():
+        of_group = slice(whole.starts[i], whole.starts[i] + whole.counts[i])
+        largest = np.partition(key[of_group], limit - 1)[limit - 1]
+        chosen = key[of_group] < largest
+        equal = np.flatnonzero(key[of_group] == largest)
+        chosen[equal[: limit - np.count_nonzero(chosen)]] = True
+        found[of_group] = chosen
+    return found
 
 
 def _grouped(rows: Ints, group: Ints, n_syn: Ints, first_synapse: Ints) -> _Bucket:
@@ -243,22 +272,18 @@ def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
         means=(_connection_means(column, bucket, per_synapse) if means else None) or sample,
         n_values=n_values,
         n_connections=bucket.counts,
-        n_synapses=np.add.reduceat(bucket.n_syn, bucket.starts),
-        n_multi=_n_multi(bucket),
+        n_synapses=bucket.n_synapses,
+        n_multi=bucket.n_multi,
         per_synapse=per_synapse,
         constant=_constant(column, bucket.whole or bucket),
     )
-
-
-def _n_multi(bucket: _Bucket) -> Ints:
-    return np.add.reduceat((bucket.n_syn > 1).astype(np.int64), bucket.starts)
 
 
 def _per_synapse(column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
     """Return whether some connection of each group has several values."""
     if column.null is None:
         return np.zeros(bucket.group.size, dtype=np.bool_)
-    return np.logical_or.reduceat(column.null[bucket.rows], bucket.starts)
+    return np.logical_or.reduceat(bucket.connections.of(column.null), bucket.starts)
 
 
 def _pooled(
@@ -266,33 +291,23 @@ def _pooled(
 ) -> tuple[NDArray[Any], Ints]:
     """Return the values of each group, one per connection or per synapse, and how many."""
     if column.of_synapses is None or not per_synapse.any():
-        one_each = np.ones(bucket.rows.size, dtype=np.int64)
-        return _runs(column.values, bucket.rows, one_each), bucket.counts
+        return bucket.connections.of(column.values), bucket.counts
+    if per_synapse.all():
+        return bucket.synapses.of(column.of_synapses), bucket.n_synapses
     n_values = np.where(np.repeat(per_synapse, bucket.counts), bucket.n_syn, 1)
-    values = _runs(column.of_synapses, bucket.first_synapse, n_values)
+    values = Runs(bucket.first_synapse, n_values).of(column.of_synapses)
     return values, np.add.reduceat(n_values, bucket.starts)
-
-
-def _runs(values: NDArray[Any], first: Ints, counts: Ints) -> NDArray[Any]:
-    """Return runs of values, one after the other."""
-    # Runs that follow each other in the file, as those of a part do, are copied as one.
-    breaks = np.flatnonzero(first[1:] != first[:-1] + counts[:-1]) + 1
-    if breaks.size * _LONG_RUN > counts.sum():
-        return values[run_rows(first, counts)]
-    starts = first[np.concatenate([[0], breaks])]
-    lengths = np.add.reduceat(counts, np.concatenate([[0], breaks]))
-    stops = starts + lengths
-    return np.concatenate(
-        [values[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-    )
 
 
 def _constant(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
     """Return which groups have one finite value over all their synapses, sampled or not."""
-    values = column.values[whole.rows]
+    per_synapse = _per_synapse(column, whole)
+    if per_synapse.all():
+        return ~per_synapse
+    values = whole.connections.of(column.values)
     low = np.minimum.reduceat(values, whole.starts)
     constant = (low == np.maximum.reduceat(values, whole.starts)) & np.isfinite(low)
-    return np.asarray(constant & ~_per_synapse(column, whole))
+    return np.asarray(constant & ~per_synapse)
 
 
 def _connection_means(
@@ -302,15 +317,17 @@ def _connection_means(
     if column.of_synapses is None or not per_synapse.any():
         return None
     # A shared value is its own mean, to the last bit, whatever other groups of the bucket do.
-    varies = np.repeat(per_synapse, bucket.counts)
-    means = np.where(varies, _means(column.of_synapses, bucket), column.values[bucket.rows])
+    means = _means(column.of_synapses, bucket)
+    if not per_synapse.all():
+        varies = np.repeat(per_synapse, bucket.counts)
+        means = np.where(varies, means, bucket.connections.of(column.values))
     return sort_samples(means, bucket.counts)
 
 
 def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
     """Return the mean of each connection's finite values, NaN where there is none."""
-    x = _runs(of_synapses, bucket.first_synapse, bucket.n_syn).astype(np.float64)
-    starts = np.cumsum(bucket.n_syn) - bucket.n_syn
+    x = bucket.synapses.of(of_synapses).astype(np.float64)
+    starts = bucket.synapses.starts
     finite, n = np.isfinite(x), bucket.n_syn
     if not finite.all():
         x[~finite] = 0.0
@@ -366,8 +383,8 @@ def _gather_on_disk(
             continue
         group = int(bucket.group[0])
         n_connections += int(bucket.counts[0])
-        n_synapses += int(bucket.n_syn.sum())
-        n_multi += int(_n_multi(bucket)[0])
+        n_synapses += int(bucket.n_synapses[0])
+        n_multi += int(bucket.n_multi[0])
         per_synapse |= bool(_per_synapse(column, bucket)[0])
     if group < 0:
         return None
@@ -429,17 +446,13 @@ def _made(folder: Path) -> Path:
 
 
 def _concat(found: Sequence[Aggregates]) -> Aggregates:
-    """Return the frames of several properties as one each."""
-    frames = {
-        field.name: [getattr(one, field.name) for one in found] for field in fields(Aggregates)
-    }
-    return Aggregates(**{
-        name: pl.concat(several) if several else pl.DataFrame() for name, several in frames.items()
-    })  # fmt: skip
+    """Return the tables of several properties as one each."""
+    kinds = found[0] if found else ()
+    return {kind: pa.concat_tables([one[kind] for one in found]) for kind in kinds}
 
 
-def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
-    """Return the frames of one property."""
+def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
+    """Return the tables of one property."""
     sample = gathered.sample
     constant = gathered.constant & (sample.counts == gathered.n_values)
     repeat = constant & (gathered.n_connections > 1) & ~gathered.per_synapse
@@ -450,65 +463,66 @@ def _frames(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
     n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
     only = np.where(repeat, n, 0)
-    makers: dict[str, Callable[[], pl.DataFrame]] = {
+    makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
         "statistics": lambda: _statistics(gathered, n, n_unique, unknown),
         "histograms": lambda: _histograms(gathered, spec.bins, only),
         "values": lambda: _distinct_values(gathered, n_unique, n, only),
         "order_statistics": lambda: _order_statistics(gathered),
     }
-    made = {
-        kind: make() if kind in spec.tables else pl.DataFrame() for kind, make in makers.items()
-    }
-    for frame in made.values():
-        if frame.columns:
-            names = pl.Enum(spec.properties)  # a byte or two in each of many rows
-            column = pl.repeat(name, len(frame), dtype=names, eager=True)
-            frame.insert_column(1, column.alias("property"))
-    return Aggregates(**made)
+    found = {}
+    for kind in spec.tables:
+        columns = makers[kind]()
+        number = np.full(len(columns["group"]), spec.properties.index(name), dtype=np.int16)
+        of_property = pa.DictionaryArray.from_arrays(to_arrow(number), list(spec.properties))
+        found[kind] = pa.table({"property": of_property, **columns})
+    return found
 
 
 def _statistics(
     gathered: Gathered, n: Ints, n_unique: Ints, unknown: NDArray[np.bool_]
-) -> pl.DataFrame:
+) -> dict[str, pa.Array]:
     """Return the statistics; where it is ``unknown`` whether connections share values, null."""
     sample = gathered.sample
     of_values = moments(sample)
     of_connections = of_values if gathered.means is sample else moments(gathered.means)
-    return pl.DataFrame(
-        {
-            "group": gathered.group,
-            "n": n,
-            "n_null": gathered.n_values - sample.counts,
-            "n_multi": gathered.n_multi,
-            "shared_within": pl.Series(~gathered.per_synapse).set(pl.Series(unknown), None),
-            **of_values,
-            **quantiles(sample),
-            "n_unique": n_unique,
-            "connection_mean": of_connections["mean"],
-            "connection_std": of_connections["std"],
-        }
-    ).with_columns(pl.col(pl.Float64).fill_nan(None))
+    numbers = {
+        **of_values,
+        **quantiles(sample),
+        "connection_mean": of_connections["mean"],
+        "connection_std": of_connections["std"],
+    }
+    return {
+        "group": to_arrow(gathered.group),
+        "n": to_arrow(n),
+        "n_null": to_arrow(gathered.n_values - sample.counts),
+        "n_multi": to_arrow(gathered.n_multi),
+        "shared_within": to_arrow(~gathered.per_synapse, unknown),
+        "n_unique": to_arrow(n_unique),
+        **{key: to_arrow(values, np.isnan(values)) for key, values in numbers.items()},
+    }
 
 
-def _histograms(gathered: Gathered, bins: int | tuple[float, ...], only: Ints) -> pl.DataFrame:
+def _histograms(
+    gathered: Gathered, bins: int | tuple[float, ...], only: Ints
+) -> dict[str, pa.Array]:
     """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
     sample = gathered.sample
     edges, counts = histograms(sample, bins)
     of_one = only[sample.some, None]
     counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
     n_bins = counts.shape[1]
-    return pl.DataFrame(
-        {
-            "group": np.repeat(gathered.group[sample.some], n_bins),
-            "bin": np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size),
-            "left": edges[:, :-1].ravel(),
-            "right": edges[:, 1:].ravel(),
-            "count": counts.ravel(),
-        }
-    )
+    return {
+        "group": to_arrow(np.repeat(gathered.group[sample.some], n_bins)),
+        "bin": to_arrow(np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size)),
+        "left": to_arrow(edges[:, :-1].ravel()),
+        "right": to_arrow(edges[:, 1:].ravel()),
+        "count": to_arrow(counts.ravel()),
+    }
 
 
-def _distinct_values(gathered: Gathered, n_unique: Ints, n: Ints, only: Ints) -> pl.DataFrame:
+def _distinct_values(
+    gathered: Gathered, n_unique: Ints, n: Ints, only: Ints
+) -> dict[str, pa.Array]:
     """Return distinct values and their counts, for groups where these are few."""
     sample = gathered.sample
     n_unique = n_unique[sample.some]
@@ -516,28 +530,23 @@ def _distinct_values(gathered: Gathered, n_unique: Ints, n: Ints, only: Ints) ->
     of_some, values, counts = distinct_values(sample, few)
     of_value = sample.some[of_some]
     counts = np.where(only[of_value] > 0, only[of_value], counts)
-    return pl.DataFrame(
-        {
-            "group": gathered.group[of_value],
-            "value": values,
-            "count": counts,
-            "p": counts / n[of_value],
-        }
-    )
+    return {
+        "group": to_arrow(gathered.group[of_value]),
+        "value": to_arrow(values),
+        "count": to_arrow(counts),
+        "p": to_arrow(counts / n[of_value]),
+    }
 
 
-def _order_statistics(gathered: Gathered) -> pl.DataFrame:
+def _order_statistics(gathered: Gathered) -> dict[str, pa.Array]:
     sample = gathered.sample
     kept = [ranks(n) for n in sample.n.tolist()]
     sizes = np.array([r.size for r in kept], dtype=np.int64)
     rank = np.concatenate([np.empty(0, dtype=np.int64), *kept])
     value = sample.at(np.repeat(np.arange(sizes.size), sizes), rank)
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-
-    def lists(flat: NDArray[Any]) -> pl.Series:
-        array = pa.LargeListArray.from_arrays(to_arrow(offsets), to_arrow(flat))
-        return pl.Series(pl.from_arrow(array))
-
-    return pl.DataFrame(
-        {"group": gathered.group[sample.some], "rank": lists(rank), "value": lists(value)}
-    )
+    offsets = to_arrow(np.concatenate([[0], np.cumsum(sizes)]))
+    return {
+        "group": to_arrow(gathered.group[sample.some]),
+        "rank": pa.LargeListArray.from_arrays(offsets, to_arrow(rank)),
+        "value": pa.LargeListArray.from_arrays(offsets, to_arrow(value)),
+    }

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from connprops.arrow_arrays import to_arrow, to_numpy
 from connprops.dataset import Dataset
-from connprops.parts import run_rows
+from connprops.runs import run_rows
 from connprops.schema import N_SYN_PER_CONN
 from connprops.sorted_samples import Ints
 

@@ -18,8 +18,8 @@ import polars as pl
 from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
 from connprops.bucket_rows import DatasetRows, Groups, RowsAhead, RowSource, SpilledRows
 from connprops.dataset import Dataset
-from connprops.export import Progress
 from connprops.parts import ROW_GROUP
+from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints

@@ -10,7 +10,7 @@ smallest sampling keys, of which a standard error is below 0.004.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -26,15 +26,15 @@ from connprops.aggregate import sampling_key
 from connprops.bucket_rows import DatasetRows, Groups, Rows, RowSource, SpilledRows
 from connprops.dataset import Dataset
 from connprops.normal_scores import FEWEST, Scores, latent_correlations, normal_scores
-from connprops.parts import run_rows
+from connprops.progress import Progress
 from connprops.resources import Resources
+from connprops.runs import run_rows
 from connprops.schema import N_SYN_PER_CONN
 from connprops.selection import Choice
 from connprops.workers import number_of, of_each_worker, run_units
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Progress = Callable[[str, int, int, str], None]
 
 CONNECTIONS_AT_MOST = 100_000
 

@@ -20,6 +20,7 @@ from connprops import schema
 from connprops.artifacts import read_table, write_table
 from connprops.distributions import DISTRIBUTIONS, Sample, ks
 from connprops.errors import OptionError
+from connprops.extract import extract, extract_folds
 from connprops.fit import build
 from connprops.laws import Laws
 from connprops.model import Model
@@ -27,7 +28,7 @@ from connprops.pathway_samples import Tables, observed_rows, sample_of
 from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, PATHWAY
-from connprops.statistics import Statistics, extract, extract_folds
+from connprops.statistics import Statistics
 
 if TYPE_CHECKING:
     import bluepysnap

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from connprops import relations, schema
 from connprops.errors import DatasetError, OptionError
-from connprops.export import Progress, export
+from connprops.export import export
 from connprops.html_table import html_table
 from connprops.manifest import damage, damage_of, expected_files, read_manifest
+from connprops.progress import Progress
 
 if TYPE_CHECKING:
     import bluepysnap

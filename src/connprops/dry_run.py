@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from connprops import export as exporting
 from connprops.arrow_arrays import to_arrow
 from connprops.artifacts import leftover_of
 from connprops.buckets import bytes_at_once
-from connprops.export import Wanted
+from connprops.export_plan import number_of_parts, parts_at_once
+from connprops.export_request import Wanted
 from connprops.parts import differs, encode
 from connprops.resources import Resources
 from connprops.shards import WHOLE, Shard
@@ -55,12 +55,10 @@ def of_export(
     """Return what an export would do; samples of the edge file are read."""
     edges, size = wanted.edges, wanted.edges.size
     row = 16 + sum(np.dtype(c.dtype).itemsize for c in wanted.columns if c.inherited is None)
-    n_parts = -(-size // exporting.ROWS_PER_PART)
+    n_parts = number_of_parts(size)
     per_row, per_synapse = _sampled(wanted)
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
-    at_once, memory = exporting.parts_at_once(
-        min(size, exporting.ROWS_PER_PART), wanted.columns, n_parts, resources
-    )
+    at_once, memory = parts_at_once(-(-size // n_parts), wanted.columns, n_parts, resources)
     own = len((shard or WHOLE).share(range(n_parts)))
     lines = [
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),

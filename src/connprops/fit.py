@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from connprops.pathway_samples import (
     sample_of,
     with_pools,
 )
+from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.samples import Sample
 from connprops.schema import N_SYN_PER_CONN
@@ -46,7 +47,6 @@ from connprops.shrinkage import with_shrinkage
 from connprops.statistics import Property, Statistics
 
 Floats = NDArray[np.float64]
-Progress = Callable[[str, int, int, str], None]
 
 _THREADS = 4
 """Properties that are fitted at once, at most: more are no faster."""
@@ -80,7 +80,7 @@ def build(
     Parameters
     ----------
     stats
-        From :func:`connprops.statistics.extract` or :func:`~connprops.statistics.read_statistics`.
+        From :func:`connprops.extract.extract` or :func:`~connprops.statistics.read_statistics`.
     distr_types
         For a property the name of its distribution, a list of candidates, or ``"auto"``: all that
         suit the data, which is the default. Among candidates the evidence of all pathways

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from connprops import sonata
-from connprops.artifacts import leftover_of, refuse_existing
+import polars as pl
+
+from connprops import schema, sonata
+from connprops.artifacts import leftover_of, refuse_existing, write_table
 from connprops.errors import ConnpropsWarning, OutputError
-from connprops.export import (
-    as_learnt,
-    describe,
-    finish,
-    in_order,
-    is_reusable,
-    plan,
-    sort_first,
-    write_node_tables,
-)
+from connprops.export import finish, write_node_tables
+from connprops.export_plan import as_learnt, in_order, plan, sort_first
+from connprops.export_request import describe, is_reusable
 from connprops.manifest import MANIFEST, read_manifest
 from connprops.parts import noted
 from connprops.shards import ranges, shards_of
-from connprops.staged_statistics import TABLES_OF, is_finished, stage_of, stage_target
+from connprops.staged_statistics import TABLES_OF, is_finished, merged, stage_of, stage_target
 from connprops.staging import asked_of_shards, check_same, put_in_place, staged
-from connprops.statistics import TABLES, write_merged
+from connprops.statistics import TABLES, described
+from connprops.table_sources import enums_of, layout_of
 
 
 def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
@@ -105,7 +102,27 @@ def _merge_statistics(folder: Path, *, overwrite: bool) -> list[Path]:
             _check_whole(str(folder), kind, left, n, asked["shards"])
         if not overwrite:
             refuse_existing(*(folder / f"{name}.parquet" for name in TABLES))
-        return write_merged(stage, folder, units, asked["facts"])
+        return _write_statistics(stage, folder, units, asked["facts"])
+
+
+def _write_statistics(
+    stage: Path, folder: Path, n_units: Mapping[str, int], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write the tables of statistics of which all units are in a stage; return the files.
+
+    ``n_units`` has the number of units of each kind that there is.
+    """
+    properties, types = described(facts, stage)
+    dtypes = enums_of(types, [p.name for p in properties])
+    files = []
+    for name in (*TABLES, *([schema.CORRELATIONS.name] if "ranges" in n_units else [])):
+        table = schema.TABLES[name]
+        kind = "ranges" if table is schema.CORRELATIONS else "buckets"
+        empty = pl.DataFrame(schema=layout_of(table, dtypes))
+        frame = merged(stage, table, empty, n_units[kind])
+        file = folder / f"{name}.parquet"
+        files.append(write_table(frame, table, file, overwrite=True, facts=facts))
+    return files
 
 
 def _check_whole(target: str, units: str, left: Sequence[int], n: int, n_shards: int) -> None:

@@ -27,6 +27,7 @@ from connprops.artifacts import sha256_of, sync, writing
 from connprops.edge_columns import EdgeColumn
 from connprops.errors import CircuitError
 from connprops.profile import Profile, profile
+from connprops.runs import run_rows
 from connprops.sorted_copy import MULTIPLICITY, SortedRows
 
 ROW_GROUP = 16_384
@@ -313,13 +314,6 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         contiguous=part.take is None and spec.sorted_file is None,
         profiles=profiles,
     )
-
-
-def run_rows(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run."""
-    before = np.cumsum(counts) - counts
-    rows: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
-    return rows
 
 
 def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | None:

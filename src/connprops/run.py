@@ -34,7 +34,9 @@ from connprops.errors import (
     OptionError,
     OutputError,
 )
-from connprops.export import Wanted, describe, differences, export
+from connprops.export import export
+from connprops.export_request import Wanted, describe, differences
+from connprops.extract import NOT_BY_DEFAULT, extract
 from connprops.fit import build
 from connprops.manifest import MANIFEST, damage, read_manifest, seal_of
 from connprops.model import Model
@@ -44,14 +46,7 @@ from connprops.report import report
 from connprops.resources import release_memory
 from connprops.schema import N_SYN_PER_CONN, unit_of
 from connprops.selection import select_nodes
-from connprops.statistics import (
-    NOT_BY_DEFAULT,
-    TABLES,
-    Property,
-    Statistics,
-    extract,
-    read_statistics,
-)
+from connprops.statistics import TABLES, Property, Statistics, read_statistics
 from connprops.summary import RunSummary, Step, property_summaries
 
 RUN_FILE = "run.json"

@@ -188,7 +188,7 @@ class SamplesInMemory(SortedSamples):
 
 
 def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
-    """Leave out what is not finite, and sort each group's values."""
+    """Leave out what is not finite, and sort each group's values: in place, so ``raw`` is lost."""
     values = raw
     if raw.dtype.kind == "f":
         finite = np.isfinite(raw)
@@ -196,12 +196,11 @@ def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
             starts = np.cumsum(counts) - counts
             counts = np.add.reduceat(finite.astype(np.int64), starts)
             values = raw[finite]
-        values = values + raw.dtype.type(0)  # a copy, whose zeros all have the same sign
+        values += raw.dtype.type(0)  # zeros all have the same sign
     n = counts[counts > 0]
     if n.size and values.size / n.size < _LOOP_FROM:
         values = values[np.lexsort((values, np.repeat(np.arange(n.size), n)))]
     else:
-        values = values.copy() if values is raw else values
         stops = np.cumsum(n)
         for start, stop in zip((stops - n).tolist(), stops.tolist(), strict=True):
             values[start:stop].sort()

@@ -16,7 +16,7 @@ from connprops import schema
 from connprops.aggregate import Aggregates, BucketSpec
 from connprops.buckets import Bucket, aggregate, aggregate_buckets, plan_buckets
 from connprops.dataset import Dataset
-from connprops.export import Progress
+from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.selection import Choice, Grouping
 
@@ -51,10 +51,8 @@ class TableSource(ABC):
 
     def lazy(self, table: schema.Table) -> pl.LazyFrame:
         """Return the table as a lazy frame, for which only what it needs is computed."""
-        dtypes = self.dtypes
         if table is schema.PATHWAYS:
             return self.collect(table, (), None).lazy()
-        layout = table.polars_schema(**{k: v for k, v in dtypes.items() if k in table.names})
 
         def scan(
             with_columns: list[str] | None,
@@ -70,7 +68,7 @@ class TableSource(ABC):
                 frame = frame.head(n_rows)
             yield frame.select(with_columns) if with_columns is not None else frame
 
-        return register_io_source(scan, schema=layout, is_pure=True)
+        return register_io_source(scan, schema=layout_of(table, self.dtypes), is_pure=True)
 
     def _needed(self, predicate: pl.Expr | None) -> tuple[list[str], pl.DataFrame | None]:
         """Return properties and pathways that can pass a filter; pathways None for all."""
@@ -262,9 +260,7 @@ class ComputedTables(TableSource):
         return [name for name in properties if name not in there]
 
     def _empty(self, table: schema.Table) -> pl.DataFrame:
-        return pl.DataFrame(schema=table.polars_schema(
-            **{k: v for k, v in self.dtypes.items() if k in table.names}
-        ))  # fmt: skip
+        return pl.DataFrame(schema=layout_of(table, self.dtypes))
 
     def _compute(
         self,
@@ -298,13 +294,13 @@ class ComputedTables(TableSource):
         self, results: Sequence[Aggregates], names: pl.DataFrame, table: schema.Table
     ) -> pl.DataFrame:
         """Return a table of several buckets in order, with types in the place of group codes."""
-        dtypes = table.polars_schema(**{k: v for k, v in self.dtypes.items() if k in table.names})
+        dtypes = layout_of(table, self.dtypes)
         pieces = [
-            getattr(of_bucket, table.name)
+            pl.DataFrame(of_bucket[table.name])
             .join(names, on="group")
             .select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
             for of_bucket in results
-            if len(getattr(of_bucket, table.name))
+            if of_bucket
         ]
         whole: pl.DataFrame = pl.concat([self._empty(table), *pieces])
         return whole.sort(table.keys)
@@ -328,3 +324,30 @@ def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
         .sort(pair)
         .collect(engine="streaming")
     )
+
+
+def layout_of(table: schema.Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
+    """Return a table's columns with their types, where Enums name types and properties."""
+    enums = {**dtypes, "other_property": dtypes["property"]}
+    return table.polars_schema(**{name: enums[name] for name in table.names if name in enums})
+
+
+def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.DataType]:
+    """Return the Enum of each column that names a type, class, layer or property."""
+
+    def by_code(side: str) -> pl.Enum:
+        return pl.Enum(types.filter(pl.col("side") == side).sort("code")["type"].to_list())
+
+    def by_name(values: pl.Series) -> pl.Enum:
+        return pl.Enum(values.drop_nulls().unique().sort().to_list())
+
+    classes, layers = by_name(types["synapse_class"]), by_name(types["layer"])
+    return {
+        "source_type": by_code("source"),
+        "target_type": by_code("target"),
+        "source_class": classes,
+        "target_class": classes,
+        "source_layer": layers,
+        "target_layer": layers,
+        "property": pl.Enum(properties),
+    }

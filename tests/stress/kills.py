@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import connprops.export
+import connprops.export_plan
 from connprops.options import RunOptions
 from connprops.run import RUN_FILE, run
 from connprops.sonata import open_circuit
@@ -26,8 +27,8 @@ from connprops.sonata import open_circuit
 
 def export_it(config: Path, out: Path) -> None:
     """Export in many small parts."""
-    connprops.export.ROWS_PER_PART = 20
-    connprops.export._PROBE = 8
+    connprops.export_plan.ROWS_PER_PART = 20
+    connprops.export_plan._PROBE = 8
     connprops.export.export(open_circuit(config), out)
 
 

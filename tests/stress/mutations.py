@@ -29,10 +29,10 @@ from connprops.compat.model_json import from_json
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsError, of_the_machine
 from connprops.export import export
+from connprops.extract import extract
 from connprops.options import read_options
 from connprops.run import _checked_input, record_of, run
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 SECONDS = 30
 """A case that takes longer hangs."""

@@ -15,11 +15,11 @@ from test_statistics import adversarial, assert_agrees
 
 from connprops.dataset import Dataset
 from connprops.export import export
+from connprops.extract import extract
 from connprops.fit import build
 from connprops.resources import Resources
 from connprops.run import run
 from connprops.sonata import open_circuit
-from connprops.statistics import extract
 
 NAME = "'; drop table synapses; --<script>"
 

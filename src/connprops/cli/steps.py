@@ -72,7 +72,7 @@ def export(
         place = out or folder_for(opened) / "dataset"
         if dry_run:
             from connprops import dry_run as dry
-            from connprops.export import describe
+            from connprops.export_request import describe
             from connprops.shards import Shard
 
             wanted = describe(opened, **options.export())
@@ -132,8 +132,8 @@ def extract(
     """Describe each property of each pathway of a dataset: tables of statistics as Parquet."""
     with errors(debug=debug), warnings_shown():
         from connprops.dataset import open_dataset
+        from connprops.extract import extract as extract_statistics
         from connprops.progress import display
-        from connprops.statistics import extract as extract_statistics
 
         options = arg.options(
             config,

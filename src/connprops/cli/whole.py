@@ -131,10 +131,10 @@ def _tell(circuit: Path, out: Path | None, options: RunOptions) -> None:
     """Say what a run would do: its export, and what is known of its statistics before that."""
     from connprops import dry_run
     from connprops.cli.app import warnings_shown
-    from connprops.export import describe, differences
+    from connprops.export_request import describe, differences
+    from connprops.extract import extract
     from connprops.run import folder_for
     from connprops.sonata import open_circuit
-    from connprops.statistics import extract
 
     with warnings_shown():
         opened, resources = open_circuit(circuit), options.resources()

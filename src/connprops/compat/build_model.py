@@ -23,8 +23,9 @@ from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.model_json import as_text
 from connprops.errors import ConnpropsError, ConnpropsWarning, OptionError, listing
-from connprops.export import Progress
-from connprops.statistics import Statistics, extract, extract_folds, read_statistics
+from connprops.extract import extract, extract_folds
+from connprops.progress import Progress
+from connprops.statistics import Statistics, read_statistics
 
 SEED = 123456
 """The reference's, where a configuration names none."""

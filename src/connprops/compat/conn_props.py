@@ -23,10 +23,12 @@ from connprops.compat.interpolation import interpolated
 from connprops.compat.specifications import FAMILIES, parameters
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
-from connprops.export import Progress, export, is_property
+from connprops.export import export
+from connprops.export_request import is_property
+from connprops.extract import extract as extract_statistics
+from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN
 from connprops.selection import Selection
-from connprops.statistics import extract as extract_statistics
 
 if TYPE_CHECKING:
     import bluepysnap
@@ -58,7 +60,7 @@ def extract(
         The circuit, or the path of its configuration.
     min_sample_size_per_group, max_sample_size_per_group, hist_bins, sel_props, sel_src, sel_dest, \
 edges_popul_name, CV_dict
-        As for :func:`connprops.statistics.extract`.
+        As for :func:`connprops.extract.extract`.
     **_
         Arguments of :func:`build` and :func:`plot`, left aside.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from connprops.demo.anatomy import THICKNESS
 from connprops.demo.scale_model import COLUMNS, ScaleModel
 from connprops.edge_file import create_column, create_edges, write_indices
 from connprops.errors import OptionError, OutputError, listing
+from connprops.progress import Progress
 
 NODES = "neurons"
 """Name of the node population."""
@@ -28,8 +29,6 @@ NODES = "neurons"
 EDGES = "neurons__neurons__chemical"
 """Name of the edge population."""
 
-Progress = Callable[[str, int, int, str], None]
-"""Called with step, units done, units in all, and the unit's name."""
 
 _CONFIG, _NODE_SETS = "circuit_config.json", "node_sets.json"
 _NODE_FILE, _EDGE_FILE = "nodes.h5", "edges.h5"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
@@ -22,6 +22,7 @@ from connprops.draw.synapses import Drawer, in_order, listed_connections
 from connprops.draw.types_of_nodes import SIDES, edge_population, node_types
 from connprops.errors import OutputError
 from connprops.model import Model
+from connprops.progress import Progress
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from connprops.dataset import Dataset
 
 ROWS_PER_GROUP = 122_880
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with step, units done, units in all, and the unit's name."""
 
 
 class DrawOptions(TypedDict, total=False):

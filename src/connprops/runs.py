@@ -1,0 +1,54 @@
+"""Runs of rows that are brought together, one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+_LONG_RUN = 100
+"""Values from which copying a run beats picking its values."""
+
+
+class Runs:
+    """Runs of rows, to be taken from any number of columns.
+
+    Attributes
+    ----------
+    counts
+        Rows of each run, (n,).
+    starts
+        Where each run begins among the rows that are taken, (n,).
+    """
+
+    def __init__(self, first: Ints, counts: Ints) -> None:
+        self.counts = counts
+        ends = np.cumsum(counts)
+        self.starts: Ints = ends - counts
+        total = int(ends[-1]) if ends.size else 0
+        # Runs that follow each other in the file, as those of a part do, are copied as one.
+        breaks = np.flatnonzero(first[1:] != first[:-1] + counts[:-1]) + 1
+        self._rows: Ints | None = None
+        self._slices: list[slice] = []
+        if breaks.size * _LONG_RUN > total:
+            self._rows = run_rows(first, counts)
+        elif total:
+            begins = first[np.concatenate([[0], breaks])]
+            lengths = np.diff(self.starts[breaks], prepend=0, append=total)
+            self._slices = list(map(slice, begins.tolist(), (begins + lengths).tolist()))
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of a column, in an array of its own."""
+        if self._rows is not None:
+            return values[self._rows]
+        return np.concatenate([values[:0], *(values[one] for one in self._slices)])
+
+
+def run_rows(starts: Ints, counts: Ints) -> Ints:
+    """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run."""
+    before = np.cumsum(counts) - counts
+    rows: Ints = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return rows
