@@ -333,6 +333,7 @@ def test_rows_put_in_order_first_give_the_same_bytes(data, tmp_path, monkeypatch
     extract(data).write(tmp_path / "whole")
     spilled, original = [], connprops.buckets.SpilledRows
     monkeypatch.setattr(connprops.buckets, "_PASSES_AT_MOST", 1)
+    monkeypatch.setattr(connprops.buckets, "FILES_AT_MOST", 0)
     monkeypatch.setattr(
         connprops.buckets, "SpilledRows", lambda *given: spilled.append(0) or original(*given)
     )

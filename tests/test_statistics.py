@@ -16,7 +16,6 @@ import connprops.export
 import connprops.export_plan
 import connprops.statistics
 from connprops.aggregate import sampling_key
-from connprops.bucket_rows import DatasetRows
 from connprops.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export import export
@@ -24,6 +23,7 @@ from connprops.extract import extract, extract_folds
 from connprops.histogram_fit import normal_through_histogram
 from connprops.random_numbers import keys
 from connprops.resources import Resources
+from connprops.rows_in_order import RowsInOrder
 from connprops.sonata import open_circuit
 from connprops.sorted_samples import histogram_edges, ranks
 from connprops.statistics import TABLES, read_statistics
@@ -500,13 +500,13 @@ def test_tables_of_other_versions_are_not_taken_over(tmp_path, monkeypatch):
 def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     reads = []
-    original = DatasetRows.chunks
+    original = RowsInOrder.chunks
 
     def spy(self, first, stop, properties):
         reads.append(properties)
         return original(self, first, stop, properties)
 
-    monkeypatch.setattr(DatasetRows, "chunks", spy)
+    monkeypatch.setattr(RowsInOrder, "chunks", spy)
     folds = extract_folds(ds, cv_folds=3, sel_props=["u_syn"])
     tables = [(f.training.table.collect(), f.test.table.collect()) for f in folds]
     assert len(reads) == 1

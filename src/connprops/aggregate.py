@@ -130,6 +130,8 @@ def _aggregate_rows(rows: Rows, groups: Groups, spec: BucketSpec, threads: int) 
         column = _column(rows, name)
         return _tables(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
 
+    if threads == 1:
+        return _concat([one(name) for name in spec.properties])
     with ThreadPoolExecutor(threads) as pool:
         return _concat(list(pool.map(one, spec.properties)))
 

@@ -8,12 +8,10 @@ each bucket of groups into a file of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +27,8 @@ from connprops.sorted_samples import Ints
 _CONNECTIONS_AT_ONCE, _SYNAPSES_AT_ONCE = 1 << 16, 1 << 18
 """Rows of a batch that is read."""
 
-_ENDS = ("source_node", "target_node", N_SYN_PER_CONN)
+ENDS = ("source_node", "target_node", N_SYN_PER_CONN)
+"""Columns of connections that are read with any property."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class DatasetRows:
         """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
         wanted = [name for name in properties if name != N_SYN_PER_CONN]
         varying = [c.name for c in self._dataset.columns if c.varies and c.name in wanted]
-        names = [*_ENDS, *wanted]
+        names = [*ENDS, *wanted]
         by_range = (first, stop) if self._groups.is_pathway else None
         files = zip(self._dataset.files("connections"), self._dataset.files("synapses"),
                     strict=True)  # fmt: skip
@@ -150,46 +149,6 @@ class DatasetRows:
                 table = table.take(to_arrow(np.arange(high - low))) if few else table
             if table.num_rows:
                 yield table
-
-
-class RowsAhead:
-    """Rows that are asked for range by range, of which the next is read while one is worked on.
-
-    Parameters
-    ----------
-    rows
-        Where they come from.
-    requests
-        First and last-but-one group of each range, and the properties asked for, in order. Other
-        ranges are read as they are asked for.
-    """
-
-    def __init__(
-        self, rows: RowSource, requests: Sequence[tuple[int, int, tuple[str, ...]]]
-    ) -> None:
-        self._rows = rows
-        self._following = dict(pairwise(requests))
-        self._pool = ThreadPoolExecutor(1)
-        self._ahead: dict[tuple[int, int, tuple[str, ...]], Future[list[Rows]]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
-        """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
-        request = (first, stop, tuple(properties))
-        ahead = self._ahead.pop(request, None)
-        found = ahead.result() if ahead else self._rows.chunks(*request)
-        following = self._following.get(request)
-        if following is None:
-            yield from found
-            return
-        found = list(found)
-        self._ahead[following] = self._pool.submit(lambda: list(self._rows.chunks(*following)))
-        yield from found
 
 
 class SpilledRows:
@@ -262,7 +221,7 @@ class SpilledRows:
         file = self._file(place, "connections")
         if stop > self._stops[place] or not file.is_file():
             return
-        names = [*_ENDS, *(name for name in properties if name != N_SYN_PER_CONN)]
+        names = [*ENDS, *(name for name in properties if name != N_SYN_PER_CONN)]
         with ExitStack() as stack:
             of_synapses = self._file(place, "synapses")
             synapses = None

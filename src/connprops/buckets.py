@@ -7,6 +7,7 @@ specification from which any process that sees the dataset's folder computes the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 import polars as pl
 
 from connprops.aggregate import Aggregates, BucketSpec, aggregate_bucket
-from connprops.bucket_rows import DatasetRows, Groups, RowsAhead, RowSource, SpilledRows
+from connprops.bucket_rows import DatasetRows, Groups, RowSource, SpilledRows
 from connprops.dataset import Dataset
 from connprops.parts import ROW_GROUP
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
+from connprops.rows_in_order import FILES_AT_MOST, N_FILES, RowsAhead, RowsInOrder
 from connprops.selection import Choice
 from connprops.sorted_samples import Ints
 from connprops.workers import Workers, number_of, of_each_worker, run_units
@@ -161,7 +163,7 @@ def aggregate_buckets(
                 dataset.folder, tuple(choices),
                 replace(spec, first=bucket.first, stop=bucket.stop, properties=bucket.properties,
                         sort_on_disk=bucket.on_disk, memory=_allowed(resources)),
-                resources.threads, resources.temp_dir, rows,
+                _threads_beside(rows, resources), resources.temp_dir, rows,
             )
             for bucket in some
         ]  # fmt: skip
@@ -172,6 +174,11 @@ def aggregate_buckets(
                 n = len(spec.properties)
                 progress("extract", done // n, total // n, "connections")
         before += len(some)
+
+
+def _threads_beside(rows: RowSource | None, resources: Resources) -> int:
+    """Return how many threads work on a bucket: one is busy where the next is read meanwhile."""
+    return resources.threads - isinstance(rows, RowsAhead)
 
 
 def bytes_at_once(buckets: Sequence[Bucket], dataset: Dataset, resources: Resources) -> int:
@@ -205,15 +212,22 @@ def _with_rows(
     """
     groups = _any_of([choice.grouping(dataset).groups for choice in choices])
     by_range = [list(same) for _, same in groupby(buckets, key=lambda bucket: bucket.first)]
+    one_pass = groups.is_pathway and _fits_one_pass(dataset, buckets, resources)
     in_place = groups.is_pathway and not _reads_too_often(dataset, len(by_range), resources)
+    if workers is not None and (in_place or len(by_range) == 1):
+        yield buckets, None
+        return
     rows = DatasetRows(dataset, groups, resources.threads)
-    if in_place or len(by_range) == 1:
-        if workers is not None or resources.threads == 1 or resources.memory < _READ_AHEAD_FROM:
-            yield buckets, None
-            return
-        requests = [(b.first, b.stop, b.properties) for b in buckets if not b.on_disk]
-        with RowsAhead(rows, requests) as ahead:
-            yield buckets, ahead
+    if one_pass or in_place or len(by_range) == 1:
+        with ExitStack() as stack:
+            source: RowSource = rows
+            together = [(b.first, b.stop, b.properties) for b in buckets if not b.on_disk]
+            if one_pass:
+                in_order = RowsInOrder(dataset, groups, together, resources.threads)
+                source = stack.enter_context(in_order)
+            if resources.threads > 1 and resources.memory >= _READ_AHEAD_FROM:
+                source = stack.enter_context(RowsAhead(source, together))
+            yield buckets, source
         return
     for at in range(0, len(by_range), _RANGES_AT_ONCE):
         some = by_range[at : at + _RANGES_AT_ONCE]
@@ -221,6 +235,19 @@ def _with_rows(
         with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
             spilled = SpilledRows(rows, groups, ranges, properties, Path(folder))
             yield [bucket for same in some for bucket in same], spilled
+
+
+def _fits_one_pass(dataset: Dataset, buckets: Sequence[Bucket], resources: Resources) -> bool:
+    """Return whether pathways can be read in one pass: what it keeps of each part fits in memory.
+
+    Workers have no part in this: each would have to make a pass of its own.
+    """
+    properties = {bucket.properties for bucket in buckets if not bucket.on_disk}
+    if resources.workers is not None or len(properties) != 1:
+        return False
+    row = _BYTES_OF_ENDS + 8 * len(*properties)
+    kept = N_FILES * dataset.n_parts * ROW_GROUP * row
+    return N_FILES * dataset.n_parts <= FILES_AT_MOST and kept <= _allowed(resources)
 
 
 def _reads_too_often(dataset: Dataset, n_ranges: int, resources: Resources) -> bool:
