@@ -23,7 +23,8 @@ from connprops.export import export
 from connprops.options import RunOptions, parse_distr_types, parse_selection, read_options
 from connprops.progress import Lines, display
 from connprops.resources import Resources
-from connprops.run import ARTIFACTS, run
+from connprops.run import run
+from connprops.run_record import ARTIFACTS
 
 HEAVY = ("polars", "duckdb", "scipy.stats", "altair", "bluepysnap", "numpy", "h5py", "rich.table")
 
@@ -288,7 +289,7 @@ def test_a_folder_of_single_steps_is_taken_over_when_asked(circuit, tmp_path, mo
 )
 def test_results_are_named_after_a_folder_that_says_something(tmp_path, config, name):
     circuit = sonata.open_circuit(two_types(tmp_path / Path(config).parent))
-    assert run_module.folder_for(circuit) == Path(name)
+    assert circuit.results_folder() == Path(name)
 
 
 def test_an_empty_folder_is_taken(circuit, tmp_path):

@@ -23,7 +23,7 @@ from connprops.export import export
 from connprops.extract import extract
 from connprops.fit import build
 from connprops.resources import Resources
-from connprops.run import RUN_FILE
+from connprops.run_record import RUN_FILE
 from connprops.sonata import open_circuit
 
 MEANS = [(threads, memory) for threads in (1, 2, 3, 5, 8) for memory in (1 << 27, 1 << 32)]

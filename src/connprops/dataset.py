@@ -268,7 +268,7 @@ def open_circuit(
     from connprops import sonata
 
     resolved = sonata.open_circuit(circuit)
-    place = Path(folder) if folder else Path(f"{resolved.name}-connprops") / "dataset"
+    place = Path(folder) if folder else resolved.results_folder() / "dataset"
     return Dataset(
         export(
             resolved,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterable
-from typing import Self
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self, TextIO
 
 _LISTED = 12
 """How many known names an error lists before it says how many more there are."""
@@ -119,3 +121,36 @@ def listing(names: Iterable[object]) -> str:
     shown = ", ".join(quoted[:_LISTED])
     more = len(quoted) - _LISTED
     return f"{shown} and {more} more" if more > 0 else shown
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect the texts of this package's warnings, each once; others are shown as ever.
+
+    An error takes what was collected with it, as its notes: it may be what a warning was about.
+    """
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ConnpropsWarning)
+        shown = warnings.showwarning
+
+        def keep(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, ConnpropsWarning):
+                shown(message, category, filename, lineno, file, line)
+            elif str(message) not in texts:
+                texts.append(str(message))
+
+        warnings.showwarning = keep
+        try:
+            yield texts
+        except BaseException as error:
+            for text in texts:
+                error.add_note(text)
+            raise

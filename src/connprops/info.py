@@ -11,7 +11,8 @@ from connprops.artifacts import leftover_of, read_any_table
 from connprops.dataset import Dataset
 from connprops.errors import ConnpropsError
 from connprops.manifest import MANIFEST, damage, seal_of
-from connprops.run import RUN_FILE, record_of, why_not_reused
+from connprops.run import why_not_reused
+from connprops.run_record import RUN_FILE, record_of
 from connprops.summary import console_on, show_table
 
 

@@ -276,6 +276,18 @@ class Model:
             n
         )
 
+    def write(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write a model, its fits and scores, and its JSON form into a folder.
+
+        Raises
+        ------
+        OutputError
+            As for :meth:`write_parquet`.
+        """
+        place = Path(folder)
+        self.write_parquet(place / "model.parquet", overwrite=overwrite)
+        self.write_json(place / "model.json", overwrite=overwrite)
+
     def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model; its fits and scores go beside it where the model has them.
 

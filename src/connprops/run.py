@@ -9,23 +9,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import resource
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import connprops
 from connprops import sonata
-from connprops.artifacts import leftover_of, sha256_of, write_text, writing
+from connprops.artifacts import writing
 from connprops.build_options import Settings
-from connprops.database import DATABASE, VIEWS, write_database
+from connprops.database import write_database
 from connprops.dataset import Dataset
 from connprops.errors import (
     ConnpropsError,
@@ -33,52 +31,33 @@ from connprops.errors import (
     DatasetError,
     OptionError,
     OutputError,
+    collected_warnings,
 )
 from connprops.export import export
 from connprops.export_request import Wanted, describe, differences
 from connprops.extract import NOT_BY_DEFAULT, extract
 from connprops.fit import build
-from connprops.manifest import MANIFEST, damage, read_manifest, seal_of
+from connprops.manifest import damage, read_manifest
 from connprops.model import Model
 from connprops.options import RunOptions, read_options
 from connprops.progress import Progress
 from connprops.report import report
 from connprops.resources import release_memory
+from connprops.run_record import (
+    ARTIFACTS,
+    ASKED_FOR,
+    PROGRAM,
+    check_folder,
+    digests_of,
+    reasons_to_run,
+    record_of,
+    recorded,
+    versions,
+)
 from connprops.schema import N_SYN_PER_CONN, unit_of
 from connprops.selection import select_nodes
-from connprops.statistics import TABLES, Property, Statistics, read_statistics
+from connprops.statistics import Property, Statistics, read_statistics
 from connprops.summary import RunSummary, Step, property_summaries
-
-RUN_FILE = "run.json"
-"""Name of the file that marks a folder as that of a run, and tells of it."""
-
-ARTIFACTS = (
-    "dataset",
-    *(f"{name}.parquet" for name in TABLES),
-    "model.parquet",
-    "fits.parquet",
-    "scores.parquet",
-    "model.json",
-    DATABASE,
-    VIEWS,
-    "report.html",
-    RUN_FILE,
-)
-"""What a run writes."""
-
-_ASKED_FOR = ("correlations.parquet",)
-"""What it writes where it is asked to."""
-
-_PROGRAM = "connprops run"
-_RECORDED = {
-    "state": str, "circuit": str, "input": dict, "options": dict, "versions": dict, "started": str,
-}  # fmt: skip
-"""What each record of a run has."""
-
-_NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
-"""Names of folders that tell no circuit from another."""
-
-_VERSIONS_OF = ("altair", "bluepysnap", "duckdb", "h5py", "libsonata", "numpy", "polars", "pyarrow", "scipy")  # fmt: skip # noqa: E501
 
 
 def run(
@@ -127,77 +106,27 @@ def run(
         with _timed("open", steps):
             opened = sonata.open_circuit(circuit)
             wanted = _checked_input(opened, options, verify=verify)
-        folder = Path(out) if out is not None else folder_for(opened)
+        folder = Path(out) if out is not None else opened.results_folder()
         record: dict[str, Any] = {
-            "program": _PROGRAM,
+            "program": PROGRAM,
             "circuit": str(opened.config.resolve()),
             "input": wanted.identity,
             "options": options.numbers_depend_on(),
-            "versions": _versions(),
+            "versions": versions(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        _check_folder(folder, record, overwrite=overwrite)
+        check_folder(folder, record, overwrite=overwrite)
         with _alone_in(folder):
             earlier = record_of(folder)
             if earlier is not None and not reasons_to_run(folder, earlier, record, wanted):
                 return RunSummary.from_json(earlier, folder)
-            with _recorded(folder, record):
+            with recorded(folder, record):
                 summary = _all_steps(
                     opened, folder, options, progress, steps, collected, verify=verify
                 )
                 record |= summary.as_json()
-                record["sha256"] = _digests(folder, summary.artifacts)
+                record["sha256"] = digests_of(folder, summary.artifacts)
     return summary
-
-
-@contextmanager
-def collected_warnings() -> Iterator[list[str]]:
-    """Collect the texts of this package's warnings, each once; others are shown as ever.
-
-    An error takes what was collected with it, as its notes: it may be what a warning was about.
-    """
-    texts: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ConnpropsWarning)
-        shown = warnings.showwarning
-
-        def keep(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if not issubclass(category, ConnpropsWarning):
-                shown(message, category, filename, lineno, file, line)
-            elif str(message) not in texts:
-                texts.append(str(message))
-
-        warnings.showwarning = keep
-        try:
-            yield texts
-        except BaseException as error:
-            for text in texts:
-                error.add_note(text)
-            raise
-
-
-def folder_for(circuit: sonata.Circuit) -> Path:
-    """Return the folder of the results where none is given: named after the circuit.
-
-    That is the name of the folder that the configuration is in, or of the nearest one above
-    with a name that says something.
-    """
-    above = (place.name for place in circuit.config.resolve().parents)
-    name = next((name for name in above if name.lower() not in _NO_NAMES), "circuit")
-    return Path(f"{name}-connprops")
-
-
-def write_model(model: Model, folder: Path, *, overwrite: bool) -> None:
-    """Write a model, its fits and scores, and its JSON form into a folder."""
-    model.write_parquet(folder / "model.parquet", overwrite=overwrite)
-    model.write_json(folder / "model.json", overwrite=overwrite)
 
 
 def _all_steps(
@@ -224,7 +153,7 @@ def _all_steps(
             stats.write(folder, correlations=options.correlations, overwrite=True)
     with _timed("build", steps):
         model = build(stats, **options.build(), **means)
-        write_model(model, folder, overwrite=True)
+        model.write(folder, overwrite=True)
     with _timed("database", steps):
         write_database(folder, overwrite=True)
     with _timed("report", steps):
@@ -259,7 +188,7 @@ def _summary(
         n_synapses=int(pathways["n_synapses"].sum()),
         properties=property_summaries(stats, model),
         steps=tuple(steps),
-        artifacts=(*ARTIFACTS, *(_ASKED_FOR if model.correlations.height else ())),
+        artifacts=(*ARTIFACTS, *(ASKED_FOR if model.correlations.height else ())),
         warnings=tuple(collected),
     )
 
@@ -314,24 +243,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def reasons_to_run(
-    folder: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], wanted: Wanted
-) -> list[str]:
-    """Return why an earlier run's results cannot stand for those of another; none if they can."""
-    if earlier["state"] != "complete":
-        return [f"the run is {earlier['state']}"]
-    if earlier.get("seal") != seal_of(earlier):
-        return [f"{folder / RUN_FILE} has been changed by hand"]
-    names = {"circuit": "circuit", "input": "input", "options": "options", "versions": "versions"}
-    reasons = [f"other {what}" for key, what in names.items() if earlier.get(key) != record[key]]
-    dataset = folder / "dataset"
-    try:
-        reasons += [f"other {name}" for name in differences(dataset, wanted) or ()]
-    except (DatasetError, OutputError) as error:
-        return [*reasons, str(error)]
-    return [*dict.fromkeys(reasons), *damage_of_run(folder, earlier)]
-
-
 def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
@@ -342,7 +253,7 @@ def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
             wanted = _checked_input(circuit, options, verify=False)
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
-    same = {**record, "input": wanted.identity, "versions": _versions()}
+    same = {**record, "input": wanted.identity, "versions": versions()}
     reasons = reasons_to_run(folder, record, same, wanted)
     if not reasons:
         return ["everything would be reused: input, options, versions and files are the same"]
@@ -358,37 +269,6 @@ def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
     return [f"the dataset would be {verdict}", *(f"not complete as it is: {r}" for r in reasons)]
 
 
-def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the files of a complete run."""
-    found = []
-    if record.get("seal") != seal_of(record):
-        found.append(f"{folder / RUN_FILE} has been changed by hand")
-    for name, digest in digests_in(record).items():
-        file = folder / name
-        if not file.is_file():
-            found.append(f"{file} is missing")
-        elif sha256_of(file) != digest:
-            found.append(f"{file} is not what run.json says: damaged, or changed by hand")
-    dataset = folder / "dataset"
-    try:
-        damaged = damage(dataset, read_manifest(dataset))
-    except DatasetError as error:
-        return [*found, str(error)]
-    return found + [f"{dataset / name} {what}" for name, what in damaged.items()]
-
-
-def digests_in(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksums that a record has; none before the run is complete."""
-    digests = record.get("sha256")
-    return digests if isinstance(digests, dict) else {}
-
-
-def _digests(folder: Path, artifacts: Sequence[str]) -> dict[str, str]:
-    """Return the checksum of each file of a run's own; its dataset has a manifest of its files."""
-    names = [f"dataset/{MANIFEST}", *(n for n in artifacts if n not in ("dataset", RUN_FILE))]
-    return {name: sha256_of(folder / name) for name in names}
-
-
 def _stored(stats: Statistics, folder: Path, *, correlations: bool) -> Statistics | None:
     """Return these very statistics as an earlier run has written them; None where it has not."""
     try:
@@ -401,85 +281,6 @@ def _stored(stats: Statistics, folder: Path, *, correlations: bool) -> Statistic
     return stored if same else None
 
 
-def _check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Raise unless the folder is new, empty, or that of a run which may be replaced."""
-    with writing(folder):
-        is_new = not folder.exists() or (folder.is_dir() and _is_untouched(folder))
-    if is_new:
-        return
-    earlier = record_of(folder)
-    if earlier is None and _is_of_steps(folder):
-        if overwrite:
-            return
-        raise OutputError.of(
-            f"{folder} holds the results of single steps",
-            hint="choose another folder with -o, or replace them with --overwrite; "
-            "a dataset of the same input and options is reused",
-        )
-    if earlier is None:
-        raise OutputError.of(
-            f"{folder} holds something else",
-            found="a folder without a run's run.json" if folder.is_dir() else "a file",
-            expected="a new or an empty folder, or that of an earlier run",
-            hint="choose another folder with -o",
-        )
-    changed = [
-        name for name in ("circuit", "input", "options") if earlier.get(name) != record[name]
-    ]
-    if changed and earlier.get("state") == "complete" and not overwrite:
-        raise OutputError.of(
-            f"{folder} holds the results of another run",
-            found=f"differs in: {', '.join(changed)}",
-            hint="choose another folder with -o, or replace them with --overwrite",
-        )
-
-
-def _is_untouched(folder: Path) -> bool:
-    """Return whether a folder is empty, but for what a run left that was killed at once."""
-    return {item.name for item in folder.iterdir()} <= {leftover_of(RUN_FILE).name}
-
-
-def _is_of_steps(folder: Path) -> bool:
-    """Return whether a folder holds a dataset, and nothing that no step of ours writes."""
-    if not (folder / "dataset" / MANIFEST).is_file():
-        return False
-    written = {*ARTIFACTS, *_ASKED_FOR, "charts"} - {RUN_FILE}
-    return {item.name for item in folder.iterdir()} <= written
-
-
-def record_of(folder: Path) -> dict[str, Any] | None:
-    """Return what a run's folder says of the run; None for any other folder."""
-    try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    ours = isinstance(record, dict) and record.get("program") == _PROGRAM
-    whole = ours and all(type(record.get(key)) is kind for key, kind in _RECORDED.items())
-    return record if whole else None
-
-
-@contextmanager
-def _recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Keep ``run.json`` true: running, then complete with all that is in the record, or failed."""
-    file = folder / RUN_FILE
-    _write_record(file, {"state": "running", **record})
-    started = time.perf_counter()
-    try:
-        yield
-    except BaseException as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        with suppress(OutputError):  # where nothing can be written, the first error says why
-            _write_record(file, {"state": "failed", "error": reason, **record})
-        raise
-    seconds = round(time.perf_counter() - started, 3)
-    _write_record(file, {"state": "complete", **record, "seconds": seconds})
-
-
-def _write_record(file: Path, record: Mapping[str, Any]) -> None:
-    sealed = {**record, "seal": seal_of(json.loads(json.dumps(record)))}
-    write_text(file, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", overwrite=True)
-
-
 @contextmanager
 def _timed(name: str, steps: list[Step]) -> Iterator[None]:
     started = time.perf_counter()
@@ -488,11 +289,6 @@ def _timed(name: str, steps: list[Step]) -> Iterator[None]:
     seconds = time.perf_counter() - started
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     steps.append(Step(name, round(seconds, 3), kibibytes * 1024))
-
-
-def _versions() -> dict[str, str]:
-    found = {name: version(name) for name in _VERSIONS_OF}
-    return {"connprops": connprops.__version__, "python": platform.python_version(), **found}
 
 
 def _report_facts(circuit: sonata.Circuit, options: RunOptions) -> dict[str, str]:

@@ -48,6 +48,10 @@ _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
 
 
+_NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
+"""Names of folders that tell no circuit from another."""
+
+
 @dataclass(frozen=True)
 class NodePopulation:
     """A node population: where it lies, and how to read its attributes."""
@@ -297,6 +301,16 @@ class Circuit:
     def name(self) -> str:
         """Return a name for people: that of the folder that holds the configuration."""
         return self.config.resolve().parent.name
+
+    def results_folder(self) -> Path:
+        """Return the folder of the results where none is given: named after the circuit.
+
+        That is the name of the folder that the configuration is in, or of the nearest one above
+        with a name that says something.
+        """
+        above = (place.name for place in self.config.resolve().parents)
+        name = next((name for name in above if name.lower() not in _NO_NAMES), "circuit")
+        return Path(f"{name}-connprops")
 
     def population(self, name: str | None = None) -> EdgePopulation:
         """Return the edge population of that name, or the default one.

@@ -16,7 +16,7 @@ from typing import Any
 from connprops.artifacts import read_any_table, sha256_of
 from connprops.errors import ConnpropsError, DatasetError
 from connprops.manifest import MANIFEST, damage, expected_files, read_manifest, seal_of
-from connprops.run import RUN_FILE, digests_in, record_of
+from connprops.run_record import RUN_FILE, digests_in, record_of
 
 
 @dataclass(frozen=True)

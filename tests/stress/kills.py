@@ -21,7 +21,8 @@ from pathlib import Path
 import connprops.export
 import connprops.export_plan
 from connprops.options import RunOptions
-from connprops.run import RUN_FILE, run
+from connprops.run import run
+from connprops.run_record import RUN_FILE
 from connprops.sonata import open_circuit
 
 

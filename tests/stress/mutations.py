@@ -31,7 +31,8 @@ from connprops.errors import ConnpropsError, of_the_machine
 from connprops.export import export
 from connprops.extract import extract
 from connprops.options import read_options
-from connprops.run import _checked_input, record_of, run
+from connprops.run import _checked_input, run
+from connprops.run_record import record_of
 from connprops.sonata import open_circuit
 
 SECONDS = 30

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import connprops
-from connprops.errors import ConnpropsError, of_the_machine
+from connprops.errors import ConnpropsError, collected_warnings, of_the_machine
 
 
 def examples(*lines: str) -> str:
@@ -92,8 +92,6 @@ def _fail(message: str, code: int, *, debug: bool) -> None:
 @contextmanager
 def warnings_shown() -> Iterator[None]:
     """List the warnings of what runs inside at its end, on standard error."""
-    from connprops.run import collected_warnings
-
     with collected_warnings() as texts:
         yield
     show_warnings(texts)

@@ -54,7 +54,6 @@ def export(
         from connprops.dataset import open_dataset
         from connprops.export import export as export_circuit
         from connprops.progress import display
-        from connprops.run import folder_for
         from connprops.sonata import open_circuit
 
         options = arg.options(
@@ -69,7 +68,7 @@ def export(
             workers=workers,
         )
         opened = open_circuit(circuit)
-        place = out or folder_for(opened) / "dataset"
+        place = out or opened.results_folder() / "dataset"
         if dry_run:
             from connprops import dry_run as dry
             from connprops.export_request import describe
@@ -221,7 +220,6 @@ def build(
     with errors(debug=debug), warnings_shown():
         from connprops.fit import build as build_model
         from connprops.progress import display
-        from connprops.run import write_model
         from connprops.statistics import read_statistics
 
         options = arg.options(
@@ -235,7 +233,7 @@ def build(
                 stats, **options.build(), resources=options.resources(), progress=progress
             )
         place = out or statistics
-        write_model(model, place, overwrite=overwrite)
+        model.write(place, overwrite=overwrite)
         say(f"{place / 'model.parquet'}\n{place / 'model.json'}", quiet=quiet)
 
 

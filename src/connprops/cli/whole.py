@@ -133,12 +133,11 @@ def _tell(circuit: Path, out: Path | None, options: RunOptions) -> None:
     from connprops.cli.app import warnings_shown
     from connprops.export_request import describe, differences
     from connprops.extract import extract
-    from connprops.run import folder_for
     from connprops.sonata import open_circuit
 
     with warnings_shown():
         opened, resources = open_circuit(circuit), options.resources()
-        folder = out or folder_for(opened)
+        folder = out or opened.results_folder()
         wanted = describe(opened, **options.export())
         if differences(folder / "dataset", wanted) == []:
             stats = extract(folder / "dataset", resources=resources, **options.extract())
