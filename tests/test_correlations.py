@@ -288,7 +288,7 @@ def test_options_are_checked(statistics):
         build(statistics, correlations="yes")
 
 
-def test_a_public_circuit_of_independent_properties():
+def test_a_public_circuit_of_independent_properties(tmp_path, monkeypatch):
     """The circuit's recipe draws each property by itself: correlations are 0 but for chance."""
     place = SHARED / "functionalizer_1000n"
     if not place.is_dir():
@@ -296,6 +296,7 @@ def test_a_public_circuit_of_independent_properties():
     config = next(place.rglob("circuit_config.json"), None)
     if config is None:
         pytest.skip("no configuration here")
+    monkeypatch.chdir(tmp_path)
     table = extract(config).correlations.collect().filter(pl.col("n") > 100)
     independent = table.filter(
         pl.all_horizontal(pl.col("property", "other_property").cast(pl.String).is_in(
