@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from connprops.arrow_arrays import missing, to_arrow, to_numpy
+from connprops.arrow_arrays import missing, names_to_arrow, to_arrow, to_numpy
 
 DTYPES = [np.bool_, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64]
 
@@ -41,3 +41,10 @@ def test_arrays_are_those_of_pyarrow(dtype, data):
 def test_numbers_are_not_copied():
     values = np.arange(5.0)
     assert np.shares_memory(values, to_numpy(to_arrow(values)))
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_names_are_those_of_pyarrow(names):
+    ours = names_to_arrow(names)
+    ours.validate(full=True)
+    assert ours.equals(pa.array(names, pa.string()))

@@ -51,16 +51,29 @@ def finished(circuit, tmp_path_factory):
     return out, invoke("run", circuit, "-o", out)
 
 
-@pytest.mark.parametrize("code", ["import connprops", "import connprops.cli as c; c.app(['-h'])"])
-def test_neither_the_import_nor_help_loads_what_is_heavy(code):
+def loaded(names, code):
+    """Return which modules of some names are loaded at the end of a process of its own."""
     script = (
-        f"import sys, atexit\natexit.register(lambda: sys.stderr.write('LOADED ' + ' '.join("
-        f"m for m in {HEAVY[:6]!r} if m in sys.modules)))\n{code}"
+        "import sys, atexit\natexit.register(lambda: sys.stderr.write('LOADED ' + ' '.join("
+        f"m for m in {names!r} if m in sys.modules)))\n{code}"
     )
     done = subprocess.run(  # noqa: S603 - our own text
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert done.stderr.rstrip().endswith("LOADED")
+    return done.stderr.rpartition("LOADED")[2].split()
+
+
+@pytest.mark.parametrize("code", ["import connprops", "import connprops.cli as c; c.app(['-h'])"])
+def test_neither_the_import_nor_help_loads_what_is_heavy(code):
+    assert loaded(HEAVY[:6], code) == []
+
+
+def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
+    dataset, out = str(tmp_path / "dataset"), str(tmp_path / "out")
+    needless = ["pandas", "scipy", "duckdb", "altair", "bluepysnap"]
+    for arguments in (["export", str(circuit), "-o", dataset], ["extract", dataset, "-o", out]):
+        code = f"import numpy, connprops.cli as c; c.app({arguments!r})"
+        assert loaded([*needless, "numpy"], code) == ["numpy"]
 
 
 def test_every_name_of_the_interface_is_there():

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from connprops.arrow_arrays import missing, to_arrow, to_numpy
+from connprops.arrow_arrays import missing, names_to_arrow, to_arrow, to_numpy
 from connprops.bucket_rows import Groups, Rows, RowSource
 from connprops.external_sort import ExternalSort
 from connprops.random_numbers import keys
@@ -471,11 +471,12 @@ def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
         "values": lambda: _distinct_values(gathered, n_unique, n, only),
         "order_statistics": lambda: _order_statistics(gathered),
     }
+    names = names_to_arrow(spec.properties)
     found = {}
     for kind in spec.tables:
         columns = makers[kind]()
         number = np.full(len(columns["group"]), spec.properties.index(name), dtype=np.int16)
-        of_property = pa.DictionaryArray.from_arrays(to_arrow(number), list(spec.properties))
+        of_property = pa.DictionaryArray.from_arrays(to_arrow(number), names)
         found[kind] = pa.table({"property": of_property, **columns})
     return found
 

@@ -7,6 +7,7 @@ with and without AVX-512.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ def to_arrow(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> 
         data, kind = np.ascontiguousarray(values), pa.from_numpy_dtype(values.dtype)
     valid = None if missing is None else pa.py_buffer(_bits(~missing))
     return pa.Array.from_buffers(kind, values.size, [valid, pa.py_buffer(data)])
+
+
+def names_to_arrow(names: Sequence[str]) -> pa.StringArray:
+    """Return some names, (n,), as an Arrow array of text."""
+    encoded = [name.encode() for name in names]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(names), buffers)
 
 
 def to_numpy(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
