@@ -54,7 +54,7 @@ def test_one_pass_gives_what_each_range_read_for_itself_gives(data, cuts, skippe
     ranges = list(pairwise(sorted(cuts)))
     requests = [(*one, PROPERTIES) for one in ranges]
     plain = DatasetRows(data, groups)
-    with RowsInOrder(data, groups, requests, threads=2) as in_order:
+    with RowsInOrder(data, groups, requests) as in_order:
         source = in_order
         if ahead:
             source = RowsAhead(in_order, requests)
@@ -76,7 +76,7 @@ def test_one_pass_reads_each_row_group_once(data, monkeypatch):
     monkeypatch.setattr(connprops.rows_in_order._InOrder, "_read", spy)
     groups = Choice.of(None, None, None, 0, None).grouping(data).groups
     requests = [(i, i + 1, PROPERTIES) for i in range(4)]
-    with RowsInOrder(data, groups, requests, threads=1) as rows:
+    with RowsInOrder(data, groups, requests) as rows:
         n = sum(c.connections.num_rows for r in requests for c in rows.chunks(*r))
     assert n == data.n_connections
     assert len(read) == len(set(read)) > 4 * data.n_parts

@@ -36,9 +36,9 @@ _BYTES_PER_VALUE = 56
 _SHARE_OF_BUCKET = 8
 """A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
 
-_LEAST, _MOST = 1 << 26, 1 << 28
-"""Bytes that a bucket may always take; and those beyond which no more groups join it, for
-nothing is gained by that."""
+_LEAST, _MOST_PER_THREAD = 1 << 26, 1 << 27
+"""Bytes that a bucket may always take; and those for each thread, of two at least, beyond which no
+more groups join it, for nothing is gained by that."""
 
 _READ_AHEAD_FROM = 1 << 31
 """Bytes of memory from which a bucket is read while the one before is worked on."""
@@ -223,8 +223,7 @@ def _with_rows(
             source: RowSource = rows
             together = [(b.first, b.stop, b.properties) for b in buckets if not b.on_disk]
             if one_pass:
-                in_order = RowsInOrder(dataset, groups, together, resources.threads)
-                source = stack.enter_context(in_order)
+                source = stack.enter_context(RowsInOrder(dataset, groups, together))
             if resources.threads > 1 and resources.memory >= _READ_AHEAD_FROM:
                 source = stack.enter_context(RowsAhead(source, together))
             yield buckets, source
@@ -290,7 +289,8 @@ class _Plan:
             sizes[name].to_numpy() for name in ("group", "n_connections", "n_synapses")
         )
         cost = self.cost(n, n_synapses, self.properties)
-        share = min(self.allowed, max(_LEAST, min(_MOST, int(cost.sum()) // at_least)))
+        most = _MOST_PER_THREAD * max(self.threads, 2)
+        share = min(self.allowed, max(_LEAST, min(most, int(cost.sum()) // at_least)))
         found: list[Bucket] = []
         first, spent = 0, 0
         for i in range(groups.size):

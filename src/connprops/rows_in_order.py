@@ -41,19 +41,11 @@ class RowsInOrder:
     requests
         What will be asked for: ranges of pathways in order and without overlap, all with the same
         properties. Anything else may be asked for at any time, and is read for itself.
-    threads
-        Above one, columns are read by several threads.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        groups: Groups,
-        requests: Sequence[Request],
-        threads: int,
-    ) -> None:
+    def __init__(self, dataset: Dataset, groups: Groups, requests: Sequence[Request]) -> None:
         self._groups = groups
-        self._others = DatasetRows(dataset, groups, threads)
+        self._others = DatasetRows(dataset, groups)
         self._expected = set(requests)
         self._stack = ExitStack()
         properties = requests[0][2]
@@ -62,8 +54,8 @@ class RowsInOrder:
         files = (dataset.files(kind) for kind in ("connections", "synapses"))
         self._parts = [
             (
-                self._stack.enter_context(_InOrder(of_connections, names, threads)),
-                self._stack.enter_context(_InOrder(of_synapses, varying, threads))
+                self._stack.enter_context(_InOrder(of_connections, names)),
+                self._stack.enter_context(_InOrder(of_synapses, varying))
                 if varying
                 else None,
             )
@@ -92,10 +84,9 @@ class RowsInOrder:
 class _InOrder:
     """The rows of one file, which are taken in the order of their pathways."""
 
-    def __init__(self, path: Path, names: Sequence[str], threads: int) -> None:
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._file = pq.ParquetFile(path)
         self._names = [*names, "pathway"]
-        self._threaded = threads > 1
         metadata = self._file.metadata
         bounds = [
             metadata.row_group(i).column(0).statistics for i in range(metadata.num_row_groups)
@@ -123,7 +114,8 @@ class _InOrder:
         return table.slice(low, high - low).drop_columns(["pathway"])
 
     def _read(self, begin: int, end: int) -> pa.Table:
-        return self._file.read_row_groups(range(begin, end), self._names, self._threaded)
+        # More threads would take longer to wake than one takes to read a few row groups.
+        return self._file.read_row_groups(range(begin, end), self._names, use_threads=False)
 
 
 class RowsAhead:
