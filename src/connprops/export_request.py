@@ -76,9 +76,11 @@ def describe(
     edges = circuit.population(population)
     state = edges.state()  # before anything of the file is read
     columns = _chosen(edges, properties)
+    source, target = edges.source, edges.target
+    nodes = {population: population.attributes() for population in {source, target}}
     sides = {
-        "source": group_nodes(edges.source.attributes(), edges.source.name, source_type, "source"),
-        "target": group_nodes(edges.target.attributes(), edges.target.name, target_type, "target"),
+        "source": group_nodes(nodes[source], source.name, source_type, "source"),
+        "target": group_nodes(nodes[target], target.name, target_type, "target"),
     }
     n_pathways = len(sides["source"].types) * len(sides["target"].types)
     if n_pathways > _PATHWAYS_AT_MOST:

@@ -127,12 +127,15 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
 
 def node_sets_of(circuit: sonata.Circuit, edges: sonata.EdgePopulation) -> pl.DataFrame:
     """Return the node sets of both sides: side, node_set, and ids as ranges start to stop."""
+    of_population = {
+        population: circuit.node_sets(population) for population in {edges.source, edges.target}
+    }
     sets = [
         pl.DataFrame(
             {"start": starts, "stop": stops}, schema={"start": pl.Int64, "stop": pl.Int64}
         ).select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set"), "start", "stop")
         for side, population in (("source", edges.source), ("target", edges.target))
-        for name, ids in circuit.node_sets(population).items()
+        for name, ids in of_population[population].items()
         for starts, stops in [_ranges(ids)]
     ]
     no_sets = pl.DataFrame(
