@@ -68,22 +68,18 @@ def write_once(dataset: str, folder: str) -> None:
     """Write a dataset's rows as Parquet, encoded as they are; print the seconds of writing."""
     import pyarrow.parquet as pq
 
-    ids = {"first_edge", "edge_id"}
+    from connprops.parts import Kind, encode
+
     Path(folder).mkdir(exist_ok=True)
     spent = 0.0
-    for file in sorted(Path(dataset).glob("*/*.parquet")):
-        table = pq.read_table(file)
-        floats = {f.name for f in table.schema if str(f.type) in ("float", "double")}
-        start = time.perf_counter()
-        pq.write_table(
-            table, Path(folder) / f"{file.parent.name}-{file.name}", row_group_size=16_384,
-            compression={n: "lz4" if n in floats else "zstd" for n in table.column_names},
-            compression_level={n: 1 for n in table.column_names if n not in floats},
-            use_dictionary=[n for n in table.column_names if n not in floats | ids],
-            column_encoding=dict.fromkeys(ids & {*table.column_names}, "DELTA_BINARY_PACKED"),
-            write_statistics=["pathway"],
-        )  # fmt: skip
-        spent += time.perf_counter() - start
+    kinds: tuple[Kind, ...] = ("connections", "synapses")
+    for kind in kinds:
+        for file in sorted((Path(dataset) / kind).glob("*.parquet")):
+            table = pq.read_table(file)
+            start = time.perf_counter()
+            with (Path(folder) / f"{kind}-{file.name}").open("wb") as out:
+                encode(table, kind, out)
+            spent += time.perf_counter() - start
     sys.stdout.write(f"{spent}\n")
 
 

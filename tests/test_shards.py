@@ -442,7 +442,7 @@ def test_dry_runs_count_and_write_nothing(tmp_path):
     rows = data.n_synapses
     # Two node ids of 8 bytes; conductance, delay, u_syn and decay_time of 4, n_rrp_vesicles of 2.
     assert f"{(16 + 4 * 4 + 2) * rows / 1000:.3g} kB of {tmp_path}/c/edges.h5" in said
-    assert re.search(rf"tasks +{-(-rows // 20)} parts", said)
+    assert re.search(rf"tasks +{-(-rows // 80) * 4} parts", said)
     assert f"Export of {rows} synapses" in said
     assert int(re.search(r"connections +about (\d+)", said)[1]) == data.n_connections
     before = content(tmp_path)

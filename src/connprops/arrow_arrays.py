@@ -47,6 +47,11 @@ def to_numpy(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
     return np.concatenate(arrays) if arrays else np.empty(0, dtype)
 
 
+def taken(values: pa.Array, rows: pa.Array) -> pa.Array:
+    """Return some rows of an array; these are not checked, and must be there."""
+    return pc.take(values, rows, boundscheck=False)
+
+
 def missing(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     """Return where an Arrow array is null, (n,)."""
     return to_numpy(values.is_null())

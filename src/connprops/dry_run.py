@@ -9,16 +9,18 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from connprops.arrow_arrays import to_arrow
 from connprops.artifacts import leftover_of
 from connprops.buckets import bytes_at_once
 from connprops.export_plan import number_of_parts, parts_at_once
 from connprops.export_request import Wanted
-from connprops.parts import differs, encode
+from connprops.parts import Kind, differs_within, encode
 from connprops.resources import Resources
 from connprops.shards import WHOLE, Shard
 from connprops.sonata import EdgeReader
@@ -144,12 +146,14 @@ def _encoded(rows: EdgeReader, wanted: Wanted, start: int, stop: int) -> tuple[i
     for column in wanted.columns:
         values = rows.column(column, start, stop)[order]
         connections[column.name] = values[first]
-        if (differs(values) & same).any():
+        if differs_within(values, same).any():
             synapses[column.name] = values
             del connections[column.name]
     file = io.BytesIO()
-    for columns in (connections, synapses):
-        encode(pa.table({name: to_arrow(values) for name, values in columns.items()}), file)
+    tables: dict[Kind, dict[str, NDArray[Any]]] = {"connections": connections, "synapses": synapses}
+    for kind, columns in tables.items():
+        table = pa.table({name: to_arrow(values) for name, values in columns.items()})
+        encode(table, kind, file)
     return file.getbuffer().nbytes, int(first.size)
 
 

@@ -14,7 +14,7 @@ from connprops import schema
 from connprops.artifacts import write_text
 from connprops.edge_columns import EdgeColumn
 from connprops.export_request import Wanted
-from connprops.parts import RangeSpec, RangeSummary, Rows, differs, varying_in
+from connprops.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
 from connprops.resources import Resources
 from connprops.sorted_copy import SortedRows, write_sorted
 from connprops.staging import one_at_a_time
@@ -24,6 +24,9 @@ ROWS_PER_PART = 1 << 21
 
 _ROWS_WORTH_A_PART, _PARTS_AT_LEAST = 1 << 19, 8
 """Rows of a part at least; from so many parts on they keep processors busy, and grow first."""
+
+_PARTS_TOGETHER = 4
+"""The number of many parts is a multiple of this, so that few threads end at the same time."""
 
 _BYTES_OF_ROW = 64
 """Bytes that ids, keys and orders of a row take while its part is written."""
@@ -60,7 +63,10 @@ def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
 
 def number_of_parts(size: int) -> int:
     """Return how many parts an edge file of so many rows is cut into, where their order allows."""
-    return max(-(-size // ROWS_PER_PART), min(size // _ROWS_WORTH_A_PART, _PARTS_AT_LEAST), 1)
+    least = -(-size // ROWS_PER_PART)
+    if least <= _PARTS_AT_LEAST:
+        return max(least, min(size // _ROWS_WORTH_A_PART, _PARTS_AT_LEAST), 1)
+    return -(-least // _PARTS_TOGETHER) * _PARTS_TOGETHER
 
 
 def _planned_cuts(rows: Rows, size: int, file: Path) -> tuple[str | None, list[int]]:
@@ -122,7 +128,7 @@ def _probe(rows: Rows, size: int, columns: Sequence[EdgeColumn]) -> frozenset[st
         for column in columns:
             if column.name not in varying:
                 values = rows.column(column, start, stop)
-                if (same & differs(values)).any():
+                if differs_within(values, same).any():
                     varying.add(column.name)
     return frozenset(varying)
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 from uuid import uuid4
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema, sonata
-from connprops.arrow_arrays import to_arrow
+from connprops.arrow_arrays import taken, to_arrow, to_numpy
 from connprops.artifacts import sha256_of, sync, writing
 from connprops.edge_columns import EdgeColumn
 from connprops.errors import CircuitError
@@ -32,6 +32,26 @@ from connprops.sorted_copy import MULTIPLICITY, SortedRows
 
 ROW_GROUP = 16_384
 """Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
+
+Kind = Literal["connections", "synapses"]
+
+_ENCODINGS: dict[Kind, dict[str, str]] = {
+    "connections": {
+        "pathway": "PLAIN",
+        "source_node": "DELTA_BINARY_PACKED",
+        "target_node": "DELTA_BINARY_PACKED",
+        schema.N_SYN_PER_CONN: "DELTA_BINARY_PACKED",
+        "first_edge": "DELTA_BINARY_PACKED",
+    },
+    "synapses": {"pathway": "PLAIN", "first_edge": "PLAIN", "edge_id": "DELTA_BINARY_PACKED"},
+}
+"""Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
+
+_SELDOM_READ: dict[Kind, tuple[str, ...]] = {
+    "connections": (),
+    "synapses": ("first_edge", "edge_id"),
+}
+"""Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
 
 class Rows(Protocol):
@@ -159,7 +179,9 @@ class _Grouped:
     """The rows of a part, grouped: how to take them, and where each connection begins."""
 
     take: NDArray[np.int64] | None  # rows of the range in grouped order; None: as they are
-    edge_id: NDArray[np.int64]
+    edge_id: NDArray[np.int64] | None  # of each grouped row; None: they are first_edge_id + row
+    first_edge_id: int
+    n_rows: int
     starts: NDArray[np.int64]  # first grouped row of each connection, in the grouped order
     counts: NDArray[np.int64]
     source: NDArray[np.int64]  # of each connection
@@ -173,16 +195,20 @@ class _Grouped:
     @cached_property
     def goes_on(self) -> NDArray[np.bool_]:
         """Return whether each grouped row but the first is of the connection of the one before."""
-        found = np.ones(max(self.edge_id.size - 1, 0), dtype=np.bool_)
+        found = np.ones(max(self.n_rows - 1, 0), dtype=np.bool_)
         found[self.starts[1:] - 1] = False
         return found
+
+    def edge_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of the edge file that some grouped rows are."""
+        return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
 
 
 def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
     keys = source if spec.axis == "source" else target
-    ordered = spec.axis is None or bool((np.diff(keys) >= 0).all())
+    ordered = spec.axis is None or bool((keys[1:] >= keys[:-1]).all())
     first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (0, 0)
     take = _repeated(spec, rows)
     if take is not None:
@@ -194,13 +220,14 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
         source, target = source[order], target[order]
         starts = _starts(source, target)
     counts = np.diff(starts, append=source.size)
-    edge_id = _edge_ids(spec, rows)
     source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
     of_source, of_target = source[starts], target[starts]
     pathway = source_code[of_source] * np.int32(spec.n_target_types) + target_code[of_target]
     return _Grouped(
         take=take,
-        edge_id=edge_id if take is None else edge_id[take],
+        edge_id=_edge_ids(spec, rows, take),
+        first_edge_id=spec.start,
+        n_rows=source.size,
         starts=starts,
         counts=counts,
         source=of_source,
@@ -229,10 +256,14 @@ def _repeated(spec: RangeSpec, rows: Rows) -> NDArray[np.int64] | None:
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
 
 
-def _edge_ids(spec: RangeSpec, rows: Rows) -> NDArray[np.int64]:
+def _edge_ids(
+    spec: RangeSpec, rows: Rows, take: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """Return the row of the edge file of each grouped row; None where these follow each other."""
     if isinstance(rows, SortedRows):
-        return rows.edge_ids(spec.start, spec.stop)
-    return np.arange(spec.start, spec.stop, dtype=np.int64)
+        ids = rows.edge_ids(spec.start, spec.stop)
+        return ids if take is None else ids[take]
+    return None if take is None else spec.start + take
 
 
 def _starts(source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -272,28 +303,29 @@ def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[n
 
 
 def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
-    counts = part.counts[part.order]
-    gather = run_rows(part.starts[part.order], counts)
-    first_edge = part.edge_id[part.starts[part.order]]
+    counts, starts = part.counts[part.order], part.starts[part.order]
+    pathway, first_edge = part.pathway[part.order], part.edge_ids(starts)
+    all_rows = run_rows(starts, counts)
     connections: dict[str, pa.Array] = {
-        "pathway": to_arrow(part.pathway[part.order]),
+        "pathway": to_arrow(pathway),
         "source_node": to_arrow(part.source[part.order]),
         "target_node": to_arrow(part.target[part.order]),
         schema.N_SYN_PER_CONN: to_arrow(counts.astype(np.int32)),
         "first_edge": to_arrow(first_edge),
     }
     synapses: dict[str, pa.Array] = {
-        "pathway": to_arrow(np.repeat(part.pathway[part.order], counts)),
+        "pathway": to_arrow(_repeated_runs(pathway, counts)),
         "first_edge": to_arrow(np.repeat(first_edge, counts)),
-        "edge_id": to_arrow(part.edge_id[gather]),
+        "edge_id": to_arrow(part.edge_ids(all_rows)),
     }
+    first_rows, grouped_rows = to_arrow(starts), to_arrow(all_rows)
     varies, profiles = [], {}
     for column in spec.columns:
         values = rows.column(column, spec.start, spec.stop)
         if part.take is not None:
             values = values[part.take]
-        within = _varies_within(values, part)
-        of_connections = values[part.starts[part.order]]
+        of_rows, within = to_arrow(values), _varies_within(values, part)
+        of_connections = to_numpy(taken(of_rows, first_rows))
         # What connections share need not be looked at once more for each of their synapses.
         looked_at = of_connections if within is None else values
         profiles[column.name] = profile(looked_at, values.size)
@@ -302,10 +334,10 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
             within = within[part.order]
         connections[column.name] = to_arrow(of_connections, within)
         if column.name in spec.varying:
-            synapses[column.name] = to_arrow(values[gather])
-    files = {
-        f"connections/{spec.part:05d}.parquet": pa.table(connections),
-        f"synapses/{spec.part:05d}.parquet": pa.table(synapses),
+            synapses[column.name] = taken(of_rows, grouped_rows)
+    tables: dict[Kind, pa.Table] = {
+        "connections": pa.table(connections),
+        "synapses": pa.table(synapses),
     }
     return RangeSummary(
         part=spec.part,
@@ -313,7 +345,7 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         stop=spec.stop,
         n_synapses=int(counts.sum()),
         n_connections=int(counts.size),
-        sha256={name: _write_table(table, spec, name) for name, table in files.items()},
+        sha256=dict(_write_table(table, spec, kind) for kind, table in tables.items()),
         varies=tuple(varies),
         ordered=part.ordered,
         first_key=part.first_key,
@@ -323,18 +355,29 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
     )
 
 
+def _repeated_runs(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return each value as often as its count says, where most are equal to the one before."""
+    if not values.size:
+        return values
+    begins = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return np.repeat(values[begins], np.add.reduceat(counts, begins))
+
+
 def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | None:
     """Return which connections have several values; None where none has."""
-    different = differs(values)
-    different &= part.goes_on
+    different = differs_within(values, part.goes_on)
     if not different.any():
         return None
     return np.logical_or.reduceat(np.concatenate([[False], different]), part.starts)
 
 
-def differs(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return whether each value but the first differs from the one before; NaN equals NaN."""
+def differs_within(values: NDArray[Any], goes_on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether each value but the first differs from the one before in its connection.
+
+    ``goes_on`` says whether that is of the same connection. NaN equals NaN.
+    """
     different: NDArray[np.bool_] = values[1:] != values[:-1]
+    different &= goes_on
     if values.dtype.kind == "f" and different.any():
         nan = np.isnan(values)
         if nan.any():
@@ -342,9 +385,9 @@ def differs(values: NDArray[Any]) -> NDArray[np.bool_]:
     return different
 
 
-def _write_table(table: pa.Table, spec: RangeSpec, name: str) -> str:
-    """Write a table as Parquet, and return the file's digest."""
-    path = spec.folder / name
+def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str]:
+    """Write a table as Parquet; return the file's name and its digest."""
+    name = f"{kind}/{spec.part:05d}.parquet"
     # Where there can be no nulls, none need be encoded and decoded.
     layout = pa.schema(
         [f.with_nullable(f.name in spec.varying or table.column(f.name).null_count > 0)
@@ -352,27 +395,26 @@ def _write_table(table: pa.Table, spec: RangeSpec, name: str) -> str:
         metadata={schema.METADATA_KEY: spec.facts},
     )  # fmt: skip
     table = pa.Table.from_arrays(table.columns, schema=layout)
-    with _put_aside(spec, path) as aside:
+    with _put_aside(spec, spec.folder / name) as aside:
         with aside.open("wb") as file:
-            encode(table, file)
-        return sha256_of(aside)
+            encode(table, kind, file)
+        return name, sha256_of(aside)
 
 
-def encode(table: pa.Table, file: BinaryIO) -> None:
+def encode(table: pa.Table, kind: Kind, file: BinaryIO) -> None:
     """Write a table as Parquet, each column in the encoding that suits it best."""
-    ids = [n for n in table.column_names if n in ("first_edge", "edge_id")]
     floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
-    # A dictionary of floats, pyarrow's default, doubles time and size; zstd takes three times the
-    # time that LZ4 takes to read them, and saves a seventh.
-    dictionary = [n for n in table.column_names if n not in floats and n not in ids]
-    codecs = {n: "lz4" if n in floats else "zstd" for n in table.column_names}
+    whole = [name for name in table.column_names if name not in floats]
+    encodings = {n: e for n, e in _ENCODINGS[kind].items() if n in whole}
+    codecs = {n: "zstd" if n in _SELDOM_READ[kind] else "lz4" for n in table.column_names}
     pq.write_table(
         table,
         file,
         row_group_size=ROW_GROUP,
         compression=codecs,
-        compression_level={n: 1 for n, codec in codecs.items() if codec == "zstd"},
-        use_dictionary=dictionary,
-        column_encoding=dict.fromkeys(ids, "DELTA_BINARY_PACKED"),
-        write_statistics=[n for n in table.column_names if n not in floats],
+        compression_level={n: 1 for n, codec in codecs.items() if codec == "zstd"} or None,
+        # A dictionary of floats, pyarrow's default, doubles time and size.
+        use_dictionary=[name for name in whole if name not in encodings],
+        column_encoding=encodings or None,
+        write_statistics=whole,
     )

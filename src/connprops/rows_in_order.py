@@ -55,9 +55,7 @@ class RowsInOrder:
         self._parts = [
             (
                 self._stack.enter_context(_InOrder(of_connections, names)),
-                self._stack.enter_context(_InOrder(of_synapses, varying))
-                if varying
-                else None,
+                self._stack.enter_context(_InOrder(of_synapses, varying)) if varying else None,
             )
             for of_connections, of_synapses in zip(*files, strict=True)
         ]

@@ -48,7 +48,13 @@ class Runs:
 
 
 def run_rows(starts: Ints, counts: Ints) -> Ints:
-    """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run."""
-    before = np.cumsum(counts) - counts
-    rows: Ints = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
-    return rows
+    """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run.
+
+    No run may be empty.
+    """
+    rows = np.ones(int(counts.sum()), dtype=np.int64)
+    if starts.size:
+        # Each row is one more than the one before, but where a run begins.
+        rows[0] = starts[0]
+        rows[np.cumsum(counts[:-1])] += starts[1:] - (starts[:-1] + counts[:-1])
+    return np.cumsum(rows, out=rows)
