@@ -277,7 +277,7 @@ def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
         n_synapses=bucket.n_synapses,
         n_multi=bucket.n_multi,
         per_synapse=per_synapse,
-        constant=_constant(column, bucket.whole or bucket),
+        constant=_constant(column, bucket, sample, per_synapse),
     )
 
 
@@ -301,15 +301,27 @@ def _pooled(
     return values, np.add.reduceat(n_values, bucket.starts)
 
 
-def _constant(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
+def _constant(
+    column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Return which groups have one finite value over all their synapses, sampled or not."""
+    constant = np.zeros(bucket.group.size, dtype=np.bool_)
+    constant[sample.some] = sample.low == sample.high
+    constant &= ~per_synapse
+    if bucket.whole is None or not constant.any():
+        return constant
+    return constant & _all_the_same(column, bucket.whole)
+
+
+def _all_the_same(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
+    """Return which groups have one finite value over all synapses of their rows."""
     per_synapse = _per_synapse(column, whole)
     if per_synapse.all():
         return ~per_synapse
     values = whole.connections.of(column.values)
     low = np.minimum.reduceat(values, whole.starts)
-    constant = (low == np.maximum.reduceat(values, whole.starts)) & np.isfinite(low)
-    return np.asarray(constant & ~per_synapse)
+    same = (low == np.maximum.reduceat(values, whole.starts)) & np.isfinite(low)
+    return np.asarray(same & ~per_synapse)
 
 
 def _connection_means(
@@ -379,7 +391,7 @@ def _gather_on_disk(
     per_synapse, constant, extremes = False, True, []
     for column, bucket in _read_group(rows, groups, name, spec, limit):
         whole = bucket.whole or bucket
-        constant &= bool(_constant(column, whole)[0])
+        constant &= bool(_all_the_same(column, whole)[0])
         extremes += [column.values[whole.rows[:1]]]
         if not bucket.rows.size:
             continue

@@ -36,6 +36,9 @@ PIECE = 2 * BLOCK
 _LOOP_FROM = 48
 """Mean size of a sample from which one call of sort for each beats one sort of all."""
 
+_ALONE_FROM = 1 << 12
+"""Size of a group from which it is a piece by itself, whose numbers need not be spread."""
+
 _GROUPS_AT_ONCE = 20_000
 """Groups whose bins are searched at once, to bound memory."""
 
@@ -82,8 +85,12 @@ class Piece:
         )  # fmt: skip
 
     def spread(self, of_some: NDArray[Any]) -> NDArray[Any]:
-        """Return numbers of the groups with values as numbers of the piece's values."""
-        return np.repeat(of_some[self.groups], self.n)
+        """Return numbers of the groups with values as numbers of the piece's values.
+
+        Where that is the same number for all of them, it comes alone, (1,).
+        """
+        of_groups: NDArray[Any] = of_some[self.groups]
+        return of_groups if self.n.size == 1 else np.repeat(of_groups, self.n)
 
 
 class SortedSamples(ABC):
@@ -141,6 +148,7 @@ class SamplesInMemory(SortedSamples):
         self._values = values
         self._ends = np.cumsum(self.n)
         self._starts = self._ends - self.n
+        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.some.size)
         self.low, self.high = values[self._starts], values[self._ends - 1]
 
     def pieces(self) -> Iterator[Piece]:
@@ -148,11 +156,13 @@ class SamplesInMemory(SortedSamples):
         first = 0
         while first < self.some.size:
             start = int(self._starts[first])
-            stop = int(np.searchsorted(self._ends, start + PIECE, side="right"))
-            if stop == first:
+            alone = int(self._alone[np.searchsorted(self._alone, first)])
+            if alone == first:
                 yield from self._pieces_of(first)
                 stop = first + 1
             else:
+                within = int(np.searchsorted(self._ends, start + PIECE, side="right"))
+                stop = min(within, alone)
                 groups = slice(first, stop)
                 values = self._values[start : int(self._ends[stop - 1])]
                 n = self._ends[groups] - self._starts[groups]
@@ -188,22 +198,23 @@ class SamplesInMemory(SortedSamples):
 
 
 def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
-    """Leave out what is not finite, and sort each group's values: in place, so ``raw`` is lost."""
-    values = raw
-    if raw.dtype.kind == "f":
-        finite = np.isfinite(raw)
-        if not finite.all():
-            starts = np.cumsum(counts) - counts
-            counts = np.add.reduceat(finite.astype(np.int64), starts)
-            values = raw[finite]
-        values += raw.dtype.type(0)  # zeros all have the same sign
-    n = counts[counts > 0]
+    """Sort each group's values, in place, so ``raw`` is lost; leave out what is not finite."""
+    values, n = raw, counts[counts > 0]
+    starts = np.cumsum(n) - n
     if n.size and values.size / n.size < _LOOP_FROM:
         values = values[np.lexsort((values, np.repeat(np.arange(n.size), n)))]
     else:
-        stops = np.cumsum(n)
-        for start, stop in zip((stops - n).tolist(), stops.tolist(), strict=True):
+        for start, stop in zip(starts.tolist(), (starts + n).tolist(), strict=True):
             values[start:stop].sort()
+    if values.dtype.kind == "f" and n.size:
+        low, high = values[starts], values[starts + n - 1]  # NaN is sorted to the end
+        all_finite = (np.isfinite(low) & np.isfinite(high)).all()
+        if not all_finite:
+            finite = np.isfinite(values)
+            values, counts = values[finite], counts.copy()
+            counts[counts > 0] = np.add.reduceat(finite.astype(np.int64), starts)
+        if not all_finite or (low <= 0).any():
+            values += values.dtype.type(0)  # zeros all have the same sign
     return SamplesInMemory(values, counts)
 
 
@@ -271,7 +282,8 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         square *= square
         yield square
         if positive[piece.groups].any():
-            log = logarithm(np.where(x > 0, x, 1.0)) - piece.spread(log_centre)
+            inside = x if positive[piece.groups].all() else np.where(x > 0, x, 1.0)
+            log = logarithm(inside) - piece.spread(log_centre)
             yield log
             log *= log
             yield log
@@ -335,8 +347,11 @@ def count_distinct(sample: SortedSamples) -> Ints:
     """Return the number of distinct values of each group, 0 for an empty one."""
     counts = np.zeros(sample.counts.size, dtype=np.int64)
     for piece in sample.pieces():
-        counts[sample.some[piece.groups]] += np.add.reduceat(
-            piece.new.astype(np.int64), piece.starts
+        new = piece.new
+        counts[sample.some[piece.groups]] += (
+            np.count_nonzero(new)
+            if piece.n.size == 1
+            else np.add.reduceat(new.astype(np.int64), piece.starts)
         )
     return counts
 
@@ -354,8 +369,9 @@ def distinct_values(sample: SortedSamples, wanted: NDArray[np.bool_]) -> tuple[I
         if not wanted[piece.groups].any():
             continue
         at = np.flatnonzero(piece.new & piece.spread(wanted))
-        groups.append(piece.spread(np.arange(wanted.size))[at])
-        values.append(piece.x[at])
+        of_piece = np.searchsorted(piece.starts, at, side="right") - 1
+        groups.append(piece.groups.start + of_piece)
+        values.append(piece.values[at].astype(np.float64))
         places.append(piece.offset + at)
     group, place = np.concatenate(groups), np.concatenate(places)
     end = np.cumsum(sample.n)[group]
