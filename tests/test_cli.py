@@ -467,7 +467,7 @@ def test_parsing():
 def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():
     calls = [  # time, step, done
         (2, "export", 10), (12, "export", 60), (15, "export", 75), (20, "export", 100),
-        (21, "extract", 50), (25, "extract", 100), (40, "build", 25), (95, "build", 50),
+        (21, "extract", 50), (25, "extract", 100), (40, "build", 1), (95, "build", 5),
     ]  # fmt: skip
     times = iter([0.0, *(float(time) for time, *_ in calls)])
     stream = io.StringIO()
@@ -475,10 +475,10 @@ def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():
     for _, step, done in calls:
         lines(step, done, 100, "rows")
     assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
-        "export: 60 of 100 rows (60 %), 5 a second, 8 s left",
+        "export: 60 of 100 rows (60 %), 8 s left, 5 a second",
         "export: 100 rows in 20 s",
-        "build: 25 of 100 rows (25 %), 2 a second, 45 s left",
-        "build: 50 of 100 rows (50 %), 1 a second, 1 min 10 s left",
+        "build: 1 of 100 rows (1 %), 24 min 45 s left, 15 s each",
+        "build: 5 of 100 rows (5 %), 22 min 10 s left, 14 s each",
     ]
 
 
@@ -499,9 +499,34 @@ def test_progress_on_a_terminal_and_in_quiet():
             return True
 
     with display(stream=(terminal := Terminal())) as progress:
-        progress("export", 1, 2, "rows")
         progress("export", 2, 2, "rows")
+        progress("extract", 1, 2, "connections")
     assert "2 / 2 rows" in terminal.getvalue()
+    assert re.search(r"1 / 2 connections \d+ s left, ", terminal.getvalue())
     with display(quiet=True, stream=(silent := Terminal())) as progress:
         progress("export", 1, 2, "rows")
     assert silent.getvalue() == ""
+
+
+def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path):
+    told = []
+    for _ in range(2):
+        run_module.run(circuit, tmp_path / "out", progress=lambda *call: told.append(call))
+    steps = list(dict.fromkeys(step for step, *_ in told))
+    assert steps == ["export", "extract", "build", "database", "report", "check"]
+    for step in steps:
+        counts = [(done, total) for one, done, total, _ in told if one == step]
+        assert counts == sorted(counts)
+        assert counts[-1][0] == counts[-1][1] > 0
+
+
+def test_sorting_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("connprops.export_plan.ROWS_PER_PART", 20)
+    monkeypatch.setattr("connprops.export_plan._PROBE", 5)
+    told = []
+    shuffled = sonata.open_circuit(two_types(tmp_path / "c", shuffled=True))
+    export(shuffled, tmp_path / "d", progress=lambda *call: told.append(call))
+    size = told[0][2]
+    assert told[:3] == [
+        ("read", size, size, "rows"), ("sort", 0, size, "rows"), ("sort", size, size, "rows"),
+    ]  # fmt: skip

@@ -21,6 +21,7 @@ from connprops.artifacts import read_table, refuse_existing, replacing, write_te
 from connprops.dataset import Dataset
 from connprops.errors import DatasetError
 from connprops.manifest import MANIFEST
+from connprops.progress import Progress
 from connprops.resources import Resources
 
 DATABASE, VIEWS = "connprops.duckdb", "views.sql"
@@ -107,7 +108,9 @@ def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Tab
     return frames
 
 
-def write_database(folder: str | Path, *, overwrite: bool = False) -> tuple[Path, ...]:
+def write_database(
+    folder: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> tuple[Path, ...]:
     """Write ``connprops.duckdb`` of a folder's small tables, and ``views.sql`` of its dataset.
 
     Parameters
@@ -115,6 +118,10 @@ def write_database(folder: str | Path, *, overwrite: bool = False) -> tuple[Path
     folder
         Where the tables are: a run's folder, or one that single steps have written to. Of its
         dataset, if it is there too, come types, properties and the views.
+    overwrite
+        Replace files that are there.
+    progress
+        Called as tables get done.
 
     Returns
     -------
@@ -135,7 +142,7 @@ def write_database(folder: str | Path, *, overwrite: bool = False) -> tuple[Path
     if not overwrite:
         refuse_existing(*files)
     with replacing(place / DATABASE, overwrite=overwrite) as aside:
-        _fill(aside, frames, dataset)
+        _fill(aside, frames, dataset, progress)
     if dataset is not None:
         write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
     return files
@@ -194,7 +201,12 @@ def literal(value: object) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def _fill(file: Path, frames: Mapping[schema.Table, pl.DataFrame], dataset: Dataset | None) -> None:
+def _fill(
+    file: Path,
+    frames: Mapping[schema.Table, pl.DataFrame],
+    dataset: Dataset | None,
+    progress: Progress | None,
+) -> None:
     """Write the database, first where the folder's name has no say.
 
     DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
@@ -204,7 +216,7 @@ def _fill(file: Path, frames: Mapping[schema.Table, pl.DataFrame], dataset: Data
         made = Path(folder) / DATABASE
         connection = duckdb.connect(config=_config(folder))
         try:
-            _write(connection, made, frames, dataset)
+            _write(connection, made, frames, dataset, progress)
         finally:
             connection.close()
         shutil.copyfile(made, file)
@@ -230,6 +242,7 @@ def _write(
     file: Path,
     frames: Mapping[schema.Table, pl.DataFrame],
     dataset: Dataset | None,
+    progress: Progress | None,
 ) -> None:
     connection.execute("set enable_progress_bar = false")
     connection.execute("set write_buffer_row_group_count = 1")
@@ -238,13 +251,15 @@ def _write(
         f"(storage_version '{_STORAGE}', row_group_size {_ROWS_TOGETHER})"
     )
     connection.execute("use artifact")
-    for table, frame in frames.items():
+    for done, (table, frame) in enumerate(frames.items(), 1):
         connection.execute(f"set disabled_compression_methods = '{_by_chance(frame)}'")
         connection.register("rows", frame)
         connection.execute(f"create table {quoted(table.name)} as from rows")
         connection.unregister("rows")
         connection.execute("".join(comments(table, "table")))
         connection.execute("checkpoint artifact")
+        if progress:
+            progress("database", done, len(frames), "tables")
     create_macros(connection)
     if dataset is not None:
         for name, chain in _CHAINS.items():

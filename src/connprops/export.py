@@ -123,7 +123,7 @@ def export(
         )
         return target
     wanted = describe(circuit, population, source_type, target_type, properties, verify=verify)
-    if not is_reusable(target, wanted, overwrite=overwrite):
+    if not is_reusable(target, wanted, overwrite=overwrite, progress=progress):
         with staged(target) as stage:
             # Again: another process may have made it, or was killed while it put it in place.
             if not is_reusable(target, wanted, overwrite=overwrite):
@@ -231,10 +231,10 @@ def _write_parts(
     shard: Shard = WHOLE,
 ) -> list[RangeSummary]:
     """Write the parts of a shard, again with what was learnt where the plan was too simple."""
-    specs = as_learnt(specs, resources)
+    specs = as_learnt(specs, resources, progress)
     summaries = _run_parts(shard.share(specs), resources, progress)
     if not in_order(summaries):
-        specs = as_learnt([replace(specs[0], axis="neither")], resources)
+        specs = as_learnt([replace(specs[0], axis="neither")], resources, progress)
         summaries = _run_parts(shard.share(specs), resources, progress)
     varying = specs[0].varying.union(*(summary.varies for summary in summaries))
     if varying != specs[0].varying:

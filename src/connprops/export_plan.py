@@ -15,6 +15,7 @@ from connprops.artifacts import write_text
 from connprops.edge_columns import EdgeColumn
 from connprops.export_request import Wanted
 from connprops.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
+from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.sorted_copy import SortedRows, write_sorted
 from connprops.staging import one_at_a_time
@@ -138,7 +139,9 @@ def sort_first(stage: Path, size: int) -> None:
     write_text(stage / _CUTS, json.dumps({"axis": "neither", "cuts": [0, size]}), overwrite=True)
 
 
-def as_learnt(specs: list[RangeSpec], resources: Resources | None) -> list[RangeSpec]:
+def as_learnt(
+    specs: list[RangeSpec], resources: Resources | None, progress: Progress | None = None
+) -> list[RangeSpec]:
     """Return the plan with what has been learnt since, by whichever process.
 
     The rows may be in no order, and are then sorted; more columns may vary within connections.
@@ -149,7 +152,8 @@ def as_learnt(specs: list[RangeSpec], resources: Resources | None) -> list[Range
     if resources is not None and specs[0].axis == "neither":
         with one_at_a_time(stage):
             if not sorted_file.is_file():
-                write_sorted(specs[0].population, specs[0].columns, sorted_file, resources)
+                edges, columns = specs[0].population, specs[0].columns
+                write_sorted(edges, columns, sorted_file, resources, progress)
     if sorted_file.is_file():
         specs = _sorted_plan(specs[0], sorted_file)
     varying = specs[0].varying | varying_in(specs[0].notes)

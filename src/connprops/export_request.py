@@ -19,6 +19,7 @@ from connprops.edge_columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.manifest import MANIFEST, damage, read_manifest, read_source, write_source
 from connprops.node_types import Side, group_nodes, node_sets_of
+from connprops.progress import Progress
 from connprops.sorted_copy import MULTIPLICITY
 
 _PATHWAYS_AT_MOST = 2**31 - 1
@@ -141,13 +142,15 @@ def _identity(
     }
 
 
-def is_reusable(target: Path, wanted: Wanted, *, overwrite: bool) -> bool:
+def is_reusable(
+    target: Path, wanted: Wanted, *, overwrite: bool, progress: Progress | None = None
+) -> bool:
     """Return whether the folder holds this very dataset; raise where it holds something else."""
     changed = differences(target, wanted)
     if changed is None:
         return False
     if not changed:
-        damaged = damage(target, read_manifest(target))
+        damaged = damage(target, read_manifest(target), progress=progress)
         if not damaged:
             if wanted.sha256 and read_source(target) != {**wanted.state, "sha256": wanted.sha256}:
                 write_source(target, wanted.state, wanted.sha256)

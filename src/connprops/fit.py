@@ -150,16 +150,15 @@ def build(
     tables = Tables.of(stats)
     _warn_of_skipped_levels(tables)
     model, fits, scores = [], [], []
-    for done, one in enumerate(_fit_properties(stats, tables, settings, resources or Resources())):
-        if progress:
-            progress("build", done, len(properties), "properties")
+    fitted = _fit_properties(stats, tables, settings, resources or Resources())
+    for done, one in enumerate(fitted, 1):
         model.append(one.model)
         fits.append(one.fits)
         scores.append(one.scores)
+        if progress:
+            progress("build", done, len(properties), "properties")
     if correlated is not None:
         model.append(copula_rows(correlated, stats, tables, pl.concat(model)))
-    if progress:
-        progress("build", len(properties), len(properties), "properties")
     names = pl.Enum([p.name for p in properties])
     return Model(
         _finished(pl.concat(model), schema.MODEL, tables, names),

@@ -24,6 +24,7 @@ from connprops.comparison import (
     widened,
 )
 from connprops.errors import OptionError, OutputError
+from connprops.progress import Progress
 from connprops.roc import roc_chart, roc_curve
 from connprops.theme import LIGHT
 
@@ -51,6 +52,7 @@ def plot(
     other: Model | None = None,
     held_out: CrossValidation | None = None,
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Chart]:
     """Draw statistics and a model.
 
@@ -75,6 +77,8 @@ def plot(
         Scores on data held back, as :func:`connprops.cross_validate` returns them.
     overwrite
         Whether to replace files that are there.
+    progress
+        Called as files get written.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def plot(
     if held_out is not None:
         drawn["cross_validation"] = score_charts.cross_validation(held_out.summary())
     if out_dir is not None:
-        _write(drawn, Path(out_dir), formats, overwrite=overwrite)
+        _write(drawn, Path(out_dir), formats, progress, overwrite=overwrite)
     return drawn
 
 
@@ -237,7 +241,12 @@ def _pathway(pathways: pl.DataFrame, wanted: tuple[str, str] | None) -> tuple[st
 
 
 def _write(
-    drawn: Mapping[str, Chart], folder: Path, formats: Sequence[Format], *, overwrite: bool
+    drawn: Mapping[str, Chart],
+    folder: Path,
+    formats: Sequence[Format],
+    progress: Progress | None,
+    *,
+    overwrite: bool,
 ) -> None:
     files = {
         folder / f"{stem}.{kind}": (name, kind)
@@ -250,8 +259,10 @@ def _write(
             f"{there[0]} exists already, and {len(there) - 1} others that would be written",
             hint="give another folder, or overwrite (overwrite=True, --overwrite)",
         )
-    for file, (name, _) in files.items():
+    for done, (file, (name, _)) in enumerate(files.items(), 1):
         write_chart(drawn[name], file, overwrite=overwrite)
+        if progress:
+            progress("plot", done, len(files), "files")
 
 
 def check_chart(file: Path) -> Format:

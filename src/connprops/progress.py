@@ -13,6 +13,9 @@ Progress = Callable[[str, int, int, str], None]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
+_CELLS_OF_BAR = 12
+"""So few that numbers have room beside it in a window of 80."""
+
 
 @contextmanager
 def display(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
@@ -21,10 +24,27 @@ def display(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Pr
     if quiet:
         yield lambda _step, _done, _total, _unit: None
     elif stream.isatty():
-        with _bars(stream) as progress:
+        with _bars(stream, time.monotonic) as progress:
             yield progress
     else:
         yield Lines(stream)
+
+
+class _Clock:
+    """Seconds that the present step has taken: it began when the one before was last heard of."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._step = ""
+        self._began = self._last = now()
+
+    def seconds(self, step: str) -> tuple[float, bool]:
+        """Return the seconds, and whether it is the first time that the step is heard of."""
+        is_new, now = step != self._step, self._now()
+        if is_new:
+            self._step, self._began = step, self._last
+        self._last = now
+        return now - self._began, is_new
 
 
 class Lines:
@@ -37,35 +57,37 @@ class Lines:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
-        self._clock = clock
-        self._step = ""
-        self._began = self._last = clock()
+        self._clock = _Clock(clock)
         self._lines = 0
 
     def __call__(self, step: str, done: int, total: int, unit: str) -> None:
         """Write a line if it is time for one."""
-        now = self._clock()
-        if step != self._step:
-            self._step, self._began, self._lines = step, self._last, 0
-        self._last = now
-        seconds = now - self._began
+        seconds, is_new = self._clock.seconds(step)
+        if is_new:
+            self._lines = 0
         if done >= total:
             if self._lines:
-                self._write(f"{total:,} {unit} in {_duration(seconds)}")
+                self._write(f"{step}: {total:,} {unit} in {_duration(seconds)}")
             self._lines = 0
         elif seconds >= _SECONDS_BETWEEN_LINES * (self._lines + 1):
             # After n lines a twentieth more of the time, so that a day has a hundred lines or so.
             self._lines = max(self._lines + 1, int(1.05 * seconds / _SECONDS_BETWEEN_LINES))
-            rate = done / seconds
-            left = _duration((total - done) / rate) if done else "an unknown time"
-            self._write(
-                f"{done:,} of {total:,} {unit} ({100 * done // total} %), "
-                f"{rate:,.0f} a second, {left} left"
-            )
+            share = f"({100 * done // total} %), {_outlook(done, total, seconds)}"
+            self._write(f"{step}: {done:,} of {total:,} {unit} {share}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {self._step}: {text}\n")
+        self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         self._stream.flush()
+
+
+def _outlook(done: int, total: int, seconds: float) -> str:
+    """Write how long the rest will take, and at which rate."""
+    if not done:
+        return "an unknown time left"
+    rate = done / max(seconds, 1e-3)
+    left = _duration((total - done) / rate)
+    pace = f"{rate:,.0f} a second" if rate >= 1 else f"{_duration(1 / rate)} each"
+    return f"{left} left, {pace}"
 
 
 def _duration(seconds: float) -> str:
@@ -78,25 +100,31 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bars(stream: TextIO) -> Iterator[Progress]:
+def _bars(stream: TextIO, now: Callable[[], float]) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskID, TextColumn
     from rich.progress import Progress as Bars
 
     bars = Bars(
         TextColumn("{task.description:<8}"),
-        BarColumn(),
+        BarColumn(bar_width=_CELLS_OF_BAR),
         TextColumn("{task.fields[amount]}", justify="right"),
-        TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
         console=Console(file=stream),
     )
     tasks: dict[str, TaskID] = {}
+    clock = _Clock(now)
 
     def progress(step: str, done: int, total: int, unit: str) -> None:
+        seconds, _ = clock.seconds(step)
         amount = f"{done:,} / {total:,} {unit}"
+        if done >= total:
+            pace = f"in {_duration(seconds)}" if seconds >= 1 else ""
+        else:
+            pace = _outlook(done, total, seconds)
         if step not in tasks:
-            tasks[step] = bars.add_task(step, total=total, amount=amount)
-        bars.update(tasks[step], completed=done, total=total, amount=amount)
+            tasks[step] = bars.add_task(step, total=total, amount=amount, pace=pace)
+        bars.update(tasks[step], completed=done, total=total, amount=amount, pace=pace)
 
     with bars:
         yield progress

@@ -29,6 +29,7 @@ import polars as pl
 from connprops import charts, maps, score_charts
 from connprops.artifacts import write_text
 from connprops.errors import OutputError
+from connprops.progress import Progress
 from connprops.report_data import (
     Tables,
     correlation_columns,
@@ -57,6 +58,7 @@ def report(
     facts: Mapping[str, Any] | None = None,
     warnings: Iterable[str] = (),
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the report of statistics and a model as one HTML file; return its path.
 
@@ -74,6 +76,8 @@ def report(
         To be shown on top, beside those that follow from the tables.
     overwrite
         Whether to replace a file that is there.
+    progress
+        Called as properties get done.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def report(
     file = Path(path)
     if file.exists() and not overwrite:  # before the work, not after it
         raise OutputError.of(f"{file} exists already", hint="give another name, or overwrite=True")
-    page = _page(stats, model, title, facts or {}, warnings)
+    page = _page(stats, model, title, facts or {}, warnings, progress)
     return write_text(file, page, overwrite=overwrite)
 
 
@@ -93,14 +97,17 @@ def _page(
     title: str,
     facts: Mapping[str, Any],
     warnings: Iterable[str],
+    progress: Progress | None,
 ) -> str:
     tables = Tables.of(stats, model)
     release_memory()  # for the process to come
     bundle = _vega()
-    packed = {  # each at once: unpacked, all together take a hundred times as much
-        f"property-{i}": _packed(property_columns(tables, one))
-        for i, one in enumerate(stats.properties)
-    }
+    packed = {}
+    for i, one in enumerate(stats.properties):
+        # Each at once: unpacked, all together take a hundred times as much.
+        packed[f"property-{i}"] = _packed(property_columns(tables, one))
+        if progress:
+            progress("report", i + 1, len(stats.properties), "properties")
     if correlations := correlation_columns(tables):
         packed["correlations"] = _packed(correlations)
     chunks = "\n".join(

@@ -118,8 +118,10 @@ def run(
         check_folder(folder, record, overwrite=overwrite)
         with _alone_in(folder):
             earlier = record_of(folder)
-            if earlier is not None and not reasons_to_run(folder, earlier, record, wanted):
-                return RunSummary.from_json(earlier, folder)
+            if earlier is not None:
+                reasons = reasons_to_run(folder, earlier, record, wanted, progress)
+                if not reasons:
+                    return RunSummary.from_json(earlier, folder)
             with recorded(folder, record):
                 summary = _all_steps(
                     opened, folder, options, progress, steps, collected, verify=verify
@@ -155,7 +157,7 @@ def _all_steps(
         model = build(stats, **options.build(), **means)
         model.write(folder, overwrite=True)
     with _timed("database", steps):
-        write_database(folder, overwrite=True)
+        write_database(folder, overwrite=True, progress=progress)
     with _timed("report", steps):
         report(
             stats,
@@ -165,6 +167,7 @@ def _all_steps(
             facts=_report_facts(circuit, options),
             warnings=collected,
             overwrite=True,
+            progress=progress,
         )
     return _summary(circuit, folder, dataset, stats, model, steps, collected)
 

@@ -17,6 +17,7 @@ from connprops.database import DATABASE, VIEWS
 from connprops.errors import DatasetError, OutputError
 from connprops.export_request import Wanted, differences
 from connprops.manifest import MANIFEST, damage, read_manifest, seal_of
+from connprops.progress import Progress
 from connprops.statistics import TABLES
 
 RUN_FILE = "run.json"
@@ -49,7 +50,11 @@ _VERSIONS_OF = ("altair", "bluepysnap", "duckdb", "h5py", "libsonata", "numpy", 
 
 
 def reasons_to_run(
-    folder: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], wanted: Wanted
+    folder: Path,
+    earlier: Mapping[str, Any],
+    record: Mapping[str, Any],
+    wanted: Wanted,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Return why an earlier run's results cannot stand for those of another; none if they can."""
     if earlier["state"] != "complete":
@@ -63,10 +68,12 @@ def reasons_to_run(
         reasons += [f"other {name}" for name in differences(dataset, wanted) or ()]
     except (DatasetError, OutputError) as error:
         return [*reasons, str(error)]
-    return [*dict.fromkeys(reasons), *damage_of_run(folder, earlier)]
+    return [*dict.fromkeys(reasons), *damage_of_run(folder, earlier, progress)]
 
 
-def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def damage_of_run(
+    folder: Path, record: Mapping[str, Any], progress: Progress | None = None
+) -> list[str]:
     """Return what is wrong with the files of a complete run."""
     found = []
     if record.get("seal") != seal_of(record):
@@ -79,7 +86,7 @@ def damage_of_run(folder: Path, record: Mapping[str, Any]) -> list[str]:
             found.append(f"{file} is not what run.json says: damaged, or changed by hand")
     dataset = folder / "dataset"
     try:
-        damaged = damage(dataset, read_manifest(dataset))
+        damaged = damage(dataset, read_manifest(dataset), progress=progress)
     except DatasetError as error:
         return [*found, str(error)]
     return found + [f"{dataset / name} {what}" for name, what in damaged.items()]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from connprops.arrow_arrays import to_arrow, to_numpy
 from connprops.edge_columns import EdgeColumn
+from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.sonata import EdgePopulation
 
@@ -28,9 +29,14 @@ def write_sorted(
     columns: Sequence[EdgeColumn],
     sorted_file: Path,
     resources: Resources,
+    progress: Progress | None = None,
 ) -> None:
     """Sort all rows of an edge file by target, source and place, on disk where need be."""
     import duckdb
+
+    def tell(step: str, done: int) -> None:
+        if progress:
+            progress(step, done, size, "rows")
 
     columns, size = [*columns, *_multiplicity(population)], population.size
 
@@ -42,6 +48,8 @@ def write_sorted(
                 arrays = [target, source, np.arange(start, stop, dtype=np.int64)]
                 arrays += [rows.column(column, start, stop) for column in columns]
                 yield pa.record_batch([to_arrow(a) for a in arrays], schema=arrow_schema)
+                tell("read", stop)
+        tell("sort", 0)
 
     arrow_schema = pa.schema(
         [(name, pa.int64()) for name in ("@target", "@source", "@edge")]
@@ -57,6 +65,7 @@ def write_sorted(
             {"file": str(aside)},
         )
     aside.rename(sorted_file)
+    tell("sort", size)
 
 
 def _multiplicity(population: EdgePopulation) -> list[EdgeColumn]:

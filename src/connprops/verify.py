@@ -16,6 +16,7 @@ from typing import Any
 from connprops.artifacts import read_any_table, sha256_of
 from connprops.errors import ConnpropsError, DatasetError
 from connprops.manifest import MANIFEST, damage, expected_files, read_manifest, seal_of
+from connprops.progress import Progress
 from connprops.run_record import RUN_FILE, digests_in, record_of
 
 
@@ -30,8 +31,10 @@ class Verdict:
         return Verdict(self.n_checked + other.n_checked, {**self.damaged, **other.damaged})
 
 
-def verify(path: str | Path) -> Verdict:
+def verify(path: str | Path, progress: Progress | None = None) -> Verdict:
     """Check a dataset, the folder of a run or of single steps, or a file of one.
+
+    ``progress`` is called as the files of a dataset have been looked at.
 
     Raises
     ------
@@ -40,15 +43,15 @@ def verify(path: str | Path) -> Verdict:
     """
     place = Path(path)
     if place.is_dir() and (place / MANIFEST).exists():
-        return _dataset(place)
+        return _dataset(place, progress)
     if place.is_dir():
-        return _folder(place)
+        return _folder(place, progress)
     if place.suffix == ".parquet":
         of_dataset = [folder for folder in place.parents[:2] if (folder / MANIFEST).is_file()]
         check = partial(_file_of_dataset, folder=of_dataset[0]) if of_dataset else _table
         return _one(place, check)
     if place.name == MANIFEST:
-        return _dataset(place.parent)
+        return _dataset(place.parent, progress)
     digests = digests_in(record_of(place.parent) or {})
     if place.name in digests:
         return _one(place, partial(_digest, digest=digests[place.name]))
@@ -59,17 +62,17 @@ def verify(path: str | Path) -> Verdict:
     )
 
 
-def _dataset(folder: Path) -> Verdict:
+def _dataset(folder: Path, progress: Progress | None) -> Verdict:
     try:
         manifest = read_manifest(folder)
     except DatasetError as error:
         return Verdict(1, {folder / MANIFEST: str(error)})
-    damaged = damage(folder, manifest)
+    damaged = damage(folder, manifest, progress=progress)
     n = 1 + sum(1 for _ in expected_files(manifest))
     return Verdict(n, {folder / name: what for name, what in damaged.items()})
 
 
-def _folder(folder: Path) -> Verdict:
+def _folder(folder: Path, progress: Progress | None) -> Verdict:
     record = record_of(folder)
     tables = sorted(folder.glob("*.parquet"))
     if record is None and not tables and not (folder / "dataset" / MANIFEST).is_file():
@@ -79,7 +82,7 @@ def _folder(folder: Path) -> Verdict:
         )
     verdict = Verdict(0, {})
     if (folder / "dataset").is_dir():
-        verdict += _dataset(folder / "dataset")
+        verdict += _dataset(folder / "dataset", progress)
     digests = {folder / name: digest for name, digest in digests_in(record or {}).items()}
     for file in sorted({*tables, *digests} - {folder / "dataset" / MANIFEST}):
         if file.suffix == ".parquet":

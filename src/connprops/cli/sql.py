@@ -154,8 +154,10 @@ def database(
     """
     with errors(debug=debug):
         from connprops.database import write_database
+        from connprops.progress import display
 
-        files = write_database(folder, overwrite=overwrite)
+        with display(quiet=quiet) as progress:
+            files = write_database(folder, overwrite=overwrite, progress=progress)
         say("\n".join(str(file) for file in files), quiet=quiet)
 
 

@@ -277,17 +277,20 @@ def plot(
     with errors(debug=debug), warnings_shown():
         from connprops.model import read_model
         from connprops.plots import plot as draw
+        from connprops.progress import display
         from connprops.statistics import read_statistics
 
         place = out or folder / "charts"
-        charts = draw(
-            read_statistics(folder),
-            read_model(folder / "model.parquet"),
-            place,
-            cast("list[Format]", formats.split(",")),  # plot knows which ones there are
-            properties=sel_props.split(",") if sel_props else None,
-            statistics=statistics.split(","),
-            pathway=pathway,
-            overwrite=overwrite,
-        )
+        with display(quiet=quiet) as progress:
+            charts = draw(
+                read_statistics(folder),
+                read_model(folder / "model.parquet"),
+                place,
+                cast("list[Format]", formats.split(",")),  # plot knows which ones there are
+                properties=sel_props.split(",") if sel_props else None,
+                statistics=statistics.split(","),
+                pathway=pathway,
+                overwrite=overwrite,
+                progress=progress,
+            )
         say(f"{len(charts)} charts in {place}", quiet=quiet)

@@ -27,9 +27,11 @@ def verify(
     """Check every file against its checksum and number of rows; exit code 2 if one is damaged."""
     with errors(debug=debug):
         from connprops.errors import DatasetError, listing
+        from connprops.progress import display
         from connprops.verify import verify as verify_files
 
-        verdict = verify_files(path)
+        with display(quiet=quiet) as progress:
+            verdict = verify_files(path, progress)
         for file, what in verdict.damaged.items():
             typer.echo(what if what.startswith(str(file)) else f"{file} {what}", err=True)
         if verdict.damaged:
