@@ -38,6 +38,9 @@ class Shape:
 HEX0 = Shape("hex0", 18, 17, 26_787)
 """As hexagon 0 of the somatosensory cortex, excitatory to excitatory: 31.2 million synapses."""
 
+TEN_PROPERTIES = Shape("ten_properties", 18, 10, 26_787)
+"""The same with ten properties, for what was measured of that before connprops was written."""
+
 FEW_PATHWAYS = Shape("few_pathways", 8, 8, 3_000)
 """So few that the reference, which fits a Gaussian to each histogram, takes but a minute."""
 
