@@ -132,6 +132,36 @@ def test_freed_memory_is_given_back():
     assert int(held) < 2_000_000  # of 400 MB; 18 MB where nothing is told
 
 
+_FAULTS = """
+import resource, sys
+if sys.argv[1] == "again":
+    from connprops.resources import use_memory_again
+    use_memory_again()
+import numpy as np
+for _ in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    pieces = [np.ones(1_000_000) for _ in range(10)]
+    del pieces
+    last = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(last)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do otherwise")
+def test_freed_memory_is_used_again():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    faults = {
+        word: int(
+            subprocess.run(  # noqa: S603 - our own words
+                [sys.executable, "-c", _FAULTS, word],
+                capture_output=True, text=True, check=True, env=environment,
+            ).stdout
+        )
+        for word in ("again", "plain")
+    }  # fmt: skip
+    assert faults["again"] < 100 < faults["plain"]
+
+
 def test_what_the_environment_says_of_heaps_stays(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "12345")

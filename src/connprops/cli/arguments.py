@@ -215,7 +215,7 @@ def out(help_text: str) -> Any:
 def options(config: Path | None, **given: Any) -> RunOptions:
     """Return options from a file and the command line, whose texts are parsed here."""
     from connprops.options import parse_distr_types, parse_selection, read_options
-    from connprops.resources import hold_less_memory
+    from connprops.resources import hold_less_memory, use_memory_again
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "sel_src": parse_selection,
@@ -229,4 +229,6 @@ def options(config: Path | None, **given: Any) -> RunOptions:
     found = read_options(config, **given)
     if found.resources().memory < _TIGHT:
         hold_less_memory(at_once=True)
+    else:
+        use_memory_again()
     return found
