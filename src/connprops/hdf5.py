@@ -211,7 +211,8 @@ def read_ids(h5: h5py.Group, path: str, start: int, stop: int, file: Path) -> ND
             f"{file}: {path} does not hold whole numbers",
             found=f"{values[odd[0]]} in row {start + odd[0]:,}",
         )
-    return values.astype(np.int64)
+    # A copy takes as long as reading; what an int64 cannot hold gets negative either way.
+    return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
 
 
 def labels(libraries: h5py.Group, name: str, file: Path) -> list[str]:

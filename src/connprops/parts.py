@@ -7,6 +7,7 @@ writes two files and a note of what they hold, and can be run anywhere and again
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -396,12 +397,13 @@ def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str
     )  # fmt: skip
     table = pa.Table.from_arrays(table.columns, schema=layout)
     with _put_aside(spec, spec.folder / name) as aside:
-        with aside.open("wb") as file:
+        # A file of Python's own would want the interpreter for each page.
+        with pa.OSFile(os.fsencode(aside), "wb") as file:
             encode(table, kind, file)
         return name, sha256_of(aside)
 
 
-def encode(table: pa.Table, kind: Kind, file: BinaryIO) -> None:
+def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
     """Write a table as Parquet, each column in the encoding that suits it best."""
     floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
     whole = [name for name in table.column_names if name not in floats]
