@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops import schema
@@ -184,10 +185,21 @@ def write_table(
         stream,
         compression="snappy",
         data_page_version="1.0",
+        use_dictionary=_without_floats(arrow.schema),
     )
     with replacing(path, overwrite=overwrite) as aside:
         aside.write_bytes(_sealed(stream.getvalue()))
     return Path(path)
+
+
+def _without_floats(layout: pa.Schema) -> list[str]:
+    """Return the paths of the columns that a dictionary suits: floats hardly repeat."""
+    names = []
+    for one in layout:
+        is_list = pa.types.is_list(one.type) or pa.types.is_large_list(one.type)
+        if not pa.types.is_floating(one.type.value_type if is_list else one.type):
+            names.append(f"{one.name}.list.element" if is_list else one.name)
+    return names
 
 
 def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dict[str, Any]]:
