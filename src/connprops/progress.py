@@ -24,7 +24,7 @@ def display(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Pr
     if quiet:
         yield lambda _step, _done, _total, _unit: None
     elif stream.isatty():
-        with _bars(stream, time.monotonic) as progress:
+        with _bars(stream) as progress:
             yield progress
     else:
         yield Lines(stream)
@@ -100,7 +100,7 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bars(stream: TextIO, now: Callable[[], float]) -> Iterator[Progress]:
+def _bars(stream: TextIO) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn
     from rich.progress import Progress as Bars
@@ -113,7 +113,7 @@ def _bars(stream: TextIO, now: Callable[[], float]) -> Iterator[Progress]:
         console=Console(file=stream),
     )
     tasks: dict[str, TaskID] = {}
-    clock = _Clock(now)
+    clock = _Clock(time.monotonic)
 
     def progress(step: str, done: int, total: int, unit: str) -> None:
         seconds, _ = clock.seconds(step)
