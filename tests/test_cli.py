@@ -482,6 +482,18 @@ def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():
     ]
 
 
+def test_lines_tell_the_rate_where_the_end_is_not_known():
+    times = iter([0.0, 20.0, 21.0])
+    stream = io.StringIO()
+    lines = Lines(stream, clock=lambda: next(times))
+    lines("draw", 60, 0, "synapses")
+    lines("draw", 63, 63, "synapses")
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        "draw: 60 synapses, 3 a second",
+        "draw: 63 synapses in 21 s",
+    ]
+
+
 def test_a_long_step_has_few_lines():
     times = iter(range(86_401))
     stream = io.StringIO()

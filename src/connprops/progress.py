@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 Progress = Callable[[str, int, int, str], None]
-"""Called with step, units done, units in all, and the unit's name."""
+"""Called with step, units done, units in all (0 where nobody knows yet), and the unit's name."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -65,15 +65,15 @@ class Lines:
         seconds, is_new = self._clock.seconds(step)
         if is_new:
             self._lines = 0
-        if done >= total:
+        if 0 < total <= done:
             if self._lines:
                 self._write(f"{step}: {total:,} {unit} in {_duration(seconds)}")
             self._lines = 0
         elif seconds >= _SECONDS_BETWEEN_LINES * (self._lines + 1):
             # After n lines a twentieth more of the time, so that a day has a hundred lines or so.
             self._lines = max(self._lines + 1, int(1.05 * seconds / _SECONDS_BETWEEN_LINES))
-            share = f"({100 * done // total} %), {_outlook(done, total, seconds)}"
-            self._write(f"{step}: {done:,} of {total:,} {unit} {share}")
+            share = f" of {total:,} {unit} ({100 * done // total} %)" if total else f" {unit}"
+            self._write(f"{step}: {done:,}{share}, {_outlook(done, total, seconds)}")
 
     def _write(self, text: str) -> None:
         self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
@@ -85,9 +85,8 @@ def _outlook(done: int, total: int, seconds: float) -> str:
     if not done:
         return "an unknown time left"
     rate = done / max(seconds, 1e-3)
-    left = _duration((total - done) / rate)
     pace = f"{rate:,.0f} a second" if rate >= 1 else f"{_duration(1 / rate)} each"
-    return f"{left} left, {pace}"
+    return f"{_duration((total - done) / rate)} left, {pace}" if total else pace
 
 
 def _duration(seconds: float) -> str:
@@ -117,14 +116,14 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
 
     def progress(step: str, done: int, total: int, unit: str) -> None:
         seconds, _ = clock.seconds(step)
-        amount = f"{done:,} / {total:,} {unit}"
-        if done >= total:
+        amount = f"{done:,} / {total:,} {unit}" if total else f"{done:,} {unit}"
+        if 0 < total <= done:
             pace = f"in {_duration(seconds)}" if seconds >= 1 else ""
         else:
             pace = _outlook(done, total, seconds)
         if step not in tasks:
-            tasks[step] = bars.add_task(step, total=total, amount=amount, pace=pace)
-        bars.update(tasks[step], completed=done, total=total, amount=amount, pace=pace)
+            tasks[step] = bars.add_task(step, total=total or None, amount=amount, pace=pace)
+        bars.update(tasks[step], completed=done, total=total or None, amount=amount, pace=pace)
 
     with bars:
         yield progress

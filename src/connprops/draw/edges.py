@@ -87,7 +87,9 @@ def write_edges(
                 n_done = stop
                 written.check()
                 if progress is not None:
-                    progress("draw", n_done, n_done, "synapses")
+                    progress("draw", n_done, 0, "synapses")
+        if progress is not None:
+            progress("draw", n_done, n_done, "synapses")
         write_indices(aside, edges.name, edges.source.size, edges.target.size)
     return n_done
 

@@ -146,7 +146,8 @@ def write_synapses(
     overwrite
         Whether to replace a file that is there.
     progress
-        Called with ``"draw"``, synapses written, those in all as far as is known, ``"synapses"``.
+        Called with ``"draw"``, synapses written, those in all (0 where that is
+        not known before the end), ``"synapses"``.
     **options
         As for :func:`draw_synapses`; ``missing="skip"`` leaves skipped rows of a copy as they are.
 
@@ -244,9 +245,11 @@ def _write_parquet(
                 writer.write_table(pa.Table.from_batches(group, table))
                 done += sum(batch.num_rows for batch in group)
                 if progress is not None:
-                    progress("draw", done, done, "synapses")
+                    progress("draw", done, 0, "synapses")
     except pa.ArrowException as error:
         raise OutputError.of(f"{file} cannot be written", found=str(error)) from error
+    if progress is not None:
+        progress("draw", done, done, "synapses")
     return done
 
 
