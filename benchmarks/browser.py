@@ -105,7 +105,8 @@ def measured(work: Path, name: str, config: Path) -> dict[str, float]:
     out = work / f"{name}-report"
     if not (out / "model.parquet").is_file():
         connprops("run", str(config), "-o", str(out), "-q", "--overwrite", "--correlations")
-    from connprops import read_model, read_statistics, report
+    from connprops import read_model, read_statistics
+    from connprops.reports import report
 
     stats, model = read_statistics(out), read_model(out / "model.parquet")
     start = time.perf_counter()

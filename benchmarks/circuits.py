@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from connprops.circuit.edge_file import write_indices
 from connprops.demo import write_circuit
-from connprops.edge_file import write_indices
 
 _TARGETS_AT_ONCE = 200
 _SYNAPSES_PER_CONNECTION = 4.33  # 31,212,240 synapses of 7,203,362 connections

@@ -52,7 +52,7 @@ LIST = "connections.parquet"
 def model_of(*, varying: bool) -> Any:
     """Return a model of 55 x 55 types, and its ten properties of several families."""
     from connprops import schema
-    from connprops.model import Model
+    from connprops.model.model import Model
 
     rng = np.random.default_rng(1)
     types = [f"T{i:02d}" for i in range(N_TYPES)]
@@ -183,7 +183,7 @@ def _write_nodes(given: Path) -> Path:
     """Write a circuit of the listed nodes, with one edge to take the names from."""
     import h5py
 
-    from connprops.edge_file import create_edges
+    from connprops.circuit.edge_file import create_edges
 
     work = given.parent
     ends = pl.scan_parquet(given).select(pl.max("source_node", "target_node")).collect()

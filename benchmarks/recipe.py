@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 import connprops as cp
-from connprops.distributions import Sample, distribution
-from connprops.export import export
-from connprops.sonata import open_circuit
-from connprops.statistics import Statistics
+from connprops.circuit.circuit import open_circuit
+from connprops.export.export import export
+from connprops.families.registry import Sample, distribution
+from connprops.statistics.statistics import Statistics
 
 Floats = NDArray[np.float64]
 

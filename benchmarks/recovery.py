@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.choice import Criterion, chosen_families, score
-from connprops.distributions import Sample, distribution
-from connprops.statistics import Property
+from connprops.families.registry import Sample, distribution
+from connprops.fits.choice import Criterion, chosen_families, score
+from connprops.statistics.statistics import Property
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator

@@ -50,7 +50,7 @@ CORRELATED = {("gamma", "normal"): 0.6, ("gamma", "weibull"): -0.3, ("normal", "
 def model() -> object:
     """Return the model: the same laws in all pathways."""
     from connprops import schema
-    from connprops.model import Model
+    from connprops.model.model import Model
 
     rows = []
     names = [(f"{name}_{kind}", name, kind == "one") for name in LAWS for kind in ("each", "one")]
@@ -80,7 +80,7 @@ def model() -> object:
 
 def write_circuit(work: Path, size: int) -> Path:
     """Write so many nodes, and an edge population of one edge."""
-    from connprops.edge_file import create_edges
+    from connprops.circuit.edge_file import create_edges
 
     with h5py.File(work / "nodes.h5", "w") as file:
         file["nodes/All/node_type_id"] = np.full(size, -1)
@@ -137,7 +137,7 @@ def main() -> None:
         dataset = connprops.open_circuit(config, work / "dataset")
         names = truth.properties
         found = connprops.build(
-            connprops.extract(dataset, sel_props=names),
+            connprops.statistics.extract(dataset, sel_props=names),
             distr_types={
                 name: name.rsplit("_", 1)[0] if name != "n_syn_per_conn" else "ztpoisson"
                 for name in names

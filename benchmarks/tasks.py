@@ -68,7 +68,7 @@ def write_once(dataset: str, folder: str) -> None:
     """Write a dataset's rows as Parquet, encoded as they are; print the seconds of writing."""
     import pyarrow.parquet as pq
 
-    from connprops.parts import Kind, encode
+    from connprops.export.parts import Kind, encode
 
     Path(folder).mkdir(exist_ok=True)
     spent = 0.0
@@ -102,8 +102,8 @@ def extract(dataset: str, folder: str, *options: str) -> None:
 
 def _ours(config: str, folder: str, options: Sequence[str]) -> Statistics:
     import connprops as cp
-    from connprops.export import export
-    from connprops.sonata import open_circuit
+    from connprops.circuit.circuit import open_circuit
+    from connprops.export.export import export
 
     dataset = export(open_circuit(config), Path(folder) / "dataset", overwrite=True)
     stats = cp.extract(cp.open_dataset(dataset), **_parsed(options))

@@ -13,7 +13,7 @@ import altair as alt
 from PIL import Image
 
 import connprops as cp
-from connprops.theme import LIGHT
+from connprops.charts.theme import LIGHT
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))

@@ -13,9 +13,13 @@ from typing import Any
 import connprops as cp
 import connprops.compat
 import connprops.draw
-from connprops import dataset, demo, export, query, statistics
-from connprops.extract import Fold
+from connprops import demo
+from connprops.dataset import dataset
+from connprops.export.export import export
+from connprops.query.session import session as query
 from connprops.resources import Resources
+from connprops.statistics import statistics
+from connprops.statistics.extract import Fold
 
 _INTRODUCTION = """\
 # Python
@@ -46,11 +50,11 @@ PAGE: dict[str, tuple[str, tuple[Any, ...]]] = {
         "connprops.draw",
         (connprops.draw.draw_synapses, connprops.draw.write_synapses),
     ),
-    "Questions in SQL: `connprops.query`": (
-        "connprops.query",
+    "Questions in SQL: `connprops.query.session`": (
+        "connprops.query.session",
         (query.questions, query.question, query.Session, query.Answer),
     ),
-    "Job arrays: `connprops.export`": ("connprops.export", (export.export,)),
+    "Job arrays: `connprops.export.export`": ("connprops.export.export", (export.export,)),
     "Job arrays: putting shards together": ("cp", (cp.merge,)),
     "Memory and threads: `connprops.resources`": ("connprops.resources", (Resources,)),
     "Scripts of connectome-manipulator: `connprops.compat`": (

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from connprops import relations, schema
-from connprops.query import questions
+from connprops import schema
+from connprops.dataset import relations
+from connprops.query.session import questions
 
 _INTRODUCTION = """\
 # Tables

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from connprops.model import Model
+from connprops.model.model import Model
 
 DRAWS = 40
 """Values of each pathway and property."""

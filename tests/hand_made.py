@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
-from connprops.model import Model
+from connprops.model.model import Model
 
 Parameters = Mapping[str, float | Sequence[float]]
 

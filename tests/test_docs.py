@@ -14,7 +14,7 @@ import typer
 
 import connprops
 from connprops.cli import app
-from connprops.query import questions
+from connprops.query.session import questions
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))

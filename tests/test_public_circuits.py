@@ -10,10 +10,10 @@ import pytest
 from circuits import SHARED
 from test_statistics import assert_agrees
 
-from connprops.dataset import Dataset
-from connprops.export import export
-from connprops.extract import extract
-from connprops.sonata import open_circuit
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.export.export import export
+from connprops.statistics.extract import extract
 
 pytestmark = [
     pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here"),

@@ -11,11 +11,11 @@ from circuits import SHARED
 from scipy import stats as scipy_stats
 
 from benchmarks.recipe import FAMILIES, compared, fitted_pathways, truths
-from connprops.dataset import Dataset
-from connprops.export import export
-from connprops.extract import extract
-from connprops.fit import build
-from connprops.sonata import open_circuit
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.export.export import export
+from connprops.fits.property import build
+from connprops.statistics.extract import extract
 
 CIRCUIT = SHARED / "functionalizer_1000n"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")

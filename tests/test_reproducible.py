@@ -15,16 +15,16 @@ import pytest
 from circuits import two_types, write_circuit
 from oracle import statistics
 
-import connprops.export
-import connprops.export_plan
-from connprops.database import DATABASE
-from connprops.dataset import Dataset
-from connprops.export import export
-from connprops.extract import extract
-from connprops.fit import build
+import connprops.export.export
+import connprops.export.plan
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.export.export import export
+from connprops.fits.property import build
+from connprops.query.database import DATABASE
 from connprops.resources import Resources
-from connprops.run_record import RUN_FILE
-from connprops.sonata import open_circuit
+from connprops.run.record import RUN_FILE
+from connprops.statistics.extract import extract
 
 MEANS = [(threads, memory) for threads in (1, 2, 3, 5, 8) for memory in (1 << 27, 1 << 32)]
 
@@ -39,8 +39,8 @@ def digests(folder, *, but=()):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export_plan, "_PROBE", 8)
+    monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
+    monkeypatch.setattr(connprops.export.plan, "_PROBE", 8)
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -13,17 +13,17 @@ import pytest
 from circuits import two_types
 from typer.testing import CliRunner
 
-import connprops.buckets
-import connprops.correlations
-import connprops.export
-import connprops.export_plan
+import connprops.export.export
+import connprops.export.plan
+import connprops.statistics.correlations
+import connprops.statistics.units
+from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
-from connprops.dataset import Dataset
+from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
-from connprops.export import export
-from connprops.extract import extract, extract_folds
+from connprops.export.export import export
 from connprops.resources import Resources
-from connprops.sonata import open_circuit
+from connprops.statistics.extract import extract, extract_folds
 from connprops.workers import run_units
 
 TABLES = ("table", "histograms", "values", "order_statistics")
@@ -51,8 +51,8 @@ def cluster():
 @pytest.fixture
 def small_buckets(monkeypatch):
     """Cut what there is into several units."""
-    monkeypatch.setattr(connprops.buckets, "_LEAST", 2_000)
-    monkeypatch.setattr(connprops.buckets, "_SHARE_OF_BUCKET", Resources().memory // 2_000)
+    monkeypatch.setattr(connprops.statistics.units, "_LEAST", 2_000)
+    monkeypatch.setattr(connprops.statistics.units, "_SHARE_OF_BUCKET", Resources().memory // 2_000)
 
 
 def tables(stats):
@@ -75,8 +75,8 @@ def test_processes_threads_and_a_cluster_give_what_this_process_does(data, clust
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch, shuffled):
-    monkeypatch.setattr(connprops.export_plan, "ROWS_PER_PART", 40)
-    monkeypatch.setattr(connprops.export_plan, "_PROBE", 16)
+    monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 40)
+    monkeypatch.setattr(connprops.export.plan, "_PROBE", 16)
     circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     folders = [
         export(circuit, tmp_path / name, resources=Resources(workers=workers))
@@ -112,7 +112,7 @@ def test_groups_whose_rows_lie_anywhere_are_the_same_on_a_cluster(data, cluster)
 
 
 def test_correlations_on_a_cluster_are_those_of_this_process(data, cluster, monkeypatch):
-    monkeypatch.setattr(connprops.correlations, "_LEAST", 2_000)
+    monkeypatch.setattr(connprops.statistics.correlations, "_LEAST", 2_000)
     expected = extract(data).correlations.collect()
     assert len(expected)
     found = extract(data, resources=Resources(workers=cluster)).correlations.collect()

@@ -11,22 +11,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from connprops.compare import compare
-    from connprops.cross_validation import (
+    from connprops.charts.plot import plot
+    from connprops.dataset.dataset import open_circuit, open_dataset
+    from connprops.demo import write_circuit as write_demo
+    from connprops.errors import ConnpropsError, ConnpropsWarning
+    from connprops.fits.property import build
+    from connprops.model.comparison import compare
+    from connprops.model.cross_validation import (
         CrossValidation,
         cross_validate,
         read_cross_validation,
     )
-    from connprops.dataset import open_circuit, open_dataset
-    from connprops.demo import write_circuit as write_demo
-    from connprops.errors import ConnpropsError, ConnpropsWarning
-    from connprops.extract import extract, extract_folds
-    from connprops.fit import build
-    from connprops.merge import merge
-    from connprops.model import Model, read_model
-    from connprops.plots import plot
-    from connprops.report import report
-    from connprops.statistics import read_statistics
+    from connprops.model.model import Model, read_model
+    from connprops.reports.report import report
+    from connprops.run.merge import merge
+    from connprops.statistics.extract import extract, extract_folds
+    from connprops.statistics.statistics import read_statistics
 
 __version__ = "0.1.0"
 
@@ -54,21 +54,21 @@ __all__ = [
 _HOME = {
     "ConnpropsError": ("connprops.errors", "ConnpropsError"),
     "ConnpropsWarning": ("connprops.errors", "ConnpropsWarning"),
-    "CrossValidation": ("connprops.cross_validation", "CrossValidation"),
-    "Model": ("connprops.model", "Model"),
-    "build": ("connprops.fit", "build"),
-    "compare": ("connprops.compare", "compare"),
-    "cross_validate": ("connprops.cross_validation", "cross_validate"),
-    "extract": ("connprops.extract", "extract"),
-    "extract_folds": ("connprops.extract", "extract_folds"),
-    "merge": ("connprops.merge", "merge"),
-    "open_circuit": ("connprops.dataset", "open_circuit"),
-    "open_dataset": ("connprops.dataset", "open_dataset"),
-    "plot": ("connprops.plots", "plot"),
-    "read_cross_validation": ("connprops.cross_validation", "read_cross_validation"),
-    "read_model": ("connprops.model", "read_model"),
-    "read_statistics": ("connprops.statistics", "read_statistics"),
-    "report": ("connprops.report", "report"),
+    "CrossValidation": ("connprops.model.cross_validation", "CrossValidation"),
+    "Model": ("connprops.model.model", "Model"),
+    "build": ("connprops.fits.property", "build"),
+    "compare": ("connprops.model.comparison", "compare"),
+    "cross_validate": ("connprops.model.cross_validation", "cross_validate"),
+    "extract": ("connprops.statistics.extract", "extract"),
+    "extract_folds": ("connprops.statistics.extract", "extract_folds"),
+    "merge": ("connprops.run.merge", "merge"),
+    "open_circuit": ("connprops.dataset.dataset", "open_circuit"),
+    "open_dataset": ("connprops.dataset.dataset", "open_dataset"),
+    "plot": ("connprops.charts.plot", "plot"),
+    "read_cross_validation": ("connprops.model.cross_validation", "read_cross_validation"),
+    "read_model": ("connprops.model.model", "read_model"),
+    "read_statistics": ("connprops.statistics.statistics", "read_statistics"),
+    "report": ("connprops.reports.report", "report"),
     "write_demo": ("connprops.demo", "write_circuit"),
 }
 """Where each name of the interface is defined, and under which name."""

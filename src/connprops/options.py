@@ -31,7 +31,7 @@ Selection = str | Sequence[int] | Mapping[str, Any] | None
 class RunOptions:
     """What a run computes, of which part of a circuit, and with which means.
 
-    The fields are the arguments of :func:`connprops.export.export`, ``extract`` and ``build``,
+    The fields are the arguments of ``export.export.export``, ``extract`` and ``build``,
     where they are explained; ``threads``, ``memory`` (bytes), ``temp_dir`` and ``workers`` those of
     :class:`connprops.resources.Resources`, None for its defaults.
     """
@@ -75,7 +75,7 @@ class RunOptions:
         return Resources(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 
     def export(self) -> dict[str, Any]:
-        """Return the arguments of :func:`connprops.export.export` that stand for these options."""
+        """Return the arguments of ``export.export.export`` that stand for these options."""
         return {
             "population": self.population,
             "source_type": self.source_type,

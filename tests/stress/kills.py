@@ -18,19 +18,19 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import connprops.export
-import connprops.export_plan
+import connprops.export.export
+import connprops.export.plan
+from connprops.circuit.circuit import open_circuit
 from connprops.options import RunOptions
-from connprops.run import run
-from connprops.run_record import RUN_FILE
-from connprops.sonata import open_circuit
+from connprops.run.record import RUN_FILE
+from connprops.run.run import run
 
 
 def export_it(config: Path, out: Path) -> None:
     """Export in many small parts."""
-    connprops.export_plan.ROWS_PER_PART = 20
-    connprops.export_plan._PROBE = 8
-    connprops.export.export(open_circuit(config), out)
+    connprops.export.plan.ROWS_PER_PART = 20
+    connprops.export.plan._PROBE = 8
+    connprops.export.export.export(open_circuit(config), out)
 
 
 def run_it(config: Path, out: Path) -> None:

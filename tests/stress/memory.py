@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from connprops.verify import verify
+from connprops.run.verify import verify
 
 LIMIT = 500 * 10**6
 """Bytes that all of a run may take: interpreter and libraries too, and its files in the cache."""

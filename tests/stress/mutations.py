@@ -24,16 +24,16 @@ import polars as pl
 from circuits import two_types
 
 from connprops import schema
-from connprops.artifacts import read_table
-from connprops.compat.model_json import from_json
-from connprops.dataset import Dataset
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsError, of_the_machine
-from connprops.export import export
-from connprops.extract import extract
+from connprops.export.export import export
+from connprops.model.reference_json import from_json
 from connprops.options import read_options
-from connprops.run import _checked_input, run
-from connprops.run_record import record_of
-from connprops.sonata import open_circuit
+from connprops.run.record import record_of
+from connprops.run.run import _checked_input, run
+from connprops.statistics.extract import extract
+from connprops.store.tables import read_table
 
 SECONDS = 30
 """A case that takes longer hangs."""

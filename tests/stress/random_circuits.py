@@ -13,13 +13,13 @@ from hypothesis import seed as seeded
 from oracle import pathways, values_of
 from test_statistics import adversarial, assert_agrees
 
-from connprops.dataset import Dataset
-from connprops.export import export
-from connprops.extract import extract
-from connprops.fit import build
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.export.export import export
+from connprops.fits.property import build
 from connprops.resources import Resources
-from connprops.run import run
-from connprops.sonata import open_circuit
+from connprops.run.run import run
+from connprops.statistics.extract import extract
 
 NAME = "'; drop table synapses; --<script>"
 

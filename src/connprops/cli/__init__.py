@@ -2,7 +2,7 @@
 
 # Commands, in the order that help lists them in.
 from connprops.cli import (  # noqa: I001
-    whole, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
+    run, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
 )  # fmt: skip
 from connprops.cli.app import app, end_when_told
 from connprops.resources import hold_less_memory, use_common_instructions

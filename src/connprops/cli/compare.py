@@ -62,20 +62,20 @@ def compare(
     with errors(debug=debug), warnings_shown():
         import polars as pl
 
-        from connprops.artifacts import check_format
-        from connprops.compare import compare as compare_models
-        from connprops.compare import summarized, write_comparison
+        from connprops.model.comparison import compare as compare_models
+        from connprops.model.comparison import summarized, write_comparison
+        from connprops.store.tables import check_format
 
         if out is not None:
             check_format(out)
         if chart is not None:
-            from connprops.plots import check_chart
+            from connprops.charts.plot import check_chart
 
             check_chart(chart)
         found = compare_models(a, b)
         if chart is not None:
-            from connprops.plots import write_chart
-            from connprops.score_charts import comparison
+            from connprops.charts.plot import write_chart
+            from connprops.charts.scores import comparison
 
             drawn = comparison(found, title=f"{a.name} and {b.name}")
             typer.echo(str(write_chart(drawn, chart, overwrite=overwrite)), err=True)
@@ -94,7 +94,7 @@ def compare(
 def _show(frame: pl.DataFrame) -> None:
     import polars.selectors as cs
 
-    from connprops.summary import console_on, show_table
+    from connprops.run.summary import console_on, show_table
 
     numeric = set(frame.select(cs.numeric()).columns)
     rows = [[_cell(value) for value in row] for row in frame.iter_rows()]

@@ -12,7 +12,7 @@ from connprops.cli import arguments as arg
 from connprops.cli.app import app, errors, examples, say, warnings_shown
 
 if TYPE_CHECKING:
-    from connprops.cross_validation import CrossValidation
+    from connprops.model.cross_validation import CrossValidation
 
 _VERDICTS = {True: "yes", False: "no", None: "-"}
 
@@ -74,9 +74,9 @@ def cross_validate_command(
 ) -> None:
     """Score a model on data held back, beside the choices of connectome-manipulator."""
     with errors(debug=debug), warnings_shown():
-        from connprops.artifacts import refuse_existing
-        from connprops.cross_validation import cross_validate
+        from connprops.model.cross_validation import cross_validate
         from connprops.progress import display
+        from connprops.store.tables import refuse_existing
 
         options = arg.options(
             config,
@@ -96,7 +96,7 @@ def cross_validate_command(
             workers=workers,
         )
         if chart is not None:
-            from connprops.plots import check_chart
+            from connprops.charts.plot import check_chart
 
             check_chart(chart)
         if not overwrite:
@@ -111,8 +111,8 @@ def cross_validate_command(
             )
         found.write_parquet(out, overwrite=overwrite)
         if chart is not None:
-            from connprops.plots import write_chart
-            from connprops.score_charts import cross_validation
+            from connprops.charts.plot import write_chart
+            from connprops.charts.scores import cross_validation
 
             write_chart(cross_validation(found.summary()), chart, overwrite=overwrite)
         if not quiet:
@@ -122,7 +122,7 @@ def cross_validate_command(
 
 def _show(found: CrossValidation) -> None:
     """Write one line per property: how much a test value gains over the baseline."""
-    from connprops.summary import console_on, show_table
+    from connprops.run.summary import console_on, show_table
 
     console = console_on(sys.stdout)
     rows = [

@@ -78,7 +78,7 @@ def draw(
     """Draw synapses from a model: of listed connections, or those of a circuit anew."""
     with errors(debug=debug), warnings_shown():
         from connprops.draw import write_synapses
-        from connprops.model import read_model
+        from connprops.model.model import read_model
         from connprops.progress import display
 
         options = arg.options(

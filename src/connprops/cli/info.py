@@ -26,6 +26,6 @@ def info(
 ) -> None:
     """Tell what something is: populations and sizes, properties and units, where it came from."""
     with errors(debug=debug), warnings_shown():
-        from connprops.info import describe
+        from connprops.run.info import describe
 
         describe(path, sys.stdout)

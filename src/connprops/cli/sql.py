@@ -14,7 +14,7 @@ from connprops.cli.app import app, errors, examples, say
 from connprops.errors import OptionError
 
 if TYPE_CHECKING:
-    from connprops.query import Answer, Question, Session
+    from connprops.query.session import Answer, Question, Session
 
 _ANSWER = "Answer"
 
@@ -100,8 +100,8 @@ def sql_command(
     other file is read, unless --allow-files is given.
     """
     with errors(debug=debug):
-        from connprops.artifacts import check_format
-        from connprops.query import Session
+        from connprops.query.session import Session
+        from connprops.store.tables import check_format
 
         if sum(given is not None for given in (sql, file, query)) != (not list_all):
             raise OptionError.of(
@@ -153,8 +153,8 @@ def database(
     Beside it goes views.sql, which gives the large tables to a session.
     """
     with errors(debug=debug):
-        from connprops.database import write_database
         from connprops.progress import display
+        from connprops.query.database import write_database
 
         with display(quiet=quiet) as progress:
             files = write_database(folder, overwrite=overwrite, progress=progress)
@@ -165,7 +165,7 @@ def _text(
     session: Session, sql: str | None, file: str | None, query: str | None, given: list[str]
 ) -> str:
     """Return the SQL that is asked for; the parameters of a ready question are set."""
-    from connprops.query import question
+    from connprops.query.session import question
 
     if query is not None:
         asked = question(query)
@@ -189,8 +189,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _list(session: Session) -> None:
-    from connprops.query import questions
-    from connprops.summary import console_on, show_table
+    from connprops.query.session import questions
+    from connprops.run.summary import console_on, show_table
 
     console = console_on(sys.stdout)
     tables = [(name, grain) for name, grain in session.tables.items()]
@@ -204,7 +204,7 @@ def _parameters(asked: Question) -> str:
 
 
 def _show(answer: Answer, at_most: int) -> None:
-    from connprops.summary import console_on, show_table
+    from connprops.run.summary import console_on, show_table
 
     rows = answer.rows()
     head = [[_cell(value) for value in row] for row in islice(rows, at_most)]

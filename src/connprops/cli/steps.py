@@ -11,7 +11,7 @@ from connprops.cli import arguments as arg
 from connprops.cli.app import app, errors, examples, say, warnings_shown
 
 if TYPE_CHECKING:
-    from connprops.plots import Format
+    from connprops.charts.plot import Format
 
 
 @app.command(
@@ -51,10 +51,10 @@ def export(
 ) -> None:
     """Write a circuit's synapses as a dataset: Parquet, for SQL, Polars and the next steps."""
     with errors(debug=debug), warnings_shown():
-        from connprops.dataset import open_dataset
-        from connprops.export import export as export_circuit
+        from connprops.circuit.circuit import open_circuit
+        from connprops.dataset.dataset import open_dataset
+        from connprops.export.export import export as export_circuit
         from connprops.progress import display
-        from connprops.sonata import open_circuit
 
         options = arg.options(
             config,
@@ -70,9 +70,9 @@ def export(
         opened = open_circuit(circuit)
         place = out or opened.results_folder() / "dataset"
         if dry_run:
-            from connprops import dry_run as dry
-            from connprops.export_request import describe
-            from connprops.shards import Shard
+            from connprops.export.request import describe
+            from connprops.run import dry_run as dry
+            from connprops.store.shards import Shard
 
             wanted = describe(opened, **options.export())
             part = Shard.parse(shard) if shard else None
@@ -130,9 +130,9 @@ def extract(
 ) -> None:
     """Describe each property of each pathway of a dataset: tables of statistics as Parquet."""
     with errors(debug=debug), warnings_shown():
-        from connprops.dataset import open_dataset
-        from connprops.extract import extract as extract_statistics
+        from connprops.dataset.dataset import open_dataset
         from connprops.progress import display
+        from connprops.statistics.extract import extract as extract_statistics
 
         options = arg.options(
             config,
@@ -156,8 +156,8 @@ def extract(
                 data, resources=options.resources(), progress=progress, **options.extract()
             )
             if dry_run:
-                from connprops import dry_run as dry
-                from connprops.shards import Shard
+                from connprops.run import dry_run as dry
+                from connprops.store.shards import Shard
 
                 part = Shard.parse(shard) if shard else None
                 planned = dry.of_extract(stats, place, options.resources(), part)
@@ -184,7 +184,7 @@ def merge(
 ) -> None:
     """Put together what the shards of an export or an extraction have left; takes seconds."""
     with errors(debug=debug), warnings_shown():
-        from connprops.merge import merge as merge_shards
+        from connprops.run.merge import merge as merge_shards
 
         say("\n".join(map(str, merge_shards(folder, overwrite=overwrite))), quiet=quiet)
 
@@ -218,9 +218,9 @@ def build(
 ) -> None:
     """Fit a distribution to each property of each pathway: the model as Parquet and JSON."""
     with errors(debug=debug), warnings_shown():
-        from connprops.fit import build as build_model
+        from connprops.fits.property import build as build_model
         from connprops.progress import display
-        from connprops.statistics import read_statistics
+        from connprops.statistics.statistics import read_statistics
 
         options = arg.options(
             config, distr_types=distr_types, criterion=criterion, truncnorm=truncnorm,
@@ -275,10 +275,10 @@ def plot(
 ) -> None:
     """Draw statistics and model: maps of pathways, and one pathway's data against its model."""
     with errors(debug=debug), warnings_shown():
-        from connprops.model import read_model
-        from connprops.plots import plot as draw
+        from connprops.charts.plot import plot as draw
+        from connprops.model.model import read_model
         from connprops.progress import display
-        from connprops.statistics import read_statistics
+        from connprops.statistics.statistics import read_statistics
 
         place = out or folder / "charts"
         with display(quiet=quiet) as progress:

@@ -28,7 +28,7 @@ def verify(
     with errors(debug=debug):
         from connprops.errors import DatasetError, listing
         from connprops.progress import display
-        from connprops.verify import verify as verify_files
+        from connprops.run.verify import verify as verify_files
 
         with display(quiet=quiet) as progress:
             verdict = verify_files(path, progress)

@@ -15,17 +15,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from connprops import sonata
-from connprops.artifacts import write_text
-from connprops.compat.arrays import to_arrays
+from connprops.circuit import circuit as sonata
 from connprops.compat.conn_props import build, exported, plot
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
-from connprops.compat.model_json import as_text
 from connprops.errors import ConnpropsError, ConnpropsWarning, OptionError, listing
-from connprops.extract import extract, extract_folds
+from connprops.model.reference_json import as_text
 from connprops.progress import Progress
-from connprops.statistics import Statistics, read_statistics
+from connprops.statistics.arrays import to_arrays
+from connprops.statistics.extract import extract, extract_folds
+from connprops.statistics.statistics import Statistics, read_statistics
+from connprops.store.tables import write_text
 
 SEED = 123456
 """The reference's, where a configuration names none."""

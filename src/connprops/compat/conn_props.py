@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connprops import sonata
-from connprops.compat.arrays import to_arrays
+from connprops.circuit import circuit as sonata
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
 from connprops.compat.specifications import FAMILIES, parameters
-from connprops.dataset import Dataset
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.selection import Selection
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
-from connprops.export import export
-from connprops.export_request import is_property
-from connprops.extract import extract as extract_statistics
+from connprops.export.export import export
+from connprops.export.request import is_property
 from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN
-from connprops.selection import Selection
+from connprops.statistics.arrays import to_arrays
+from connprops.statistics.extract import extract as extract_statistics
 
 if TYPE_CHECKING:
     import bluepysnap
@@ -60,14 +60,14 @@ def extract(
         The circuit, or the path of its configuration.
     min_sample_size_per_group, max_sample_size_per_group, hist_bins, sel_props, sel_src, sel_dest, \
 edges_popul_name, CV_dict
-        As for :func:`connprops.extract.extract`.
+        As for :func:`connprops.extract`.
     **_
         Arguments of :func:`build` and :func:`plot`, left aside.
 
     Returns
     -------
     dict
-        See :func:`connprops.compat.arrays.to_arrays`; ``build`` and ``plot`` take it apart.
+        See :func:`connprops.statistics.arrays.to_arrays`; ``build`` and ``plot`` take it apart.
 
     Raises
     ------

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connprops.artifacts import write_text
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError, UnknownNameError
-from connprops.compat.model_json import as_text, to_json
 from connprops.errors import ConnpropsWarning, listing
+from connprops.model.reference_json import as_text, to_json
 from connprops.schema import N_SYN_PER_CONN
+from connprops.store.tables import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from connprops.model import Model
+    from connprops.model.model import Model
 
 
 class ConnPropsModel:
@@ -139,7 +139,7 @@ class ConnPropsModel:
         """Return a model of this package as one of the reference's class.
 
         Families that the reference lacks become others, with a warning: see
-        :func:`connprops.compat.model_json.to_json`.
+        :func:`connprops.model.reference_json.to_json`.
         """
         return cls.model_from_dict(json.loads(to_json(model)))
 

@@ -13,11 +13,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.artifacts import replacing
+from connprops.charts.roc import roc_chart, roc_curve
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError
-from connprops.roc import roc_chart, roc_curve
 from connprops.schema import N_SYN_PER_CONN
+from connprops.store.tables import replacing
 
 if TYPE_CHECKING:
     import altair as alt
@@ -92,7 +92,7 @@ def write_figures(
     """Draw all figures and write them as PNG, over those of an earlier run; return the files."""
     import altair as alt
 
-    from connprops.theme import LIGHT
+    from connprops.charts.theme import LIGHT
 
     files = []
     with alt.theme.enable(LIGHT.theme):
@@ -107,7 +107,8 @@ def write_figures(
 def _figures(
     data: Extracted, model: ConnPropsModel, n_draws: int
 ) -> Iterator[tuple[str, alt.TopLevelMixin]]:
-    from connprops import charts, maps
+    from connprops.charts import maps
+    from connprops.charts import pathway as charts
 
     names = [name for name in model.get_prop_names() if name in (*data.properties, N_SYN_PER_CONN)]
     types, laws = data.types_table(), model.get_param_dict()["prop_stats"]

@@ -1,7 +1,7 @@
 """Pathways without data, from the reference's arrays: means over those they borrow from.
 
 Pathways count alike, however many connections they have; that is the reference's way. The
-levels are those of :mod:`connprops.levels`.
+levels are those of :mod:`connprops.fits.levels`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops.compat.errors import CompatError
-from connprops.levels import OBSERVED, borrowed_levels
+from connprops.fits.levels import OBSERVED, borrowed_levels
 
 Arrays = dict[str, NDArray[Any]]
 Types = Sequence[Sequence[Any]]

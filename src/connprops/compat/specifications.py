@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connprops.compat.errors import CompatError
-from connprops.distributions import DISTRIBUTIONS, Distribution, Parameter
 from connprops.errors import listing
+from connprops.families.registry import DISTRIBUTIONS, Distribution, Parameter
 
 Law = Mapping[str, Any]
 

@@ -16,10 +16,10 @@ import numpy as np
 
 import connprops
 from connprops import schema
+from connprops.circuit.edge_file import create_column, create_edges, write_indices
 from connprops.demo import published
 from connprops.demo.anatomy import THICKNESS
 from connprops.demo.scale_model import COLUMNS, ScaleModel
-from connprops.edge_file import create_column, create_edges, write_indices
 from connprops.errors import OptionError, OutputError, listing
 from connprops.progress import Progress
 

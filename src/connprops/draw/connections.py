@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from connprops.arrow_arrays import to_numpy
+from connprops.arrays.arrow import to_numpy
+from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.draw.types_of_nodes import SIDES, TypeCodes
 from connprops.errors import DatasetError, ModelError, OptionError, listing
-from connprops.levels import borrowed_levels
-from connprops.model import Model
-from connprops.random_numbers import keys, named, uniform
+from connprops.fits.levels import borrowed_levels
+from connprops.model.model import Model
 from connprops.schema import N_SYN_PER_CONN
 
 Ints = NDArray[np.int64]
@@ -148,7 +148,7 @@ class Pathways:
         Seed of what is borrowed.
     missing
         ``"error"``; ``"skip"``; or ``"borrow"``: each connection takes the laws of one of the
-        observed pathways of the first level that has any (:mod:`connprops.levels`), at random.
+        observed pathways of the first level that has any (:mod:`connprops.fits.levels`), at random.
     """
 
     def __init__(self, model: Model, known: NDArray[np.bool_], seed: int, missing: Missing) -> None:

@@ -11,7 +11,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops import hdf5, sonata
+from connprops.circuit import circuit as sonata
+from connprops.circuit import hdf5
+from connprops.circuit.columns import group_names, path_in_group
+from connprops.circuit.edge_file import (
+    create_column,
+    create_edges,
+    created,
+    replacing_hdf5,
+    write_indices,
+)
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionTable, Missing
 from connprops.draw.synapses import (
@@ -22,16 +31,8 @@ from connprops.draw.synapses import (
     listed_connections,
 )
 from connprops.draw.types_of_nodes import edge_population, node_types
-from connprops.edge_columns import group_names, path_in_group
-from connprops.edge_file import (
-    create_column,
-    create_edges,
-    created,
-    replacing_hdf5,
-    write_indices,
-)
 from connprops.errors import OptionError, OutputError, listing
-from connprops.model import Model
+from connprops.model.model import Model
 from connprops.resources import Resources
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import NDArray
 from scipy import special
 
-from connprops.laws import Laws
+from connprops.distributions.distributions import Laws
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -59,7 +59,7 @@ class Quantiles:
     Parameters
     ----------
     laws
-        The laws, family by family: :meth:`connprops.model.Model.laws`.
+        The laws, family by family: :meth:`connprops.model.model.Model.laws`.
     n_pathways
         Number of pathways there may be: those without a law have no values.
     """

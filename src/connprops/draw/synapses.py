@@ -18,7 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
-from connprops.copula import Copulas
+from connprops.arrays.random_numbers import keys, named, uniform
+from connprops.distributions.copula import Copulas
 from connprops.draw.connections import (
     Connections,
     ConnectionTable,
@@ -32,8 +33,7 @@ from connprops.draw.connections import (
 from connprops.draw.quantiles import Quantiles
 from connprops.draw.types_of_nodes import SIDES, NodeTypes
 from connprops.errors import OptionError
-from connprops.model import Model
-from connprops.random_numbers import keys, named, uniform
+from connprops.model.model import Model
 from connprops.schema import N_SYN_PER_CONN
 
 Ints = NDArray[np.int64]

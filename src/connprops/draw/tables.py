@@ -14,21 +14,21 @@ import pyarrow.parquet as pq
 
 import connprops
 from connprops import schema
-from connprops.arrow_arrays import to_arrow
-from connprops.artifacts import replacing
+from connprops.arrays.arrow import to_arrow
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable, Missing
 from connprops.draw.synapses import Drawer, in_order, listed_connections
 from connprops.draw.types_of_nodes import SIDES, edge_population, node_types
 from connprops.errors import OutputError
-from connprops.model import Model
+from connprops.model.model import Model
 from connprops.progress import Progress
 from connprops.resources import Resources
+from connprops.store.tables import replacing
 
 if TYPE_CHECKING:
     import bluepysnap
 
-    from connprops.dataset import Dataset
+    from connprops.dataset.dataset import Dataset
 
 ROWS_PER_GROUP = 122_880
 
@@ -83,7 +83,7 @@ def draw_synapses(
     missing
         What to do with connections of pathways that the model does not have: "error"; "borrow",
         each takes the laws of a pathway that was observed, by chance one of the first level
-        that has any (see :mod:`connprops.levels`); or "skip", which leaves them out, and those
+        that has any (see :mod:`connprops.fits.levels`); or "skip", which leaves them out, and those
         of unknown types too.
     properties
         Names of properties, by default all; values do not depend on it.

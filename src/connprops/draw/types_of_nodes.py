@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops import sonata
-from connprops.dataset import Dataset, open_dataset
+from connprops.circuit import circuit as sonata
+from connprops.circuit.node_types import group_nodes
+from connprops.dataset.dataset import Dataset, open_dataset
+from connprops.dataset.manifest import MANIFEST
 from connprops.errors import OptionError, listing
-from connprops.manifest import MANIFEST
-from connprops.model import Model
-from connprops.node_types import group_nodes
+from connprops.model.model import Model
 
 SIDES = ("source", "target")
 
@@ -82,7 +82,7 @@ def node_types(nodes: Any, model: Model, population: str | None = None) -> NodeT
     model
         The model: a circuit's nodes are grouped as those that it was made of were.
     population
-        Edge population of the circuit: see :meth:`connprops.sonata.Circuit.population`.
+        Edge population of the circuit: see :meth:`connprops.circuit.circuit.Circuit.population`.
 
     Raises
     ------

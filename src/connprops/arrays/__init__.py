@@ -1,0 +1,1 @@
+"""Kernels on plain arrays: sorted samples, normal scores, solvers, random numbers, runs."""

@@ -1,0 +1,446 @@
+"""Numbers of many sorted samples at once: moments, quantiles, distinct values, bins.
+
+All follow from the sorted values alone, and all work is vectorised over the samples. A sample
+that memory cannot hold is one on disk, which gives its values piece by piece; the numbers are the
+same to the last bit, since sums are made of blocks of fixed size.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connprops.arrays.arrow import logarithm
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RANKS_AT_MOST = 256
+"""Samples up to this size are kept whole as order statistics, larger ones thinned to about it."""
+
+QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.50, "q75": 0.75, "q95": 0.95}
+
+BLOCK = 1 << 16
+"""Values that are summed together; a larger sample's sum is that of its blocks' sums."""
+
+PIECE = 2 * BLOCK
+"""Values that are worked on at once: as many as a processor's cache holds."""
+
+_LOOP_FROM = 48
+"""Mean size of a sample from which one call of sort for each beats one sort of all."""
+
+_ALONE_FROM = 1 << 12
+"""Size of a group from which it is a piece by itself, whose numbers need not be spread."""
+
+_GROUPS_AT_ONCE = 20_000
+"""Groups whose bins are searched at once, to bound memory."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive sorted values: whole groups, or whole blocks of a group.
+
+    ``groups`` says which of the groups with values they are of, ``starts`` and ``n`` where each of
+    these lies in the piece, ``offset`` how many values of the sample come before, and ``previous``
+    the value before, where it belongs to the first group too.
+    """
+
+    values: NDArray[Any]  # of the column's own type
+    groups: slice
+    starts: Ints
+    n: Ints
+    offset: int = 0
+    previous: NDArray[Any] | None = None
+
+    @property
+    def x(self) -> Floats:
+        """Return the values as float64."""
+        return self.values.astype(np.float64)
+
+    @property
+    def new(self) -> NDArray[np.bool_]:
+        """Return whether each value differs from the one before in its group."""
+        new = np.ones(self.values.size, dtype=np.bool_)
+        new[1:] = self.values[1:] != self.values[:-1]
+        new[self.starts] = True
+        if self.previous is not None:
+            new[0] = bool(self.values[0] != self.previous)
+        return new
+
+    @property
+    def blocks(self) -> Ints:
+        """Return where the blocks begin that are summed apart."""
+        if self.n.size == 0 or int(self.n.max()) <= BLOCK:
+            return self.starts
+        return np.concatenate(
+            [np.arange(start, start + n, BLOCK) for start, n in zip(self.starts.tolist(),
+                                                                    self.n.tolist(), strict=True)]
+        )  # fmt: skip
+
+    def spread(self, of_some: NDArray[Any]) -> NDArray[Any]:
+        """Return numbers of the groups with values as numbers of the piece's values.
+
+        Where that is the same number for all of them, it comes alone, (1,).
+        """
+        of_groups: NDArray[Any] = of_some[self.groups]
+        return of_groups if self.n.size == 1 else np.repeat(of_groups, self.n)
+
+
+class SortedSamples(ABC):
+    """Finite values sorted within each group.
+
+    Attributes
+    ----------
+    counts
+        Number of values of each group, zero included, (g,).
+    some
+        The groups that have any, (s,).
+    n
+        Their counts, (s,).
+    low, high
+        Their extremes, of the column's own type, (s,).
+    """
+
+    counts: Ints
+    some: Ints
+    low: NDArray[Any]
+    high: NDArray[Any]
+
+    @property
+    def n(self) -> Ints:
+        """Return the counts of the groups that have any value."""
+        return self.counts[self.some]
+
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """Give all values, in pieces that memory can hold."""
+
+    @abstractmethod
+    def at(self, group: Ints, rank: Ints) -> Floats:
+        """Return the values of some ranks, each of one of the groups with values."""
+
+    @abstractmethod
+    def count_below(self, groups: slice, edges: Floats) -> Ints:
+        """Return how many values of each group lie below each of its edges, of their shape."""
+
+    def spread(self, of_some: NDArray[Any], fill: float = np.nan) -> NDArray[Any]:
+        """Return numbers of the groups with values as numbers of all groups."""
+        if self.some.size == self.counts.size:
+            return of_some
+        full = np.full((self.counts.size, *of_some.shape[1:]), fill, dtype=np.float64)
+        full[self.some] = of_some
+        return full
+
+
+class SamplesInMemory(SortedSamples):
+    """Sorted samples of any number of groups, one after the other in one array."""
+
+    def __init__(self, values: NDArray[Any], counts: Ints) -> None:
+        self.counts = counts
+        self.some = np.flatnonzero(counts)
+        self._values = values
+        self._ends = np.cumsum(self.n)
+        self._starts = self._ends - self.n
+        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.some.size)
+        self.low, self.high = values[self._starts], values[self._ends - 1]
+
+    def pieces(self) -> Iterator[Piece]:
+        """Give groups together as far as they are small, and large ones in blocks."""
+        first = 0
+        while first < self.some.size:
+            start = int(self._starts[first])
+            alone = int(self._alone[np.searchsorted(self._alone, first)])
+            if alone == first:
+                yield from self._pieces_of(first)
+                stop = first + 1
+            else:
+                within = int(np.searchsorted(self._ends, start + PIECE, side="right"))
+                stop = min(within, alone)
+                groups = slice(first, stop)
+                values = self._values[start : int(self._ends[stop - 1])]
+                n = self._ends[groups] - self._starts[groups]
+                yield Piece(values, groups, self._starts[groups] - start, n, start)
+            first = stop
+
+    def _pieces_of(self, group: int) -> Iterator[Piece]:
+        """Give the values of one group."""
+        begin, end = int(self._starts[group]), int(self._ends[group])
+        for start in range(begin, end, PIECE):
+            values = self._values[start : min(start + PIECE, end)]
+            previous = self._values[start - 1] if start > begin else None
+            n = np.array([values.size])
+            yield Piece(values, slice(group, group + 1), n * 0, n, start, previous)
+
+    def at(self, group: Ints, rank: Ints) -> Floats:
+        """Return the values of some ranks, each of one of the groups with values."""
+        found: Floats = self._values[self._starts[group] + rank].astype(np.float64)
+        return found
+
+    def count_below(self, groups: slice, edges: Floats) -> Ints:
+        """Return how many values of each group lie below each of its edges: a binary search."""
+        starts, last = self._starts[groups, None], self._values.size - 1
+        low = np.repeat(starts, edges.shape[1], axis=1)
+        high = np.repeat(self._ends[groups, None], edges.shape[1], axis=1)
+        while (open_ := low < high).any():
+            middle = (low + high) >> 1
+            values = self._values[np.minimum(middle, last)].astype(np.float64)
+            below = open_ & (values < edges)
+            low = np.where(below, middle + 1, low)
+            high = np.where(open_ & ~below, middle, high)
+        return np.asarray(low - starts)
+
+
+def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
+    """Sort each group's values, in place, so ``raw`` is lost; leave out what is not finite."""
+    values, n = raw, counts[counts > 0]
+    starts = np.cumsum(n) - n
+    if n.size and values.size / n.size < _LOOP_FROM:
+        values = values[np.lexsort((values, np.repeat(np.arange(n.size), n)))]
+    else:
+        for start, stop in zip(starts.tolist(), (starts + n).tolist(), strict=True):
+            values[start:stop].sort()
+    if values.dtype.kind == "f" and n.size:
+        low, high = values[starts], values[starts + n - 1]  # NaN is sorted to the end
+        all_finite = (np.isfinite(low) & np.isfinite(high)).all()
+        if not all_finite:
+            finite = np.isfinite(values)
+            values, counts = values[finite], counts.copy()
+            counts[counts > 0] = np.add.reduceat(finite.astype(np.int64), starts)
+        if not all_finite or (low <= 0).any():
+            values += values.dtype.type(0)  # zeros all have the same sign
+    return SamplesInMemory(values, counts)
+
+
+def _totals(
+    sample: SortedSamples, terms: Callable[[Piece], Iterable[Floats | None]]
+) -> tuple[Floats, ...]:
+    """Return sums over the values of each group, (s,) each, of several terms; None is all zeros.
+
+    Within a block of :data:`BLOCK` values, by rank, numpy adds pairwise; and so it does the sums
+    of a group's blocks. Neither depends on the piece that a block comes with.
+    """
+    of_blocks: list[list[Floats]] = []
+    for piece in sample.pieces():
+        for i, numbers in enumerate(terms(piece)):
+            if i == len(of_blocks):
+                of_blocks.append([])
+            blocks = piece.blocks
+            of_blocks[i].append(
+                np.zeros(blocks.size) if numbers is None else np.add.reduceat(numbers, blocks)
+            )
+    n_blocks = -(-sample.n // BLOCK)
+    first = np.cumsum(n_blocks) - n_blocks
+    return tuple(np.add.reduceat(np.concatenate(sums), first) for sums in of_blocks)
+
+
+def moments(sample: SortedSamples) -> dict[str, Floats]:
+    """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
+
+    One pass adds up powers of the distance from the median. Since that lies within one standard
+    deviation of the mean, no digits are lost when moments about the mean are made of them. The mean
+    itself is that of the values; where their signs differ, leading digits are added without error
+    and apart from the others, twice (Rump, Ogita, Oishi, "Accurate floating-point summation
+    part I", SIAM Journal on Scientific Computing 31:189-224, 2008, algorithm 3.2).
+    """
+    n = sample.n
+    if not n.size:
+        return {name: np.full(sample.counts.size, np.nan) for name in _MOMENTS}
+    low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
+    median = sample.at(np.arange(n.size), n // 2)
+    # Powers of two keep squares of very large and very small numbers within range, exactly.
+    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(low), np.abs(high)))[1])
+    extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
+    scale = np.where(extreme, scale, 1.0)
+    centre = median * scale
+    room = np.ldexp(1.0, np.frexp(n + 1.0)[1])  # the power of two from n + 2 on
+    # Next to this power of two, above all partial sums, only leading digits have room.
+    above = np.ldexp(room, np.frexp(np.maximum(np.abs(low), np.abs(high)) * scale)[1])
+    above[(low >= 0) | (high <= 0)] = 0.0  # nothing cancels: all digits are leading ones
+    positive = low > 0
+    log_centre = logarithm(np.where(positive, median, 1.0))
+
+    def powers(piece: Piece) -> Iterator[Floats | None]:
+        x = piece.x
+        scaled = x * piece.spread(scale) if extreme.any() else x
+        if above[piece.groups].any():
+            yield from _digits(scaled, piece.spread(above), piece.spread(room))
+        else:
+            yield from (scaled, None, None)
+        d = scaled - piece.spread(centre)
+        yield d
+        square = d * d
+        yield square
+        d *= square
+        yield d
+        square *= square
+        yield square
+        if positive[piece.groups].any():
+            inside = x if positive[piece.groups].all() else np.where(x > 0, x, 1.0)
+            log = logarithm(inside) - piece.spread(log_centre)
+            yield log
+            log *= log
+            yield log
+        else:
+            yield from (None, None)
+
+    leading, following, rest, *sums = _totals(sample, powers)
+    s1, s2, s3, s4, log1, log2 = (total / n for total in sums)
+    mean = np.clip(((leading + following) + rest) / n / scale, low, high)
+    m2 = np.maximum(s2 - s1 * s1, 0.0)
+    m2[low == high] = 0.0
+    square = s1 * s1
+    m3 = s3 - 3 * s1 * s2 + 2 * square * s1
+    m4 = s4 - 4 * s1 * s3 + 6 * square * s2 - 3 * square * square
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
+        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
+    std_log = np.where(low == high, 0.0, np.sqrt(np.maximum(log2 - log1 * log1, 0.0)))
+    found = {
+        "mean": mean,
+        "std": np.sqrt(m2) / scale,
+        "min": low,
+        "max": high,
+        "skewness": skewness,
+        "kurtosis": kurtosis,
+        "mean_log": np.where(positive, log_centre + log1, np.nan),
+        "std_log": np.where(positive, std_log, np.nan),
+    }
+    return {name: sample.spread(numbers) for name, numbers in found.items()}
+
+
+def _digits(x: Floats, above: Floats, room: Floats) -> Iterator[Floats]:
+    """Give values as sums of three: their leading digits, those that follow, and the rest."""
+    for _ in range(2):
+        leading = (above + x) - above
+        yield leading
+        x = x - leading
+        above = above * room * np.finfo(np.float64).eps
+    yield x
+
+
+_MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "std_log")
+
+
+def quantiles(sample: SortedSamples) -> dict[str, Floats]:
+    """Return quantiles by linear interpolation (Hyndman and Fan 1996, definition 7)."""
+    found = {}
+    group = np.arange(sample.some.size)
+    for name, q in QUANTILES.items():
+        place = q * (sample.n - 1)
+        below = np.floor(place).astype(np.int64)
+        t = place - below
+        a = sample.at(group, below)
+        b = sample.at(group, np.minimum(below + 1, sample.n - 1))
+        # From the nearer end, so that equal neighbours give their value exactly.
+        found[name] = sample.spread(np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t)))  # noqa: PLR2004
+    return found
+
+
+def count_distinct(sample: SortedSamples) -> Ints:
+    """Return the number of distinct values of each group, 0 for an empty one."""
+    counts = np.zeros(sample.counts.size, dtype=np.int64)
+    for piece in sample.pieces():
+        new = piece.new
+        counts[sample.some[piece.groups]] += (
+            np.count_nonzero(new)
+            if piece.n.size == 1
+            else np.add.reduceat(new.astype(np.int64), piece.starts)
+        )
+    return counts
+
+
+def distinct_values(sample: SortedSamples, wanted: NDArray[np.bool_]) -> tuple[Ints, Floats, Ints]:
+    """Return the distinct values of the wanted ones among the groups with values.
+
+    Returns
+    -------
+    tuple
+        For each value: which of the groups with values it is of, the value, and how often.
+    """
+    groups, values, places = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
+    for piece in sample.pieces():
+        if not wanted[piece.groups].any():
+            continue
+        at = np.flatnonzero(piece.new & piece.spread(wanted))
+        of_piece = np.searchsorted(piece.starts, at, side="right") - 1
+        groups.append(piece.groups.start + of_piece)
+        values.append(piece.values[at].astype(np.float64))
+        places.append(piece.offset + at)
+    group, place = np.concatenate(groups), np.concatenate(places)
+    end = np.cumsum(sample.n)[group]
+    following = np.append(place[1:], end[-1:])
+    count = np.minimum(following, end) - place
+    return group, np.concatenate(values), count
+
+
+def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Floats, Ints]:
+    """Return edges (s, bins + 1) and counts (s, bins) of each group with values."""
+    n_groups = sample.some.size
+    n_edges = bins + 1 if isinstance(bins, int) else len(bins)
+    edges = np.empty((n_groups, n_edges))
+    counts = np.empty((n_groups, n_edges - 1), dtype=np.int64)
+    for at in range(0, n_groups, _GROUPS_AT_ONCE):
+        groups = slice(at, at + _GROUPS_AT_ONCE)
+        edges[groups] = (
+            histogram_edges(sample.low[groups], sample.high[groups], bins)
+            if isinstance(bins, int)
+            else np.asarray(bins, dtype=np.float64)
+        )
+        limits = edges[groups].copy()
+        limits[:, -1] = np.nextafter(limits[:, -1], np.inf)  # the last bin is closed
+        counts[groups] = np.diff(sample.count_below(groups, limits), axis=1)
+    return edges, counts
+
+
+def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
+    """Return the edges that ``numpy.histogram`` gives each group's values, of their own type.
+
+    Shape (groups, bins + 1). Where the values lie so close that their type has no room for the
+    edges (numpy gives up there), the edges are float64 ones and reach as far as they need.
+    """
+    if low.dtype.kind != "f":
+        low, high = low.astype(np.float64), high.astype(np.float64)
+    constant = low == high
+    half = low.dtype.type(0.5)
+    first, last = np.where(constant, low - half, low), np.where(constant, high + half, high)
+    edges = np.full((low.size, bins + 1), np.nan)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A step of zero would make linspace compute the edges of all groups in another way.
+        steps = (last - first) / low.dtype.type(bins) != 0
+        edges[steps] = np.linspace(first[steps], last[steps], bins + 1, axis=1, dtype=low.dtype)
+        crowded = ~(np.diff(edges, axis=1) > 0).all(axis=1) | ~np.isfinite(edges).all(axis=1)
+    for i in np.flatnonzero(crowded).tolist():
+        edges[i] = _roomy_edges(float(low[i]), float(high[i]), bins)
+    return edges
+
+
+def _roomy_edges(low: float, high: float, bins: int) -> Floats:
+    t = np.linspace(0.0, 1.0, bins + 1)
+    edges = low * (1 - t) + high * t  # halves first: the range itself may be infinite
+    edges[-1] = high
+    if (np.diff(edges) > 0).all():
+        return edges
+    step = max(np.spacing(max(abs(low), abs(high))), np.finfo(np.float64).tiny)
+    roomy: Floats = low + step * (np.arange(bins + 1) - bins // 2)
+    return roomy
+
+
+@lru_cache(maxsize=4096)
+def ranks(n: int) -> Ints:
+    """Return the ranks that order statistics of a sample of size n are kept at.
+
+    All of them up to :data:`RANKS_AT_MOST`; else evenly spaced ones, with more towards both
+    ends, whose distance doubles from the extremes inwards.
+    """
+    if n <= RANKS_AT_MOST:
+        return np.arange(n)
+    even = np.round(np.linspace(0, n - 1, RANKS_AT_MOST // 2 + 1)).astype(np.int64)
+    tail = 2 ** np.arange(int(math.log2(n / (RANKS_AT_MOST // 2))) + 1, dtype=np.int64)
+    return np.unique(np.concatenate([even, tail, n - 1 - tail]))

@@ -1,0 +1,170 @@
+"""The types of the nodes: how nodes are grouped, and the small tables that say so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from connprops.circuit import circuit as sonata
+from connprops.errors import ConnpropsWarning, OptionError
+
+BY_POPULATION = "@population"
+"""Grouping that makes one type of a whole node population, named after it."""
+
+BY_NODE = "@node"
+"""Grouping that makes each node a type of its own."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The nodes of one side, with the type of each, and the types in order."""
+
+    by: str
+    nodes: pl.DataFrame
+    types: pl.DataFrame
+
+
+def group_nodes(
+    nodes: pl.DataFrame, population: str, by: str, side: str, *, report: bool = True
+) -> Side:
+    """Group the nodes of one side by an attribute.
+
+    Parameters
+    ----------
+    nodes
+        One row per node: ``node``, its id, and its attributes.
+    population
+        Name of the node population.
+    by
+        Attribute, or ``"@population"`` for one group, or ``"@node"`` for one of each node. Where
+        nodes have no ``mtype``, grouping by it falls back to one group, with a warning.
+    side
+        ``"source"`` or ``"target"``.
+    report
+        Whether to warn of types that span several classes or layers.
+
+    Raises
+    ------
+    OptionError
+        Where there is no such attribute.
+    """
+    if by == BY_POPULATION:
+        values = pl.repeat(population, len(nodes), eager=True)
+    elif by == BY_NODE:
+        width = len(str(len(nodes)))  # zeros in front, so that names sort as the numbers do
+        values = nodes["node"].cast(pl.String).str.zfill(width)
+    elif by in nodes.columns:
+        values = nodes[by].cast(pl.String).fill_null("(none)")
+    elif by == "mtype":
+        warnings.warn(
+            f"node population {population!r} has no attribute {by!r}: "
+            f"all its nodes form one {side} type, {population!r}",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
+        values = pl.repeat(population, len(nodes), eager=True)
+    else:
+        raise OptionError.unknown(
+            f"attribute of node population {population!r}",
+            by,
+            [name for name in nodes.columns if name != "node"],
+            hint=f"give --{side}-type one of these, or {BY_POPULATION}",
+        )
+    nodes = nodes.with_columns(values.alias("type"))
+    types = nodes.group_by("type").len("n_nodes").sort("type").with_row_index("code")
+    for attribute in ("synapse_class", "layer"):
+        types = types.join(
+            _majority(nodes, attribute, population if report else None), on="type", how="left"
+        )
+    types = types.select(
+        pl.lit(side).alias("side"),
+        pl.col("code").cast(pl.Int32),
+        "type",
+        "synapse_class",
+        "layer",
+        pl.col("n_nodes").cast(pl.Int64),
+    ).sort("code")
+    return Side(by, nodes.join(types.select("type", "code"), on="type").sort("node"), types)
+
+
+def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl.DataFrame:
+    """Return, for each type, the attribute's value of most of its nodes (first in a tie).
+
+    Types that have several are warned of, unless ``population`` is None.
+    """
+    if attribute not in nodes.columns:
+        return (
+            nodes.select("type")
+            .unique()
+            .with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
+        )
+    counts = (
+        nodes.select("type", pl.col(attribute).cast(pl.String))
+        .drop_nulls()
+        .group_by("type", attribute)
+        .len()
+        .sort(["type", "len", attribute], descending=[False, True, False])
+    )
+    several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
+    one = nodes["type"].n_unique() == 1
+    if (
+        population is not None and len(several) and not one
+    ):  # one type of all nodes spans what they do
+        names = ", ".join(several["type"].to_list()[:5])
+        warnings.warn(
+            f"{len(several)} types of {population!r} span several values of {attribute!r} "
+            f"({names}{', ...' if len(several) > 5 else ''}): each takes that of most of its nodes",  # noqa: PLR2004
+            ConnpropsWarning,
+            stacklevel=4,
+        )
+    return counts.group_by("type", maintain_order=True).first().select("type", attribute)
+
+
+def node_sets_of(circuit: sonata.Circuit, edges: sonata.EdgePopulation) -> pl.DataFrame:
+    """Return the node sets of both sides: side, node_set, and ids as ranges start to stop."""
+    of_population = {
+        population: circuit.node_sets(population) for population in {edges.source, edges.target}
+    }
+    sets = [
+        pl.DataFrame(
+            {"start": starts, "stop": stops}, schema={"start": pl.Int64, "stop": pl.Int64}
+        ).select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set"), "start", "stop")
+        for side, population in (("source", edges.source), ("target", edges.target))
+        for name, ids in of_population[population].items()
+        for starts, stops in [_ranges(ids)]
+    ]
+    no_sets = pl.DataFrame(
+        schema={"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
+    )
+    return pl.concat([no_sets, *sets])
+
+
+def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the tables types, nodes and node_sets of a dataset."""
+    nodes = [
+        side.nodes.drop("type").select(
+            pl.lit(name).alias("side"), "node", "code", pl.exclude("node", "code")
+        )
+        for name, side in sides.items()
+    ]
+    return {
+        "types": pl.concat([side.types for side in sides.values()]),
+        "nodes": pl.concat(nodes, how="diagonal_relaxed"),
+        "node_sets": node_sets,
+    }
+
+
+def _ranges(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return sorted ids as half-open ranges; an empty set as one empty range, to keep its name."""
+    if not ids.size:
+        zero = np.zeros(1, dtype=np.int64)
+        return zero, zero
+    cuts = np.flatnonzero(np.diff(ids) != 1) + 1
+    starts = ids[np.concatenate([[0], cuts])]
+    stops = ids[np.concatenate([cuts - 1, [ids.size - 1]])] + 1
+    return starts, stops

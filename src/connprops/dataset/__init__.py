@@ -1,0 +1,1 @@
+"""The Parquet dataset of an edge population: manifest, SQL relations, selections."""

@@ -1,0 +1,286 @@
+"""An exported dataset: a handle on its files, as Polars lazy frames and as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from connprops import schema
+from connprops.dataset import relations
+from connprops.dataset.manifest import damage, damage_of, expected_files, read_manifest
+from connprops.display import html_table
+from connprops.errors import DatasetError, OptionError
+from connprops.export.export import export
+from connprops.progress import Progress
+
+if TYPE_CHECKING:
+    import bluepysnap
+    import duckdb
+
+    from connprops.resources import Resources
+
+
+@dataclass(frozen=True)
+class DatasetColumn:
+    """A property of a dataset: its type and unit, and whether it varies within connections."""
+
+    name: str
+    dtype: str
+    unit: str
+    labels: tuple[str, ...] | None
+    varies: bool
+    role: str
+    n_not_finite: int
+
+
+class Dataset:
+    """The synapses of one edge population, on disk.
+
+    Nothing is read before it is asked for. ``connections`` and ``synapses`` are lazy frames;
+    ``sql`` answers queries over the relations of ``sql/``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+        self.columns = tuple(
+            DatasetColumn(
+                **{**column, "labels": tuple(column["labels"]) if column["labels"] else None}
+            )
+            for column in self.manifest["columns"]
+        )
+        self._expected = {name: (d, n) for name, d, n in expected_files(self.manifest)}
+        self._intact: dict[str, list[Path]] = {}
+        self.identity: dict[str, Any] = self.manifest["identity"]
+        self.population: str = self.identity["edges"]["population"]
+        self.n_synapses: int = self.manifest["n_synapses"]
+        self.n_connections: int = self.manifest["n_connections"]
+
+    @property
+    def properties(self) -> list[str]:
+        """Return the names of the properties, ``n_syn_per_conn`` last."""
+        return [*(column.name for column in self.columns), schema.N_SYN_PER_CONN]
+
+    @cached_property
+    def types(self) -> pl.DataFrame:
+        """Return the types of both sides: :data:`connprops.schema.TYPES`."""
+        file = self.file("types.parquet")
+        frame = pl.read_parquet(file, glob=False)
+        schema.TYPES.check(frame, str(file))
+        return frame.select(schema.TYPES.names)
+
+    @cached_property
+    def source_types(self) -> list[str]:
+        """Return the source types by their code."""
+        return self._types_of("source")
+
+    @cached_property
+    def target_types(self) -> list[str]:
+        """Return the target types by their code."""
+        return self._types_of("target")
+
+    def _types_of(self, side: str) -> list[str]:
+        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+
+    @cached_property
+    def nodes(self) -> pl.DataFrame:
+        """Return the nodes of both sides: side, node, code, and their attributes."""
+        return pl.read_parquet(self.file("nodes.parquet"), glob=False)
+
+    def node_population(self, side: str) -> str:
+        """Return the name of the node population of a side."""
+        return str(self.identity[f"{side}_population"])
+
+    def node_set(self, side: str, name: str) -> NDArray[np.int64]:
+        """Return the node ids of a node set of the circuit, on one side, sorted.
+
+        Raises
+        ------
+        OptionError
+            Where the circuit has no such node set.
+        """
+        sets = pl.read_parquet(self.file("node_sets.parquet"), glob=False)
+        sets = sets.filter(pl.col("side") == side)
+        found = sets.filter(pl.col("node_set") == name)
+        if found.is_empty():
+            known = sets["node_set"].unique(maintain_order=True).to_list()
+            raise OptionError.unknown("node set", name, known)
+        ranges = found.select("start", "stop").rows()
+        return np.concatenate([np.arange(start, stop) for start, stop in ranges])
+
+    def files(self, kind: str) -> list[Path]:
+        """Return the files of ``"connections"`` or ``"synapses"``, in the order of the parts.
+
+        Raises
+        ------
+        DatasetError
+            Where a file is damaged. Each is checked when it is first asked for.
+        """
+        if kind not in self._intact:
+            names = [f"{kind}/{part:05d}.parquet" for part in range(self.n_parts)]
+            with ThreadPoolExecutor() as pool:
+                self._intact[kind] = list(pool.map(self.file, names))
+        return self._intact[kind]
+
+    def file(self, name: str) -> Path:
+        """Return a file of the dataset, after a look at its checksum.
+
+        Raises
+        ------
+        DatasetError
+            Where the file is damaged.
+        """
+        path = self.folder / name
+        found = _damage_found(path, *self._expected[name])
+        if found:
+            raise DatasetError.of(
+                f"{path} {found}",
+                hint="connprops verify lists all that is damaged; export again, with --overwrite",
+            )
+        return path
+
+    @property
+    def n_parts(self) -> int:
+        """Return the number of parts."""
+        return len(self.manifest["parts"])
+
+    @cached_property
+    def pathway_codes(self) -> pl.DataFrame:
+        """Return source_type and target_type (Enums) of each pathway code."""
+        source, target = self.source_types, self.target_types
+        return pl.DataFrame(
+            {
+                "pathway": np.arange(len(source) * len(target), dtype=np.int32),
+                "source_type": pl.Series(
+                    np.repeat(np.arange(len(source), dtype=np.uint32), len(target))
+                ).replace_strict(dict(enumerate(source)), return_dtype=pl.Enum(source)),
+                "target_type": pl.Series(
+                    np.tile(np.arange(len(target), dtype=np.uint32), len(source))
+                ).replace_strict(dict(enumerate(target)), return_dtype=pl.Enum(target)),
+            }
+        )
+
+    @property
+    def connections(self) -> pl.LazyFrame:
+        """Return one row per connection, with its types and its shared values."""
+        rows = pl.scan_parquet(self.files("connections"), glob=False)
+        return (
+            self.pathway_codes.lazy()
+            .join(rows, on="pathway")
+            .select("source_type", "target_type", pl.exclude("source_type", "target_type"))
+        )
+
+    @property
+    def synapses(self) -> pl.LazyFrame:
+        """Return one row per synapse, with every property."""
+        varying = [column.name for column in self.columns if column.varies]
+        rows = pl.scan_parquet(self.files("synapses"), glob=False).drop("pathway")
+        return self.connections.drop(varying).join(rows, on="first_edge")
+
+    def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection with the dataset's relations as views; close it yourself."""
+        return relations.connect(self, resources)
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        return self.connect()
+
+    def sql(self, query: str, /, **bound: Any) -> duckdb.DuckDBPyRelation:
+        """Answer a query over the dataset's relations; ``bound`` fills its ``$names``."""
+        relation: duckdb.DuckDBPyRelation = relations.run(self._connection, query, query, **bound)
+        return relation
+
+    def verify(self) -> list[str]:
+        """Return the files that are missing or not what the export has written."""
+        return list(damage(self.folder, self.manifest))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Dataset {self.population!r}: {self.n_synapses:,} synapses, "
+            f"{self.n_connections:,} connections, {len(self.properties)} properties>"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [(c.name, c.dtype, c.unit, "varies" if c.varies else "shared") for c in self.columns]
+        return html_table(
+            f"Dataset {self.population}",
+            f"{self.n_synapses:,} synapses in {self.n_connections:,} connections, "
+            f"{len(self.source_types)} source and {len(self.target_types)} target types, in "
+            f"{self.folder}",
+            ("property", "type", "unit", "within connections"),
+            rows,
+        )
+
+
+def _damage_found(path: Path, sha256: str, rows: int) -> str | None:
+    """Return what is wrong with a file; looked up while nobody has written it since."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "is missing"
+    return _looked_up(path, status.st_size, status.st_mtime_ns, status.st_ino, sha256, rows)
+
+
+@lru_cache(maxsize=1 << 14)
+def _looked_up(
+    path: Path, _size: int, _time: int, _inode: int, sha256: str, rows: int
+) -> str | None:
+    return damage_of(path, sha256, rows)
+
+
+def open_dataset(folder: str | Path) -> Dataset:
+    """Open an exported dataset.
+
+    Raises
+    ------
+    DatasetError
+        Where the folder holds none, or one of a later version.
+    """
+    return Dataset(folder)
+
+
+def open_circuit(
+    circuit: str | Path | bluepysnap.Circuit,
+    folder: str | Path | None = None,
+    *,
+    edges_popul_name: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a circuit: export its edges on first use, reuse the dataset afterwards.
+
+    Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
+    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
+    of :func:`connprops.export.export.export`.
+    """
+    from connprops.circuit import circuit as sonata
+
+    resolved = sonata.open_circuit(circuit)
+    place = Path(folder) if folder else resolved.results_folder() / "dataset"
+    return Dataset(
+        export(
+            resolved,
+            place,
+            population=edges_popul_name,
+            source_type=source_type,
+            target_type=target_type,
+            properties=properties,
+            overwrite=overwrite,
+            verify=verify,
+            resources=resources,
+            progress=progress,
+        )
+    )

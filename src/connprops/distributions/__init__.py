@@ -1,0 +1,1 @@
+"""The distributions of one property in all pathways, with their parameters."""

@@ -1,0 +1,209 @@
+"""Gaussian copulas: correlation matrices of pathways, and correlated numbers from them.
+
+The properties of a pathway that connections share have one matrix, those that vary within
+connections another. A value is the quantile of its property's law at Phi(z), and the z of one
+connection, or of one synapse, are normal with that matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LEAST_EIGENVALUE = 1e-6
+"""Matrices with an eigenvalue below it count as singular."""
+
+_ITERATIONS = 500
+_TOLERANCE = 1e-9
+_LEAST, _MOST = 2.0**-54, 1 - 2.0**-53
+
+
+@dataclass(frozen=True)
+class Copulas:
+    """Correlations of some properties, in those pathways that have any.
+
+    Attributes
+    ----------
+    properties
+        Names of the properties, (d,).
+    pathway
+        Pathways with a matrix: source index times number of target types plus target index, (g,),
+        increasing. In all others the properties are independent.
+    matrix
+        Correlations of the normal variables, (g, d, d); a property that a pathway does not
+        correlate has zeros.
+    """
+
+    properties: tuple[str, ...]
+    pathway: Ints
+    matrix: Floats
+
+    @cached_property
+    def factor(self) -> Floats:
+        """Return the lower Cholesky factors of the matrices, (g, d, d)."""
+        return np.asarray(np.linalg.cholesky(self.matrix), dtype=np.float64)
+
+    def normals(self, independent: Floats, pathway: Ints) -> Floats:
+        """Return normal numbers with the correlations of each row's pathway.
+
+        Parameters
+        ----------
+        independent
+            Independent standard normal numbers, (n, d).
+        pathway
+            Pathway of each row, (n,).
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, d), the first column as it was; rows of pathways without a matrix as they were.
+            A row depends on nothing but its own numbers and pathway.
+        """
+        found = independent.astype(np.float64)
+        if not self.pathway.size:
+            return found
+        place = np.minimum(np.searchsorted(self.pathway, pathway), self.pathway.size - 1)
+        rows = np.flatnonzero(self.pathway[place] == pathway)
+        z, at = found[rows], place[rows]
+        for i in range(len(self.properties)):
+            total = np.zeros(rows.size)
+            for j in range(i + 1):  # term by term: the same bits, however many rows
+                total += self.factor[at, i, j] * z[:, j]
+            found[rows, i] = total
+        return found
+
+    def uniforms(self, independent: Floats, pathway: Ints) -> Floats:
+        """Return numbers on (0, 1), (n, d), at which to take quantiles: see :meth:`normals`."""
+        numbers: Floats = np.clip(ndtr(self.normals(independent, pathway)), _LEAST, _MOST)
+        return numbers
+
+
+def copulas(rows: pl.DataFrame, properties: Sequence[str], n_target: int) -> Copulas:
+    """Return the copulas that a model's rows tell, with properties in the model's order.
+
+    Parameters
+    ----------
+    rows
+        Those of :attr:`connprops.model.model.Model.correlations` of one ``shared_within``.
+    properties
+        All properties of the model.
+    n_target
+        Number of target types.
+    """
+    columns = [rows[name].cast(pl.String) for name in ("property", "other_property")]
+    used = set(columns[0]) | set(columns[1])
+    names = tuple(name for name in properties if name in used)
+    i, j = (c.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy() for c in columns)
+    source, target = (rows[side].to_physical().cast(pl.Int64).to_numpy() for side in PATHWAY)
+    pathway, at = np.unique(source * n_target + target, return_inverse=True)
+    matrix = np.tile(np.eye(len(names)), (pathway.size, 1, 1))
+    matrix[at, i, j] = matrix[at, j, i] = rows["value"].to_numpy()
+    return Copulas(names, pathway, matrix)
+
+
+def fault_in(
+    rows: pl.DataFrame, marginals: pl.DataFrame
+) -> tuple[tuple[str, str, str], str] | None:
+    """Return what is wrong with the rows of a model's copulas, and where; None for nothing.
+
+    That the matrices are positive definite is not looked into.
+    """
+    keys = [*PATHWAY, "property"]
+    laws = marginals.select(*keys, *_AS_ITS_PROPERTY).unique(keys)
+    others = laws.select(
+        *PATHWAY, pl.col("property").alias("other_property"),
+        pl.col("shared_within").alias("other_shared"),
+    )  # fmt: skip
+    told = rows.join(laws, on=keys, how="left", suffix="_of_law", maintain_order="left").join(
+        others, on=[*PATHWAY, "other_property"], how="left", maintain_order="left"
+    )
+    pair = [*keys, "other_property"]
+    is_count = pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN)
+    in_order = pl.col("property").to_physical() < pl.col("other_property").to_physical()
+    unlike = pl.any_horizontal(
+        pl.col(name).ne_missing(pl.col(f"{name}_of_law")) for name in _AS_ITS_PROPERTY
+    )
+    for wrong, text in (
+        ((pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
+         "has another property, yet is no correlation of a copula"),
+        (~pl.col("level").is_between(-1, 4), "has a correlation of an unknown level"),
+        (is_count, f"is correlated with {N_SYN_PER_CONN}"),
+        (~in_order, "is correlated with one that is not after it in the model's order"),
+        (pl.struct(pair).is_duplicated() | (pl.col("position") != 0),
+         "has several correlations with one other property"),
+        (~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
+         "has a correlation that is not within [-1, 1]"),
+        (pl.col("dtype_of_law").is_null() | pl.col("other_shared").is_null(),
+         "is correlated, yet one of the two has no law"),
+        (pl.col("shared_within") != pl.col("other_shared"),
+         "is correlated with one that is not shared alike"),
+        (unlike, "has correlations that say something else of it than its law"),
+    ):  # fmt: skip
+        found = told.filter(wrong)
+        if len(found):
+            source, target, name = found.select(pl.col(keys).cast(pl.String)).row(0)
+            return (source, target, name), text
+    return None
+
+
+_AS_ITS_PROPERTY = ("shared_within", "dtype", "lower_bound", "upper_bound")
+"""What rows of a copula say as the other rows of their property do."""
+
+
+def nearest_correlations(matrices: Floats) -> Floats:
+    """Return the positive definite correlation matrices that are nearest to symmetric ones.
+
+    Alternating projections onto the matrices of eigenvalues of at least
+    :data:`LEAST_EIGENVALUE` and onto those of unit diagonal, with Dykstra's correction (Higham
+    2002, IMA Journal of Numerical Analysis 22:329-343), for all at once.
+
+    Parameters
+    ----------
+    matrices
+        (g, d, d), with unit diagonals; those that are positive definite stay as they are.
+    """
+    found = matrices.astype(np.float64)
+    if not found.size:
+        return found
+    open_ = np.flatnonzero(np.linalg.eigvalsh(found)[:, 0] < LEAST_EIGENVALUE)
+    correction = np.zeros_like(found)
+    diagonal = np.arange(found.shape[1])
+    for _ in range(_ITERATIONS):
+        if not open_.size:
+            break
+        before = found[open_]
+        shifted = before - correction[open_]
+        values, vectors = np.linalg.eigh(shifted)
+        raised = np.maximum(values, LEAST_EIGENVALUE)
+        projected = (vectors * raised[:, None, :]) @ vectors.swapaxes(1, 2)
+        correction[open_] = projected - shifted
+        projected = (projected + projected.swapaxes(1, 2)) / 2
+        projected[:, diagonal, diagonal] = 1.0
+        found[open_] = projected
+        moved = np.abs(projected - before).max(axis=(1, 2))
+        open_ = open_[moved > _TOLERANCE]
+    return _shrunk_to_identity(found)
+
+
+def _shrunk_to_identity(matrices: Floats) -> Floats:
+    """Return matrices, mixed with identity as far as the least eigenvalue asks for.
+
+    The limit of the projections is reached from outside.
+    """
+    least = np.linalg.eigvalsh(matrices)[:, 0]
+    weight = np.maximum(LEAST_EIGENVALUE - least, 0) / (1 - np.minimum(least, 0.5))
+    identity = np.eye(matrices.shape[1])
+    mixed: Floats = matrices + weight[:, None, None] * (identity - matrices)
+    mixed[:, identity == 1] = 1.0
+    return mixed

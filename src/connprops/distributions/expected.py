@@ -1,0 +1,69 @@
+"""How many values of each bin of a histogram a model expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from connprops.distributions.distributions import Laws
+
+Floats = NDArray[np.float64]
+
+
+def with_expected(
+    histograms: pl.DataFrame,
+    laws_of: Mapping[str, Sequence[Laws]],
+    source_types: list[str],
+    target_types: list[str],
+) -> pl.DataFrame:
+    """Return histograms with ``expected``, the counts by the model with as many values.
+
+    A bin holds its left edge, and its right one only if it is the last of its histogram.
+    Pathways that the model does not know get null.
+    """
+    source = _places(histograms["source_type"], source_types)
+    target = _places(histograms["target_type"], target_types)
+    rows = histograms.with_columns(
+        (source * len(target_types) + target).alias("_pathway"),
+        pl.int_range(pl.len()).alias("_row"),
+    )
+    expected = np.full(len(rows), np.nan)
+    for name, of_name in laws_of.items():
+        of_property = rows.filter(pl.col("property") == name)
+        for laws in of_name:
+            _expect(of_property, laws, expected)
+    return histograms.with_columns(pl.Series("expected", expected).fill_nan(None))
+
+
+def _places(types: pl.Series, known: list[str]) -> pl.Series:
+    """Return the place of each type among the known ones, null for others."""
+    return types.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)
+
+
+def _expect(rows: pl.DataFrame, laws: Laws, expected: Floats) -> None:
+    """Fill in the expected counts of the histograms that are of these laws."""
+    places = pl.DataFrame({"_pathway": laws.pathway, "_law": np.arange(laws.pathway.size)})
+    found = rows.join(places, on="_pathway").sort("_law", "bin")
+    if found.is_empty():
+        return
+    law, row = found["_law"].to_numpy(), found["_row"].to_numpy()
+    left, right = found["left"].to_numpy(), found["right"].to_numpy()
+    starts = np.flatnonzero(np.diff(law, prepend=-1))
+    counts = np.diff(starts, append=law.size)
+    total = np.add.reduceat(found["count"].to_numpy(), starts)
+    n_bins = int(counts.max())
+    chosen = laws.take(law[starts])
+    # Histograms as rows of one matrix; shorter ones repeat their last edge, which is no bin.
+    column = np.arange(law.size) - np.repeat(starts, counts)
+    of_row = np.repeat(np.arange(starts.size), counts)
+    edges = np.repeat(right[starts + counts - 1][:, None], n_bins + 1, axis=1)
+    edges[of_row, column] = left
+    below, upto = chosen.cdf_sides(edges)
+    last = np.take_along_axis(upto, counts[:, None], axis=1)[:, 0]
+    mass = np.diff(below, axis=1)
+    at_last = np.arange(starts.size)
+    mass[at_last, counts - 1] = last - below[at_last, counts - 1]
+    expected[row] = (mass * total[:, None])[of_row, column]

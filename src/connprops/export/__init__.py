@@ -1,0 +1,1 @@
+"""From the edges of a circuit to a dataset."""

@@ -1,0 +1,274 @@
+"""Edges to Parquet: one sequential pass, part by part.
+
+A part is a contiguous range of the edge file, cut at connection boundaries and ordered by
+pathway within. It becomes two files, ``connections/NNNNN.parquet`` and
+``synapses/NNNNN.parquet``. Parts do not know of each other, so they can be written anywhere
+and in any order, and an interrupted export goes on from the finished ones. Everything is
+staged in a hidden folder beside the target and renamed at the end, so that a reader
+never sees half a dataset (:mod:`connprops.store.stage`).
+
+A dataset is a function of its input and options, byte for byte, but for ``source.json``, which
+holds the modification time of the edge file, and its checksum where that was asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from connprops.circuit import circuit as sonata
+from connprops.circuit.node_types import node_tables
+from connprops.dataset.manifest import (
+    content_of,
+    read_manifest,
+    write_manifest,
+    write_source,
+)
+from connprops.errors import CircuitError, ConnpropsWarning, OptionError
+from connprops.export.parts import (
+    ROW_GROUP,
+    RangeSpec,
+    RangeSummary,
+    export_range,
+)
+from connprops.export.plan import as_learnt, in_order, parts_at_once, plan
+from connprops.export.request import Wanted, another, describe, differences, is_reusable
+from connprops.progress import Progress
+from connprops.resources import Resources, release_memory
+from connprops.store.shards import WHOLE, Shard
+from connprops.store.stage import (
+    keep_finished,
+    keep_for_shards,
+    one_at_a_time,
+    put_in_place,
+    staged,
+    staged_shard,
+)
+from connprops.store.tables import replacing, sha256_of
+from connprops.workers import run_units
+
+
+def export(
+    circuit: sonata.Circuit,
+    folder: str | Path,
+    *,
+    population: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    verify: bool = False,
+    shard: str | tuple[int, int] | None = None,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write an edge population as a dataset folder, or find it there already.
+
+    Parameters
+    ----------
+    circuit
+        The circuit, from :func:`connprops.circuit.circuit.open_circuit`.
+    folder
+        Where the dataset goes. One of the same input and options is left as it is, once its
+        files have been found intact.
+    population
+        Edge population; by default the reference's rule (:meth:`sonata.Circuit.population`).
+    source_type, target_type
+        Node attribute that groups the nodes of each side, or ``"@population"``.
+    properties
+        Edge columns to export; by default all but positions, sections and dynamics.
+    overwrite
+        Replace a dataset of another input or other options, or a damaged one.
+    resume
+        Go on from the finished parts of an interrupted export of the same input and options.
+    verify
+        Tell whether the edge file is the one that a dataset was made of by its whole content.
+        By default its size, its modification time, its structure and samples of it tell.
+    shard
+        Write one share of the parts alone, ``(3, 20)`` or ``"3/20"``: what a job of an array does.
+        They wait beside the folder; :func:`connprops.merge` makes the dataset when all are there.
+        A shard that is run again goes on from its finished parts.
+    resources
+        Threads, memory and temporary folder; by default what the machine allows.
+    progress
+        Called as parts get done.
+
+    Returns
+    -------
+    Path
+        The dataset's folder.
+
+    Raises
+    ------
+    CircuitError, OptionError, OutputError, DatasetError
+        Where the input cannot be read, an option not met, the folder not written, or the dataset
+        that it holds is damaged.
+    """
+    target = Path(folder)
+    resources = resources or Resources()
+    if shard is not None:
+        _check_shard(resume=resume, verify=verify)
+        wanted = describe(circuit, population, source_type, target_type, properties)
+        _export_shard(
+            circuit, wanted, target, Shard.parse(shard), resources, progress, overwrite=overwrite
+        )
+        return target
+    wanted = describe(circuit, population, source_type, target_type, properties, verify=verify)
+    if not is_reusable(target, wanted, overwrite=overwrite, progress=progress):
+        with staged(target) as stage:
+            # Again: another process may have made it, or was killed while it put it in place.
+            if not is_reusable(target, wanted, overwrite=overwrite):
+                _write_dataset(wanted, stage, resources, progress, resume=resume)
+                put_in_place(stage / "dataset", target)
+    for text in read_manifest(target)["warnings"]:
+        warnings.warn(text, ConnpropsWarning, stacklevel=2)
+    return target
+
+
+def _write_dataset(
+    wanted: Wanted, stage: Path, resources: Resources, progress: Progress | None, *, resume: bool
+) -> None:
+    """Write a dataset into the stage; go on from what is finished of it."""
+    keep_finished(stage, wanted.depends_on, resume=resume)
+    tables = write_node_tables(wanted, stage / "dataset")
+    finish(wanted, stage, tables, _write_parts(plan(wanted, stage), resources, progress))
+
+
+def finish(
+    wanted: Wanted,
+    stage: Path,
+    tables: Mapping[str, Mapping[str, Any]],
+    summaries: Sequence[RangeSummary],
+) -> None:
+    """Write what makes a folder of parts a dataset: its manifest."""
+    if wanted.edges.state() != wanted.state:
+        raise CircuitError.of(
+            f"{wanted.edges.file} has changed while it was read",
+            hint="export again when nobody writes it any more",
+        )
+    content = content_of(wanted.edges, wanted.columns, wanted.identity, tables, summaries)
+    write_manifest(stage / "dataset", content)
+    write_source(stage / "dataset", wanted.state, wanted.sha256)
+
+
+def _check_shard(*, resume: bool, verify: bool) -> None:
+    """Raise :class:`OptionError` for what cannot be asked of a shard."""
+    if not resume:
+        raise OptionError.of(
+            "A shard always goes on from what is finished",
+            found="resume=False (--no-resume)",
+            hint="to begin anew, remove the folder .NAME.partial beside the dataset's",
+        )
+    if verify:
+        raise OptionError.of(
+            "A shard does not read all of the edge file",
+            found="verify=True (--verify)",
+            hint="connprops verify --circuit compares a dataset with its circuit",
+        )
+
+
+def _export_shard(
+    circuit: sonata.Circuit,
+    wanted: Wanted,
+    target: Path,
+    shard: Shard,
+    resources: Resources,
+    progress: Progress | None,
+    *,
+    overwrite: bool,
+) -> None:
+    """Write a shard's share of the parts into the stage, unless the dataset is there."""
+    changed = differences(target, wanted)
+    if changed == []:
+        return
+    if changed and not overwrite:
+        raise another(target, changed)
+    asked = {
+        "circuit": str(circuit.config.resolve()),
+        "population": wanted.edges.name,
+        "source_type": wanted.sides["source"].by,
+        "target_type": wanted.sides["target"].by,
+        "properties": [column.name for column in wanted.columns],
+    }
+    with staged_shard(target, shard) as stage:
+        with one_at_a_time(stage):
+            keep_for_shards(stage, wanted.depends_on, shard, asked)
+            if not (stage / "dataset" / "nodes.parquet").is_file():
+                write_node_tables(wanted, stage / "dataset")
+            specs = plan(wanted, stage)
+        _write_parts(specs, resources, progress, shard)
+
+
+def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]:
+    """Write the tables of nodes; return the checksum and the number of rows of each."""
+    for name in ("connections", "synapses"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        f"{name}.parquet": _write_rows(table, folder / f"{name}.parquet")
+        for name, table in node_tables(wanted.sides, wanted.node_sets).items()
+    }
+
+
+def _write_rows(frame: pl.DataFrame, file: Path) -> dict[str, Any]:
+    with replacing(file, overwrite=True) as aside:
+        pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
+    return {"sha256": sha256_of(file), "rows": len(frame)}
+
+
+def _write_parts(
+    specs: list[RangeSpec],
+    resources: Resources,
+    progress: Progress | None,
+    shard: Shard = WHOLE,
+) -> list[RangeSummary]:
+    """Write the parts of a shard, again with what was learnt where the plan was too simple."""
+    specs = as_learnt(specs, resources, progress)
+    summaries = _run_parts(shard.share(specs), resources, progress)
+    if not in_order(summaries):
+        specs = as_learnt([replace(specs[0], axis="neither")], resources, progress)
+        summaries = _run_parts(shard.share(specs), resources, progress)
+    varying = specs[0].varying.union(*(summary.varies for summary in summaries))
+    if varying != specs[0].varying:
+        specs = [replace(spec, varying=varying) for spec in specs]
+        summaries = _run_parts(shard.share(specs), resources, progress)
+    return summaries
+
+
+def _run_parts(
+    specs: list[RangeSpec], resources: Resources, progress: Progress | None
+) -> list[RangeSummary]:
+    if not specs:
+        return []
+    done, total, summaries = 0, sum(spec.stop - spec.start for spec in specs), []
+    with closing(_exported(specs, resources)) as exported:
+        for summary in exported:
+            summaries.append(summary)
+            done += summary.stop - summary.start
+            if progress:
+                progress("export", done, total, "rows")
+    release_memory()  # statistics want it next
+    return sorted(summaries, key=lambda summary: summary.part)
+
+
+def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[RangeSummary]:
+    """Write the parts, in threads of this process or where the resources say."""
+    if resources.workers is not None:
+        yield from (made for _, made in run_units(export_range, specs, resources.workers, "part"))
+        return
+    rows = max(spec.stop - spec.start for spec in specs)
+    at_once, _ = parts_at_once(rows, specs[0].columns, len(specs), resources)
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            yield from pool.map(export_range, specs)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,423 @@
+"""One part of a dataset: a range of rows of the edge file, grouped into connections.
+
+:func:`export_range` is the unit of work of an export: a function of its specification, which
+writes two files and a note of what they hold, and can be run anywhere and again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from connprops import schema
+from connprops.arrays.arrow import taken, to_arrow, to_numpy
+from connprops.arrays.runs import run_rows
+from connprops.circuit import circuit as sonata
+from connprops.circuit.columns import EdgeColumn
+from connprops.errors import CircuitError
+from connprops.export.profile import Profile, profile
+from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
+from connprops.store.tables import sha256_of, sync, writing
+
+ROW_GROUP = 16_384
+"""Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
+
+Kind = Literal["connections", "synapses"]
+
+_ENCODINGS: dict[Kind, dict[str, str]] = {
+    "connections": {
+        "pathway": "PLAIN",
+        "source_node": "DELTA_BINARY_PACKED",
+        "target_node": "DELTA_BINARY_PACKED",
+        schema.N_SYN_PER_CONN: "DELTA_BINARY_PACKED",
+        "first_edge": "DELTA_BINARY_PACKED",
+    },
+    "synapses": {"pathway": "PLAIN", "first_edge": "PLAIN", "edge_id": "DELTA_BINARY_PACKED"},
+}
+"""Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
+
+_SELDOM_READ: dict[Kind, tuple[str, ...]] = {
+    "connections": (),
+    "synapses": ("first_edge", "edge_id"),
+}
+"""Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
+
+
+class Rows(Protocol):
+    """Rows of an edge file, whatever holds them: see ``circuit.circuit.EdgeReader``."""
+
+    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return source and target ids of a range of rows."""
+
+    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+        """Return a column's values in a range of rows."""
+
+
+@dataclass(frozen=True)
+class RangeSpec:
+    """What it takes to write one part: a range of rows, and where they come from and go."""
+
+    folder: Path
+    notes: Path
+    part: int
+    start: int
+    stop: int
+    population: sonata.EdgePopulation
+    columns: tuple[EdgeColumn, ...]
+    varying: frozenset[str]
+    axis: str | None
+    sorted_file: Path | None
+    n_target_types: int
+    nodes_sha256: str
+    facts: str
+
+
+@dataclass(frozen=True)
+class RangeSummary:
+    """What one part holds: counts, digests, and what it says about the whole."""
+
+    part: int
+    start: int
+    stop: int
+    n_synapses: int
+    n_connections: int
+    sha256: dict[str, str]
+    varies: tuple[str, ...]
+    ordered: bool
+    first_key: int
+    last_key: int
+    contiguous: bool
+    profiles: dict[str, Profile]
+
+
+def export_range(spec: RangeSpec) -> RangeSummary:
+    """Write one part, or find it finished; return what it holds."""
+    finished = noted(spec)
+    if finished is not None and _is_intact(spec, finished):
+        return finished
+    opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
+    with opened as rows:
+        part = _group_rows(spec, rows)
+        summary = _write_part(spec, rows, part)
+    note = _note_of(spec)
+    with _put_aside(spec, note) as aside:
+        aside.write_text(json.dumps({"key": _key_of(spec), **asdict(summary)}), encoding="utf-8")
+    return summary
+
+
+def noted(spec: RangeSpec) -> RangeSummary | None:
+    """Return what is noted of a finished part; None where there is no note of this very part."""
+    try:
+        content = json.loads(_note_of(spec).read_text(encoding="utf-8"))
+        if content.pop("key") != _key_of(spec):
+            return None
+        content["varies"] = tuple(content["varies"])
+        content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
+        return RangeSummary(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # not there, or cut short when the machine went down: the part is written anew
+
+
+def varying_in(notes: Path) -> frozenset[str]:
+    """Return the columns that any finished part, of this plan or another, was seen to vary in."""
+    found: set[str] = set()
+    for note in notes.glob("*.json"):
+        try:
+            found.update(json.loads(note.read_text(encoding="utf-8"))["varies"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # cut short: that part is written anew
+    return frozenset(found)
+
+
+def _note_of(spec: RangeSpec) -> Path:
+    return spec.notes / f"{spec.part:05d}.json"
+
+
+def _key_of(spec: RangeSpec) -> dict[str, Any]:
+    """Return what a part depends on beside the input and the options of its export."""
+    return {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
+            "sorted": spec.sorted_file is not None}  # fmt: skip
+
+
+def _is_intact(spec: RangeSpec, summary: RangeSummary) -> bool:
+    return all(
+        (spec.folder / file).is_file() and sha256_of(spec.folder / file) == digest
+        for file, digest in summary.sha256.items()
+    )
+
+
+@contextmanager
+def _put_aside(spec: RangeSpec, path: Path) -> Iterator[Path]:
+    """Give a path of our own to write to, and put the file in its place when it is whole.
+
+    A worker that was given up may still be writing the same part as the one in its place.
+    """
+    aside = spec.notes / f"{path.name}.{uuid4().hex}.tmp"
+    with writing(path):
+        try:
+            yield aside
+            sync(aside)
+            aside.rename(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """The rows of a part, grouped: how to take them, and where each connection begins."""
+
+    take: NDArray[np.int64] | None  # rows of the range in grouped order; None: as they are
+    edge_id: NDArray[np.int64] | None  # of each grouped row; None: they are first_edge_id + row
+    first_edge_id: int
+    n_rows: int
+    starts: NDArray[np.int64]  # first grouped row of each connection, in the grouped order
+    counts: NDArray[np.int64]
+    source: NDArray[np.int64]  # of each connection
+    target: NDArray[np.int64]
+    pathway: NDArray[np.int32]
+    order: NDArray[np.int64]  # connections ordered by pathway
+    ordered: bool
+    first_key: int
+    last_key: int
+
+    @cached_property
+    def goes_on(self) -> NDArray[np.bool_]:
+        """Return whether each grouped row but the first is of the connection of the one before."""
+        found = np.ones(max(self.n_rows - 1, 0), dtype=np.bool_)
+        found[self.starts[1:] - 1] = False
+        return found
+
+    def edge_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of the edge file that some grouped rows are."""
+        return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
+
+
+def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
+    """Find the connections of a range of rows, and their order by pathway."""
+    source, target = rows.node_ids(spec.start, spec.stop)
+    keys = source if spec.axis == "source" else target
+    ordered = spec.axis is None or bool((keys[1:] >= keys[:-1]).all())
+    first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (0, 0)
+    take = _repeated(spec, rows)
+    if take is not None:
+        source, target = source[take], target[take]
+    starts = _starts(source, target)
+    if not _distinct(source[starts], target[starts]):
+        order = np.lexsort((source, target))
+        take = order if take is None else take[order]
+        source, target = source[order], target[order]
+        starts = _starts(source, target)
+    counts = np.diff(starts, append=source.size)
+    source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
+    of_source, of_target = source[starts], target[starts]
+    pathway = source_code[of_source] * np.int32(spec.n_target_types) + target_code[of_target]
+    return _Grouped(
+        take=take,
+        edge_id=_edge_ids(spec, rows, take),
+        first_edge_id=spec.start,
+        n_rows=source.size,
+        starts=starts,
+        counts=counts,
+        source=of_source,
+        target=of_target,
+        pathway=pathway,
+        order=_stable_order(pathway),
+        ordered=ordered,
+        first_key=first_key,
+        last_key=last_key,
+    )
+
+
+def _repeated(spec: RangeSpec, rows: Rows) -> NDArray[np.int64] | None:
+    """Return each row as often as it has synapses, where rows stand for ``nsyns`` of them."""
+    column = spec.population.columns.get(MULTIPLICITY)
+    if column is None:
+        return None
+    counts = rows.column(column, spec.start, spec.stop)
+    whole = np.nan_to_num(counts.astype(np.float64), nan=1.0)
+    if (whole < 0).any() or (whole != np.floor(whole)).any():
+        raise CircuitError.of(
+            f"{spec.population.file}: column {MULTIPLICITY!r} must hold numbers of synapses",
+            found=f"{counts[(whole < 0) | (whole != np.floor(whole))][0]}",
+            expected="whole numbers from 0",
+        )
+    return np.repeat(np.arange(counts.size), whole.astype(np.int64))
+
+
+def _edge_ids(
+    spec: RangeSpec, rows: Rows, take: NDArray[np.int64] | None
+) -> NDArray[np.int64] | None:
+    """Return the row of the edge file of each grouped row; None where these follow each other."""
+    if isinstance(rows, SortedRows):
+        ids = rows.edge_ids(spec.start, spec.stop)
+        return ids if take is None else ids[take]
+    return None if take is None else spec.start + take
+
+
+def _starts(source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not source.size:
+        return np.empty(0, dtype=np.int64)
+    change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
+    return np.concatenate([[0], np.flatnonzero(change) + 1])
+
+
+def _distinct(source: NDArray[np.int64], target: NDArray[np.int64]) -> bool:
+    """Return whether no pair of nodes occurs twice."""
+    if not source.size:
+        return True
+    key = target.astype(np.uint64) * np.uint64(int(source.max()) + 1) + source.astype(np.uint64)
+    if (key[1:] > key[:-1]).all():
+        return True
+    key.sort()
+    return bool((key[1:] != key[:-1]).all())
+
+
+def _stable_order(pathway: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the connections ordered by pathway, those of one pathway as in the file."""
+    small = pathway.size == 0 or int(pathway.max()) < 1 << 16  # numpy sorts these by radix
+    return np.argsort(pathway.astype(np.uint16) if small else pathway, kind="stable")
+
+
+@lru_cache(maxsize=2)
+def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
+    """Return the type code of each source node and of each target node."""
+    names = ["side", "node", "code"]
+    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False)
+    found = [
+        nodes.filter(pl.col("side") == side).sort("node")["code"].to_numpy().astype(np.int32)
+        for side in ("source", "target")
+    ]
+    return found[0], found[1]
+
+
+def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+    counts, starts = part.counts[part.order], part.starts[part.order]
+    pathway, first_edge = part.pathway[part.order], part.edge_ids(starts)
+    all_rows = run_rows(starts, counts)
+    connections: dict[str, pa.Array] = {
+        "pathway": to_arrow(pathway),
+        "source_node": to_arrow(part.source[part.order]),
+        "target_node": to_arrow(part.target[part.order]),
+        schema.N_SYN_PER_CONN: to_arrow(counts.astype(np.int32)),
+        "first_edge": to_arrow(first_edge),
+    }
+    synapses: dict[str, pa.Array] = {
+        "pathway": to_arrow(_repeated_runs(pathway, counts)),
+        "first_edge": to_arrow(np.repeat(first_edge, counts)),
+        "edge_id": to_arrow(part.edge_ids(all_rows)),
+    }
+    first_rows, grouped_rows = to_arrow(starts), to_arrow(all_rows)
+    varies, profiles = [], {}
+    for column in spec.columns:
+        values = rows.column(column, spec.start, spec.stop)
+        if part.take is not None:
+            values = values[part.take]
+        of_rows, within = to_arrow(values), _varies_within(values, part)
+        of_connections = to_numpy(taken(of_rows, first_rows))
+        # What connections share need not be looked at once more for each of their synapses.
+        looked_at = of_connections if within is None else values
+        profiles[column.name] = profile(looked_at, values.size)
+        if within is not None:
+            varies.append(column.name)
+            within = within[part.order]
+        connections[column.name] = to_arrow(of_connections, within)
+        if column.name in spec.varying:
+            synapses[column.name] = taken(of_rows, grouped_rows)
+    tables: dict[Kind, pa.Table] = {
+        "connections": pa.table(connections),
+        "synapses": pa.table(synapses),
+    }
+    return RangeSummary(
+        part=spec.part,
+        start=spec.start,
+        stop=spec.stop,
+        n_synapses=int(counts.sum()),
+        n_connections=int(counts.size),
+        sha256=dict(_write_table(table, spec, kind) for kind, table in tables.items()),
+        varies=tuple(varies),
+        ordered=part.ordered,
+        first_key=part.first_key,
+        last_key=part.last_key,
+        contiguous=part.take is None and spec.sorted_file is None,
+        profiles=profiles,
+    )
+
+
+def _repeated_runs(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
+    """Return each value as often as its count says, where most are equal to the one before."""
+    if not values.size:
+        return values
+    begins = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return np.repeat(values[begins], np.add.reduceat(counts, begins))
+
+
+def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | None:
+    """Return which connections have several values; None where none has."""
+    different = differs_within(values, part.goes_on)
+    if not different.any():
+        return None
+    return np.logical_or.reduceat(np.concatenate([[False], different]), part.starts)
+
+
+def differs_within(values: NDArray[Any], goes_on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether each value but the first differs from the one before in its connection.
+
+    ``goes_on`` says whether that is of the same connection. NaN equals NaN.
+    """
+    different: NDArray[np.bool_] = values[1:] != values[:-1]
+    different &= goes_on
+    if values.dtype.kind == "f" and different.any():
+        nan = np.isnan(values)
+        if nan.any():
+            different &= ~(nan[1:] & nan[:-1])
+    return different
+
+
+def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str]:
+    """Write a table as Parquet; return the file's name and its digest."""
+    name = f"{kind}/{spec.part:05d}.parquet"
+    # Where there can be no nulls, none need be encoded and decoded.
+    layout = pa.schema(
+        [f.with_nullable(f.name in spec.varying or table.column(f.name).null_count > 0)
+         for f in table.schema],
+        metadata={schema.METADATA_KEY: spec.facts},
+    )  # fmt: skip
+    table = pa.Table.from_arrays(table.columns, schema=layout)
+    with _put_aside(spec, spec.folder / name) as aside:
+        # A file of Python's own would want the interpreter for each page.
+        with pa.OSFile(os.fsencode(aside), "wb") as file:
+            encode(table, kind, file)
+        return name, sha256_of(aside)
+
+
+def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
+    """Write a table as Parquet, each column in the encoding that suits it best."""
+    floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
+    whole = [name for name in table.column_names if name not in floats]
+    encodings = {n: e for n, e in _ENCODINGS[kind].items() if n in whole}
+    codecs = {n: "zstd" if n in _SELDOM_READ[kind] else "lz4" for n in table.column_names}
+    pq.write_table(
+        table,
+        file,
+        row_group_size=ROW_GROUP,
+        compression=codecs,
+        compression_level={n: 1 for n, codec in codecs.items() if codec == "zstd"} or None,
+        # A dictionary of floats, pyarrow's default, doubles time and size.
+        use_dictionary=[name for name in whole if name not in encodings],
+        column_encoding=encodings or None,
+        write_statistics=whole,
+    )

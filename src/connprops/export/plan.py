@@ -1,0 +1,204 @@
+"""How an edge file is cut into parts, before its rows are read; and again, with what was learnt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from connprops import schema
+from connprops.circuit.columns import EdgeColumn
+from connprops.export.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
+from connprops.export.request import Wanted
+from connprops.export.sorted_rows import SortedRows, write_sorted
+from connprops.progress import Progress
+from connprops.resources import Resources
+from connprops.store.stage import one_at_a_time
+from connprops.store.tables import write_text
+
+ROWS_PER_PART = 1 << 21
+"""Rows of the edge file in a part at most, about: so few that several fit in memory at once."""
+
+_ROWS_WORTH_A_PART, _PARTS_AT_LEAST = 1 << 19, 8
+"""Rows of a part at least; from so many parts on they keep processors busy, and grow first."""
+
+_PARTS_TOGETHER = 4
+"""The number of many parts is a multiple of this, so that few threads end at the same time."""
+
+_BYTES_OF_ROW = 64
+"""Bytes that ids, keys and orders of a row take while its part is written."""
+
+_BYTES_OF_PROGRAM = 200 << 20
+"""Bytes that the process takes before it reads anything: Polars, DuckDB, HDF5."""
+
+_PROBE = 1 << 16
+"""Rows that are read at once to see how the file is ordered, and which columns vary."""
+
+_CUTS = "cuts.json"
+
+
+def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
+    """Cut the edge file into ranges; see which columns vary within connections."""
+    edges, columns, identity = wanted.edges, wanted.columns, wanted.identity
+    facts = json.dumps(
+        {"schema_version": schema.VERSION, "population": edges.name, "identity": identity["edges"]},
+        sort_keys=True,
+    )
+    notes = stage / "notes"
+    notes.mkdir(exist_ok=True)
+    with edges.reader() as rows:
+        axis, cuts = _planned_cuts(rows, edges.size, stage / _CUTS)
+        varying = _probe(rows, edges.size, columns)
+    return [
+        RangeSpec(
+            stage / "dataset", notes, part, start, stop, edges, columns, varying, axis,
+            None, len(wanted.sides["target"].types), identity["nodes_sha256"], facts,
+        )
+        for part, (start, stop) in enumerate(pairwise(cuts))
+    ]  # fmt: skip
+
+
+def number_of_parts(size: int) -> int:
+    """Return how many parts an edge file of so many rows is cut into, where their order allows."""
+    least = -(-size // ROWS_PER_PART)
+    if least <= _PARTS_AT_LEAST:
+        return max(least, min(size // _ROWS_WORTH_A_PART, _PARTS_AT_LEAST), 1)
+    return -(-least // _PARTS_TOGETHER) * _PARTS_TOGETHER
+
+
+def _planned_cuts(rows: Rows, size: int, file: Path) -> tuple[str | None, list[int]]:
+    """Return the axis and the cuts; kept, for to find them takes two reads a part."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return kept["axis"], kept["cuts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        axis = _axis(rows, size)
+        cuts = _cuts(rows, size, axis)
+        write_text(file, json.dumps({"axis": axis, "cuts": cuts}), overwrite=True)
+        return axis, cuts
+
+
+def _axis(rows: Rows, size: int) -> str | None:
+    """Return the side by which the rows seem ordered, so that parts can be cut there."""
+    if number_of_parts(size) == 1:
+        return None
+    ordered = dict.fromkeys(("target", "source"), True)
+    for start in np.linspace(0, size - _PROBE, 8).astype(int).tolist():
+        source, target = rows.node_ids(start, start + _PROBE)
+        for side, ids in (("source", source), ("target", target)):
+            ordered[side] &= bool((np.diff(ids) >= 0).all())
+    return next((side for side, is_so in ordered.items() if is_so), "neither")
+
+
+def _cuts(rows: Rows, size: int, axis: str | None) -> list[int]:
+    """Return the rows at which parts begin, and the end; no connection spans a cut."""
+    if axis in (None, "neither"):
+        return [0, size]
+    cuts = [0]
+    n_parts = number_of_parts(size)
+    for nominal in (size * part // n_parts for part in range(1, n_parts)):
+        if nominal <= cuts[-1]:
+            continue
+        cut = _next_change(rows, nominal, size, axis)
+        if cut < size:
+            cuts.append(cut)
+    return [*cuts, size]
+
+
+def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
+    """Return the first row at or after ``row`` whose node differs from the row before."""
+    for start in range(row - 1, size - 1, _PROBE):
+        ids = rows.node_ids(start, min(start + _PROBE + 1, size))[axis == "target"]
+        change = np.flatnonzero(ids[1:] != ids[:-1])
+        if change.size:
+            return start + 1 + int(change[0])
+    return size
+
+
+def _probe(rows: Rows, size: int, columns: Sequence[EdgeColumn]) -> frozenset[str]:
+    """Return the columns seen to vary within connections, in a few blocks of the file."""
+    varying = set()
+    for start in sorted({0, max(size // 2 - _PROBE // 2, 0), max(size - _PROBE, 0)}):
+        stop = min(start + _PROBE, size)
+        source, target = rows.node_ids(start, stop)
+        same = (source[1:] == source[:-1]) & (target[1:] == target[:-1])
+        for column in columns:
+            if column.name not in varying:
+                values = rows.column(column, start, stop)
+                if differs_within(values, same).any():
+                    varying.add(column.name)
+    return frozenset(varying)
+
+
+def sort_first(stage: Path, size: int) -> None:
+    """Note that the rows of a stage's edge file are in no order, for those who go on."""
+    write_text(stage / _CUTS, json.dumps({"axis": "neither", "cuts": [0, size]}), overwrite=True)
+
+
+def as_learnt(
+    specs: list[RangeSpec], resources: Resources | None, progress: Progress | None = None
+) -> list[RangeSpec]:
+    """Return the plan with what has been learnt since, by whichever process.
+
+    The rows may be in no order, and are then sorted; more columns may vary within connections.
+    Without resources to sort with, what is not sorted yet stays as it is.
+    """
+    stage = specs[0].notes.parent
+    sorted_file = stage / "sorted.parquet"
+    if resources is not None and specs[0].axis == "neither":
+        with one_at_a_time(stage):
+            if not sorted_file.is_file():
+                edges, columns = specs[0].population, specs[0].columns
+                write_sorted(edges, columns, sorted_file, resources, progress)
+    if sorted_file.is_file():
+        specs = _sorted_plan(specs[0], sorted_file)
+    varying = specs[0].varying | varying_in(specs[0].notes)
+    return [replace(spec, varying=varying) for spec in specs]
+
+
+def in_order(summaries: Sequence[RangeSummary]) -> bool:
+    """Return whether no connection can be in two of the parts."""
+    apart = all(a.last_key < b.first_key for a, b in pairwise(summaries))
+    return apart and all(summary.ordered for summary in summaries)
+
+
+def parts_at_once(
+    rows: int, columns: Sequence[EdgeColumn], n_parts: int, resources: Resources
+) -> tuple[int, int]:
+    """Return how many parts a process writes at the same time, and the bytes that this takes.
+
+    Parameters
+    ----------
+    rows
+        Rows of the largest part.
+    columns
+        What is exported.
+    n_parts
+        Number of parts.
+    resources
+        Threads and memory, of which no more is taken; one part is written in any case.
+    """
+    values = sum(np.dtype(column.dtype).itemsize for column in columns)
+    of_part = max(rows, 1) * (_BYTES_OF_ROW + 2 * values)  # in connections and in synapses
+    allowed = (resources.memory - _BYTES_OF_PROGRAM) // of_part
+    n = 1 if resources.workers is not None else max(1, min(resources.threads, n_parts, allowed))
+    return n, _BYTES_OF_PROGRAM + n * of_part
+
+
+def _sorted_plan(spec: RangeSpec, sorted_file: Path) -> list[RangeSpec]:
+    """Cut the sorted copy of the rows into ranges, where the file's own order helps nothing."""
+    size = spec.population.size
+    with SortedRows(sorted_file) as rows:
+        cuts = _cuts(rows, size, "target")
+        varying = _probe(rows, size, spec.columns)
+    return [
+        replace(
+            spec, part=part, start=start, stop=stop, axis="target", varying=varying,
+            sorted_file=sorted_file,
+        )
+        for part, (start, stop) in enumerate(pairwise(cuts))
+    ]  # fmt: skip

@@ -1,0 +1,206 @@
+"""What an export is asked for, all of it; and whether a folder holds that already."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import connprops
+from connprops import schema
+from connprops.circuit import circuit as sonata
+from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
+from connprops.circuit.node_types import Side, group_nodes, node_sets_of
+from connprops.dataset.manifest import MANIFEST, damage, read_manifest, read_source, write_source
+from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
+from connprops.export.sorted_rows import MULTIPLICITY
+from connprops.progress import Progress
+from connprops.store.tables import writing
+
+_PATHWAYS_AT_MOST = 2**31 - 1
+"""Pathways that have a code of their own in 32 bits."""
+
+_NOT_PROPERTIES = ("@", "afferent", "efferent")
+
+
+def is_property(name: str) -> bool:
+    """Return whether a column is exported by default: synaptic values, not places or ids."""
+    return not any(word in name for word in _NOT_PROPERTIES) and name != MULTIPLICITY
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an export is to be of.
+
+    Attributes
+    ----------
+    identity
+        All that the dataset's content depends on.
+    state
+        Size and modification time of the edge file.
+    sha256
+        Its checksum, where that was asked for.
+    """
+
+    edges: sonata.EdgePopulation
+    columns: tuple[EdgeColumn, ...]
+    sides: Mapping[str, Side]
+    node_sets: pl.DataFrame
+    identity: dict[str, Any]
+    state: dict[str, int]
+    sha256: str | None
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """Return by name what finished parts are of: one that differs makes them useless."""
+        return {**self.identity, "time of the edge file": self.state}
+
+
+def describe(
+    circuit: sonata.Circuit,
+    population: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    *,
+    verify: bool = False,
+) -> Wanted:
+    """Return what an export with these options would be of; no edges are read but samples.
+
+    Parameters and errors are those of :func:`export`.
+    """
+    edges = circuit.population(population)
+    state = edges.state()  # before anything of the file is read
+    columns = _chosen(edges, properties)
+    source, target = edges.source, edges.target
+    nodes = {population: population.attributes() for population in {source, target}}
+    sides = {
+        "source": group_nodes(nodes[source], source.name, source_type, "source"),
+        "target": group_nodes(nodes[target], target.name, target_type, "target"),
+    }
+    n_pathways = len(sides["source"].types) * len(sides["target"].types)
+    if n_pathways > _PATHWAYS_AT_MOST:
+        raise OptionError.of(
+            "There are too many types", found=f"{n_pathways:,} pathways",
+            expected=f"at most {_PATHWAYS_AT_MOST:,}", hint="group by another attribute",
+        )  # fmt: skip
+    node_sets = node_sets_of(circuit, edges)
+    identity = _identity(edges, sides, node_sets, columns)
+    sha256 = edges.sha256() if verify else None
+    return Wanted(edges, columns, sides, node_sets, identity, state, sha256)
+
+
+def _chosen(
+    edges: sonata.EdgePopulation, properties: Sequence[str] | None
+) -> tuple[EdgeColumn, ...]:
+    """Return the columns to export, in the file's order."""
+    for name in properties or ():
+        if name not in edges.columns and name != schema.N_SYN_PER_CONN:
+            raise OptionError.unknown("property", name, edges.columns)
+    chosen = [
+        column
+        for name, column in edges.columns.items()
+        if (is_property(name) if properties is None else name in properties)
+    ]
+    unfit = [column for column in chosen if column.dtype in LEFT_OUT]
+    if unfit and properties is not None:
+        raise OptionError.of(
+            f"Column {unfit[0].name!r} of {edges.file} cannot be a property",
+            found=LEFT_OUT[unfit[0].dtype],
+            expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values",
+        )
+    return tuple(column for column in chosen if column.dtype not in LEFT_OUT)
+
+
+def _identity(
+    edges: sonata.EdgePopulation,
+    sides: Mapping[str, Side],
+    node_sets: pl.DataFrame,
+    columns: Sequence[EdgeColumn],
+) -> dict[str, Any]:
+    """Return what the dataset's content depends on: nothing else may change a byte of it."""
+    nodes = hashlib.sha256()
+    for frame in (*(side.nodes for side in sides.values()), node_sets):
+        content = io.BytesIO()
+        frame.rechunk().write_ipc(content)
+        nodes.update(content.getbuffer())
+    return {
+        "schema_version": schema.VERSION,
+        "connprops_version": connprops.__version__,
+        "edges": edges.identity(),
+        "nodes_sha256": nodes.hexdigest(),
+        "source_population": edges.source.name,
+        "target_population": edges.target.name,
+        "source_type": sides["source"].by,
+        "target_type": sides["target"].by,
+        "properties": [column.name for column in columns],
+    }
+
+
+def is_reusable(
+    target: Path, wanted: Wanted, *, overwrite: bool, progress: Progress | None = None
+) -> bool:
+    """Return whether the folder holds this very dataset; raise where it holds something else."""
+    changed = differences(target, wanted)
+    if changed is None:
+        return False
+    if not changed:
+        damaged = damage(target, read_manifest(target), progress=progress)
+        if not damaged:
+            if wanted.sha256 and read_source(target) != {**wanted.state, "sha256": wanted.sha256}:
+                write_source(target, wanted.state, wanted.sha256)
+            return True
+        file, what = next(iter(damaged.items()))
+        more = f", and {len(damaged) - 1} more files are damaged" if len(damaged) > 1 else ""
+        text = f"{target / file} {what}{more}"
+        if overwrite:
+            warnings.warn(f"{text}: the dataset is exported again", ConnpropsWarning, stacklevel=4)
+            return False
+        raise DatasetError.of(text, hint="export again, over it (--overwrite)")
+    if overwrite:
+        return False
+    raise another(target, changed)
+
+
+def another(target: Path, changed: Sequence[str]) -> OutputError:
+    """Return the error of a folder with another dataset, which says in what that differs."""
+    return OutputError.of(
+        f"{target} holds a dataset of another input or of other options",
+        found=f"differs in: {', '.join(changed)}",
+        hint="give another folder, or overwrite (--overwrite)",
+    )
+
+
+def differences(target: Path, wanted: Wanted) -> list[str] | None:
+    """Return in what a dataset is another than the one described; None where there is none.
+
+    Raises
+    ------
+    OutputError, DatasetError
+        Where the folder holds something else, or what cannot be read.
+    """
+    with writing(target):
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return None
+    if not (target / MANIFEST).is_file():
+        raise OutputError.of(
+            f"{target} exists and is not a connprops dataset",
+            found="no manifest.json" if target.is_dir() else "a file",
+            expected="a new or an empty folder",
+            hint="choose another folder with -o",
+        )
+    found = read_manifest(target)["identity"]
+    names = wanted.identity.keys() | found.keys()
+    changed = sorted(name for name in names if found.get(name) != wanted.identity.get(name))
+    before = read_source(target)
+    by_content = wanted.sha256 is not None and before.get("sha256") is not None
+    known = {"sha256": wanted.sha256} if by_content else wanted.state
+    if "edges" not in changed and any(before.get(name) != value for name, value in known.items()):
+        changed.append("content of the edge file" if by_content else "time of the edge file")
+    return changed

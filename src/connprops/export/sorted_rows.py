@@ -1,0 +1,107 @@
+"""A copy of an edge file sorted by target and source, where its own order helps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.circuit.circuit import EdgePopulation
+from connprops.circuit.columns import EdgeColumn
+from connprops.progress import Progress
+from connprops.resources import Resources
+
+MULTIPLICITY = "nsyns"
+"""The column that says of how many synapses a row stands, in the Allen dialect."""
+
+_ROWS_AT_ONCE = 1 << 18
+
+
+def write_sorted(
+    population: EdgePopulation,
+    columns: Sequence[EdgeColumn],
+    sorted_file: Path,
+    resources: Resources,
+    progress: Progress | None = None,
+) -> None:
+    """Sort all rows of an edge file by target, source and place, on disk where need be."""
+    import duckdb
+
+    def tell(step: str, done: int) -> None:
+        if progress:
+            progress(step, done, size, "rows")
+
+    columns, size = [*columns, *_multiplicity(population)], population.size
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with population.reader() as rows:
+            for start in range(0, size, _ROWS_AT_ONCE):
+                stop = min(start + _ROWS_AT_ONCE, size)
+                source, target = rows.node_ids(start, stop)
+                arrays = [target, source, np.arange(start, stop, dtype=np.int64)]
+                arrays += [rows.column(column, start, stop) for column in columns]
+                yield pa.record_batch([to_arrow(a) for a in arrays], schema=arrow_schema)
+                tell("read", stop)
+        tell("sort", 0)
+
+    arrow_schema = pa.schema(
+        [(name, pa.int64()) for name in ("@target", "@source", "@edge")]
+        + [(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in columns]
+    )
+    unsorted = pa.RecordBatchReader.from_batches(arrow_schema, batches())
+    aside = sorted_file.with_suffix(".tmp")
+    with duckdb.connect(config=resources.duckdb_config()) as connection:
+        connection.register("unsorted", unsorted)
+        connection.execute(
+            """copy (select * from unsorted order by "@target", "@source", "@edge")
+               to $file (format parquet, compression zstd, row_group_size 122880)""",
+            {"file": str(aside)},
+        )
+    aside.rename(sorted_file)
+    tell("sort", size)
+
+
+def _multiplicity(population: EdgePopulation) -> list[EdgeColumn]:
+    """Return the column that tells the number of synapses, where rows stand for several."""
+    column = population.columns.get(MULTIPLICITY)
+    return [] if column is None else [column]
+
+
+class SortedRows(AbstractContextManager["SortedRows"]):
+    """Rows of the sorted copy, read by range."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = pq.ParquetFile(file)
+        counts = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._ends = np.cumsum(counts)
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
+        before = int(self._ends[first - 1]) if first else 0
+        table = self._file.read_row_groups(list(range(first, last + 1)), [name], use_threads=False)
+        values = to_numpy(table.column(0))
+        return values[start - before : stop - before]
+
+    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return source and target ids of a range of rows."""
+        return self._read("@source", start, stop), self._read("@target", start, stop)
+
+    def edge_ids(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the rows' places in the edge file."""
+        return self._read("@edge", start, stop)
+
+    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+        """Return a column's values in a range of rows."""
+        return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)

@@ -1,0 +1,401 @@
+"""Continuous families on an interval: uniform, truncated normal, beta.
+
+Estimators maximise the likelihood, within bounds where it has no maximum: data that are flat
+would send the scale of a truncated normal law to infinity, say. An estimate that ends on such a
+bound has no standard error.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from connprops.arrays.solvers import box_maximum
+from connprops.families.continuous import LOG_ROOT_2PI, Estimates, loglik_normal
+from connprops.families.family import Distribution, Float, Formulas, Parameter, at_least, varied
+from connprops.families.sample import Sample
+
+FARTHEST_SCALE = 10.0
+FARTHEST_LOC = 100.0
+FARTHEST_END = 10.0
+"""How far estimates may go, in ranges of the data: the scale of a truncated normal law, the
+distance of its location from the data, and that of the ends of a beta law. Further out the laws
+on the data's range hardly change: the log-likelihood of a value by 1e-5 at most for the first
+two, by 1e-3 for the last."""
+
+_MIN = Parameter("min", "property", "smallest value")
+_MAX = Parameter("max", "property", "largest value")
+
+
+# Uniform
+
+
+def _fit_uniform(sample: Sample) -> Estimates:
+    none = np.full_like(sample.n, np.nan)
+    return {"min": sample.min, "max": sample.max}, {"min": none, "max": none}
+
+
+UNIFORM = Distribution(
+    name="uniform",
+    kind="continuous",
+    parameters=(_MIN, _MAX),
+    formulas=Formulas(
+        support=lambda low, high: (low, high),
+        mean=lambda low, high: (low + high) / 2,
+        std=lambda low, high: (high - low) / np.sqrt(12),
+        logpdf=lambda x, low, high: -np.log(high - low) + 0 * x,
+        cdf=lambda x, low, high: (x - low) / (high - low),
+        ppf=lambda q, low, high: low + q * (high - low),
+        atom=lambda low, high: (low == high, low),
+        loglik=lambda sample, low, high: -sample.n * np.log(high - low),
+    ),
+    requirements=(at_least(2), varied),
+    estimate=_fit_uniform,
+    scipy_name="uniform",
+)
+
+
+# Truncated normal. Probabilities are taken in logarithms, so that the support may lie anywhere
+# in the tails. Moments are integrals over the part of the support that carries weight: the
+# closed forms are differences that lose all digits where the law is flat or far out.
+
+_NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
+_NODES = _NODES + 0.5
+_NEGLIGIBLE = 80.0  # exp(-80 / 2) of the greatest density
+
+
+def _log_mass(low: Float, high: Float) -> Float:
+    """Return the logarithm of the standard normal probability of an interval."""
+    # Mirrored so that the interval is on the left, where the tail function keeps its digits.
+    right = low + high > 0
+    low, high = np.where(right, -high, low), np.where(right, -low, high)
+    log_high = special.log_ndtr(high)
+    mass: Float = log_high + np.log(-np.expm1(special.log_ndtr(low) - log_high))
+    return mass
+
+
+def _logpdf_truncnorm(x: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+    log_mass = _log_mass((low - loc) / scale, (high - loc) / scale)
+    return -0.5 * ((x - loc) / scale) ** 2 - LOG_ROOT_2PI - np.log(scale) - log_mass
+
+
+def _loglik_truncnorm(sample: Sample, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+    log_mass = _log_mass((low - loc) / scale, (high - loc) / scale)
+    return loglik_normal(sample, loc, scale) - sample.n * log_mass
+
+
+def _cdf_truncnorm(x: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+    low, x, high = ((bound - loc) / scale for bound in (low, x, high))
+    return np.exp(_log_mass(low, x) - _log_mass(low, high))
+
+
+def _ppf_truncnorm(q: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+    z_low, z_high = (low - loc) / scale, (high - loc) / scale
+    log_mass = _log_mass(z_low, z_high)
+    # From the nearer side, where the tail function keeps its digits.
+    below = np.logaddexp(special.log_ndtr(z_low), np.log(q) + log_mass)
+    above = np.logaddexp(special.log_ndtr(-z_high), np.log1p(-q) + log_mass)
+    z = special.ndtri_exp(np.minimum(np.minimum(below, above), 0))
+    x = loc + scale * np.where(above < below, -z, z)
+    return np.where(q == 0, low, np.where(q == 1, high, x))
+
+
+def _quadrature(low: Float, high: Float) -> tuple[Float, Float, Float, Float]:
+    """Return nodes and their probabilities for the standard normal law within an interval.
+
+    Returns
+    -------
+    tuple
+        Place of the greatest density, (g,); nodes relative to it, (g, 64); their probabilities,
+        (g, 64), which sum to 1; and the logarithm of the density's integral over the greatest
+        density, (g,).
+    """
+    peak = np.clip(0.0, low, high)
+    reach = np.sqrt(peak**2 + _NEGLIGIBLE)
+    start = np.maximum(low - peak, -reach - peak)
+    length = np.minimum(high - peak, reach - peak) - start
+    node = start[..., None] + length[..., None] * _NODES
+    mass = np.exp(-node * (node / 2 + peak[..., None])) * _NODE_WEIGHTS
+    total = mass.sum(axis=-1)
+    return peak, node, mass / total[..., None], np.log(total * length)
+
+
+def _moments_truncnorm(loc: Float, scale: Float, low: Float, high: Float) -> tuple[Float, Float]:
+    """Return mean and standard deviation."""
+    _, node, p, _ = _quadrature((low - loc) / scale, (high - loc) / scale)
+    mean = np.sum(p * node, axis=-1)
+    variance = np.sum(p * (node - mean[..., None]) ** 2, axis=-1)
+    return np.clip(loc, low, high) + scale * mean, scale * np.sqrt(variance)
+
+
+def _fit_truncnorm(sample: Sample) -> Estimates:
+    """Maximise the likelihood over location and scale, the support being the data's range.
+
+    With y the data in units of their range and t = y - mean(y), the density is proportional to
+    exp(b t - c t^2 / 2), an exponential family: the likelihood is concave in (b, c), whatever
+    the data, and has one maximum also on the part of the plane that the bounds leave, which is
+    convex. Where the best location is beyond its bound, the maximum is on the bound, a line on
+    which b / c is fixed.
+    """
+    unit = sample.max - sample.min
+    mean, variance = (sample.mean - sample.min) / unit, (sample.std / unit) ** 2
+
+    def curves(b: Float, c: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+        """Return log-likelihood per value, its gradient and Hessian in (b, c)."""
+        scale, offset = 1 / np.sqrt(c), b / c
+        loc = mean[rows] + offset
+        peak, node, p, log_total = _quadrature(-loc / scale, (1 - loc) / scale)
+        # Against exp(b t - c t^2 / 2) the standard density lacks the factor exp(b^2 / (2 c)).
+        log_integral = log_total + np.log(scale) + (b * offset - peak**2) / 2
+        value = -c * variance[rows] / 2 - log_integral
+        t = (np.clip(loc, 0, 1) - mean[rows])[:, None] + node * scale[:, None]
+        half = -(t**2) / 2
+        expected = np.stack([np.sum(p * t, axis=1), np.sum(p * half, axis=1)], axis=1)
+        deviation = np.stack([t, half], axis=1) - expected[:, :, None]
+        hessian = -np.einsum("hk,hik,hjk->hij", p, deviation, deviation)
+        observed = np.stack([np.zeros_like(b), -variance[rows] / 2], axis=1)
+        return value, observed - expected, hessian
+
+    def plane(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+        return curves(x[:, 0], x[:, 1], rows)
+
+    everywhere = np.full_like(mean, np.inf)
+    least = np.full_like(mean, 1 / FARTHEST_SCALE**2)
+    # Between 1 / variance of a narrow law and the expansion of a nearly flat one.
+    c = np.maximum((1 / variance - 12) * (1 + 18 * variance), least)
+    b, c = box_maximum(
+        plane,
+        np.stack([np.zeros_like(c), c], axis=1),
+        np.stack([-everywhere, least], axis=1),
+        np.stack([everywhere, everywhere], axis=1),
+    ).T
+
+    beyond = np.flatnonzero(np.abs(mean + b / c - 0.5) > 0.5 + FARTHEST_LOC)
+    slope = np.where(b < 0, -FARTHEST_LOC - mean, 1 + FARTHEST_LOC - mean)[beyond]
+
+    def line(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+        along = np.stack([slope[rows], np.ones(len(rows))], axis=1)
+        value, gradient, hessian = curves(slope[rows] * x[:, 0], x[:, 0], beyond[rows])
+        return (
+            value,
+            np.einsum("hi,hi->h", gradient, along)[:, None],
+            np.einsum("hij,hi,hj->h", hessian, along, along)[:, None, None],
+        )
+
+    start = np.maximum(np.abs(b[beyond] / slope), least[beyond])[:, None]
+    c[beyond] = box_maximum(line, start, least[beyond, None], everywhere[beyond, None])[:, 0]
+    b[beyond] = slope * c[beyond]
+
+    # Delta method from (b, c) to location mean + b / c and scale c^(-1/2).
+    information = -curves(b, c, np.arange(len(c)))[2] * sample.n[:, None, None]
+    jacobian = np.zeros_like(information)
+    jacobian[:, 0, 0], jacobian[:, 0, 1], jacobian[:, 1, 1] = 1 / c, -b / c**2, -0.5 * c**-1.5
+    inside = c > least
+    inside[beyond] = False
+    errors = np.full((len(c), 2), np.nan)
+    errors[inside] = _standard_errors(information[inside], jacobian[inside])
+    none = np.full_like(unit, np.nan)
+    return (
+        {
+            "norm_loc": sample.min + unit * (mean + b / c),
+            "norm_scale": unit / np.sqrt(c),
+            "min": sample.min,
+            "max": sample.max,
+        },
+        {
+            "norm_loc": unit * errors[:, 0],
+            "norm_scale": unit * errors[:, 1],
+            "min": none,
+            "max": none,
+        },
+    )
+
+
+def _standard_errors(information: Float, jacobian: Float) -> Float:
+    """Return standard errors (h, p) of functions of parameters with these informations.
+
+    A parameter without information is taken as known.
+    """
+    scale = np.sqrt(np.einsum("hii->hi", information))
+    scale = np.where(scale > 0, scale, 1.0)
+    inverse = np.linalg.pinv(information / scale[:, :, None] / scale[:, None, :], hermitian=True)
+    jacobian = jacobian / scale[:, None, :]
+    variance: Float = np.einsum("hij,hjk,hik->hi", jacobian, inverse, jacobian)
+    return np.sqrt(variance)
+
+
+TRUNCNORM = Distribution(
+    name="truncnorm",
+    kind="continuous",
+    parameters=(
+        Parameter("norm_loc", "property", "mean of the normal law before truncation"),
+        Parameter("norm_scale", "property", "standard deviation before truncation", lower=0),
+        _MIN,
+        _MAX,
+    ),
+    formulas=Formulas(
+        support=lambda _, __, low, high: (low, high),
+        mean=lambda *params: _moments_truncnorm(*params)[0],
+        std=lambda *params: _moments_truncnorm(*params)[1],
+        logpdf=_logpdf_truncnorm,
+        cdf=_cdf_truncnorm,
+        ppf=_ppf_truncnorm,
+        atom=lambda loc, scale, low, high: (
+            (scale == 0) | (low == high),
+            np.clip(loc, low, high),
+        ),
+        loglik=_loglik_truncnorm,
+    ),
+    requirements=(at_least(4), varied),
+    estimate=_fit_truncnorm,
+    scipy_name="truncnorm",
+    reference_name="truncnorm",
+)
+
+
+# Beta on any interval
+
+_SHAPES = (1e-3, 1e7)  # bounds of both shapes
+_REGULAR = 2.0  # the shape above which an end's error is normal
+
+
+def _fit_beta(sample: Sample) -> Estimates:
+    """Maximise the likelihood over both shapes and both ends of the support.
+
+    With y the data in units of their range, the support reaches from -u to 1 + v. The search
+    is over the logarithms of (a, b, u, v), from the estimates by four moments, where Pearson's
+    type I has those, else by two.
+
+    Below shape 1 the likelihood grows without limit as an end nears the data; there the gap
+    is held at 1/n^2 of the range, too small to matter, and the end is taken as known. Up to
+    shape 2 the error of an end is of smaller order than 1/sqrt(n), and not normal (Smith,
+    "Maximum likelihood estimation in a class of nonregular cases", Biometrika 72, 1985): such
+    an end has no standard error.
+    """
+    width = sample.max - sample.min
+    y = (sample.value - sample.min[:, None]) / width[:, None]
+    share = sample.balanced / sample.n[:, None]
+
+    def curves(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+        """Return log-likelihood per value, its gradient and Hessian in the logarithms."""
+        natural = np.exp(x)
+        a, b, u, v = natural.T
+        left, right = y[rows] + u[:, None], 1 - y[rows] + v[:, None]
+
+        def average(values: Float) -> Float:
+            return np.asarray(np.sum(share[rows] * values, axis=1))
+
+        unit, both = 1 + u + v, a + b - 1
+        log_left = average(np.log(left)) - np.log(unit)
+        log_right = average(np.log(right)) - np.log(unit)
+        by_left, by_right = average(1 / left), average(1 / right)
+        value = (a - 1) * log_left + (b - 1) * log_right - np.log(unit) - special.betaln(a, b)
+        joint, joint_slope = special.psi(a + b), special.polygamma(1, a + b)
+        gradient = natural * np.stack(
+            [
+                log_left - special.psi(a) + joint,
+                log_right - special.psi(b) + joint,
+                (a - 1) * by_left - both / unit,
+                (b - 1) * by_right - both / unit,
+            ],
+            axis=1,
+        )
+        hessian = np.empty((len(rows), 4, 4))
+        hessian[:, 0, 0] = joint_slope - special.polygamma(1, a)
+        hessian[:, 1, 1] = joint_slope - special.polygamma(1, b)
+        hessian[:, 2, 2] = both / unit**2 - (a - 1) * average(left**-2.0)
+        hessian[:, 3, 3] = both / unit**2 - (b - 1) * average(right**-2.0)
+        hessian[:, 0, 1] = hessian[:, 1, 0] = joint_slope
+        hessian[:, 0, 2] = hessian[:, 2, 0] = by_left - 1 / unit
+        hessian[:, 1, 3] = hessian[:, 3, 1] = by_right - 1 / unit
+        hessian[:, 0, 3] = hessian[:, 3, 0] = hessian[:, 1, 2] = hessian[:, 2, 1] = -1 / unit
+        hessian[:, 2, 3] = hessian[:, 3, 2] = both / unit**2
+        hessian *= natural[:, :, None] * natural[:, None, :]
+        hessian[:, np.arange(4), np.arange(4)] += gradient
+        return value, gradient, hessian
+
+    least_gap = 1 / sample.n**2
+    least, most = np.full_like(width, _SHAPES[0]), np.full_like(width, _SHAPES[1])
+    lower = np.log(np.stack([least, least, least_gap, least_gap], axis=1))
+    far = np.full_like(width, FARTHEST_END)
+    upper = np.log(np.stack([most, most, far, far], axis=1))
+    best = box_maximum(curves, np.log(_start_beta(sample)), lower, upper)
+    a, b, u, v = np.exp(best).T
+
+    information = -curves(best, np.arange(len(best)))[2] * sample.n[:, None, None]
+    never = np.zeros_like(a, dtype=bool)
+    known = np.stack([never, never, a <= 1, b <= 1], axis=1)
+    information[known[:, :, None] | known[:, None, :]] = 0
+    jacobian = np.zeros_like(information)
+    jacobian[:, np.arange(4), np.arange(4)] = np.stack([a, b, width * u, width * v], axis=1)
+    inside = ((best > lower) & (best < upper) | known).all(axis=1)
+    errors = np.full_like(best, np.nan)
+    errors[inside] = _standard_errors(information[inside], jacobian[inside])
+    errors[np.stack([never, never, a <= _REGULAR, b <= _REGULAR], axis=1)] = np.nan
+    estimates = (a, b, sample.min - width * u, sample.max + width * v)
+    names = ("a", "b", "min", "max")
+    return dict(zip(names, estimates, strict=True)), dict(zip(names, errors.T, strict=True))
+
+
+def _start_beta(sample: Sample) -> Float:
+    """Return first shapes and gaps (g, 4) from moments.
+
+    Sum of the shapes from skewness and excess kurtosis, and the support's width from it, as for
+    Pearson's type I (Johnson, Kotz, Balakrishnan, chapter 25.4); then, the support given, the
+    shapes from mean and standard deviation.
+    """
+    width = sample.max - sample.min
+    skew, tail = sample.skewness**2, sample.kurtosis
+    total = 3 * (tail - skew + 2) / (1.5 * skew - tail)
+    total = np.where((total > 0) & np.isfinite(total), total, 1e3)
+    support = sample.std / 2 * np.sqrt((2 + total) ** 2 * skew + 16 * (1 + total))
+    lean = np.sqrt(skew / (skew + 16 * (1 + total) / (2 + total) ** 2))
+    left = (1 - np.sign(sample.skewness) * lean) / 2  # share of a in a + b
+    gaps = (
+        np.clip(gap / width, 1 / sample.n, 0.9 * FARTHEST_END)
+        for gap in (
+            left * support - (sample.mean - sample.min),
+            (1 - left) * support - (sample.max - sample.mean),
+        )
+    )
+    u, v = gaps
+    unit = 1 + u + v
+    mean = ((sample.mean - sample.min) / width + u) / unit
+    variance = (sample.std / width / unit) ** 2
+    total = np.maximum(mean * (1 - mean) / variance - 1, 1e-2)
+    return np.stack([mean * total, (1 - mean) * total, u, v], axis=1)
+
+
+def _std_beta(a: Float, b: Float, low: Float, high: Float) -> Float:
+    return (high - low) * np.sqrt(a * b / (a + b + 1)) / (a + b)
+
+
+def _logpdf_beta(x: Float, a: Float, b: Float, low: Float, high: Float) -> Float:
+    y = (x - low) / (high - low)
+    kernel = special.xlogy(a - 1, y) + special.xlogy(b - 1, (high - x) / (high - low))
+    return np.asarray(kernel - special.betaln(a, b) - np.log(high - low), dtype=np.float64)
+
+
+BETA = Distribution(
+    name="beta",
+    kind="continuous",
+    parameters=(
+        Parameter("a", "1", "shape at the lower end", lower=0),
+        Parameter("b", "1", "shape at the upper end", lower=0),
+        _MIN,
+        _MAX,
+    ),
+    formulas=Formulas(
+        support=lambda _, __, low, high: (low, high),
+        mean=lambda a, b, low, high: low + (high - low) * a / (a + b),
+        std=_std_beta,
+        logpdf=_logpdf_beta,
+        cdf=lambda x, a, b, low, high: special.betainc(a, b, (x - low) / (high - low)),
+        ppf=lambda q, a, b, low, high: low + (high - low) * special.betaincinv(a, b, q),
+        atom=lambda _, __, low, high: (low == high, low),
+    ),
+    requirements=(at_least(4), varied),
+    estimate=_fit_beta,
+    scipy_name="beta",
+)

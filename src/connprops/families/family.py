@@ -1,0 +1,399 @@
+"""What a family of distributions is: parameters, probabilities, and how it is fitted.
+
+A family is one :class:`Distribution`, whose formulas are plain functions of its parameters. The
+class gives them their common behaviour: arrays of groups are lined up with arrays of values,
+what lies outside the support has no probability, parameters that describe a single point (a
+standard deviation of 0, say) give that point, and a sample that the family cannot be fitted to
+gives a reason instead of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connprops.families.sample import Sample
+
+Float = NDArray[np.float64]
+Parameters = Mapping[str, Float]
+Requirement = Callable[[Sample], NDArray[np.object_]]
+"""Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
+
+LARGEST_COUNT = 2.0**54
+"""Sum of mean and std beyond which a law is none of whole numbers: float64 tells those up to 2^53
+apart, which have neither a mean nor a std beyond that."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter: ``unit`` is "property" where it has that of the values, else "1"."""
+
+    name: str
+    unit: Literal["property", "1"]
+    meaning: str
+    lower: float = -np.inf
+    upper: float = np.inf
+    is_list: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Maximum-likelihood estimates of g groups.
+
+    Attributes
+    ----------
+    parameters, std_error
+        For each parameter (g,), or (g, k) for a list, which is padded with NaN. All NaN where
+        the fit failed; a standard error is NaN also where there is none: for ends of a support
+        and for estimates on a bound, whose errors no normal law describes.
+    status
+        "ok" or "failed", (g,).
+    message
+        Why it failed, what was found and what was expected, (g,); "" where it did not.
+    """
+
+    parameters: dict[str, Float]
+    std_error: dict[str, Float]
+    status: NDArray[np.str_]
+    message: NDArray[np.object_]
+
+
+_quietly = np.errstate(all="ignore")
+"""Decorates functions whose NaN and infinities are answers, not accidents."""
+
+
+def _nowhere(*_: Float) -> tuple[Float | bool, Float | float]:
+    return False, np.nan
+
+
+@dataclass(frozen=True)
+class Formulas:
+    """The functions of a family.
+
+    They take the parameters in order, which broadcast against values ``x``, within the support,
+    and probabilities ``q``; a list parameter has its own axis first.
+
+    Attributes
+    ----------
+    support
+        Ends of the support.
+    mean, std
+        Moments.
+    logpdf, cdf, ppf
+        Functions of ``x`` or ``q``: logarithm of density or mass, distribution function, and
+        quantile.
+    atom
+        Whether the parameters describe a single point, and that point.
+    loglik
+        Log-likelihood of a :class:`Sample` from its moments; None where they do not suffice.
+    """
+
+    support: Callable[..., tuple[Float | float, Float | float]]
+    mean: Callable[..., Float]
+    std: Callable[..., Float]
+    logpdf: Callable[..., Float]
+    cdf: Callable[..., Float]
+    ppf: Callable[..., Float]
+    atom: Callable[..., tuple[Float | bool, Float | float]] = _nowhere
+    loglik: Callable[..., Float] | None = None
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A family of distributions, for g groups at once.
+
+    ``params`` are a mapping from parameter names to arrays (g,), lists (g, k) padded with NaN.
+    Values ``x`` and probabilities ``q`` are (g,), or (g, m) for m of each group. NaN parameters
+    give NaN. A family without parameters returns shape () where others return (g,).
+
+    Attributes
+    ----------
+    name
+        Name in model tables.
+    kind
+        Whether :meth:`logpdf` is the logarithm of a density or of a probability: log-likelihoods
+        of the two kinds cannot be compared.
+    parameters
+        The parameters, in order.
+    formulas
+        The family's functions, which the methods of the same names dress.
+    requirements
+        What a sample must meet to be fitted; the first that it does not meet is the message.
+    estimate
+        Maps a sample that meets the requirements to maximum-likelihood estimates and their
+        standard errors, both by parameter.
+    scipy_name, reference_name
+        Name of the family in ``scipy.stats``, and in connectome-manipulator; None where it
+        has none there.
+    """
+
+    name: str
+    kind: Literal["continuous", "discrete"]
+    parameters: tuple[Parameter, ...]
+    formulas: Formulas
+    requirements: tuple[Requirement, ...]
+    estimate: Callable[[Sample], tuple[dict[str, Float], dict[str, Float]]]
+    scipy_name: str | None = None
+    reference_name: str | None = None
+
+    def _aligned(self, params: Parameters, ndim: int) -> list[Float]:
+        """Return the parameters shaped to broadcast against values of ``ndim`` dimensions."""
+        aligned = []
+        for parameter in self.parameters:
+            value = np.asarray(params[parameter.name], dtype=np.float64)
+            if parameter.is_list:
+                value = np.moveaxis(value, -1, 0)
+            aligned.append(value[..., None] if ndim > 1 else value)
+        return aligned
+
+    def _shape(self, params: Parameters) -> tuple[int, ...]:
+        """Return the shape of the groups."""
+        shapes = [(p.is_list, np.shape(params[p.name])) for p in self.parameters]
+        return np.broadcast_shapes(*(shape[:-1] if is_list else shape for is_list, shape in shapes))
+
+    def _settled(
+        self, inside: Float, p: list[Float], at_point: Callable[[Float], ArrayLike]
+    ) -> Float:
+        """Put in what holds for laws of a single point, and NaN where a parameter is NaN."""
+        is_point, point = self.formulas.atom(*p)
+        unknown: ArrayLike = False
+        for parameter, value in zip(self.parameters, p, strict=True):
+            unknown = np.logical_or(unknown, np.isnan(value[0] if parameter.is_list else value))
+        result = np.where(is_point, at_point(np.asarray(point)), inside)
+        return np.where(unknown, np.nan, result)
+
+    @_quietly
+    def support(self, params: Parameters) -> tuple[Float, Float]:
+        """Return the ends of the support, each (g,); both belong to it where finite."""
+        p = self._aligned(params, 1)
+        ends = self.formulas.support(*p)
+        lower, upper = (self._settled(np.asarray(end), p, lambda at: at) for end in ends)
+        return lower, upper
+
+    @_quietly
+    def mean(self, params: Parameters) -> Float:
+        """Return the mean, (g,)."""
+        p = self._aligned(params, 1)
+        return self._settled(self.formulas.mean(*p), p, lambda at: at)
+
+    @_quietly
+    def std(self, params: Parameters) -> Float:
+        """Return the standard deviation, (g,)."""
+        p = self._aligned(params, 1)
+        return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
+
+    @_quietly
+    def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> NDArray[np.bool_]:
+        """Return whether mean or std, or for ``whole`` numbers their sum, are too large, (g,).
+
+        Laws of unbounded counts are of whole numbers in any case.
+        """
+        mean, std = self.mean(params), self.std(params)
+        counts = (self.kind == "discrete") & np.isinf(self.support(params)[1])
+        limit = np.where(counts | np.asarray(whole), LARGEST_COUNT, np.inf)
+        return np.asarray(~(np.abs(mean) + std <= limit) | ~np.isfinite(mean))
+
+    @_quietly
+    def logpdf(self, x: ArrayLike, params: Parameters) -> Float:
+        """Return the logarithm of the density, in 1 over the values' unit, or of the mass.
+
+        It is -inf outside the support, and inf where a continuous law is a single point.
+        """
+        x = np.asarray(x, dtype=np.float64)
+        p = self._aligned(params, x.ndim)
+        lower, upper = self.formulas.support(*p)
+        inside = np.where((x < lower) | (x > upper), -np.inf, self.formulas.logpdf(x, *p))
+        peak = np.inf if self.kind == "continuous" else 0.0
+        return self._settled(inside, p, lambda at: np.where(x == at, peak, -np.inf))
+
+    @_quietly
+    def cdf(self, x: ArrayLike, params: Parameters) -> Float:
+        """Return the probability of values up to and including x."""
+        x = np.asarray(x, dtype=np.float64)
+        p = self._aligned(params, x.ndim)
+        lower, upper = self.formulas.support(*p)
+        inside = np.where(x < lower, 0.0, np.where(x >= upper, 1.0, self.formulas.cdf(x, *p)))
+        return self._settled(inside, p, lambda at: np.where(x >= at, 1.0, 0.0))
+
+    def cdf_sides(self, x: ArrayLike, params: Parameters) -> tuple[Float, Float]:
+        """Return the probabilities of values below x, and of values up to and including x."""
+        x = np.asarray(x, dtype=np.float64)
+        upto = self.cdf(x, params)
+        if self.kind == "discrete":
+            return self.cdf(np.nextafter(x, -np.inf), params), upto
+        # Continuous laws have a step only where they are a single point.
+        p = self._aligned(params, x.ndim)
+        return self._settled(upto, p, lambda at: np.where(x > at, 1.0, 0.0)), upto
+
+    @_quietly
+    def ppf(self, q: ArrayLike, params: Parameters) -> Float:
+        """Return the quantiles: the smallest values whose :meth:`cdf` is at least q.
+
+        Quantile 0 is the lower end of the support; NaN for q outside [0, 1].
+        """
+        q = np.asarray(q, dtype=np.float64)
+        p = self._aligned(params, q.ndim)
+        lower, upper = self.formulas.support(*p)
+        inside = np.clip(self.formulas.ppf(q, *p), lower, upper)
+        quantile = self._settled(inside, p, lambda at: at)
+        return np.where((q >= 0) & (q <= 1), quantile, np.nan)
+
+    def n_free(self, params: Parameters) -> Float:
+        """Return the number of free parameters, (g,), for information criteria.
+
+        Lists of values and their probabilities count one for each value but the last.
+        """
+        lists = [np.asarray(params[p.name]) for p in self.parameters if p.is_list]
+        if lists:
+            return np.asarray(np.count_nonzero(~np.isnan(lists[0]), axis=-1) - 1.0)
+        return np.full(self._shape(params), float(len(self.parameters)))
+
+    @_quietly
+    def loglik(self, sample: Sample, params: Parameters) -> Float:
+        """Return the log-likelihood of the samples, (g,); NaN where there are no values.
+
+        It is exact where the moments suffice, or where the points are exact; else a sum over
+        points with their balanced weights.
+        """
+        if self.formulas.loglik is None:
+            log = self.logpdf(sample.value, params)
+            total = np.sum(np.where(sample.weight > 0, sample.balanced * log, 0.0), axis=1)
+        else:
+            p = self._aligned(params, 1)
+            lower, upper = self.formulas.support(*p)
+            outside = (sample.min < lower) | (sample.max > upper)
+            inside = np.where(outside, -np.inf, self.formulas.loglik(sample, *p))
+            total = self._settled(
+                inside,
+                p,
+                lambda at: np.where((sample.min == at) & (sample.max == at), np.inf, -np.inf),
+            )
+        return np.where(sample.n > 0, total, np.nan)
+
+    @_quietly
+    def fit(self, sample: Sample) -> Estimate:
+        """Return the maximum-likelihood estimates; a fit that cannot be made says why."""
+        groups = len(sample)
+        message = np.full(groups, "", dtype=object)
+        for requirement in self.requirements:
+            message = np.where(message == "", requirement(sample), message)
+        rows = np.flatnonzero(message == "")
+        estimates, errors = self.estimate(sample.take(rows))
+        found = np.ones(len(rows), dtype=bool)
+        for value in estimates.values():
+            found &= np.isfinite(value if value.ndim == 1 else value[:, 0])
+        message[rows[~found]] = "the likelihood's maximum was not found"
+        vast = found & self.beyond_numbers(estimates, whole=sample.is_integer)
+        message[rows[vast]] = "the law's mean or spread is beyond what numbers hold"
+        found &= ~vast
+
+        def spread(values: dict[str, Float]) -> dict[str, Float]:
+            spread = {}
+            for name, value in values.items():
+                spread[name] = np.full((groups, *value.shape[1:]), np.nan)
+                spread[name][rows[found]] = value[found]
+            return spread
+
+        status = np.where(message == "", "ok", "failed")
+        return Estimate(spread(estimates), spread(errors), status, message)
+
+
+def _explain(bad: NDArray[np.bool_], text: str, *facts: NDArray[Any]) -> NDArray[np.object_]:
+    """Return ``text`` filled in with the group's facts where it is bad, "" elsewhere."""
+    message = np.full(bad.shape, "", dtype=object)
+    if bad.any():
+        write = np.frompyfunc(text.format, len(facts), 1)
+        message[bad] = write(*(fact[bad] for fact in facts))
+    return message
+
+
+def at_least(count: int) -> Requirement:
+    """Require a number of values."""
+
+    def requirement(sample: Sample) -> NDArray[np.object_]:
+        text = f"too few values: found {{:.0f}}, expected at least {count}"
+        return _explain(~(sample.n >= count), text, sample.n)
+
+    return requirement
+
+
+def varied(sample: Sample) -> NDArray[np.object_]:
+    """Require values that are not all the same."""
+    return _explain(
+        ~((sample.max > sample.min) & (sample.std > 0)),
+        "constant: found {:.6g} in all {:.0f} values, expected different values",
+        sample.min,
+        sample.n,
+    )
+
+
+def equal(sample: Sample) -> NDArray[np.object_]:
+    """Require values that are all the same."""
+    return _explain(
+        ~(sample.max == sample.min),
+        "not constant: found {:.6g} to {:.6g}, expected one value",
+        sample.min,
+        sample.max,
+    )
+
+
+def all_zero(sample: Sample) -> NDArray[np.object_]:
+    """Require values that are all 0."""
+    return _explain(
+        ~((sample.min == 0) & (sample.max == 0)),
+        "outside the support: found {:.6g} to {:.6g}, expected only 0",
+        sample.min,
+        sample.max,
+    )
+
+
+def some_positive(sample: Sample) -> NDArray[np.object_]:
+    """Require a positive value."""
+    return _explain(
+        ~(sample.max > 0), "constant: found only 0, expected values above 0", sample.max
+    )
+
+
+def above(bound: float) -> Requirement:
+    """Require values above a bound."""
+
+    def requirement(sample: Sample) -> NDArray[np.object_]:
+        text = f"outside the support: found {{:.6g}}, expected values > {bound:g}"
+        return _explain(~(sample.min > bound), text, sample.min)
+
+    return requirement
+
+
+def not_below(bound: float) -> Requirement:
+    """Require values at or above a bound."""
+
+    def requirement(sample: Sample) -> NDArray[np.object_]:
+        text = f"outside the support: found {{:.6g}}, expected values >= {bound:g}"
+        return _explain(~(sample.min >= bound), text, sample.min)
+
+    return requirement
+
+
+def whole(sample: Sample) -> NDArray[np.object_]:
+    """Require whole numbers."""
+    bad = (sample.value != np.floor(sample.value)) & (sample.weight > 0)
+    example = sample.value[np.arange(len(sample)), bad.argmax(axis=1)]
+    example = np.where(bad.any(axis=1), example, sample.max)
+    example = np.where(sample.min == np.floor(sample.min), example, sample.min)
+    return _explain(~sample.whole, "not a count: found {:.6g}, expected whole numbers", example)
+
+
+def few(most: int) -> Requirement:
+    """Require at most so many distinct values, all of them known."""
+
+    def requirement(sample: Sample) -> NDArray[np.object_]:
+        distinct = np.count_nonzero(sample.weight, axis=1)
+        text = f"too many distinct values: found {{}}, expected at most {most}"
+        number = np.char.add(np.where(sample.exact, "", "more than "), distinct.astype(str))
+        return _explain(~(sample.exact & (distinct <= most)), text, number)
+
+    return requirement

@@ -1,0 +1,1 @@
+"""From statistics to distributions, for pathways with and without data."""

@@ -1,0 +1,1 @@
+"""The model: built, evaluated, read, written, compared and cross-validated."""

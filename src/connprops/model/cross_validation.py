@@ -1,0 +1,407 @@
+"""Cross-validation: how well a model foretells the part of the data that it has not seen.
+
+For each fold a model is built on the training part and scored on the test part, and beside it a
+baseline: the choices of connectome-manipulator, on the same data. One tidy table holds the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from connprops import schema
+from connprops.distributions.distributions import Laws
+from connprops.errors import OptionError
+from connprops.families.registry import DISTRIBUTIONS, Sample, ks
+from connprops.fits.property import build
+from connprops.fits.samples import Tables, observed_rows, sample_of
+from connprops.model.model import Model
+from connprops.progress import Progress
+from connprops.resources import Resources
+from connprops.schema import N_SYN_PER_CONN, PATHWAY
+from connprops.statistics.extract import extract, extract_folds
+from connprops.statistics.statistics import Statistics
+from connprops.store.tables import read_table, write_table
+
+if TYPE_CHECKING:
+    import bluepysnap
+
+    from connprops.dataset.dataset import Dataset
+
+Floats = NDArray[np.float64]
+
+OURS, BASELINE = MODELS = ("connprops", "reference")
+
+STRAY = 1e-3
+"""Share of stray values that every law is granted: spread evenly over the training values."""
+
+_ENUMS = {
+    "model": pl.Enum(MODELS),
+    "distribution": pl.Enum(list(DISTRIBUTIONS)),
+    "kind": pl.Enum(["density", "probability"]),
+}
+_KEYS = (*PATHWAY, "property", "fold")
+_SCORES = {
+    **dict.fromkeys((*PATHWAY, "kind"), pl.String),
+    **dict.fromkeys(("n", "n_outside"), pl.Int64),
+    **dict.fromkeys(("loglik", "ks", "error_mean", "error_std"), pl.Float64),
+}
+_OF_EXTRACT = frozenset(signature(extract).parameters) - {"data", "CV_dict", "seed"}
+_OF_BUILD = frozenset(signature(build).parameters) - {"stats", "seed"}
+_OF_OTHERS = frozenset({"resources", "progress", "p_values", "correlations"})
+_OF_BASELINE = ("data_types", "data_bounds", "shared_within")
+
+
+# Columns of a summary, of rows that hold both models' scores of a pathway in a fold.
+_COMPARABLE = pl.col("kind") == pl.col("kind_reference")
+_WEIGHT = pl.col("n").filter(_COMPARABLE).cast(pl.Float64)
+_DIFFERENCE = (pl.col("loglik") - pl.col("loglik_reference")).filter(_COMPARABLE)
+_GAIN = (_WEIGHT * _DIFFERENCE).sum() / _WEIGHT.sum()
+_GAIN_ERROR = (_WEIGHT * (_DIFFERENCE - _GAIN)).pow(2).sum().sqrt() / _WEIGHT.sum()
+_BETTER = (
+    pl.when(pl.col("gain").is_finite() & (pl.col("gain") != 0))
+    .then(pl.col("gain") > 0)
+    .when(pl.col("gain").is_nan() & (pl.col("ks") != pl.col("ks_reference")))
+    .then(pl.col("ks") < pl.col("ks_reference"))
+)
+
+
+def _weighted(name: str, among: pl.Expr | None = None) -> list[pl.Expr]:
+    """Return the mean size of a score of both models, weighted by the number of values."""
+    among = pl.lit(value=True) if among is None else among
+    n = pl.col("n").filter(among)
+    found = []
+    for column in (name, f"{name}_reference"):
+        score = pl.col(column).filter(among)
+        score = score.abs() if name.startswith("error") else score
+        found.append(((n * score).sum() / n.sum()).alias(column))
+    return found
+
+
+def _most_frequent(name: str) -> pl.Expr:
+    """Return the family that most rows have; of several, the first in the registry."""
+    return pl.col(name).sort().mode().sort().first().alias(name)
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Scores of a model and of the baseline on data that they have not seen.
+
+    Attributes
+    ----------
+    table
+        :data:`connprops.schema.CROSS_VALIDATION`.
+    facts
+        Where it comes from: identity of the data, options.
+    """
+
+    table: pl.DataFrame
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> pl.DataFrame:
+        """Return one row per property: the scores of both models, each test value weighing alike.
+
+        Returns
+        -------
+        polars.DataFrame
+            ``n`` test values, the families that most pathways have; per model (the baseline's
+            columns end in ``_reference``) ``loglik`` per value, ``ks``, ``n_outside``, and
+            ``error_mean`` and ``error_std``, here without their sign. ``gain`` is the difference
+            of the log-likelihoods, ``gain_error`` its standard error, pathways of folds being
+            the units. Log-likelihoods take part where both models' are of one kind. ``better`` says
+            whether the gain is positive; where no log-likelihoods can be compared, whether ``ks``
+            is smaller; null where they are equal.
+        """
+        ours, baseline = (self.table.filter(pl.col("model") == name) for name in MODELS)
+        both = ours.join(
+            baseline.drop("n", "model"), on=_KEYS, suffix="_reference", maintain_order="left"
+        )
+        return (
+            both.group_by("property", maintain_order=True)
+            .agg(
+                pl.struct(PATHWAY).n_unique().alias("n_pathways"),
+                pl.col("n").sum(),
+                *(_most_frequent(name) for name in ("distribution", "distribution_reference")),
+                *_weighted("loglik", _COMPARABLE),
+                _GAIN.alias("gain"),
+                _GAIN_ERROR.alias("gain_error"),
+                *_weighted("ks"),
+                pl.col("n_outside", "n_outside_reference").sum(),
+                *_weighted("error_mean"),
+                *_weighted("error_std"),
+            )
+            .with_columns(_BETTER.alias("better"))
+        )
+
+    def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the table; return the path.
+
+        Raises
+        ------
+        OutputError
+            Where the file exists and ``overwrite`` is false, or cannot be written.
+        """
+        table = schema.CROSS_VALIDATION
+        return write_table(self.table, table, path, overwrite=overwrite, facts=self.facts)
+
+    def __repr__(self) -> str:
+        folds = self.table["fold"].n_unique()
+        return f"<CrossValidation of {self.table['property'].n_unique()} properties, {folds} folds>"
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>Cross-validation</b></p>{self.summary()._repr_html_()}"
+
+
+def read_cross_validation(path: str | Path) -> CrossValidation:
+    """Read what :meth:`CrossValidation.write_parquet` wrote.
+
+    Raises
+    ------
+    DatasetError
+        Where the file is missing, damaged, or another table.
+    """
+    table, facts = read_table(path, schema.CROSS_VALIDATION)
+    del facts["schema_version"], facts["table"]
+    return CrossValidation(table, facts)
+
+
+def cross_validate(
+    data: Dataset | str | Path | bluepysnap.Circuit,
+    *,
+    cv_folds: int = 5,
+    seed: int = 0,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> CrossValidation:
+    """Build a model on each training part, and score it on the test part.
+
+    Nodes of each side are split into folds (:func:`connprops.extract_folds`); a test part are
+    the connections between the nodes of a fold. Pathways of types that have no node in the
+    training part have no model and are left out.
+
+    Parameters
+    ----------
+    data
+        A dataset, a circuit, or a path to either.
+    cv_folds
+        Number of folds, at least 2.
+    seed
+        Seed of the folds, and of subsets.
+    resources, progress
+        What may be used, and whom to tell.
+    **options
+        Those of :func:`~connprops.extract` and :func:`~connprops.build` that laws depend on.
+
+    Returns
+    -------
+    CrossValidation
+        Scores of the model with these options ("connprops") and of the baseline ("reference"): for
+        each property the family named, where the reference has it, else the normal law; truncated
+        normal laws through the histogram; unweighted interpolation.
+
+    Raises
+    ------
+    OptionError
+        Where an option is unknown or cannot be met.
+
+    Notes
+    -----
+    A value that a law excludes would cost the whole log-likelihood. So each law is granted a
+    share of 0.001 (:data:`STRAY`) of values spread evenly over the range of the property's training
+    values, all pathways together: the score of a value x is log(0.999 f(x) + 0.001 / range).
+    ``n_outside`` counts the values with f(x) = 0.
+
+    Of integer properties f is the probability that a drawn value, rounded and within its bounds,
+    is x: so discrete and continuous laws can be compared. Of the others it is the density, or
+    for laws of single values the probability; ``kind`` says which, and only scores of the same kind
+    can be compared. Long samples are scored by their order statistics. Other scores are those of
+    the law before bounds.
+    """
+    if isinstance(cv_folds, bool) or not isinstance(cv_folds, int) or cv_folds < 2:  # noqa: PLR2004
+        raise OptionError.of("cv_folds is no number of folds", found=repr(cv_folds),
+                             expected="a whole number, at least 2")  # fmt: skip
+    of_extract, of_build = _split(options)
+    folds = extract_folds(
+        data, cv_folds, seed=seed, resources=resources, progress=progress, **of_extract
+    )
+    scores = []
+    for number, fold in enumerate(folds):
+        if progress:
+            progress("cross-validate", number, cv_folds, "folds")
+        named = of_build.get("distr_types") or {}
+        models = {
+            OURS: build(fold.training, **of_build, resources=resources),
+            BASELINE: build(
+                fold.training,
+                distr_types={p.name: _of_reference(named.get(p.name))
+                             for p in fold.training.properties},
+                truncnorm="histogram",
+                interpolation="unweighted",
+                **{name: of_build[name] for name in _OF_BASELINE if name in of_build},
+            ),
+        }  # fmt: skip
+        scores += [
+            one.with_columns(pl.lit(number, dtype=pl.Int32).alias("fold"))
+            for one in _fold_scores(fold.training, fold.test, models)
+        ]
+    if progress:
+        progress("cross-validate", cv_folds, cv_folds, "folds")
+    whole = extract(folds[0].training.dataset or data, seed=seed, **of_extract)
+    facts = {
+        "identity": whole.identity,
+        "options": {"cv_folds": cv_folds, "extract": whole.options,
+                    "build": models[OURS].facts["options"]["build"]},
+    }  # fmt: skip
+    return CrossValidation(_finished(scores, whole), facts)
+
+
+def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of ``extract`` and those of ``build``."""
+    known = (_OF_EXTRACT | _OF_BUILD) - _OF_OTHERS
+    for name in options:
+        if name not in known:
+            raise OptionError.unknown("option of cross-validation", name, sorted(known))
+    return (
+        {name: value for name, value in options.items() if name in _OF_EXTRACT},
+        {name: value for name, value in options.items() if name in _OF_BUILD},
+    )
+
+
+def _of_reference(named: Any) -> str:
+    """Return the family that the reference fits: the one named if it has it, else the normal."""
+    family = DISTRIBUTIONS.get(named) if isinstance(named, str) else None
+    return family.name if family and family.reference_name else "normal"
+
+
+def _fold_scores(
+    training: Statistics, test: Statistics, models: Mapping[str, Model]
+) -> list[pl.DataFrame]:
+    """Return the scores of some models on a test part, by property and model."""
+    tables = Tables.of(test)
+    ranges = dict(
+        training.table.group_by("property").agg(pl.col("max").max() - pl.col("min").min())
+        .with_columns(pl.col("property").cast(pl.String)).collect().iter_rows()
+    )  # fmt: skip
+    found = []
+    for prop in test.properties:
+        rows = observed_rows(tables, prop)
+        sample = sample_of(rows, tables, prop)
+        keys = rows.select(pl.col(*PATHWAY).cast(pl.String))
+        for name, model in models.items():
+            evidence = (
+                model.fits.filter(pl.col("property") == prop.name).select(
+                    pl.col(*PATHWAY, "distribution").cast(pl.String), "level",
+                    pl.col("n").alias("n_training"),
+                )
+                if model.fits is not None
+                else pl.DataFrame()
+            )  # fmt: skip
+            scores = _property_scores(model, prop.name, keys, sample, ranges.get(prop.name) or 0.0)
+            found.append(
+                scores.join(evidence, on=PATHWAY, maintain_order="left").with_columns(
+                    pl.lit(prop.name).alias("property"), pl.lit(name).alias("model")
+                )
+            )
+    return found
+
+
+def _property_scores(
+    model: Model,
+    name: str,
+    keys: pl.DataFrame,
+    sample: Sample,
+    spread: float,
+) -> pl.DataFrame:
+    """Return the scores of a property's laws on test samples; pathways without law are left out."""
+    source, target = (
+        keys[f"{side}_type"].replace_strict(
+            {t: i for i, t in enumerate(types)}, default=None, return_dtype=pl.Int64
+        )
+        for side, types in (("source", model.source_types), ("target", model.target_types))
+    )
+    place = (source * len(model.target_types) + target).fill_null(-1).to_numpy()
+    pieces = []
+    for laws in model.laws(name):
+        at = np.searchsorted(laws.pathway, place)
+        known = laws.pathway[np.minimum(at, laws.pathway.size - 1)] == place
+        rows = np.flatnonzero(known & (place >= 0))
+        if rows.size:
+            whole = model.dtype(name) == "int"
+            least = 1.0 if name == N_SYN_PER_CONN else -np.inf
+            laws = laws.take(at[rows])  # noqa: PLW2901 - of the test part's pathways alone
+            laws = replace(laws, lower=np.maximum(laws.lower, least))  # noqa: PLW2901
+            scores = law_scores(laws, sample.take(rows), spread=spread, whole=whole)
+            pieces.append(keys[rows].hstack(scores))
+    return pl.concat(pieces) if pieces else pl.DataFrame(schema=_SCORES)
+
+
+def law_scores(laws: Laws, test: Sample, *, spread: float, whole: bool) -> pl.DataFrame:
+    """Return how well laws foretell samples, one row each: see :func:`cross_validate`.
+
+    Parameters
+    ----------
+    laws, test
+        g laws of one family, and a sample for each.
+    spread
+        Range of the property's training values.
+    whole
+        Whether drawn values are integers.
+    """
+    family, parameters = laws.family, laws.parameters
+    is_density = family.kind == "continuous" and not whole
+    likelihood = _probability(laws, test.value) if whole else _likelihood(laws, test.value)
+    among = spread + whole if whole or is_density else 1.0
+    stray = 1 / among if among > 0 else 1.0
+    score = np.log((1 - STRAY) * likelihood + STRAY * stray)
+    outside = np.where(likelihood > 0, 0.0, test.weight).sum(axis=1)
+    return pl.DataFrame(
+        {
+            "n": test.n.astype(np.int64),
+            "n_outside": np.rint(outside).astype(np.int64),
+            "kind": pl.repeat("density" if is_density else "probability", len(test), eager=True),
+            "loglik": np.where(test.weight > 0, test.balanced * score, 0.0).sum(axis=1) / test.n,
+            "ks": ks(test, family, parameters),
+            "error_mean": family.mean(parameters) - test.mean,
+            "error_std": family.std(parameters) - test.std,
+        }
+    )
+
+
+def _probability(laws: Laws, x: Floats) -> Floats:
+    """Return the probability that a drawn value, rounded and within bounds, is x."""
+    mass = laws.cdf(x + 0.5) - laws.cdf(x - 0.5)
+    return np.where(x == np.rint(x), np.maximum(mass, 0.0), 0.0)
+
+
+def _likelihood(laws: Laws, x: Floats) -> Floats:
+    """Return density or probability, 0 beyond the bounds; 1 at the point of a law of one point."""
+    log = laws.family.logpdf(x, laws.parameters)
+    within = (x >= laws.lower[:, None]) & (x <= laws.upper[:, None])
+    with np.errstate(over="ignore"):
+        return np.where(within, np.where(log == np.inf, 1.0, np.exp(log)), 0.0)
+
+
+def _finished(scores: list[pl.DataFrame], whole: Statistics) -> pl.DataFrame:
+    """Return the table, with names as Enums in the order of the whole data."""
+    table = schema.CROSS_VALIDATION
+    enums = {
+        "source_type": pl.Enum(whole.source_types),
+        "target_type": pl.Enum(whole.target_types),
+        "property": pl.Enum([p.name for p in whole.properties]),
+        **_ENUMS,
+    }
+    columns = [
+        pl.col(c.name).cast(enums.get(c.name, c.dtype)).fill_nan(None)
+        if c.dtype is pl.Float64
+        else pl.col(c.name).cast(enums.get(c.name, c.dtype))
+        for c in table.columns
+    ]
+    return pl.concat(scores).select(columns).sort(table.keys)

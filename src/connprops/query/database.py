@@ -1,0 +1,340 @@
+"""One DuckDB file with a folder's small tables, and ``views.sql`` for the large ones beside it.
+
+The file answers wherever it is carried. Its storage format is one that clients of DuckDB 1.x open;
+its tables and columns carry their meanings and units as comments.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+from polars import selectors as cs
+
+from connprops import schema
+from connprops.dataset import relations
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import MANIFEST
+from connprops.errors import DatasetError
+from connprops.progress import Progress
+from connprops.resources import Resources
+from connprops.store.tables import read_table, refuse_existing, replacing, write_text
+
+DATABASE, VIEWS = "connprops.duckdb", "views.sql"
+"""Names of the two files."""
+
+_STORAGE = "v1.0.0"
+"""What every client of DuckDB 1.x reads. The default of 2.0 they do not."""
+
+_BLOCKS = 256 * 10**6
+"""Bytes that DuckDB has for blocks while it writes a database."""
+
+_ROWS_TOGETHER = 10_240
+"""Rows of a row group, a multiple of 2048: so few that none needs to leave memory half done."""
+
+_FILES_OF = {
+    "connection_rows": "connections/*.parquet",
+    "synapse_rows": "synapses/*.parquet",
+    "nodes": "nodes.parquet",
+    "node_sets": "node_sets.parquet",
+}
+"""The relations at the bottom of the chain, and their files in a dataset."""
+
+_CHAINS = {
+    "connections_in": ("connection_rows", "pathway_codes", "connections"),
+    "synapses_in": ("connection_rows", "synapse_rows", "pathway_codes", "connections", "synapses"),
+    "nodes_in": ("nodes",),
+}
+"""Macros that take the folder of a dataset: the relations that each is made of, it the last."""
+
+_VIEWS_HEAD = f"""\
+-- The large tables of this folder, as views beside the tables of {DATABASE}. In a shell:
+--   duckdb -readonly FOLDER/{DATABASE} -init FOLDER/{VIEWS}
+-- In another client, connected to {DATABASE}, run this file. The views are of the session; they
+-- look for their files from the folder that the database lies in, wherever it has been moved to.
+set variable folder = (
+    select parse_dirpath(path) from duckdb_databases() where database_name = current_database()
+);
+set file_search_path = getvariable('folder');
+"""  # noqa: S608 - our own names
+
+
+def dataset_of(folder: str | Path) -> Dataset | None:
+    """Return the dataset that a folder is, or that a run has put into it; None without."""
+    for place in (Path(folder), Path(folder) / "dataset"):
+        if (place / MANIFEST).is_file():
+            return Dataset(place)
+    return None
+
+
+def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Table, pl.DataFrame]:
+    """Return the tables of a folder that memory holds: those of its files and of its dataset.
+
+    Raises
+    ------
+    DatasetError
+        Where a file is damaged, or the folder has neither tables nor a dataset.
+    """
+    frames: dict[schema.Table, pl.DataFrame] = {}
+    facts: dict[str, Any] = {}
+    for name, table in schema.TABLES.items():
+        file = Path(folder) / f"{name}.parquet"
+        if table is not schema.TYPES and file.is_file():
+            frames[table], of_file = read_table(file, table)
+            facts |= {key: of_file[key] for key in ("types", "properties") if key in of_file}
+    if dataset is None and not frames:
+        raise DatasetError.of(
+            f"{folder} holds neither a dataset nor tables of connprops",
+            found="a folder of something else" if Path(folder).is_dir() else "no such folder",
+            expected="the folder of a run, or that of a dataset",
+        )
+    if dataset is not None:
+        properties = [(column.name, column.dtype, column.unit) for column in dataset.columns]
+        facts |= {
+            "properties": [*properties, (schema.N_SYN_PER_CONN, "int32", "1")],
+            "types": dataset.types.rows(),
+        }
+        frames[schema.EDGE_POPULATION] = _edge_population(dataset)
+    if "types" in facts:
+        frames[schema.TYPES] = pl.DataFrame(
+            facts["types"], schema=schema.TYPES.polars_schema(), orient="row"
+        )
+    if "properties" in facts:
+        frames[schema.PROPERTIES] = _properties(facts["properties"])
+    return frames
+
+
+def write_database(
+    folder: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> tuple[Path, ...]:
+    """Write ``connprops.duckdb`` of a folder's small tables, and ``views.sql`` of its dataset.
+
+    Parameters
+    ----------
+    folder
+        Where the tables are: a run's folder, or one that single steps have written to. Of its
+        dataset, if it is there too, come types, properties and the views.
+    overwrite
+        Replace files that are there.
+    progress
+        Called as tables get done.
+
+    Returns
+    -------
+    tuple of Path
+        The files written; without a dataset there is no ``views.sql``.
+
+    Raises
+    ------
+    DatasetError
+        Where there is nothing to write, or a table is damaged.
+    OutputError
+        Where a file is there already and ``overwrite`` is false, or cannot be written.
+    """
+    place = Path(folder)
+    dataset = dataset_of(place)
+    frames = small_tables(place, dataset)
+    files = (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
+    if not overwrite:
+        refuse_existing(*files)
+    with replacing(place / DATABASE, overwrite=overwrite) as aside:
+        _fill(aside, frames, dataset, progress)
+    if dataset is not None:
+        write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
+    return files
+
+
+def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the macros of ``sql/macros.sql`` whose tables the connection has."""
+    shown = connection.sql("select table_name from duckdb_tables() union all "
+                           "select view_name from duckdb_views()").fetchall()  # fmt: skip
+    known = {name for (name,) in shown}
+    for statement in connection.extract_statements(relations.text("macros")):
+        if relations.named_in(statement.query) & schema.TABLES.keys() <= known:
+            connection.execute(statement)
+
+
+def comments(table: schema.Table, kind: str, extra: Mapping[str, str] | None = None) -> list[str]:
+    """Return statements that comment a table (``kind`` "table" or "view") and its columns.
+
+    ``extra`` gives comments of columns that are not in the schema, the properties of a circuit.
+    """
+    texts = {column.name: commented(column) for column in table.columns} | dict(extra or {})
+    return [
+        f"comment on {kind} {quoted(table.name)} is {literal(table.grain)};",
+        *(
+            f"comment on column {quoted(table.name)}.{quoted(name)} is {literal(text)};"
+            for name, text in texts.items()
+        ),
+    ]
+
+
+def commented(column: schema.Column) -> str:
+    """Return the comment of a column: its meaning, and its unit where it has one."""
+    unit = {"": "", "property": " [unit of the property]"}.get(column.unit, f" [{column.unit}]")
+    return column.meaning + unit
+
+
+def property_comments(dataset: Dataset) -> dict[str, str]:
+    """Return the comment of each property of a dataset: what it is, and its unit."""
+    found = {}
+    for column in dataset.columns:
+        known = schema.QUANTITIES.get(column.name)
+        meaning = known.meaning if known else "a property of the synapses"
+        found[column.name] = f"{meaning} [{column.unit or 'unit not known'}]"
+    return found
+
+
+def quoted(name: str) -> str:
+    """Return a name as an identifier of SQL, in quotation marks."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object) -> str:
+    """Return a text, a number, or a list of them, as SQL has it."""
+    if isinstance(value, list):
+        return f"[{', '.join(literal(item) for item in value)}]::varchar[]"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def _fill(
+    file: Path,
+    frames: Mapping[schema.Table, pl.DataFrame],
+    dataset: Dataset | None,
+    progress: Progress | None,
+) -> None:
+    """Write the database, first where the folder's name has no say.
+
+    DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
+    backslash for a slash.
+    """
+    with tempfile.TemporaryDirectory(prefix="connprops-") as folder:
+        made = Path(folder) / DATABASE
+        connection = duckdb.connect(config=_config(folder))
+        try:
+            _write(connection, made, frames, dataset, progress)
+        finally:
+            connection.close()
+        shutil.copyfile(made, file)
+
+
+def _config(temp_dir: str) -> dict[str, Any]:
+    """Return settings with which the same tables make the same file, whatever came before.
+
+    More threads lay out blocks in the order in which they get ready. Blocks have gaps, in which
+    stands what was in their memory before: that of the block allocator is its own, and empty when
+    it begins. A limit a little below it keeps all blocks there. Where the machine has too little
+    for that, DuckDB would end the process; there gaps may differ.
+    """
+    config = {"threads": 1, "async_threads": 0, "temp_directory": temp_dir}
+    if Resources().memory < _BLOCKS:
+        return config
+    limit = f"{_BLOCKS * 4 // 5} bytes"
+    return config | {"memory_limit": limit, "block_allocator_memory": f"{_BLOCKS} bytes"}
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection,
+    file: Path,
+    frames: Mapping[schema.Table, pl.DataFrame],
+    dataset: Dataset | None,
+    progress: Progress | None,
+) -> None:
+    connection.execute("set enable_progress_bar = false")
+    connection.execute("set write_buffer_row_group_count = 1")
+    connection.execute(
+        f"attach {literal(str(file))} as artifact "
+        f"(storage_version '{_STORAGE}', row_group_size {_ROWS_TOGETHER})"
+    )
+    connection.execute("use artifact")
+    for done, (table, frame) in enumerate(frames.items(), 1):
+        connection.execute(f"set disabled_compression_methods = '{_by_chance(frame)}'")
+        connection.register("rows", frame)
+        connection.execute(f"create table {quoted(table.name)} as from rows")
+        connection.unregister("rows")
+        connection.execute("".join(comments(table, "table")))
+        connection.execute("checkpoint artifact")
+        if progress:
+            progress("database", done, len(frames), "tables")
+    create_macros(connection)
+    if dataset is not None:
+        for name, chain in _CHAINS.items():
+            connection.execute(_folder_macro(name, chain, dataset))
+    connection.execute("use memory")
+    connection.execute("detach artifact")
+
+
+def _by_chance(frame: pl.DataFrame) -> str:
+    """Return the compression methods that do not make the same bytes of a frame twice.
+
+    Of texts, fsst draws a random sample; of whole numbers, bitpacking packs at nulls what its
+    memory holds.
+    """
+    packed = frame.select(~(cs.float() | cs.string()))
+    return "fsst,bitpacking" if any(column.null_count() for column in packed) else "fsst"
+
+
+def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
+    """Return the macro whose rows are those of a chain's last relation, read from a folder."""
+    parts = ",\n".join(
+        f"{relation} as (\n{_from_folder(relation) or _with_values(relation, dataset)})"
+        for relation in chain
+    )
+    return f"create macro {name}(folder) as table with {parts}\nfrom {chain[-1]}"
+
+
+def _from_folder(relation: str) -> str | None:
+    if relation not in _FILES_OF:
+        return None
+    return f"from read_parquet(folder || '/{_FILES_OF[relation]}')"
+
+
+def _with_values(relation: str, dataset: Dataset) -> str:
+    """Return a relation's SQL with what is set as variables elsewhere written into it."""
+    text = relations.text(relation)
+    for variable, value in relations.variables(dataset).items():
+        text = text.replace(f"getvariable('{variable}')", literal(value))
+    return text
+
+
+def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.DataFrame]) -> str:
+    within = dataset.folder.relative_to(folder).as_posix()
+    prefix = "" if within == "." else f"{within}/"
+    parts = [_VIEWS_HEAD]
+    for name, files in _FILES_OF.items():
+        source = f"read_parquet({literal(prefix + files)})"
+        parts.append(f"create or replace temp view {name} as\nfrom {source};\n")
+    there = {table.name for table in frames}
+    for name in relations.chain_of(dataset):
+        if name not in there:
+            text = _with_values(name, dataset).rstrip()
+            parts.append(f"create or replace temp view {name} as\n{text};\n")
+    for name, table in schema.LARGE.items():
+        extra = property_comments(dataset) if name in ("connections", "synapses") else None
+        parts.append("\n".join(comments(table, "view", extra)) + "\n")
+    return "\n".join(parts)
+
+
+def _edge_population(dataset: Dataset) -> pl.DataFrame:
+    identity = dataset.identity
+    row = (
+        dataset.population,
+        dataset.node_population("source"),
+        dataset.node_population("target"),
+        identity["source_type"],
+        identity["target_type"],
+        dataset.n_connections,
+        dataset.n_synapses,
+    )
+    return pl.DataFrame([row], schema=schema.EDGE_POPULATION.polars_schema(), orient="row")
+
+
+def _properties(properties: list[tuple[str, str, str]]) -> pl.DataFrame:
+    meanings = {name: quantity.meaning for name, quantity in schema.QUANTITIES.items()}
+    rows = [(*row, meanings.get(row[0])) for row in properties]
+    return pl.DataFrame(rows, schema=schema.PROPERTIES.polars_schema(), orient="row")

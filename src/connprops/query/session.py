@@ -1,0 +1,356 @@
+"""Questions in SQL, by people, of a run's folder or a dataset: all its tables, and nothing else.
+
+Python reads the files and DuckDB, locked in, asks it for their rows: so a query can neither read
+another file nor write one, whatever it says. (A list of allowed folders would not do: DuckDB 2.0
+has ``WITH x AS (COPY ... TO ...)``, and would write into them.)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import duckdb
+import pyarrow.dataset
+import pyarrow.parquet
+
+from connprops import schema
+from connprops.dataset import relations
+from connprops.errors import OptionError, QueryError
+from connprops.query.database import create_macros, dataset_of, literal, small_tables
+from connprops.resources import Resources
+from connprops.store.tables import check_format, replacing
+
+_BATCH = 10_000
+
+_PATIENCE = 0.1
+"""Seconds after which an interrupt is heard at the latest."""
+
+_PARAMETER = re.compile(
+    r"^set variable (?P<name>\w+) = coalesce\(getvariable\('(?P=name)'\), (?P<default>.+)\);"
+    r" -- (?P<meaning>.+)$",
+    re.MULTILINE,
+)
+_LINE = re.compile(r"\bLINE (\d+):")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a ready question: its default, as SQL has it, and what it is."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A ready question: its name, what it answers, its parameters, and its SQL."""
+
+    name: str
+    answers: str
+    parameters: tuple[Parameter, ...]
+    sql: str
+
+
+def questions() -> dict[str, Question]:
+    """Return the ready questions of ``sql/queries``, by name."""
+    files = sorted((relations.folder() / "queries").glob("*.sql"))
+    return {file.stem: _question(file.stem, file.read_text(encoding="utf-8")) for file in files}
+
+
+def question(name: str) -> Question:
+    """Return a ready question.
+
+    Raises
+    ------
+    OptionError
+        Where there is none of that name.
+    """
+    known = questions()
+    if name not in known:
+        raise OptionError.unknown(
+            "question", name, known, hint="connprops sql FOLDER --list shows what each answers"
+        )
+    return known[name]
+
+
+class Answer:
+    """The rows that a question has, given as they come.
+
+    Attributes
+    ----------
+    columns : list of str
+        Their names.
+    types : list of str
+        Their types, as DuckDB calls them.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        described = session.connection.description or []
+        self.columns = [str(column[0]) for column in described]
+        self.types = [str(column[1]) for column in described]
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Give the rows, once."""
+        connection = self._session.connection
+        while batch := self._session.waited(lambda: connection.fetchmany(_BATCH)):
+            yield from batch
+
+    def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the rows as CSV, JSON or Parquet, by the file's name; return the path.
+
+        Raises
+        ------
+        OptionError
+            Where the name ends in none of these.
+        OutputError
+            Where the file exists and ``overwrite`` is false, or it cannot be written.
+        """
+        file = Path(path)
+        check_format(file)
+        with replacing(file, overwrite=overwrite) as aside:
+            if file.suffix == ".parquet":
+                self._write_parquet(aside)
+            else:
+                with aside.open("w", encoding="utf-8", newline="") as stream:
+                    write = self.write_csv if file.suffix == ".csv" else self.write_json
+                    write(stream)
+        return file
+
+    def write_csv(self, stream: TextIO) -> None:
+        """Write the rows as CSV with a head; nulls are empty."""
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows())
+
+    def write_json(self, stream: TextIO) -> None:
+        """Write the rows as a JSON array of objects; what is no finite number is null."""
+        separator = "[\n"
+        for row in self.rows():
+            record = dict(zip(self.columns, row, strict=True))
+            stream.write(separator + json.dumps(_plain(record), ensure_ascii=False))
+            separator = ",\n"
+        stream.write("[]\n" if separator == "[\n" else "\n]\n")
+
+    def _write_parquet(self, file: Path) -> None:
+        connection = self._session.connection
+        with warnings.catch_warnings():
+            # That rows are copied on the way to Arrow costs less than to ask for them again.
+            warnings.simplefilter("ignore", UserWarning)
+            reader: Any = self._session.waited(lambda: connection.to_arrow_reader(_BATCH))
+        with pyarrow.parquet.ParquetWriter(file, reader.schema) as writer:
+            while (batch := self._session.waited(lambda: next(reader, None))) is not None:
+                writer.write_batch(batch)
+
+
+class Session:
+    """A folder's tables in a DuckDB connection of its own, in memory.
+
+    Parameters
+    ----------
+    folder
+        The folder of a run, or of a dataset.
+    allow_files
+        Let queries read and write other files, and reach the network. Otherwise they cannot.
+    resources
+        Memory, threads and the place for what does not fit.
+    progress_bar
+        Whether DuckDB may draw one for long queries where it thinks that somebody is looking; it
+        does so on standard output.
+
+    Raises
+    ------
+    DatasetError
+        Where the folder holds neither, or a file is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        allow_files: bool = False,
+        resources: Resources | None = None,
+        progress_bar: bool = True,
+    ) -> None:
+        config = (resources or Resources()).duckdb_config()
+        self.connection = duckdb.connect(config=config)
+        if not progress_bar:
+            self.connection.execute("set enable_progress_bar = false")
+        dataset = dataset_of(folder)
+        self.tables: dict[str, str] = {}
+        self._relations: list[str] = []
+        for table, frame in small_tables(folder, dataset).items():
+            self.connection.register(table.name, frame)
+            self.tables[table.name] = table.grain
+        if dataset is not None:
+            for name, files in relations.bottom(dataset).items():
+                if name not in self.tables:
+                    rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
+                    self.connection.register(name, rows)
+            relations.define(self.connection, dataset, given=self.tables)
+            chain = relations.chain_of(dataset)
+            self._relations = [name for name in chain if name not in self.tables]
+            for name in (*schema.LARGE, *self._relations):
+                known = schema.LARGE.get(name)
+                self.tables[name] = known.grain if known else relations.grain(name)
+        create_macros(self.connection)
+        if not allow_files:
+            self.connection.execute("set enable_external_access = false")
+            self.connection.execute("set lock_configuration = true")
+
+    def ask(self, sql: str) -> Answer:
+        """Run statements, the last of which gives the answer.
+
+        Raises
+        ------
+        QueryError
+            Where one is wrong or not allowed; the message shows the line.
+        """
+        place = 0
+        for statement in self._statements(sql):
+            place = sql.index(statement.query, place)
+            first_line = sql.count("\n", 0, place)
+            self.waited(partial(self.connection.execute, statement.query), first_line)
+        return Answer(self)
+
+    def ask_ready(self, name: str, parameters: Mapping[str, str] | None = None) -> Answer:
+        """Ask a ready question; ``parameters`` are texts, read as the defaults' types.
+
+        Raises
+        ------
+        OptionError
+            Where there is no such question or parameter, or a text is not of the type.
+        QueryError
+            Where the folder lacks a table that it needs.
+        """
+        asked = question(name)
+        self.set_parameters(asked, parameters or {})
+        return self.ask(asked.sql)
+
+    def set_parameters(self, asked: Question, parameters: Mapping[str, str]) -> None:
+        """Set the parameters of a ready question; the others get their defaults."""
+        defaults = {parameter.name: parameter.default for parameter in asked.parameters}
+        for name in parameters:
+            if name not in defaults:
+                raise OptionError.unknown(f"parameter of {asked.name}", name, defaults)
+        for name, default in defaults.items():
+            text = parameters.get(name)
+            value = default if text is None else f"{literal(text)}::{self._type_of(default)}"
+            try:
+                self.connection.execute(f"set variable {name} = {value}")
+            except duckdb.Error as error:
+                raise OptionError.of(
+                    f"Parameter {name!r} of {asked.name!r} is of another type",
+                    found=repr(text),
+                    expected=f"a value such as {default}",
+                ) from error
+
+    def explain(self, sql: str) -> str:
+        """Return DuckDB's plan for the last of some statements; those before it are run."""
+        *before, last = self._statements(sql)
+        for statement in before:
+            self.waited(partial(self.connection.execute, statement.query))
+        explained = f"explain {last.query}"
+        self.waited(partial(self.connection.execute, explained))
+        return "\n".join(str(row[1]) for row in self.connection.fetchall())
+
+    def show_sql(self, sql: str) -> str:
+        """Return some statements, and before them the relations that they rest on, in order."""
+        self._statements(sql)  # or the error that they have
+        needed: set[str] = set()
+        waiting = [sql]
+        while waiting:
+            for name in relations.named_in(waiting.pop()) & set(self._relations) - needed:
+                needed.add(name)
+                waiting.append(relations.text(name))
+        shown = [
+            f"-- {name}\n{relations.text(name).rstrip()}\n"
+            for name in self._relations
+            if name in needed
+        ]
+        return "\n".join([*shown, sql.rstrip()])
+
+    def waited(self, work: Callable[[], Any], first_line: int = 0) -> Any:
+        """Return what ``work`` does in DuckDB, which an interrupt of ours ends.
+
+        DuckDB itself does not hear it before it is done.
+        """
+        with ThreadPoolExecutor(1) as executor:
+            future = executor.submit(work)
+            try:
+                # A thread that only waits does not hear a signal that another one was given.
+                while not wait([future], timeout=_PATIENCE).done:
+                    pass
+                return future.result()
+            except KeyboardInterrupt:
+                self.connection.interrupt()
+                raise
+            except duckdb.Error as error:
+                raise _explained(error, first_line) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _statements(self, sql: str) -> list[duckdb.Statement]:
+        try:
+            found = self.connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise _explained(error, 0) from error
+        if not found:
+            raise QueryError.of("There is no SQL in the query", expected="such as: from pathways")
+        return found
+
+    def _type_of(self, default: str) -> str:
+        return str(self.connection.sql(f"select typeof({default})").fetchall()[0][0])
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _question(name: str, text: str) -> Question:
+    answers = text.split("\n", 1)[0].removeprefix("-- ")
+    parameters = tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(text))
+    return Question(name, answers, parameters, text)
+
+
+def _explained(error: duckdb.Error, first_line: int) -> QueryError:
+    """Return the error with lines counted from the beginning of all statements."""
+    text = _LINE.sub(lambda found: f"LINE {int(found[1]) + first_line}:", str(error))
+    hint = None
+    if isinstance(error, duckdb.PermissionException):
+        hint = "queries may use the tables of the folder alone; --allow-files lifts that"
+    elif isinstance(error, duckdb.CatalogException):
+        hint = "connprops sql FOLDER --list shows the tables that there are"
+    return QueryError.of("The query failed", found=text.replace("\n", "\n  "), hint=hint)

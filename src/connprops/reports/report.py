@@ -1,0 +1,274 @@
+"""The report: one HTML file in which a pathway can be found, opened and judged, offline.
+
+The file holds the charts' specifications, which come from :mod:`connprops.charts.pathway`, the Vega
+libraries, a program that puts them together, and the tables, packed by property. It loads
+nothing: its content security policy forbids all requests, and all scripts but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import polars as pl
+
+from connprops.charts import maps
+from connprops.charts import pathway as charts
+from connprops.charts import scores as score_charts
+from connprops.charts.theme import DARK, LIGHT, Palette
+from connprops.errors import OutputError
+from connprops.progress import Progress
+from connprops.reports.data import (
+    Tables,
+    correlation_columns,
+    overview,
+    property_columns,
+    table_warnings,
+)
+from connprops.resources import release_memory
+from connprops.store.tables import write_text
+
+if TYPE_CHECKING:
+    from connprops.model.model import Model
+    from connprops.statistics.statistics import Statistics
+
+_SIDES = {"light": LIGHT, "dark": DARK}
+_MAP_SIZE = 540
+"""Pixels of a map: two of them stand side by side on a screen 1440 wide."""
+
+
+def report(
+    stats: Statistics,
+    model: Model,
+    path: str | Path,
+    *,
+    title: str = "Synapse properties",
+    facts: Mapping[str, Any] | None = None,
+    warnings: Iterable[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the report of statistics and a model as one HTML file; return its path.
+
+    Parameters
+    ----------
+    stats, model
+        As :func:`connprops.extract` and :func:`connprops.build` return them.
+    path
+        The file.
+    title
+        Its heading.
+    facts
+        What else is to be told of the run: options, versions, times; name and value.
+    warnings
+        To be shown on top, beside those that follow from the tables.
+    overwrite
+        Whether to replace a file that is there.
+    progress
+        Called as properties get done.
+
+    Raises
+    ------
+    OutputError
+        Where the file is there already and ``overwrite`` is false, or cannot be written.
+    """
+    file = Path(path)
+    if file.exists() and not overwrite:  # before the work, not after it
+        raise OutputError.of(f"{file} exists already", hint="give another name, or overwrite=True")
+    page = _page(stats, model, title, facts or {}, warnings, progress)
+    return write_text(file, page, overwrite=overwrite)
+
+
+def _page(
+    stats: Statistics,
+    model: Model,
+    title: str,
+    facts: Mapping[str, Any],
+    warnings: Iterable[str],
+    progress: Progress | None,
+) -> str:
+    tables = Tables.of(stats, model)
+    release_memory()  # for the process to come
+    bundle = _vega()
+    packed = {}
+    for i, one in enumerate(stats.properties):
+        # Each at once: unpacked, all together take a hundred times as much.
+        packed[f"property-{i}"] = _packed(property_columns(tables, one))
+        if progress:
+            progress("report", i + 1, len(stats.properties), "properties")
+    if correlations := correlation_columns(tables):
+        packed["correlations"] = _packed(correlations)
+    chunks = "\n".join(
+        f'<script id="{name}" type="text/plain">{chunk}</script>' for name, chunk in packed.items()
+    )
+    names = [one.name for one in stats.properties]
+    index = overview(stats, model, tables) | {
+        "specs": {
+            side: _map_specs(tables.types, palette) | _pathway_specs(names, palette)
+            for side, palette in _SIDES.items()
+        },
+        "diverging": {side: palette.diverging for side, palette in _SIDES.items()},
+        "identity": _identity_line(stats.identity),
+        "correlated": correlations["pairs"] if correlations else [],
+        "facts": [[str(name), _plain(value)] for name, value in facts.items()],
+        "warnings": [*map(str, warnings), *table_warnings(tables)],
+    }
+    vega = f"{{{bundle.result()}}}"  # a block: its one-letter constants are nobody's business
+    program = _resource("report.js")
+    parts = {
+        "title": html.escape(title),
+        "policy": html.escape(_policy(vega, program)),
+        "style": _resource("report.css"),
+        # Within a script element only "<" can end it, or open a comment.
+        "index": _json(index).replace("<", "\\u003c"),
+        "chunks": chunks,
+        "vega": vega,
+        "program": program,
+    }
+    template = _resource("report_template.html")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _policy(*scripts: str) -> str:
+    """Return a content security policy: no request at all, no script but these."""
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    allowed = " ".join(f"'sha256-{h}'" for h in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    )
+
+
+_EMBED = "window.vegaEmbed = vegaEmbed;"
+
+_BUNDLE = """
+import sys, vl_convert
+bundle = vl_convert.javascript_bundle(*sys.argv[1:])
+sys.stdout.buffer.write(bundle.encode())
+"""
+
+
+@cache
+def _vega() -> Future[str]:
+    """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that Altair writes.
+
+    They are put together in a process of their own, once, while the tables are: it takes seconds.
+    """
+    pool = ThreadPoolExecutor(1)
+    bundle = pool.submit(_bundle, "_".join(alt.SCHEMA_VERSION.split(".")[:2]))
+    pool.shutdown(wait=False)
+    return bundle
+
+
+def _bundle(version: str) -> str:
+    command = [sys.executable, "-P", "-c", _BUNDLE, _EMBED, version]
+    try:
+        return subprocess.check_output(  # noqa: S603 - our own words
+            command, encoding="utf-8", stderr=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.CalledProcessError):  # no room for another process
+        import vl_convert
+
+        return vl_convert.javascript_bundle(_EMBED, version)
+
+
+def _resource(name: str) -> str:
+    return resources.files("connprops.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _packed(value: Any) -> str:
+    return base64.b64encode(zlib.compress(_json(value).encode(), 6)).decode()
+
+
+def _plain(value: Any) -> str | int | float:
+    """Return a fact as it can be shown; JSON has no NaN or infinity."""
+    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _identity_line(identity: Mapping[str, Any]) -> str:
+    """Return of which circuit the data are, without what only a program compares."""
+    return ", ".join(
+        _identity_line(value) if isinstance(value, Mapping) else f"{name} {value}"
+        for name, value in identity.items()
+        if isinstance(value, str | Mapping) and not name.endswith(("sha256", "version"))
+    )
+
+
+def _spec(chart: alt.LayerChart, palette: Palette) -> dict[str, Any]:
+    with alt.theme.enable(palette.theme):
+        # The charts' own tests validate them: here it would take seconds.
+        spec: dict[str, Any] = chart.to_dict(validate=False)
+    return spec
+
+
+def _pathway_specs(names: Sequence[str], palette: Palette) -> dict[str, Any]:
+    """Return the specifications of a pathway's charts, for rows named bins, points and pairs.
+
+    The program puts a property's name and unit in place of ``property (unit)``.
+    """
+    specs = {"correlations": score_charts.correlation_matrix(alt.NamedData("pairs"), names,
+                                                             palette=palette)}  # fmt: skip
+    for values in ("whole", "real"):
+        common: dict[str, Any] = {"property": "property", "unit": "unit", "title": "",
+                                  "whole": values == "whole", "palette": palette}  # fmt: skip
+        specs[f"histogram {values}"] = charts.histogram(alt.NamedData("bins"), **common)
+        specs[f"qq {values}"] = charts.qq(alt.NamedData("points"), **common)
+    return {name: _spec(chart, palette) for name, chart in specs.items()}
+
+
+def _map_specs(types: pl.DataFrame, palette: Palette) -> dict[str, Any]:
+    """Return the specifications of maps, for rows named cells and missing."""
+    blank = alt.Scale(type="linear", domain=[0, 1])
+    colours = {
+        "quantity": alt.Color("value:Q", scale=blank, legend=maps.gradient("", blank)),
+        "shared": maps.category_colour("value", maps.shared_colours(palette)),
+        "agreement": maps.category_colour("value", maps.agreement_colours(palette)),
+        "level": maps.category_colour("value", maps.level_colours(palette)),
+    }
+    return {
+        kind: _spec(_clickable(types, colour, palette), palette) for kind, colour in colours.items()
+    }
+
+
+def _clickable(types: pl.DataFrame, colour: alt.Color, palette: Palette) -> alt.LayerChart:
+    """Return a map with a frame around the pathway that two signals of the view name."""
+    value = (
+        alt.Tooltip("value:Q", title="value", format=maps.FORMAT)
+        if colour.shorthand == "value:Q"
+        else alt.Tooltip("value:N", title="value")
+    )
+    chart = maps.heat_map(
+        alt.NamedData("cells"), types, colour, title="Pathways", missing=alt.NamedData("missing"),
+        tooltip=[value], size=_MAP_SIZE, palette=palette,
+    )  # fmt: skip
+    chosen = [alt.param(name=f"chosen_{side}", value="") for side in ("source", "target")]
+    frames = [
+        alt.Chart(alt.NamedData(name))
+        .transform_filter(
+            "datum.source_type === chosen_source && datum.target_type === chosen_target"
+        )
+        .mark_rect(fill=None, stroke=palette.ink, strokeWidth=2.5)
+        .encode(x=alt.X(maps.TARGET, type="nominal"), y=alt.Y(maps.SOURCE, type="nominal"))
+        for name in ("cells", "missing")
+    ]
+    framed: alt.LayerChart = chart + frames[0] + frames[1]
+    return framed.add_params(*chosen)

@@ -1,0 +1,1 @@
+"""Everything in one folder: the run, its record, its checks."""

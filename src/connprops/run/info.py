@@ -1,0 +1,142 @@
+"""Telling what something is: a circuit, a dataset, a run's folder, or a table of ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from connprops.circuit import circuit as sonata
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import MANIFEST, damage, seal_of
+from connprops.errors import ConnpropsError
+from connprops.run.record import RUN_FILE, record_of
+from connprops.run.run import why_not_reused
+from connprops.run.summary import console_on, show_table
+from connprops.store.tables import leftover_of, read_any_table
+
+
+def describe(path: Path, stream: TextIO) -> None:
+    """Write what a path is.
+
+    Raises
+    ------
+    CircuitError, DatasetError
+        Where it is none of these.
+    """
+    if path.suffix == ".parquet":
+        _describe_table(path, stream)
+    elif (path / MANIFEST).is_file():
+        _describe_dataset(Dataset(path), stream)
+    elif (record := record_of(path)) is not None:
+        _describe_run(path, record, stream)
+    else:
+        _describe_circuit(sonata.open_circuit(path), stream)
+
+
+def _describe_circuit(circuit: sonata.Circuit, stream: TextIO) -> None:
+    console = console_on(stream)
+    console.print(f"Circuit {circuit.name}: {circuit.config}")
+    show_table(
+        console,
+        ("edge population", "kind", "from", "to", "rows", "columns"),
+        [
+            (
+                edges.name,
+                edges.kind,
+                edges.source.name,
+                edges.target.name,
+                f"{edges.size:,}",
+                f"{len(edges.columns)}",
+            )
+            for edges in circuit.edges.values()
+        ],
+        numbers=(4, 5),
+    )
+    show_table(
+        console,
+        ("node population", "kind", "nodes"),
+        [(nodes.name, nodes.kind, f"{nodes.size:,}") for nodes in circuit.nodes.values()],
+        numbers=(2,),
+    )
+
+
+def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
+    console = console_on(stream)
+    edges = dataset.identity["edges"]
+    console.print(
+        f"Dataset of {dataset.population}, from {edges['file']}: "
+        f"{dataset.n_synapses:,} synapses, {dataset.n_connections:,} connections"
+    )
+    damaged = damage(dataset.folder, dataset.manifest)
+    for name, what in damaged.items():
+        console.print(f"{dataset.folder / name} {what}: it would be exported again (--overwrite)")
+    if leftover_of(dataset.folder).is_dir():
+        console.print(f"An interrupted export waits in {leftover_of(dataset.folder)}")
+    if damaged:
+        return
+    console.print("Every file is intact: an export of the same input and options reuses it")
+    console.print(
+        f"{len(dataset.source_types)} source types by {dataset.identity['source_type']}, "
+        f"{len(dataset.target_types)} target types by {dataset.identity['target_type']}"
+    )
+    show_table(
+        console,
+        ("property", "type", "unit", "within connections", "not finite"),
+        [
+            (c.name, c.dtype, c.unit, "varies" if c.varies else "shared", f"{c.n_not_finite:,}")
+            for c in dataset.columns
+        ],
+        numbers=(4,),
+    )
+    left_out = dataset.manifest["left_out"] | {
+        c.name: f"no property unless asked for: {c.role}"
+        for c in dataset.columns
+        if c.role in ("identifier", "too large")
+    }
+    for name, why in left_out.items():
+        console.print(f"{name!r} is left out: {why}")
+
+
+def _describe_run(folder: Path, record: dict[str, Any], stream: TextIO) -> None:
+    console = console_on(stream)
+    console.print(f"Run on {record['circuit']}, {record['state']}, started {record['started']}")
+    if record["state"] == "complete" and record.get("seal") == seal_of(record):
+        console.print(
+            f"{record['population']}: {record['n_pathways']:,} pathways, "
+            f"{record['n_connections']:,} connections, {record['n_synapses']:,} synapses"
+        )
+    elif "error" in record:
+        console.print(str(record["error"]))
+    console.print(f"Options, versions and times: {folder / RUN_FILE}")
+    console.print("The same run again:")
+    for line in why_not_reused(folder, record):
+        console.print(f"  {line}")
+    show_table(
+        console,
+        ("file", "one row per", "rows"),
+        [_summary_of(file) for file in sorted(folder.glob("*.parquet"))],
+        numbers=(2,),
+    )
+
+
+def _summary_of(file: Path) -> tuple[str, str, str]:
+    """Return name, grain and rows of a table; what is wrong with it instead."""
+    try:
+        table, frame, _ = read_any_table(file)
+    except ConnpropsError as error:
+        return file.name, str(error).splitlines()[0], ""
+    return file.name, table.grain.removeprefix("one row per "), f"{len(frame):,}"
+
+
+def _describe_table(file: Path, stream: TextIO) -> None:
+    table, frame, facts = read_any_table(file)
+    console = console_on(stream)
+    console.print(f"Table {table.name}: {table.grain}; {len(frame):,} rows")
+    show_table(
+        console,
+        ("column", "unit", "meaning"),
+        [(column.name, column.unit, column.meaning) for column in table.columns],
+    )
+    if "options" in facts:
+        console.print(f"Options: {json.dumps(facts['options'], ensure_ascii=False)}")

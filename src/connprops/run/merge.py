@@ -1,0 +1,143 @@
+"""Putting together what the shards of an export or of an extraction have left."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from connprops import schema
+from connprops.circuit import circuit as sonata
+from connprops.dataset.manifest import MANIFEST, read_manifest
+from connprops.errors import ConnpropsWarning, OutputError
+from connprops.export.export import finish, write_node_tables
+from connprops.export.parts import noted
+from connprops.export.plan import as_learnt, in_order, plan, sort_first
+from connprops.export.request import describe, is_reusable
+from connprops.statistics.staged_statistics import (
+    TABLES_OF,
+    is_finished,
+    merged,
+    stage_of,
+    stage_target,
+)
+from connprops.statistics.statistics import TABLES, described
+from connprops.statistics.tables import enums_of, layout_of
+from connprops.store.shards import ranges, shards_of
+from connprops.store.stage import asked_of_shards, check_same, put_in_place, staged
+from connprops.store.tables import leftover_of, refuse_existing, write_table
+
+
+def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
+    """Put together what all shards have left: a dataset, or tables of statistics.
+
+    It takes seconds, computes nothing, and gives the bytes that one process would have written.
+
+    Parameters
+    ----------
+    folder
+        The folder that the shards were told to write to. A dataset that is there already is left
+        as it is.
+    overwrite
+        Replace another dataset, or other tables.
+
+    Returns
+    -------
+    list of Path
+        The dataset's folder, or the files of the tables.
+
+    Raises
+    ------
+    OutputError
+        Where shards are still at work, or have not finished, each of which is named; and where
+        something else is in the place.
+    CircuitError
+        Where the circuit is not where it was, or not what it was.
+    """
+    target = Path(folder)
+    if asked_of_shards(leftover_of(target)) is not None:
+        return [_merge_dataset(target, overwrite=overwrite)]
+    if asked_of_shards(stage_of(target)) is not None:
+        return _merge_statistics(target, overwrite=overwrite)
+    if (target / MANIFEST).is_file():
+        return [target]
+    tables = [target / f"{name}.parquet" for name in TABLES]
+    if all(file.is_file() for file in tables):
+        return tables
+    raise OutputError.of(
+        f"No shards have left anything at {target}",
+        hint="give the folder that they were told to write to, with -o",
+    )
+
+
+def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
+    """Make a dataset of the parts that all shards of an export have written."""
+    with staged(target) as stage:
+        asked = asked_of_shards(stage) or {}
+        circuit, n_shards = sonata.open_circuit(asked.pop("circuit")), asked.pop("shards")
+        wanted = describe(circuit, **asked)
+        check_same(stage, wanted.depends_on)
+        if not is_reusable(target, wanted, overwrite=overwrite):
+            specs = as_learnt(plan(wanted, stage), None)
+            found = [noted(spec) for spec in specs]
+            summaries = [summary for summary in found if summary is not None]
+            left = [spec.part for spec, summary in zip(specs, found, strict=True) if not summary]
+            _check_whole(str(target), "parts", left, len(specs), n_shards)
+            if not in_order(summaries):
+                sort_first(stage, wanted.edges.size)
+                raise OutputError.of(
+                    f"The rows of {wanted.edges.file} are in no order",
+                    hint="run all shards again: the first of them sorts the rows",
+                )
+            finish(wanted, stage, write_node_tables(wanted, stage / "dataset"), summaries)
+            put_in_place(stage / "dataset", target)
+    for text in read_manifest(target)["warnings"]:
+        warnings.warn(text, ConnpropsWarning, stacklevel=3)
+    return target
+
+
+def _merge_statistics(folder: Path, *, overwrite: bool) -> list[Path]:
+    """Write the tables of statistics of which all shards have written buckets."""
+    with staged(stage_target(folder)) as stage:
+        asked = asked_of_shards(stage) or {}
+        units = {kind: len(asked[kind]) for kind in TABLES_OF if kind in asked}
+        for kind, n in units.items():
+            left = [i for i in range(n) if not is_finished(stage, kind, i)]
+            _check_whole(str(folder), kind, left, n, asked["shards"])
+        if not overwrite:
+            refuse_existing(*(folder / f"{name}.parquet" for name in TABLES))
+        return _write_statistics(stage, folder, units, asked["facts"])
+
+
+def _write_statistics(
+    stage: Path, folder: Path, n_units: Mapping[str, int], facts: Mapping[str, Any]
+) -> list[Path]:
+    """Write the tables of statistics of which all units are in a stage; return the files.
+
+    ``n_units`` has the number of units of each kind that there is.
+    """
+    properties, types = described(facts, stage)
+    dtypes = enums_of(types, [p.name for p in properties])
+    files = []
+    for name in (*TABLES, *([schema.CORRELATIONS.name] if "ranges" in n_units else [])):
+        table = schema.TABLES[name]
+        kind = "ranges" if table is schema.CORRELATIONS else "buckets"
+        empty = pl.DataFrame(schema=layout_of(table, dtypes))
+        frame = merged(stage, table, empty, n_units[kind])
+        file = folder / f"{name}.parquet"
+        files.append(write_table(frame, table, file, overwrite=True, facts=facts))
+    return files
+
+
+def _check_whole(target: str, units: str, left: Sequence[int], n: int, n_shards: int) -> None:
+    """Raise :class:`OutputError`, which names the shards to run again, where units are left."""
+    if left:
+        shards = ranges(shards_of(left, n, n_shards))
+        raise OutputError.of(
+            f"{target} is not finished: {len(left):,} of {n:,} {units} are missing",
+            found=f"all but {ranges(left)}",
+            hint=f"run of the {n_shards} shards {shards} again; what they have finished is kept",
+        )

@@ -1,0 +1,305 @@
+"""The whole way, from a circuit to a model and a report, in one folder.
+
+The folder is marked as ours by ``run.json``, which is there from the first moment and says how
+far the run has come. What was checked without reading edges is checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import connprops
+from connprops.circuit import circuit as sonata
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import damage, read_manifest
+from connprops.dataset.selection import select_nodes
+from connprops.errors import (
+    ConnpropsError,
+    ConnpropsWarning,
+    DatasetError,
+    OptionError,
+    OutputError,
+    collected_warnings,
+)
+from connprops.export.export import export
+from connprops.export.request import Wanted, describe, differences
+from connprops.fits.build_options import Settings
+from connprops.fits.property import build
+from connprops.model.model import Model
+from connprops.options import RunOptions, read_options
+from connprops.progress import Progress
+from connprops.query.database import write_database
+from connprops.reports.report import report
+from connprops.resources import release_memory
+from connprops.run.record import (
+    ARTIFACTS,
+    ASKED_FOR,
+    PROGRAM,
+    check_folder,
+    digests_of,
+    reasons_to_run,
+    record_of,
+    recorded,
+    versions,
+)
+from connprops.run.summary import RunSummary, Step, property_summaries
+from connprops.schema import N_SYN_PER_CONN, unit_of
+from connprops.statistics.extract import NOT_BY_DEFAULT, extract
+from connprops.statistics.statistics import Property, Statistics, read_statistics
+from connprops.store.tables import writing
+
+
+def run(
+    circuit: str | Path,
+    out: str | Path | None = None,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+    *,
+    overwrite: bool = False,
+    verify: bool = False,
+) -> RunSummary:
+    """Export a circuit's edges, describe and model them, and report, all in one folder.
+
+    Parameters
+    ----------
+    circuit
+        Configuration file of the circuit, or its folder.
+    out
+        The folder: a new, an empty, or a run's one; by default ``NAME-connprops`` in the working
+        folder, NAME being the circuit's.
+    options
+        What to compute; by default everything that there is.
+    progress
+        Called with step, units done, units in all, and the unit's name.
+    overwrite
+        Replace the results of a run of another circuit or with other options. Those of the
+        same input, options and versions are left as they are, once they have been found intact;
+        where only some are, these are reused.
+    verify
+        Tell whether the circuit is the same by the whole content of its edge file: see
+        :func:`connprops.export.export.export`.
+
+    Returns
+    -------
+    RunSummary
+        What was found, and what it took.
+
+    Raises
+    ------
+    CircuitError, OptionError, OutputError
+        Where the circuit cannot be read, an option not met, or the folder not written.
+    """
+    options = options or RunOptions()
+    steps: list[Step] = []
+    with collected_warnings() as collected:
+        with _timed("open", steps):
+            opened = sonata.open_circuit(circuit)
+            wanted = _checked_input(opened, options, verify=verify)
+        folder = Path(out) if out is not None else opened.results_folder()
+        record: dict[str, Any] = {
+            "program": PROGRAM,
+            "circuit": str(opened.config.resolve()),
+            "input": wanted.identity,
+            "options": options.numbers_depend_on(),
+            "versions": versions(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        check_folder(folder, record, overwrite=overwrite)
+        with _alone_in(folder):
+            earlier = record_of(folder)
+            if earlier is not None:
+                reasons = reasons_to_run(folder, earlier, record, wanted, progress)
+                if not reasons:
+                    return RunSummary.from_json(earlier, folder)
+            with recorded(folder, record):
+                summary = _all_steps(
+                    opened, folder, options, progress, steps, collected, verify=verify
+                )
+                record |= summary.as_json()
+                record["sha256"] = digests_of(folder, summary.artifacts)
+    return summary
+
+
+def _all_steps(
+    circuit: sonata.Circuit,
+    folder: Path,
+    options: RunOptions,
+    progress: Progress | None,
+    steps: list[Step],
+    collected: list[str],
+    *,
+    verify: bool,
+) -> RunSummary:
+    means: dict[str, Any] = {"resources": options.resources(), "progress": progress}
+    with _timed("export", steps):
+        place = export(
+            circuit, folder / "dataset", overwrite=True, verify=verify, **options.export(), **means
+        )
+    dataset = Dataset(place)
+    with _timed("extract", steps):
+        stats = extract(dataset, **options.extract(), **means)
+        if stored := _stored(stats, folder, correlations=options.correlations):
+            stats = stored
+        else:
+            stats.write(folder, correlations=options.correlations, overwrite=True)
+    with _timed("build", steps):
+        model = build(stats, **options.build(), **means)
+        model.write(folder, overwrite=True)
+    with _timed("database", steps):
+        write_database(folder, overwrite=True, progress=progress)
+    with _timed("report", steps):
+        report(
+            stats,
+            model,
+            folder / "report.html",
+            title=f"Synapses of {circuit.name}: {dataset.population}",
+            facts=_report_facts(circuit, options),
+            warnings=collected,
+            overwrite=True,
+            progress=progress,
+        )
+    return _summary(circuit, folder, dataset, stats, model, steps, collected)
+
+
+def _summary(
+    circuit: sonata.Circuit,
+    folder: Path,
+    dataset: Dataset,
+    stats: Statistics,
+    model: Model,
+    steps: list[Step],
+    collected: list[str],
+) -> RunSummary:
+    pathways = stats.pathways.select("n_connections", "n_synapses").collect()
+    return RunSummary(
+        out=folder,
+        circuit=str(circuit.config.resolve()),
+        population=dataset.population,
+        n_pathways=len(pathways),
+        n_connections=int(pathways["n_connections"].sum()),
+        n_synapses=int(pathways["n_synapses"].sum()),
+        properties=property_summaries(stats, model),
+        steps=tuple(steps),
+        artifacts=(*ARTIFACTS, *(ASKED_FOR if model.correlations.height else ())),
+        warnings=tuple(collected),
+    )
+
+
+def _checked_input(circuit: sonata.Circuit, options: RunOptions, *, verify: bool) -> Wanted:
+    """Return what is to be exported, after checking all options that edges need not be read for."""
+    wanted = describe(circuit, **options.export(), verify=verify)
+    read_options(hist_bins=options.hist_bins, seed=options.seed, p_values=options.p_values)
+    for size in (options.min_sample_size_per_group, options.max_sample_size_per_group):
+        read_options(max_sample_size_per_group=size or None)
+    Settings.checked(_properties(wanted, options.sel_props), **options.build())
+    for side, population, selection in (
+        ("source", wanted.edges.source, options.sel_src),
+        ("target", wanted.edges.target, options.sel_dest),
+    ):
+        nodes = wanted.sides[side].nodes
+        select_nodes(nodes, side, selection, partial(circuit.node_set, population))
+    options.resources()
+    return wanted
+
+
+def _properties(wanted: Wanted, names: Sequence[str] | None) -> list[Property]:
+    """Return the properties that statistics will be of; columns of identifiers still among them."""
+    known = [*(column.name for column in wanted.columns), N_SYN_PER_CONN]
+    for name in names or ():
+        if name not in known:
+            raise OptionError.unknown("property", name, known)
+    chosen = [
+        Property(column.name, column.dtype, unit_of(column.name))
+        for column in wanted.columns
+        if names is not None or not any(word in column.name for word in NOT_BY_DEFAULT)
+    ]
+    return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run: a second process that is to write there is told."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError.of(
+            f"Another process is writing {folder}", hint="wait for it, or give another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return, in lines for people, what the same run would reuse of a folder and what not."""
+    try:
+        options = read_options(**{k: v for k, v in record["options"].items() if v is not None})
+        circuit = sonata.open_circuit(record["circuit"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConnpropsWarning)
+            wanted = _checked_input(circuit, options, verify=False)
+    except ConnpropsError as error:
+        return [f"cannot be made: {error}"]
+    same = {**record, "input": wanted.identity, "versions": versions()}
+    reasons = reasons_to_run(folder, record, same, wanted)
+    if not reasons:
+        return ["everything would be reused: input, options, versions and files are the same"]
+    dataset = folder / "dataset"
+    try:
+        again = [f"other {name}" for name in differences(dataset, wanted) or ()]
+        again += [
+            f"{name} {what}" for name, what in damage(dataset, read_manifest(dataset)).items()
+        ]
+    except (DatasetError, OutputError) as error:
+        again = [str(error)]
+    verdict = f"exported again ({'; '.join(again)})" if again else "reused"
+    return [f"the dataset would be {verdict}", *(f"not complete as it is: {r}" for r in reasons)]
+
+
+def _stored(stats: Statistics, folder: Path, *, correlations: bool) -> Statistics | None:
+    """Return these very statistics as an earlier run has written them; None where it has not."""
+    try:
+        stored = read_statistics(folder)
+        if correlations:
+            stored.correlations.collect()
+    except DatasetError:
+        return None
+    same = json.dumps(stored.facts(), sort_keys=True) == json.dumps(stats.facts(), sort_keys=True)
+    return stored if same else None
+
+
+@contextmanager
+def _timed(name: str, steps: list[Step]) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    release_memory()
+    seconds = time.perf_counter() - started
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    steps.append(Step(name, round(seconds, 3), kibibytes * 1024))
+
+
+def _report_facts(circuit: sonata.Circuit, options: RunOptions) -> dict[str, str]:
+    """Return what the report tells of the run beside the tables; not what changes with the day."""
+    defaults = RunOptions().numbers_depend_on()
+    chosen = {k: v for k, v in options.numbers_depend_on().items() if v != defaults[k]}
+    return {
+        "circuit": circuit.name,
+        "options": json.dumps(chosen, ensure_ascii=False) if chosen else "defaults",
+        "connprops": connprops.__version__,
+    }

@@ -1,0 +1,1 @@
+"""From a dataset to the statistics of every property of every pathway."""

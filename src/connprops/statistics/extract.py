@@ -1,0 +1,296 @@
+"""From a dataset to statistics: `extract` checks what is asked for, and promises its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from connprops import schema
+from connprops.dataset.dataset import Dataset, DatasetColumn, open_circuit
+from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.selection import Choice, Grouping, Selection, plain
+from connprops.errors import OptionError
+from connprops.progress import Progress
+from connprops.resources import Resources
+from connprops.schema import N_SYN_PER_CONN
+from connprops.statistics.bucket import BucketSpec
+from connprops.statistics.correlations import (
+    CorrelationSpec,
+    GroupRange,
+    correlate,
+    correlations,
+    plan_ranges,
+)
+from connprops.statistics.staged_statistics import Kind
+from connprops.statistics.statistics import Property, Statistics
+from connprops.statistics.tables import ComputedTables, enums_of, layout_of
+
+if TYPE_CHECKING:
+    import bluepysnap
+
+NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
+"""What the names of columns contain that are described only when they are asked for."""
+
+
+def extract(
+    data: Dataset | str | Path | bluepysnap.Circuit,
+    *,
+    min_sample_size_per_group: int | None = None,
+    max_sample_size_per_group: int | None = None,
+    hist_bins: int | Sequence[float] = 51,
+    sel_props: Sequence[str] | None = None,
+    sel_src: Selection = None,
+    sel_dest: Selection = None,
+    edges_popul_name: str | None = None,
+    CV_dict: Mapping[str, Any] | None = None,  # noqa: N803 - the reference's name
+    by: str | tuple[str, str] | None = None,
+    seed: int = 0,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Statistics:
+    """Describe every property of every pathway.
+
+    Parameters
+    ----------
+    data
+        A dataset, a circuit, or a path to either. A circuit is exported on first use.
+    min_sample_size_per_group
+        Pathways with fewer connections get no statistics.
+    max_sample_size_per_group
+        Statistics of a pathway with more connections rest on a random subset of them: those
+        with the smallest hash of seed, source and target. So the subset is the same
+        whatever else is selected, and that of a larger limit contains that of a smaller.
+    hist_bins
+        Number of bins, or their edges (increasing).
+    sel_props
+        Properties; by default all but delay and spine_length. An empty list gives
+        ``n_syn_per_conn`` alone, which is always there.
+    sel_src, sel_dest
+        Source and target nodes: None for all, the name of a node set, ids, or a dict of
+        attributes with a value or a list of them, which must all hold; its key ``node_set``
+        is intersected.
+    edges_popul_name
+        Edge population, where ``data`` is a circuit; a dataset has but one, which is compared.
+    CV_dict
+        Cross-validation: ``n_folds``, ``fold_idx`` and ``training_set``. Selected nodes
+        of each side are split into folds; training takes those outside the fold, test those in.
+    by
+        Groups instead of the dataset's types: a node attribute (``"layer"``), ``"@population"``
+        for all nodes of a side together, ``"@node"`` for each node apart; one for both sides, or a
+        pair for source and target. ``("@node", "@node")`` gives one row per connection.
+    seed
+        Seed of the subsets and the folds.
+    resources, progress
+        What may be used, and whom to tell.
+
+    Returns
+    -------
+    Statistics
+        Lazy: nothing is computed before a table is collected.
+
+    Raises
+    ------
+    OptionError
+        Where an option cannot be met: an unknown property, node set, attribute or value, say.
+    """
+    resources = resources or Resources()
+    dataset = _opened(data, edges_popul_name, sel_props, resources, progress)
+    properties = _selected_properties(dataset, sel_props)
+    bins = _checked_bins(hist_bins)
+    _check_sizes(min_sample_size_per_group, max_sample_size_per_group)
+    sides = (by, by) if isinstance(by, str) else by
+    least, most = min_sample_size_per_group or None, max_sample_size_per_group or None
+    options = {
+        "min_sample_size_per_group": least,
+        "max_sample_size_per_group": most,
+        "hist_bins": bins if isinstance(bins, int) else list(bins),
+        "sel_props": [p.name for p in properties],
+        "sel_src": plain(sel_src),
+        "sel_dest": plain(sel_dest),
+        "CV_dict": dict(CV_dict) if CV_dict else None,
+        "by": list(sides) if sides else None,
+        "seed": seed,
+    }
+    choice = Choice.of(sel_src, sel_dest, CV_dict, seed, sides)
+    grouping = choice.grouping(dataset)
+    spec = BucketSpec(
+        first=0,
+        stop=0,
+        properties=(),
+        bins=bins,
+        min_sample_size=least,
+        max_sample_size=most,
+        seed=seed,
+    )
+    dtypes = enums_of(grouping.types, [p.name for p in properties])
+    source = ComputedTables(dtypes, dataset, choice, spec, resources, progress)
+    pairs = CorrelationSpec(
+        choice, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed
+    )
+    correlated = _Correlated(source, grouping, pairs, resources, progress)
+    return Statistics(
+        properties, grouping.types, source, options=options, identity=dataset.identity,
+        correlations=correlated.whole,
+        ranges=Kind("ranges", GroupRange, correlated.plan, correlated.of_ranges),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Correlated:
+    """Correlations of properties, computed from a dataset: whole, or in units."""
+
+    source: ComputedTables
+    grouping: Grouping
+    spec: CorrelationSpec
+    resources: Resources
+    progress: Progress | None
+
+    def whole(self) -> pl.DataFrame:
+        """Return all correlations."""
+        sizes, dataset = self._sizes(), self.source.dataset
+        found = correlations(dataset, self.spec, sizes, self.resources, self.progress)
+        return found.join(sizes, on="group")
+
+    def plan(self, n_shards: int) -> list[GroupRange]:
+        """Return the ranges of groups that are units of work, enough for so many shards."""
+        sizes, dataset = self._sizes(), self.source.dataset
+        return plan_ranges(dataset, self.spec, sizes, self.resources, n_shards)
+
+    def of_ranges(
+        self, ranges: Sequence[GroupRange]
+    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+        """Compute the table for some ranges; give each one's number and table, as they end."""
+        table, sizes, dataset = schema.CORRELATIONS, self._sizes(), self.source.dataset
+        layout = layout_of(table, self.source.dtypes)
+        for i, found in correlate(dataset, self.spec, ranges, self.resources, self.progress):
+            labelled = found.join(sizes, on="group")
+            yield i, {table.name: labelled.select(pl.col(n).cast(t) for n, t in layout.items())}
+
+    def _sizes(self) -> pl.DataFrame:
+        """Return the groups that have statistics, by their number, with types and sizes."""
+        pathways = self.source.whole(schema.PATHWAYS)
+        sampled = pathways.filter(pl.col("n_sampled") > 0)
+        for side in ("source", "target"):
+            codes = self.grouping.types.filter(pl.col("side") == side).select(
+                pl.col("type").cast(sampled.schema[f"{side}_type"]).alias(f"{side}_type"),
+                pl.col("code").cast(pl.Int64).alias(f"{side}_code"),
+            )
+            sampled = sampled.join(codes, on=f"{side}_type", maintain_order="left")
+        group = pl.col("source_code") * self.grouping.groups.n_target_codes + pl.col("target_code")
+        return sampled.select(
+            group.alias("group"), *schema.PATHWAY, "n_connections", "n_synapses"
+        ).sort("group")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation: statistics of the nodes outside it, and of those in it."""
+
+    training: Statistics
+    test: Statistics
+
+
+def extract_folds(
+    data: Dataset | str | Path | bluepysnap.Circuit, cv_folds: int, **options: Any
+) -> list[Fold]:
+    """Describe the training and the test set of every fold, all in one pass over the data.
+
+    Parameters
+    ----------
+    data
+        As for :func:`extract`.
+    cv_folds
+        Number of folds, at least 2.
+    **options
+        Those of :func:`extract` but ``CV_dict``.
+
+    Returns
+    -------
+    list of Fold
+        Lazy: the first table that is collected computes its properties for all folds.
+    """
+    folds = []
+    for fold in range(cv_folds):
+        sets = []
+        for training in (True, False):
+            chosen = {"n_folds": cv_folds, "fold_idx": fold, "training_set": training}
+            sets.append(extract(data, **options, CV_dict=chosen))
+            data = sets[-1].dataset or data
+        folds.append(Fold(*sets))
+    sources = [s._source for fold in folds for s in (fold.training, fold.test)]  # noqa: SLF001
+    for source in sources:
+        if isinstance(source, ComputedTables):
+            source.family = [one for one in sources if isinstance(one, ComputedTables)]
+    return folds
+
+
+def _opened(
+    data: Dataset | str | Path | bluepysnap.Circuit,
+    population: str | None,
+    sel_props: Sequence[str] | None,
+    resources: Resources,
+    progress: Progress | None,
+) -> Dataset:
+    if isinstance(data, str | Path) and (Path(data) / MANIFEST).is_file():
+        data = Dataset(data)
+    if not isinstance(data, Dataset):
+        extra = [name for name in sel_props or () if name != N_SYN_PER_CONN]
+        return open_circuit(
+            data,
+            edges_popul_name=population,
+            properties=extra or None,
+            resources=resources,
+            progress=progress,
+        )
+    if population is not None and population != data.population:
+        raise OptionError.unknown("edge population", population, [data.population])
+    return data
+
+
+def _selected_properties(dataset: Dataset, names: Sequence[str] | None) -> tuple[Property, ...]:
+    """Return the properties asked for, in the dataset's order, ``n_syn_per_conn`` last."""
+    for name in names or ():
+        if name not in dataset.properties:
+            raise OptionError.unknown("property", name, dataset.properties)
+    chosen = [
+        Property(column.name, column.dtype, column.unit)
+        for column in dataset.columns
+        if (_by_default(column) if names is None else column.name in names)
+    ]
+    return (*chosen, Property(N_SYN_PER_CONN, "int64", schema.unit_of(N_SYN_PER_CONN)))
+
+
+def _by_default(column: DatasetColumn) -> bool:
+    """Return whether a column is a property unless another choice is made."""
+    is_value = column.role in ("property", "categories")
+    return is_value and not any(word in column.name for word in NOT_BY_DEFAULT)
+
+
+def _checked_bins(bins: int | Sequence[float]) -> int | tuple[float, ...]:
+    if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
+        if bins < 1:
+            raise OptionError.of("hist_bins is too small", found=str(bins), expected="at least 1")
+        return int(bins)
+    try:
+        edges = tuple(float(edge) for edge in bins)  # type: ignore[union-attr]
+    except (TypeError, ValueError) as error:
+        raise OptionError.of(
+            "hist_bins is neither a number of bins nor their edges", found=repr(bins)
+        ) from error
+    if len(edges) < 2 or not (np.diff(edges) > 0).all():  # noqa: PLR2004 - a bin has two edges
+        raise OptionError.of(
+            "hist_bins are no edges", found=repr(bins), expected="at least two, increasing"
+        )
+    return edges
+
+
+def _check_sizes(least: int | None, most: int | None) -> None:
+    for name, size in (("min_sample_size_per_group", least), ("max_sample_size_per_group", most)):
+        if size is not None and size < 0:
+            hint = "None or 0 for no limit"
+            raise OptionError.of(f"{name} is negative", found=str(size), hint=hint)

@@ -1,0 +1,96 @@
+"""Bins of charts: about whole numbers, and beyond the data where the model has values."""
+
+from __future__ import annotations
+
+import re
+
+import frames
+import numpy as np
+import polars as pl
+import pytest
+from scipy import stats
+
+from connprops.charts.plot import plot
+from connprops.charts.rows import whole_bins, widened
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return frames.tables(6, 5, seed=1)
+
+
+def bins_of(left, right, count, expected, *, name="n", source="a"):
+    n = len(left)
+    return pl.DataFrame(
+        {"source_type": [source] * n, "target_type": ["b"] * n, "property": [name] * n,
+         "bin": range(n), "left": left, "right": right, "count": count, "expected": expected},
+        schema_overrides={"left": pl.Float64, "right": pl.Float64, "expected": pl.Float64},
+    )  # fmt: skip
+
+
+def test_bins_of_whole_numbers_are_about_each_number():
+    edges = np.linspace(1, 4, 52)
+    values = np.repeat([1, 2, 3, 4], [390, 118, 20, 6])
+    expected = np.repeat([1, 2, 4], [380, 120, 34])
+    counts, model = (np.histogram(v, bins=edges)[0] for v in (values, expected))
+    fine = bins_of(edges[:-1], edges[1:], counts, model)
+    found = whole_bins(fine)
+    assert found.columns == fine.columns
+    assert found["left"].to_list() == [0.5, 1.5, 2.5, 3.5]
+    assert found["right"].to_list() == [1.5, 2.5, 3.5, 4.5]
+    assert found["count"].to_list() == [390, 118, 20, 6]
+    assert found["expected"].to_list() == [380, 120, 0, 34]
+    assert found["bin"].is_sorted()
+
+
+def test_wide_bins_of_whole_numbers_and_a_lone_number():
+    wide = bins_of([1, 3.5], [3.5, 6], [2, 3], [2.5, 2.5])
+    assert whole_bins(wide).equals(wide)
+    lone = bins_of([6.5, 6.9, 7.3], [6.9, 7.3, 7.5], [0, 9, 0], [None] * 3, source="c")
+    found = whole_bins(pl.concat([wide, lone])).filter(pl.col("source_type") == "c").sort("left")
+    assert found.select("left", "right", "count", "expected").rows() == [
+        (5.5, 6.5, 0, None), (6.5, 7.5, 9, None), (7.5, 8.5, 0, None),
+    ]  # fmt: skip
+
+
+def test_bins_are_widened_to_where_the_model_has_values(tables):
+    _, model = tables
+    row = model.marginals.filter(
+        (pl.col("property") == "property_0") & (pl.col("distribution") == "normal")
+    )
+    source, target = row.select(pl.col("source_type", "target_type").cast(pl.String)).row(0)
+    of = row.filter(pl.col("source_type") == source, pl.col("target_type") == target)
+    mean, std = (of.filter(pl.col("parameter") == p)["value"][0] for p in ("mean", "std"))
+    # Two bins, from half a standard deviation below the mean to it, which hold a fifth of the law.
+    edges = mean + std * np.array([-0.5, -0.25, 0.0])
+    bins = bins_of(edges[:-1], edges[1:], [30, 10], [0.0, 0.0], name="property_0", source=source)
+    bins = bins.with_columns(target_type=pl.lit(target))
+    found = widened(bins, model)
+    inner = found.filter(pl.col("count") > 0)
+    np.testing.assert_allclose(inner["left"], edges[:-1])
+    assert inner["count"].to_list() == [30, 10]
+    law = stats.norm(mean, std)
+    np.testing.assert_allclose(inner["expected"], 40 * np.diff(law.cdf(edges)), rtol=1e-9)
+    assert found["expected"].sum() == pytest.approx(40)
+    assert found["left"][0] == pytest.approx(law.ppf(0.001))
+    assert found["right"][-1] == pytest.approx(law.ppf(0.999))
+    widths = (found["right"] - found["left"]).to_numpy()
+    assert widths.max() <= std / 4 * (1 + 1e-9)
+    np.testing.assert_allclose(found["right"][:-1], found["left"][1:])
+
+
+def test_roc_reaches_where_the_model_is_and_data_are_not(tables):
+    """Data in the lower part of the model: a threshold tells them apart, and the area says so."""
+    stats_, model = tables
+    order = stats_.pathways.collect().select("source_type", "target_type").row(0)
+    shifted = stats_.histograms.collect().with_columns(
+        pl.col("left", "right") - 100 * (pl.col("right").max() - pl.col("left").min()).over(
+            "source_type", "target_type", "property"
+        )
+    )  # fmt: skip
+    other = frames.Statistics(
+        stats_.properties, stats_.types, stats_.frames | {"histograms": shifted}
+    )
+    chart = plot(other, model, properties=["property_1"], pathway=order)["roc_property_1"]
+    area = float(re.search(r"AUC - 0.5 = (-?[\d.]+)", chart.title.subtitle)[1])
+    assert area == pytest.approx(-0.5, abs=0.01)

@@ -1,0 +1,544 @@
+"""The command line: exit codes, what is written, and what is left alone."""
+
+import inspect
+import io
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import polars as pl
+import pytest
+from circuits import SHARED, two_types, write_circuit, write_edges
+from typer.testing import CliRunner
+
+import connprops
+from connprops.circuit import circuit as sonata
+from connprops.cli import app
+from connprops.errors import ConnpropsWarning, OptionError
+from connprops.export.export import export
+from connprops.options import RunOptions, parse_distr_types, parse_selection, read_options
+from connprops.progress import Lines, display
+from connprops.resources import Resources
+from connprops.run import run as run_module
+from connprops.run.record import ARTIFACTS
+from connprops.run.run import run
+
+HEAVY = ("polars", "duckdb", "scipy.stats", "altair", "bluepysnap", "numpy", "h5py", "rich.table")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def everything(folder):
+    """Return the content of all files below a folder."""
+    return {
+        str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def circuit(tmp_path_factory):
+    return two_types(tmp_path_factory.mktemp("circuits") / "small")
+
+
+@pytest.fixture(scope="module")
+def finished(circuit, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "small"
+    return out, invoke("run", circuit, "-o", out)
+
+
+def loaded(names, code):
+    """Return which modules of some names are loaded at the end of a process of its own."""
+    script = (
+        "import sys, atexit\natexit.register(lambda: sys.stderr.write('LOADED ' + ' '.join("
+        f"m for m in {names!r} if m in sys.modules)))\n{code}"
+    )
+    done = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return done.stderr.rpartition("LOADED")[2].split()
+
+
+@pytest.mark.parametrize("code", ["import connprops", "import connprops.cli as c; c.app(['-h'])"])
+def test_neither_the_import_nor_help_loads_what_is_heavy(code):
+    assert loaded(HEAVY[:6], code) == []
+
+
+def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
+    dataset, out = str(tmp_path / "dataset"), str(tmp_path / "out")
+    needless = ["pandas", "scipy", "duckdb", "altair", "bluepysnap"]
+    for arguments in (["export", str(circuit), "-o", dataset], ["extract", dataset, "-o", out]):
+        code = f"import numpy, connprops.cli as c; c.app({arguments!r})"
+        assert loaded([*needless, "numpy"], code) == ["numpy"]
+
+
+def test_every_name_of_the_interface_is_there():
+    assert set(connprops.__all__) <= set(dir(connprops))
+    assert all(callable(getattr(connprops, name)) for name in connprops.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = connprops.nothing
+
+
+def test_the_module_report_does_not_hide_the_function():
+    code = "import connprops.run.run, connprops; assert callable(connprops.reports.report)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own text
+
+
+@pytest.mark.parametrize("command", ["run", "export", "extract", "build", "plot", "info", "demo"])
+def test_each_command_has_help(command):
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert re.search(rf"Examples:\s+connprops {command}", result.output)
+
+
+def test_version():
+    assert connprops.__version__ in invoke("--version").output
+
+
+def test_a_run_writes_all_artifacts_and_tells_of_them(finished):
+    out, result = finished
+    assert result.exit_code == 0, result.output
+    assert sorted(p.name for p in out.iterdir()) == sorted(ARTIFACTS)
+    record = json.loads((out / "run.json").read_text())
+    assert record["state"] == "complete"
+    steps = ["open", "export", "extract", "build", "database", "report"]
+    assert [s["name"] for s in record["steps"]] == steps
+    assert all(s["seconds"] >= 0 and s["peak_memory"] > 1 << 20 for s in record["steps"])
+    pathways = pl.read_parquet(out / "pathways.parquet")
+    assert record["n_pathways"] == len(pathways) == 4
+    # By hand from two_types: 100 pairs, of which (7 s + 3 t) % 4 leaves three quarters.
+    pairs = [(s, t) for t in range(10) for s in range(10) if (s * 7 + t * 3) % 4]
+    assert record["n_connections"] == len(pairs)
+    assert f"{len(pairs)} connections" in result.stdout
+    for word in ("conductance", "nS", "median KS", "peak memory", "report.html", str(out)):
+        assert word in result.stdout
+
+
+def test_the_summary_says_what_the_tables_say(finished):
+    out, _ = finished
+    record = json.loads((out / "run.json").read_text())
+    fits = pl.read_parquet(out / "fits.parquet").filter(pl.col("level") == -1)
+    statistics = pl.read_parquet(out / "statistics.parquet")
+    for summary in record["properties"]:
+        of_fits = fits.filter(pl.col("property") == summary["name"])
+        counts = of_fits["distribution"].cast(pl.String).to_list()
+        assert counts.count(summary["distribution"]) == summary["n_pathways"]
+        assert summary["n_pathways"] == max(counts.count(name) for name in set(counts))
+        assert summary["median_ks"] == pytest.approx(of_fits["ks"].median())
+        shared = statistics.filter(pl.col("property") == summary["name"])["shared_within"]
+        expected = shared.drop_nulls().cast(pl.Float64).mean()
+        assert summary["shared"] == (expected if expected is None else pytest.approx(expected))
+
+
+def test_a_run_again_reuses_the_dataset_and_gives_the_same_tables(circuit, finished):
+    out, _ = finished
+    dataset = out / "dataset" / "manifest.json"
+    before, written = everything(out), dataset.stat().st_mtime_ns
+    result = invoke("run", circuit, "-o", out, "--quiet")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert dataset.stat().st_mtime_ns == written
+    after = everything(out)
+    tables = [name for name in before if name.endswith((".parquet", "model.json"))]
+    assert len(tables) > 8
+    assert [name for name in tables if before[name] != after[name]] == []
+
+
+def test_results_of_other_options_are_replaced_only_when_asked(circuit, tmp_path):
+    out = tmp_path / "out"
+    given = ("run", circuit, "-o", out, "--sel-props", "u_syn")
+    assert invoke(*given).exit_code == 0
+    before = everything(out)
+    refused = invoke(*given, "--hist-bins", "7")
+    assert refused.exit_code == 2
+    assert "differs in: options" in refused.stderr
+    assert everything(out) == before
+    assert invoke(*given, "--hist-bins", "7", "--overwrite").exit_code == 0
+    assert pl.read_parquet(out / "histograms.parquet")["bin"].max() == 6
+
+
+def test_means_are_no_reason_to_refuse(circuit, tmp_path):
+    out = tmp_path / "out"
+    given = ("run", circuit, "-o", out, "--sel-props", "u_syn", "--quiet")
+    assert invoke(*given).exit_code == 0
+    means = ("--threads", "1", "--memory", "1GB", "--temp-dir", tmp_path)
+    assert invoke(*given, *means).exit_code == 0
+
+
+def test_the_folder_is_named_after_the_circuit(circuit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoke("run", circuit, "--sel-props", "u_syn").exit_code == 0
+    assert (tmp_path / "small-connprops" / "run.json").is_file()
+
+
+def test_the_steps_give_what_the_run_gives(circuit, finished, tmp_path):
+    steps, (out, _) = tmp_path / "steps", finished
+    for arguments in (
+        ("export", circuit, "-o", steps / "dataset"),
+        ("extract", steps / "dataset"),
+        ("build", steps),
+        ("plot", steps, "--sel-props", "u_syn", "--formats", "json"),
+    ):
+        result = invoke(*arguments)
+        assert result.exit_code == 0, result.output
+    for name in ("statistics", "histograms", "values", "model", "fits", "scores"):
+        assert pl.read_parquet(steps / f"{name}.parquet").equals(
+            pl.read_parquet(out / f"{name}.parquet")
+        )
+    assert (steps / "charts" / "histogram_u_syn.json").is_file()
+    before = everything(steps)
+    assert invoke("extract", steps / "dataset").exit_code == 2  # without --overwrite
+    assert everything(steps) == before
+
+
+@pytest.mark.parametrize(
+    ("which", "says"),
+    [
+        ("circuit", "edge population"),
+        ("run", "complete"),
+        ("dataset", "within connections"),
+        ("fits.parquet", "Kolmogorov"),
+    ],
+)
+def test_info(circuit, finished, which, says):
+    out, _ = finished
+    path = {"circuit": circuit, "run": out}.get(which, out / which)
+    result = invoke("info", path)
+    assert result.exit_code == 0, result.output
+    assert says in result.stdout
+
+
+def without_edges(circuit, _):
+    config = json.loads(circuit.read_text())
+    config["networks"]["edges"] = []
+    path = circuit.with_name("without_edges.json")
+    path.write_text(json.dumps(config))
+    return [path]
+
+
+def several_populations(_, folder):
+    circuit = write_circuit(folder / "several", [0], [1], {"u_syn": [0.5]}, mtype=["A", "B"])
+    config = json.loads(circuit.read_text())
+    for name in ("first", "second"):
+        write_edges(circuit.with_name(f"{name}.h5"), name, [0, 1], [1, 0], {"u_syn": [0.5, 0.6]})
+    config["networks"]["edges"] = [
+        {"edges_file": f"$BASE_DIR/{name}.h5", "populations": {name: {"type": "chemical"}}}
+        for name in ("first", "second")
+    ]
+    circuit.write_text(json.dumps(config))
+    return [circuit]
+
+
+BAD = {
+    "missing file": (lambda _, folder: [folder / "nothing.json"], "nothing.json"),
+    "no edges": (without_edges, "no edge population"),
+    "population": (lambda c, _: [c, "--population", "defalt"], "did you mean 'default'"),
+    "property": (lambda c, _: [c, "--sel-props", "u_sin"], "did you mean 'u_syn'"),
+    "property of law": (lambda c, _: [c, "--distr-type", "u=gamma"], "Unknown property"),
+    "law": (lambda c, _: [c, "--distr-type", "u_syn=gama"], "did you mean 'gamma'"),
+    "not a law": (lambda c, _: [c, "--distr-type", "u_syn"], "property=name"),
+    "type": (lambda c, _: [c, "--source-type", "etype"], "Unknown attribute"),
+    "selection": (lambda c, _: [c, "--sel-src", "{"], "no valid JSON"),
+    "node set": (lambda c, _: [c, "--sel-src", "Lef"], "did you mean 'Left'"),
+    "value": (lambda c, _: [c, "--sel-dest", '{"layer": "9"}'], "expected: '4', '5'"),
+    "node": (lambda c, _: [c, "--sel-dest", "[99]"], "ids from 0 to 9"),
+    "memory": (lambda c, _: [c, "--memory", "much"], "no amount of bytes"),
+    "temporary folder": (lambda c, _: [c, "--temp-dir", "/nowhere"], "temp_dir is no folder"),
+    "bins": (lambda c, _: [c, "--hist-bins", "0"], "at least 1"),
+    "several populations": (several_populations, r"first \(2 rows\).*second \(2 rows\)"),
+    "no such option": (lambda c, _: [c, "--nonsense"], "No such option"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_and_nothing_is_written(name, tmp_path):
+    arguments, says = BAD[name]
+    given = arguments(two_types(tmp_path / "circuit"), tmp_path)
+    before, out = everything(tmp_path), tmp_path / "out"
+    result = invoke("run", *given, "-o", out)
+    assert result.exit_code == 2, result.output
+    assert re.search(says, re.sub(r"\s+", " ", result.stderr))
+    assert result.stdout == ""
+    assert not out.exists()
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "run.json"])
+def test_a_folder_that_holds_something_else_is_left_alone(circuit, tmp_path, name):
+    (tmp_path / name).write_text('{"precious": true}')
+    before = everything(tmp_path)
+    result = invoke("run", circuit, "-o", tmp_path, "--overwrite")
+    assert result.exit_code == 2
+    assert "holds something else" in result.stderr
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_of_single_steps_is_taken_over_when_asked(circuit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert invoke("export", circuit).exit_code == 0
+    before, dataset = everything(tmp_path), tmp_path / "small-connprops" / "dataset"
+    written = (dataset / "manifest.json").stat().st_mtime_ns
+    refused = invoke("run", circuit)
+    assert refused.exit_code == 2
+    assert "holds the results of single steps" in refused.stderr
+    assert everything(tmp_path) == before
+    (dataset.parent / "notes.txt").write_text("precious")
+    assert "something else" in invoke("run", circuit, "--overwrite").stderr
+    (dataset.parent / "notes.txt").unlink()
+    assert invoke("run", circuit, "--overwrite").exit_code == 0
+    assert (dataset / "manifest.json").stat().st_mtime_ns == written  # reused
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("cell_42/circuit_config.json", "cell_42-connprops"),
+        ("O1/build/Sonata/circuit_config.json", "O1-connprops"),
+    ],
+)
+def test_results_are_named_after_a_folder_that_says_something(tmp_path, config, name):
+    circuit = sonata.open_circuit(two_types(tmp_path / Path(config).parent))
+    assert circuit.results_folder() == Path(name)
+
+
+def test_an_empty_folder_is_taken(circuit, tmp_path):
+    assert invoke("run", circuit, "-o", tmp_path, "--sel-props", "u_syn").exit_code == 0
+
+
+def test_what_bounds_exclude_is_said_before_anything_is_written(circuit, tmp_path):
+    out, options = tmp_path / "out", tmp_path / "options.toml"
+    options.write_text("[data_bounds]\nu_syn = [2, 1]\n")
+    result = invoke("run", circuit, "-o", out, "--config", options)
+    assert result.exit_code == 2
+    assert "exclude everything" in result.stderr
+    assert not out.exists()
+    assert invoke("run", circuit, "-o", out, "--sel-src", "Left").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [(KeyboardInterrupt(), 130, "Interrupted"), (ZeroDivisionError("by 0"), 1, "by 0")],
+)
+def test_an_interrupted_or_failed_run_says_so(circuit, tmp_path, monkeypatch, error, code, says):
+    def fail(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(run_module, "build", fail)
+    out = tmp_path / "out"
+    result = invoke("run", circuit, "-o", out)
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert json.loads((out / "run.json").read_text())["state"] == "failed"
+    assert not list(out.rglob(".*"))  # nothing half-written
+    debugged = invoke("run", circuit, "-o", out, "--debug")
+    assert debugged.exit_code == code
+    assert "Traceback" in debugged.stderr
+    monkeypatch.undo()
+    assert invoke("run", circuit, "-o", out).exit_code == 0
+
+
+def test_warnings_are_listed_and_kept(circuit, tmp_path, monkeypatch):
+    real = run_module.build
+
+    def warn(*arguments, **options):
+        for _ in range(2):
+            run_module.warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(run_module, "build", warn)
+    result = invoke("run", circuit, "-o", tmp_path / "out")
+    assert result.stderr.count("Warning: mind this") == 1
+    assert "mind this" in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
+
+
+def test_an_error_does_not_swallow_warnings(circuit, tmp_path, monkeypatch):
+    def warn_and_fail(*_arguments, **_options):
+        run_module.warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
+        raise OptionError.of("no good")
+
+    monkeypatch.setattr(run_module, "build", warn_and_fail)
+    result = invoke("run", circuit, "-o", tmp_path / "out", "--quiet")
+    assert result.exit_code == 2
+    assert result.stderr == "Warning: mind this\nError: no good\n"
+
+
+def test_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("demo", "tiny", "--synapses", "2000", "--seed", "3")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "tiny" / "truth.parquet").is_file()
+    record = json.loads((tmp_path / "tiny-connprops" / "run.json").read_text())
+    assert record["state"] == "complete"
+    assert record["circuit"] == str(tmp_path / "tiny" / "circuit_config.json")
+    assert invoke("demo", "tiny", "--synapses", "3000").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "population"),
+    [
+        ("functionalizer_1000n", None),
+        ("thalamus_400", "thalamus_neurons__thalamus_neurons__chemical"),
+        ("nbs1_two_cells", "external_S1nonbarrel_neurons__S1nonbarrel_neurons__chemical"),
+    ],
+)
+def test_public_circuits(name, population, tmp_path):
+    config = SHARED / name / "circuit_config.json"
+    if not config.is_file():
+        pytest.skip("the public circuits are not here")
+    summary = run(config, tmp_path / "out", RunOptions(population=population))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(ARTIFACTS)
+    assert sum(step.seconds for step in summary.steps) < 20
+    assert summary.n_pathways > 0
+
+
+def test_options_are_what_the_functions_take():
+    options, taken = RunOptions(), {"columns", "resources", "progress"}
+    for function in (export, connprops.statistics.extract, connprops.build):
+        parameters = inspect.signature(function).parameters
+        for name, value in getattr(options, function.__name__)().items():
+            default = parameters[name].default
+            assert value == default or (not value and default is None), name
+            taken.add(name)
+    means = {f.name for f in fields(Resources)}
+    assert {f.name for f in fields(RunOptions)} <= taken | means
+
+
+def test_options_from_files(tmp_path):
+    toml = tmp_path / "options.toml"
+    toml.write_text(
+        'memory = "1GiB"\nhist_bins = [0, 1, 2.5]\nseed = 4\n'
+        'sel_src = { layer = ["4", "5"] }\n[distr_types]\nu_syn = ["gamma", "beta"]\n'
+    )
+    options = read_options(toml, seed=5, distr_types={"conductance": "gamma"})
+    assert options == RunOptions(
+        memory=2**30,
+        hist_bins=(0, 1, 2.5),
+        seed=5,
+        sel_src={"layer": ["4", "5"]},
+        distr_types={"u_syn": ["gamma", "beta"], "conductance": "gamma"},
+    )
+    as_json = tmp_path / "options.json"
+    as_json.write_text(json.dumps({"sel_props": ["u_syn", "n_syn_per_conn"]}))
+    assert read_options(as_json).columns == ("u_syn",)
+    with pytest.raises(AttributeError):
+        options.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.toml", "sead = 1", "did you mean 'seed'"),
+        ("a.toml", 'seed = "1"', "whole number"),
+        ("a.toml", "seed = true", "whole number"),
+        ("a.toml", 'sel_props = "u_syn"', "list of properties"),
+        ("a.toml", "hist_bins = [1, 1]", "increasing edges"),
+        ("a.toml", "distr_types = 3", "properties as keys"),
+        ("a.toml", "seed = ", "cannot be read"),
+        ("a.json", "[]", "holds no options"),
+        ("a.yaml", "seed: 1", "Unknown kind"),
+    ],
+)
+def test_bad_option_files(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(OptionError, match=says):
+        read_options(tmp_path / name)
+
+
+def test_a_missing_option_file(tmp_path):
+    with pytest.raises(OptionError, match="cannot be read"):
+        read_options(tmp_path / "none.toml")
+
+
+def test_parsing():
+    assert parse_selection("Excitatory") == "Excitatory"
+    assert parse_selection("[1, 2]") == [1, 2]
+    assert parse_selection('{"layer": "4"}') == {"layer": "4"}
+    assert parse_distr_types(["a=gamma", "b=beta,normal"]) == {
+        "a": "gamma",
+        "b": ["beta", "normal"],
+    }
+
+
+def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():
+    calls = [  # time, step, done
+        (2, "export", 10), (12, "export", 60), (15, "export", 75), (20, "export", 100),
+        (21, "extract", 50), (25, "extract", 100), (40, "build", 1), (95, "build", 5),
+    ]  # fmt: skip
+    times = iter([0.0, *(float(time) for time, *_ in calls)])
+    stream = io.StringIO()
+    lines = Lines(stream, clock=lambda: next(times))
+    for _, step, done in calls:
+        lines(step, done, 100, "rows")
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        "export: 60 of 100 rows (60 %), 8 s left, 5 a second",
+        "export: 100 rows in 20 s",
+        "build: 1 of 100 rows (1 %), 24 min 45 s left, 15 s each",
+        "build: 5 of 100 rows (5 %), 22 min 10 s left, 14 s each",
+    ]
+
+
+def test_lines_tell_the_rate_where_the_end_is_not_known():
+    times = iter([0.0, 20.0, 21.0])
+    stream = io.StringIO()
+    lines = Lines(stream, clock=lambda: next(times))
+    lines("draw", 60, 0, "synapses")
+    lines("draw", 63, 63, "synapses")
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        "draw: 60 synapses, 3 a second",
+        "draw: 63 synapses in 21 s",
+    ]
+
+
+def test_a_long_step_has_few_lines():
+    times = iter(range(86_401))
+    stream = io.StringIO()
+    lines = Lines(stream, clock=lambda: float(next(times)))
+    for done in range(1, 86_401):
+        lines("extract", done, 86_400, "connections")
+    written = stream.getvalue().splitlines()
+    assert 60 < len(written) < 250
+    assert written[-1].endswith("extract: 86,400 connections in 24 h 0 min")
+
+
+def test_progress_on_a_terminal_and_in_quiet():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    with display(stream=(terminal := Terminal())) as progress:
+        progress("export", 2, 2, "rows")
+        progress("extract", 1, 2, "connections")
+    assert "2 / 2 rows" in terminal.getvalue()
+    assert re.search(r"1 / 2 connections \d+ s left, ", terminal.getvalue())
+    with display(quiet=True, stream=(silent := Terminal())) as progress:
+        progress("export", 1, 2, "rows")
+    assert silent.getvalue() == ""
+
+
+def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path):
+    told = []
+    for _ in range(2):
+        run_module.run(circuit, tmp_path / "out", progress=lambda *call: told.append(call))
+    steps = list(dict.fromkeys(step for step, *_ in told))
+    assert steps == ["export", "extract", "build", "database", "report", "check"]
+    for step in steps:
+        counts = [(done, total) for one, done, total, _ in told if one == step]
+        assert counts == sorted(counts)
+        assert counts[-1][0] == counts[-1][1] > 0
+
+
+def test_sorting_tells_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("connprops.export.plan.ROWS_PER_PART", 20)
+    monkeypatch.setattr("connprops.export.plan._PROBE", 5)
+    told = []
+    shuffled = sonata.open_circuit(two_types(tmp_path / "c", shuffled=True))
+    export(shuffled, tmp_path / "d", progress=lambda *call: told.append(call))
+    size = told[0][2]
+    assert told[:3] == [
+        ("read", size, size, "rows"), ("sort", 0, size, "rows"), ("sort", size, size, "rows"),
+    ]  # fmt: skip

@@ -1,0 +1,493 @@
+"""Synapses of listed connections: they follow their laws, and are the same however drawn."""
+
+from __future__ import annotations
+
+import json
+import resource
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hand_made import Law, model_of, pairs
+from laws import LAWS, SCIPY
+from scipy import special, stats
+from typer.testing import CliRunner
+
+from connprops import schema
+from connprops.arrays import random_numbers
+from connprops.cli import app
+from connprops.distributions.distributions import Laws
+from connprops.draw import connections as listed
+from connprops.draw import synapses, write_synapses
+from connprops.draw.quantiles import Quantiles
+from connprops.errors import (
+    DatasetError,
+    ModelError,
+    OptionError,
+    OutputError,
+)
+from connprops.families.registry import distribution
+from connprops.resources import Resources
+
+COUNT = Law("ztpoisson", {"mean": 3.0}, dtype="int")
+PLAIN = model_of(
+    {
+        "conductance": Law("gamma", {"mean": 0.8, "std": 0.3}),
+        "u_syn": Law(
+            "truncnorm", {"norm_loc": 0.5, "norm_scale": 0.2, "min": 0, "max": 1}, shared=False
+        ),
+        "n_rrp_vesicles": Law("shifted_poisson", {"mean": 2.5}, dtype="int"),
+        "spine_length": Law("zero", {}, shared=False),
+        "delay": Law("normal", {"mean": 1.0, "std": 1.0}, shared=False, lower=0.5, upper=2.0),
+        "n_syn_per_conn": COUNT,
+    }
+)
+ENDS = ["source_node", "target_node"]
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Random numbers
+
+
+def test_numbers_are_those_of_splitmix64():
+    # The first outputs for the seed 1234567, as Rosetta Code and the JDK's tests have them.
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423,
+                 4593380528125082431, 16408922859458223821]  # fmt: skip
+    key = np.full(5, 1234567, dtype=np.uint64)
+    expected = [((bits >> 12) + 0.5) / 2**52 for bits in published]
+    assert random_numbers.uniform(key, np.arange(5)).tolist() == expected
+
+
+def test_numbers_are_uniform_and_unrelated():
+    source, target = (a.ravel() for a in np.indices((300, 300)))
+    key = random_numbers.keys(3, source, target)
+    assert np.unique(key).size == key.size
+    first = random_numbers.uniform(random_numbers.named(key, "a"))
+    for other in (
+        random_numbers.uniform(random_numbers.named(key, "b")),
+        random_numbers.uniform(random_numbers.named(key, "a"), np.ones(key.size, np.int64)),
+        random_numbers.uniform(random_numbers.named(random_numbers.keys(4, source, target), "a")),
+        random_numbers.uniform(random_numbers.named(random_numbers.keys(3, target, source), "a"))[
+            1:
+        ],
+    ):
+        assert stats.kstest(other, "uniform").pvalue > 1e-3
+        r = np.corrcoef(first[: other.size], other)[0, 1]
+        assert abs(r) < 4 / np.sqrt(other.size)
+
+
+# Quantiles
+
+GRID = np.concatenate(
+    [special.ndtr(np.linspace(-7, 7, 701)), np.random.default_rng(1).random(300), [2.0**-53]]
+)
+
+
+@pytest.mark.parametrize("name", sorted(SCIPY))
+def test_quantiles_are_scipys(name):
+    family = distribution(name)
+    for parameters in LAWS[name]:
+        given = {key: np.array([float(value)]) for key, value in parameters.items()}
+        laws = Laws(family, np.array([0]), given, np.array([-np.inf]), np.array([np.inf]))
+        found = Quantiles([laws], 1)(np.zeros(GRID.size, dtype=np.int64), GRID)
+        exact = family.ppf(GRID[None], given)[0]
+        law = SCIPY[name](**parameters)
+        if family.kind == "discrete":
+            assert (found == exact).all()
+            middle = (GRID > 1e-6) & (GRID < 1 - 1e-6)
+            assert (found[middle] == law.ppf(GRID[middle])).mean() > 0.99  # rounding at steps
+        else:
+            scale = np.abs(exact) if name == "gamma" else law.std()
+            vast = name == "gamma" and law.mean() > 100 * law.std()
+            assert (np.abs(found - exact) <= (2e-9 if vast else 1e-9) * scale).all()
+            middle = (GRID > 1e-6) & (GRID < 1 - 1e-6)
+            np.testing.assert_allclose(
+                found[middle], law.ppf(GRID[middle]), rtol=1e-6, atol=1e-6 * law.std()
+            )
+
+
+def test_polynomials_serve_the_usual_laws_and_keep_their_word():
+    rng = np.random.default_rng(2)
+    n = 60
+    mean, shape = rng.uniform(0.1, 100, n), 10 ** rng.uniform(-0.5, 4, n)
+    given = {"mean": mean, "std": mean / np.sqrt(shape)}
+    none = np.full(n, np.inf)
+    laws = Laws(distribution("gamma"), np.arange(n), given, -none, none)
+    quantiles = Quantiles([laws], n)
+    pathway, q = np.repeat(np.arange(n), GRID.size), np.tile(GRID, n)
+    expected = stats.gamma(shape[pathway], scale=(mean / shape)[pathway]).ppf(q)
+    np.testing.assert_allclose(quantiles(pathway, q), expected, rtol=1e-9)
+    assert not np.isnan(quantiles._functions[0]._coefficients).any()
+
+
+@pytest.mark.parametrize("bounds", [(-30, 90), (-90, 30)])
+def test_a_cut_far_out_changes_no_quantile(bounds):
+    loc, scale = 1e-8, 1e-9
+    low, high = (loc + scale * z for z in bounds)
+    given = {"norm_loc": loc, "norm_scale": scale, "min": low, "max": high}
+    given = {key: np.array([value]) for key, value in given.items()}
+    laws = Laws(distribution("truncnorm"), np.array([0]), given, np.array([low]), np.array([high]))
+    z = np.linspace(-8, 5, 1301)  # beyond, probabilities are too near 1 to tell z
+    q = special.ndtr(z)
+    for found in (Quantiles([laws], 1)(np.zeros(q.size, np.int64), q), laws.ppf(q[None])[0]):
+        np.testing.assert_allclose(found, loc + scale * z, rtol=1e-9)
+
+
+def test_lists_of_values_have_their_probabilities():
+    listed_law = Law("discrete", {"val": [5.0, 1.0, 2.0], "p": [0.2, 0.5, 0.3]})
+    (laws,) = model_of({"a": listed_law}).laws("a")
+    q = np.array([1e-9, 0.49999, 0.50001, 0.79999, 0.80001, 1 - 2.0**-53])
+    assert Quantiles([laws], 1)(np.zeros(6, np.int64), q).tolist() == [1, 1, 2, 2, 5, 5]
+
+
+# Tables
+
+
+def test_a_table_has_a_row_for_each_synapse():
+    given = pairs(30, 20)
+    drawn = PLAIN.draw_synapses(given, 1)
+    assert drawn.columns == [*ENDS, "source_type", "target_type", *PLAIN.properties[:-1]]
+    assert drawn.dtypes == [pl.Int64, pl.Int64, pl.Enum(["A"]), pl.Enum(["A"]),
+                            pl.Float64, pl.Float64, pl.Int64, pl.Float64, pl.Float64]  # fmt: skip
+    counts = drawn.group_by(ENDS, maintain_order=True).len()
+    assert counts.select(ENDS).equals(given.select(ENDS))  # each once or more, in order
+    assert (
+        stats.chisquare(
+            np.bincount(np.minimum(counts["len"], 6), minlength=7)[1:],
+            600
+            * np.append(
+                np.diff(SCIPY["ztpoisson"](3.0).cdf(range(6))), SCIPY["ztpoisson"](3.0).sf(5)
+            ),
+        ).pvalue
+        > 1e-3
+    )
+    assert (drawn["spine_length"] == 0).all()
+    assert drawn["delay"].min() == 0.5
+    assert drawn["delay"].max() == 2.0
+    assert drawn["n_rrp_vesicles"].min() == 1
+
+
+def test_shared_values_are_one_each_connection_and_others_one_each_synapse():
+    drawn = PLAIN.draw_synapses(pairs(40, 40).with_columns(n_syn_per_conn=pl.lit(4)))
+    unique = drawn.group_by(ENDS).agg(pl.all().n_unique())
+    assert (unique["conductance"] == 1).all()
+    assert (unique["n_rrp_vesicles"] == 1).all()
+    assert (unique["u_syn"] == 4).all()
+    assert drawn["conductance"].n_unique() == 1600
+
+
+def test_numbers_of_synapses_are_taken_where_given():
+    given = pairs(7, 9).with_columns(n_syn_per_conn=pl.int_range(1, 64))
+    counts = PLAIN.draw_synapses(given).group_by(ENDS, maintain_order=True).len()
+    assert counts["len"].to_list() == list(range(1, 64))
+
+
+def test_numbers_of_synapses_are_whole_and_at_least_one():
+    few = model_of({"n_syn_per_conn": Law("normal", {"mean": 0.2, "std": 1.0})})
+    counts = few.draw_synapses(pairs(100, 100)).group_by(ENDS).len()["len"].to_numpy()
+    law = stats.norm(0.2, 1.0)
+    expected = [law.cdf(1.5), law.cdf(2.5) - law.cdf(1.5), law.sf(2.5)]
+    found = np.bincount(np.minimum(counts, 3), minlength=4)[1:]
+    assert stats.chisquare(found, 10_000 * np.array(expected)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", sorted(SCIPY))
+def test_values_follow_their_law(name, shared):
+    parameters = LAWS[name][0]
+    model = model_of({"a": Law(name, parameters, shared), "n_syn_per_conn": COUNT})
+    drawn = model.draw_synapses(pairs(60, 60), 11)
+    per_law = drawn.group_by(ENDS, maintain_order=True).first() if shared else drawn
+    values, law = per_law["a"].to_numpy(), SCIPY[name](**parameters)
+    if distribution(name).kind == "continuous":
+        assert stats.kstest(values, law.cdf).pvalue > 1e-3
+    else:
+        assert abs(values.mean() - law.mean()) < 4 * law.std() / np.sqrt(values.size)
+        for k in np.unique(values)[:5]:
+            p = law.pmf(k)
+            assert abs((values == k).mean() - p) < 4 * np.sqrt(p * (1 - p) / values.size)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_correlated_properties_have_their_correlations(shared):
+    laws = {
+        "a": Law("gamma", {"mean": 2.0, "std": 1.0}, shared),
+        "b": Law("normal", {"mean": 0.0, "std": 1.0}, shared),
+        "c": Law("uniform", {"min": 0.0, "max": 1.0}, shared),
+        "d": Law("exponential", {"mean": 1.0}, shared=not shared),
+        "n_syn_per_conn": COUNT,
+    }
+    r = {("a", "b"): 0.8, ("a", "c"): -0.3, ("b", "c"): 0.1}
+    model = model_of(laws, correlations=r)
+    drawn = model.draw_synapses(pairs(80, 80), 2)
+    one_each = drawn.group_by(ENDS, maintain_order=True).first() if shared else drawn
+    scores = {
+        "a": special.ndtri(SCIPY["gamma"](2.0, 1.0).cdf(one_each["a"])),
+        "b": one_each["b"].to_numpy(),
+        "c": special.ndtri(one_each["c"].to_numpy()),
+        "d": special.ndtri(stats.expon().cdf(one_each["d"])),
+    }
+    for name in "abcd":
+        assert stats.kstest(scores[name], "norm").pvalue > 1e-3 or name == "d"
+    n = one_each.height
+    for one, other in (("a", "b"), ("a", "c"), ("b", "c"), ("a", "d")):
+        expected = r.get((one, other), 0.0)
+        found = np.corrcoef(scores[one], scores[other])[0, 1]
+        # d has one value for several rows or several for one; fewer independent pairs.
+        assert abs(np.arctanh(found) - np.arctanh(expected)) < 4 / np.sqrt(n / 3)
+    assert drawn.group_by(ENDS).agg(pl.col("a", "b", "c").n_unique() == 1).select(
+        pl.col("a", "b", "c").all()
+    ).row(0) == ((True,) * 3 if shared else (False,) * 3)
+
+
+# The same bits
+
+
+@pytest.fixture
+def mixed():
+    """Several types, families, shared and not within one property, correlated in some pathways."""
+    types = ("A", "B", "C")
+    gamma = Law("gamma", {"mean": 2.0, "std": 0.5})
+    laws = {
+        "a": {
+            (s, t): Law(gamma.distribution, gamma.parameters, shared=s != "A")
+            if t != "C"
+            else Law("lognormal", {"mean_log": 0.1, "std_log": 0.4}, shared=True)
+            for s in types
+            for t in types
+        },
+        "b": Law("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
+        "c": Law("negative_binomial", {"mean": 3.0, "dispersion": 2.0}, shared=False, dtype="int"),
+        "d": Law("weibull", {"shape": 1.5, "scale": 2.0}),
+        "n_syn_per_conn": COUNT,
+    }
+    return model_of(laws, types, {("b", "c"): 0.6}), pairs(60, 60, types)
+
+
+def test_values_do_not_depend_on_pieces_threads_order_or_company(mixed, monkeypatch):
+    model, given = mixed
+    whole = model.draw_synapses(given, 7, resources=Resources(threads=1))
+    with monkeypatch.context() as small:
+        small.setattr(synapses, "SYNAPSES_AT_ONCE", 3)  # less than a connection may have
+        small.setattr(listed, "_AT_ONCE", 5)
+        expected = whole.join(given[:100], on=ENDS, how="semi", maintain_order="left")
+        assert model.draw_synapses(given[:100], 7).equals(expected)
+    assert model.draw_synapses(given, 7, resources=Resources(threads=3)).equals(whole)
+    back = model.draw_synapses(given.reverse(), 7)
+    assert back.sort(ENDS, maintain_order=True).equals(whole.sort(ENDS, maintain_order=True))
+    alone = pl.concat([model.draw_synapses(given[i : i + 1], 7) for i in range(0, 3600, 240)])
+    assert alone.equals(
+        whole.join(given.gather_every(240), on=ENDS, how="semi", maintain_order="left")
+    )
+    some = model.draw_synapses(given, 7, properties=["d", "b"])
+    assert some.equals(whole.select(*some.columns))
+    assert some.columns[-2:] == ["b", "d"]
+    other = model.draw_synapses(given, 8)
+    assert other.height != whole.height or not other["a"].equals(whole["a"])
+
+
+def test_lists_come_in_any_form(mixed, tmp_path):
+    model, given = mixed
+    file = tmp_path / "list.parquet"
+    given.with_columns(pl.col("source_type").cast(pl.Enum(["C", "B", "A"]))).write_parquet(
+        file, row_group_size=100
+    )
+    expected = model.draw_synapses(given, 1)
+    table = given.to_arrow(compat_level=pl.CompatLevel.oldest())
+    for form in (given.lazy(), table, table.to_reader(max_chunksize=77), file, str(file)):
+        stream = model.draw_synapses(form, 1)
+        assert isinstance(stream, pa.RecordBatchReader)
+        found = pl.DataFrame(stream.read_all()).cast(
+            dict(zip(expected.columns, expected.dtypes, strict=True))
+        )
+        assert found.equals(expected)
+
+
+def test_types_come_from_a_table_of_nodes(mixed):
+    model, given = mixed
+    nodes = pl.concat(
+        pl.DataFrame(
+            {"side": side, "node": range(60), "type": [("A", "B", "C")[i % 3] for i in range(60)]}
+        )
+        for side in ("source", "target")
+    )
+    assert model.draw_synapses(given.select(ENDS), 3, nodes=nodes).equals(
+        model.draw_synapses(given, 3)
+    )
+    with pytest.raises(OptionError, match="node 60"):
+        model.draw_synapses(pl.DataFrame({"source_node": [60], "target_node": [0]}), nodes=nodes)
+    with pytest.raises(OptionError, match="lack the column 'type'"):
+        model.draw_synapses(given.select(ENDS), nodes=nodes.drop("type"))
+
+
+# Pathways that the model does not have
+
+
+@pytest.fixture
+def gaps():
+    """A model of types A, B, C, whose pathways from C to A, B are not known."""
+    laws = {
+        (s, t): Law("constant", {"mean": 10.0 * "ABC".index(s) + "ABC".index(t)})
+        for s in "ABC"
+        for t in "ABC"
+        if s != "C" or t == "C"
+    }
+    return model_of({"a": laws, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
+
+
+def test_missing_pathways_are_an_error_that_names_them(gaps):
+    with pytest.raises(ModelError, match=r"lacks 2 of .*\n.*C to A, C to B(.|\n)*missing='borrow'"):
+        gaps.draw_synapses(pairs(9, 9, ("A", "B", "C")))
+
+
+def test_missing_pathways_are_skipped_on_request(gaps):
+    drawn = gaps.draw_synapses(pairs(9, 9, ("A", "B", "C")), missing="skip")
+    left = drawn.select(pl.concat_str("source_type", "target_type").unique().sort())
+    assert left.to_series().to_list() == ["AA", "AB", "AC", "BA", "BB", "BC", "CC"]
+
+
+def test_missing_pathways_borrow_from_the_level(gaps):
+    # Layers differ, classes do not: level 1, the same source type, has C to C alone.
+    drawn = gaps.draw_synapses(pairs(9, 9, ("A", "B", "C")), missing="borrow")
+    borrowed = drawn.filter((pl.col("source_type") == "C") & (pl.col("target_type") != "C"))
+    assert borrowed["target_type"].n_unique() == 2
+    assert (borrowed["a"] == 22).all()
+    own = drawn.filter(pl.col("source_type") == "B")
+    assert own.group_by("target_type").agg(pl.col("a").unique()).sort("target_type")[
+        "a"
+    ].to_list() == [[10], [11], [12]]
+
+
+def test_of_several_observed_pathways_each_is_borrowed_from():
+    laws = {("A", t): Law("constant", {"mean": float(i)}) for i, t in enumerate("ABC")}
+    laws["B", "A"] = Law("constant", {"mean": 9.0}, level=1)
+    model = model_of({"a": laws, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
+    given = pairs(900, 3, ("A", "B", "C")).filter(pl.col("source_type") == "C")
+    drawn = model.draw_synapses(given, missing="borrow").group_by(ENDS).first()
+    assert stats.chisquare(np.bincount(drawn["a"].cast(pl.Int64))).pvalue > 1e-3
+
+
+# Input that will not do
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop("target_node"), "lack the column 'target_node'"),
+        (lambda f: f.drop("source_type"), "types of the source nodes are not known"),
+        (lambda f: f.with_columns(pl.lit("D").alias("source_type")), "source type.*'D'"),
+        (lambda f: f.with_columns(source_node=pl.lit(-1)), "at least 0"),
+        (lambda f: f.with_columns(source_node=pl.lit(1.5)), "'source_node'"),
+        (lambda f: f.with_columns(source_node=pl.lit(2**40)), "less than 2\\^32"),
+        (lambda f: f.with_columns(target_node=pl.lit(None, pl.Int64)), "nulls"),
+        (lambda f: f.with_columns(source_type=pl.lit(None, pl.String)), "nulls"),
+        (lambda f: f.with_columns(n_syn_per_conn=pl.lit(0)), "at least 1"),
+        (lambda f: pl.concat([f, f[3:4]]), "several times"),
+    ],
+)
+def test_lists_that_are_none_are_refused_and_leave_no_file(change, message, tmp_path):
+    bad = change(pairs(5, 5))
+    with pytest.raises(OptionError, match=f"(?s){message}"):
+        PLAIN.draw_synapses(bad)
+    with pytest.raises(OptionError):
+        write_synapses(PLAIN, bad, tmp_path / "drawn.parquet")
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("seed", [np.random.default_rng(1), 1.0, None, True, "1"])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(OptionError, match="whole number"):
+        PLAIN.draw_synapses(pairs(2, 2), seed)
+
+
+def test_options_are_checked():
+    with pytest.raises(OptionError, match="'conductance'"):
+        PLAIN.draw_synapses(pairs(2, 2), properties=["conductence"])
+    with pytest.raises(OptionError, match="'borrow'"):
+        PLAIN.draw_synapses(pairs(2, 2), missing="borow")
+    bare = model_of({"a": Law("normal", {"mean": 0.0, "std": 1.0})})
+    with pytest.raises(OptionError, match="number of synapses"):
+        bare.draw_synapses(pairs(2, 2))
+    assert bare.draw_synapses(pairs(2, 2).with_columns(n_syn_per_conn=2)).height == 8
+
+
+def test_laws_that_are_none_never_come_to_be_drawn():
+    with pytest.raises(ModelError, match="no number"):
+        model_of({"a": Law("normal", {"mean": np.nan, "std": 1.0})})
+    with pytest.raises(ModelError, match="bounds that exclude its support"):
+        model_of({"a": Law("uniform", {"min": 0.0, "max": 1.0}, lower=2.0)})
+
+
+def test_an_empty_list_gives_an_empty_table(tmp_path):
+    none = pairs(2, 2)[:0]
+    assert PLAIN.draw_synapses(none).height == 0
+    assert write_synapses(PLAIN, none, tmp_path / "none.parquet") == 0
+    assert pl.read_parquet(tmp_path / "none.parquet").columns == PLAIN.draw_synapses(none).columns
+
+
+# Files
+
+
+def test_a_file_holds_what_a_frame_does(tmp_path):
+    given, file = pairs(80, 50), tmp_path / "drawn.parquet"
+    seen = []
+    n = write_synapses(PLAIN, given, file, 4, progress=lambda *told: seen.append(told))
+    expected = PLAIN.draw_synapses(given, 4)
+    assert n == expected.height
+    assert seen[-1] == ("draw", n, n, "synapses")
+    found = pl.read_parquet(file)
+    assert found.with_columns(pl.col("source_type", "target_type").cast(pl.Enum(["A"]))).equals(
+        expected
+    )
+    facts = json.loads(pq.read_metadata(file).metadata[schema.METADATA_KEY.encode()])
+    assert facts["seed"] == 4
+    with pytest.raises(OutputError, match="exists already"):
+        write_synapses(PLAIN, given, file)
+    assert write_synapses(PLAIN, given[:1], file, overwrite=True) == pl.read_parquet(file).height
+
+
+def test_a_list_cut_short_or_missing_is_refused(tmp_path):
+    file = tmp_path / "list.parquet"
+    pairs(100, 100).write_parquet(file)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DatasetError, match=r"list\.parquet cannot be read"):
+        write_synapses(PLAIN, file, tmp_path / "drawn.parquet")
+    with pytest.raises(DatasetError, match="No file"):
+        write_synapses(PLAIN, tmp_path / "nothing.parquet", tmp_path / "drawn.parquet")
+    assert files_in(tmp_path) == ["list.parquet"]
+
+
+def test_a_full_disk_leaves_no_file(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"drawn\.parquet cannot be written"):
+            write_synapses(PLAIN, pairs(100, 100), tmp_path / "drawn.parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files_in(tmp_path) == []
+
+
+def test_the_command_line_draws(tmp_path):
+    PLAIN.write_parquet(tmp_path / "model.parquet")
+    pairs(20, 20).write_parquet(tmp_path / "list.parquet")
+    arguments = ["draw", str(tmp_path / "model.parquet"), "-o", str(tmp_path / "drawn.parquet")]
+    given = [*arguments, "--connections", str(tmp_path / "list.parquet"), "--seed", "6"]
+    result = CliRunner().invoke(app, [*given, "--sel-props", "u_syn"])
+    assert result.exit_code == 0, result.output
+    expected = PLAIN.draw_synapses(pairs(20, 20), 6, properties=["u_syn"])
+    found = pl.read_parquet(tmp_path / "drawn.parquet")
+    assert found["u_syn"].equals(expected["u_syn"])
+    assert f"{expected.height:,} synapses" in result.output
+    again = CliRunner().invoke(app, given)
+    assert again.exit_code == 2
+    assert "exists already" in again.output
+    neither = CliRunner().invoke(app, [*arguments, "--overwrite"])
+    assert neither.exit_code == 2
+    assert "no circuit" in neither.output

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from circuits import write_circuit
+
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.errors import ConnpropsWarning
+from connprops.export.export import export
+from connprops.export.profile import merged, profile
+from connprops.statistics.extract import extract
+
+
+def role(values, *, labels=None):
+    values = np.asarray(values)
+    return profile(values, values.size).role(values.dtype.name, labels)
+
+
+def test_roles():
+    assert role(np.arange(40)) == "identifier"
+    assert role(np.random.default_rng(0).permutation(40)) == "identifier"
+    assert role(np.arange(10)) == "property"  # ten numbers may differ by chance
+    assert role(np.arange(40) % 39) == "property"
+    assert role(np.arange(40.0)) == "property"
+    assert role(np.arange(40, dtype=np.uint8)) == "property"
+    assert role([2**60, 1, 1]) == "too large"
+    assert role([0, 1, 0], labels=("a", "b")) == "categories"
+
+
+def test_shared_values_are_no_identifiers():
+    assert not profile(np.arange(30), 45).distinct
+
+
+def test_merging_parts_equals_the_whole():
+    rng = np.random.default_rng(1)
+    for values in (
+        np.arange(60),
+        rng.integers(-1, 5, 60),
+        rng.normal(size=60),
+        np.full(60, np.nan),
+    ):
+        parts = [profile(piece, piece.size) for piece in np.split(values, [13, 40])]
+        assert merged(parts) == profile(values, values.size)
+
+
+def test_sentinels():
+    assert profile(np.array([-1, 0.5, 2.0]), 3).has_sentinel
+    assert not profile(np.array([-1, -2, 2.0]), 3).has_sentinel
+    assert not profile(np.array([-1, -1, -1]), 3).has_sentinel
+    assert not profile(np.array([0.0, 1.0]), 2).has_sentinel
+
+
+def test_identifiers_stay_out_of_the_default_properties_and_sentinels_are_named(tmp_path):
+    n = 60
+    columns = {
+        "synapse_id": np.arange(n) + 7,
+        "rho": np.where(np.arange(n) % 7 == 0, -1.0, 0.5),
+        "kind": ["x", "y"] * (n // 2),
+    }
+    source, target = np.arange(n) // 2 % 3, np.arange(n) // 20
+    config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 3)
+    with pytest.warns(ConnpropsWarning, match="'rho' is -1 in 9 places"):
+        ds = Dataset(export(open_circuit(config), tmp_path / "d"))
+    assert {c.name: c.role for c in ds.columns} == {
+        "synapse_id": "identifier",
+        "rho": "property",
+        "kind": "categories",
+    }
+    assert [p.name for p in extract(ds).properties] == ["kind", "rho", "n_syn_per_conn"]
+    asked = extract(ds, sel_props=["synapse_id"])
+    assert asked.table.collect()["max"].max() == n + 6

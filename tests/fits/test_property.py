@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from circuits import SHARED, two_types, write_circuit
+from scipy import stats as scipy_stats
+
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.demo import write_circuit as write_demo
+from connprops.errors import OptionError
+from connprops.export.export import export
+from connprops.fits.choice import MARGIN
+from connprops.fits.property import build
+from connprops.statistics.extract import extract
+from connprops.statistics.statistics import read_statistics
+
+
+def statistics(config, folder, **options):
+    return extract(Dataset(export(open_circuit(config), folder)), **options)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Return statistics of a demo circuit, and the truth that it was made from."""
+    folder = tmp_path_factory.mktemp("demo")
+    circuit = write_demo(folder / "c", synapses=200_000, seed=3)
+    with pytest.warns(UserWarning, match="span several values of 'layer'"):
+        stats = statistics(circuit.config, folder / "d")
+    return stats, pl.read_parquet(circuit.truth)
+
+
+@pytest.fixture(scope="module")
+def auto(demo):
+    """Return the demo's model, its families chosen by the data."""
+    return build(demo[0])
+
+
+FAMILIES = {
+    "conductance": "gamma",
+    "depression_time": "gamma",
+    "facilitation_time": "gamma",
+    "u_syn": "truncnorm",
+    "decay_time": "truncnorm",
+    "n_rrp_vesicles": "shifted_poisson",
+    "n_syn_per_conn": "discrete",
+}
+KEYS = ["source_type", "target_type", "property", "distribution", "parameter", "position"]
+
+
+def text(frame):
+    return frame.with_columns(pl.col(c).cast(pl.String) for c in KEYS[:5] if c in frame.columns)
+
+
+def test_fitted_parameters_agree_with_the_demos_truth_within_their_errors(demo):
+    stats, truth = demo
+    model = build(stats, distr_types=FAMILIES)
+    n = text(model.fits.filter(pl.col("level") == -1)).select(*KEYS[:4], "n")
+    errors = (
+        text(model.table.filter(pl.col("level") == -1))
+        .join(text(truth), on=KEYS, suffix="_true")
+        .join(n, on=KEYS[:4])
+        .filter((pl.col("n") >= 100) & (pl.col("std_error") > 0))
+        .filter(pl.col("parameter") != "p")
+        .with_columns(((pl.col("value") - pl.col("value_true")) / pl.col("std_error")).alias("z"))
+    )
+    seen = set()
+    for (prop, parameter), group in errors.group_by("property", "parameter"):
+        z = group["z"].to_numpy()
+        seen.add((prop, parameter))
+        assert z.size > 50
+        # A standard normal's mean and spread, to 4 standard errors of each; the location of a
+        # law cut at one sd either way is bounded to the data's range, which makes it steadier.
+        assert abs(z.mean()) < 4 / np.sqrt(z.size), (prop, parameter)
+        least = 0.5 if parameter == "norm_loc" else 1 - 4 / np.sqrt(2 * z.size)
+        assert least < z.std() < 1 + 4 / np.sqrt(2 * z.size), (prop, parameter)
+    assert {("conductance", "mean"), ("u_syn", "norm_scale"), ("n_rrp_vesicles", "mean")} <= seen
+
+
+def test_counts_of_synapses_per_connection_follow_the_demos_truth(demo):
+    stats, truth = demo
+    p_values = []
+    law = text(
+        truth.filter(
+            (pl.col("property") == "n_syn_per_conn") & (pl.col("distribution") == "discrete")
+        )
+    )
+    wide = law.pivot(
+        on="parameter", index=["source_type", "target_type", "position"], values="value"
+    )
+    counts = text(stats.values.filter(pl.col("property") == "n_syn_per_conn").collect())
+    for (source, target), found in counts.group_by("source_type", "target_type"):
+        n = found["count"].sum()
+        probabilities = wide.filter(
+            (pl.col("source_type") == source) & (pl.col("target_type") == target)
+        )
+        if n < 300 or not len(probabilities):
+            continue
+        both = probabilities.join(
+            found.select(pl.col("value").alias("val"), "count"), on="val", how="left"
+        )
+        expected, seen = both["p"].to_numpy() * n, both["count"].fill_null(0).to_numpy()
+        rare = expected < 5
+        expected = np.append(expected[~rare], expected[rare].sum())
+        seen = np.append(seen[~rare], n - seen[~rare].sum())
+        expected *= n / expected.sum()
+        p_values.append(scipy_stats.chisquare(seen, expected).pvalue)
+    assert len(p_values) > 10
+    assert scipy_stats.kstest(p_values, "uniform").pvalue > 1e-3
+
+
+def test_auto_finds_the_demos_families(auto):
+    scores = auto.scores
+    chosen = dict(
+        scores.filter("chosen").select(pl.col("property", "distribution").cast(pl.String)).rows()
+    )
+    for name in ("conductance", "depression_time", "facilitation_time"):
+        assert chosen[name] == "gamma"
+    assert chosen["n_rrp_vesicles"] == "shifted_poisson"
+    assert scores.filter("chosen")["delta"].max() <= MARGIN
+
+
+def test_every_pathway_has_a_row_for_every_property(demo, auto):
+    stats, model = demo[0], auto
+    n = len(stats.source_types) * len(stats.target_types) * len(stats.properties)
+    assert len(model.fits) == n
+    assert model.table.select("source_type", "target_type", "property").n_unique() == n
+    assert model.fits["level"].min() == -1
+    assert model.fits["level"].max() >= 0
+    assert model.fits.filter(pl.col("status") == "failed").is_empty()
+    fallback = model.fits.filter(pl.col("status") == "fallback")
+    assert fallback["message"].null_count() == 0
+
+
+def test_pooled_interpolation_is_the_fit_of_the_pooled_values(tmp_path):
+    rng = np.random.default_rng(5)
+    mtype = ["A"] * 4 + ["B"] * 4 + ["C"]
+    pairs = [(s, t) for s in range(4) for t in range(8)]
+    source, target = np.array(pairs).T
+    g = np.where(target < 4, rng.gamma(9, 0.1, 32), rng.gamma(4, 1.0, 32))
+    config = write_circuit(
+        tmp_path / "c", source, target, {"g": g}, mtype=mtype,
+        attributes={"synapse_class": ["EXC"] * 9, "layer": ["4"] * 9},
+    )  # fmt: skip
+    model = build(statistics(config, tmp_path / "d"), distr_types={"g": "normal"})
+    fits = model.fits.filter((pl.col("property") == "g") & (pl.col("target_type") == "C"))
+    row = fits.row(by_predicate=pl.col("source_type") == "A", named=True)
+    assert row["level"] == 0
+    assert row["n_pathways"] == 2
+    assert row["n"] == 32
+    law = model.law("g", "A", "C").parameters
+    assert law["mean"][0] == pytest.approx(g.mean(), rel=1e-12)
+    assert law["std"][0] == pytest.approx(g.std(), rel=1e-12)
+
+
+def test_goodness_of_fit_agrees_with_scipy(tmp_path):
+    config = two_types(tmp_path / "c")
+    stats = statistics(config, tmp_path / "d")
+    model = build(stats, distr_types={"u_syn": "normal", "conductance": "gamma"})
+    samples = {
+        (r["source_type"], r["target_type"], r["property"]): np.array(r["value"])
+        for r in stats.order_statistics.collect().iter_rows(named=True)
+    }
+    for row in model.fits.filter(pl.col("property").is_in(["u_syn", "conductance"])).to_dicts():
+        key = row["source_type"], row["target_type"], row["property"]
+        x, law = samples[key], model.law(key[2], key[0], key[1]).parameters
+        mean, std = law["mean"][0], law["std"][0]
+        frozen = (
+            scipy_stats.norm(mean, std)
+            if row["distribution"] == "normal"
+            else scipy_stats.gamma((mean / std) ** 2, scale=std**2 / mean)
+        )
+        if row["property"] == "u_syn":
+            assert row["n"] == x.size
+        assert row["loglik"] == pytest.approx(frozen.logpdf(x).sum(), rel=1e-9)
+        assert row["ks"] == pytest.approx(scipy_stats.kstest(x, frozen.cdf).statistic, abs=1e-9)
+        assert row["bic"] == pytest.approx(2 * np.log(x.size) - 2 * row["loglik"])
+        assert row["data_mean"] == pytest.approx(x.mean())
+
+
+def test_options_of_the_model(tmp_path):
+    stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
+    model = build(
+        stats,
+        distr_types={"u_syn": ["normal", "gamma"], "n_rrp_vesicles": "zero"},
+        data_types={"u_syn": "int"},
+        data_bounds={"u_syn": [0, None], "conductance": (0.1, 2.0)},
+        shared_within={"u_syn": True},
+    )
+    u_syn = model.table.filter(pl.col("property") == "u_syn")
+    assert set(u_syn["distribution"].cast(pl.String)) <= {"normal", "gamma"}
+    assert u_syn.select("dtype", "lower_bound", "upper_bound", "shared_within").unique().rows() == [
+        ("int", 0.0, None, True)
+    ]
+    zero = model.table.filter(pl.col("property") == "n_rrp_vesicles")
+    assert zero["shared_within"].to_list() == [False] * len(zero)
+    assert (
+        model.table.filter(pl.col("property") == "n_syn_per_conn")["shared_within"].is_null().all()
+    )
+    assert model.draw("conductance", "L4_PC", "L4_PC", 500, rng=0).max() <= 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"distr_types": {"u_syn": "gama"}}, "did you mean 'gamma'"),
+        ({"distr_types": {"usyn": "gamma"}}, "Unknown property in distr_types"),
+        ({"distr_types": {"u_syn": []}}, "no candidate"),
+        ({"data_types": {"u_syn": "complex"}}, "Unknown data type"),
+        ({"data_bounds": {"u_syn": [2, 1]}}, "exclude everything"),
+        ({"data_bounds": {"u_syn": 3}}, "not two bounds"),
+        ({"shared_within": {"u_syn": "yes"}}, "neither true nor false"),
+    ],
+)
+def test_options_that_cannot_be_met(tmp_path, options, says):
+    stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
+    with pytest.raises(OptionError, match=says):
+        build(stats, **options)
+
+
+def test_the_same_model_from_statistics_read_back(tmp_path):
+    stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
+    stats.write(tmp_path / "out")
+    assert build(read_statistics(tmp_path / "out")).table.equals(build(stats).table)
+
+
+def test_types_in_another_order_give_the_same_model(tmp_path):
+    models = []
+    for folder, names in (("a", ("A", "B", "C")), ("b", ("Z", "B", "C"))):
+        source, target = np.array([(s, t) for s in range(6) for t in range(4)]).T
+        g = np.random.default_rng(1).gamma(4, 0.25, 24).round(1)
+        config = write_circuit(
+            tmp_path / folder, source, target, {"g": g}, mtype=np.repeat(names, 2),
+            attributes={"synapse_class": ["EXC"] * 6, "layer": ["4"] * 6},
+        )  # fmt: skip
+        model = build(statistics(config, tmp_path / f"{folder}-d"), distr_types={"g": "discrete"})
+        models.append(model.law("g", "B", "C").parameters)
+    assert models[0]["p"].tolist() == models[1]["p"].tolist()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
+def test_functionalizer_keeps_its_spread(tmp_path):
+    """The law is a normal one cut at one sd either way: the reference gives 0.83 of its std."""
+    stats = statistics(SHARED / "functionalizer_1000n" / "circuit_config.json", tmp_path / "d")
+    model = build(stats, distr_types={"u_syn": "truncnorm", "decay_time": "truncnorm"})
+    for name in ("u_syn", "decay_time"):
+        fits = model.fits.filter(
+            (pl.col("property") == name) & (pl.col("level") == -1) & (pl.col("n") >= 50)
+        )
+        assert (fits["model_std"] / fits["data_std"]).median() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def functionalizer(tmp_path_factory):
+    if not SHARED.is_dir():
+        pytest.skip("the public circuits are not here")
+    folder = tmp_path_factory.mktemp("functionalizer") / "d"
+    config = SHARED / "functionalizer_1000n" / "circuit_config.json"
+    return statistics(config, folder, sel_props=["u_syn", "decay_time", "n_rrp_vesicles"])
+
+
+def laws(model):
+    """Return a model's parameters by property, source, target and name; lists as arrays."""
+    rows = text(model.table).sort("position").group_by(
+        "property", "source_type", "target_type", "parameter"
+    ).agg("value", pl.col("level", "shared_within").first())  # fmt: skip
+    return {row[:4]: row[4:] for row in rows.iter_rows()}
+
+
+@pytest.mark.filterwarnings("ignore")  # the reference's own
+def test_the_references_options_give_the_references_model(functionalizer):
+    """Fits to histograms and unweighted means, observed and borrowed, as the reference has them."""
+    reference = pytest.importorskip("connectome_manipulator.model_building.conn_props")
+    families = {"u_syn": "truncnorm", "decay_time": "normal", "n_rrp_vesicles": "discrete",
+                "n_syn_per_conn": "discrete"}  # fmt: skip
+    theirs = reference.build(**functionalizer.to_arrays(), distr_types=families).prop_stats
+    model = build(
+        functionalizer, distr_types=families, truncnorm="histogram", interpolation="unweighted"
+    )
+    levels = set()
+    for (prop, source, target, parameter), (value, level, shared) in laws(model).items():
+        expected = theirs[prop][source][target] if prop in families else {}
+        if parameter not in expected:
+            continue  # a constant pathway, in a family that it cannot have
+        np.testing.assert_allclose(value, np.ravel(expected[parameter]), rtol=1e-12, atol=1e-15)
+        levels.add((prop, level >= 0))
+        if level >= 0 and prop == "u_syn":
+            assert shared == expected["shared_within"]
+    assert levels == {(prop, borrowed) for prop in families for borrowed in (False, True)}
+
+
+def test_unweighted_interpolation_is_the_mean_of_the_parameters(tmp_path):
+    rng = np.random.default_rng(6)
+    source, target = np.array([(s, t) for s in range(4) for t in range(12)]).T
+    g = np.where(target < 4, rng.gamma(9, 0.1, 48), rng.gamma(4, 1.0, 48))
+    models = []
+    for folder, names in (("a", "ABCX"), ("b", "ZBCX")):
+        mtype = [names[0]] * 4 + [names[1]] * 4 + [names[2]] * 4 + ["X"]
+        config = write_circuit(
+            tmp_path / folder, source, target, {"g": g}, mtype=mtype,
+            attributes={"synapse_class": ["EXC"] * 13, "layer": ["4"] * 13},
+        )  # fmt: skip
+        model = build(
+            statistics(config, tmp_path / f"{folder}-d"),
+            distr_types={"g": "gamma"}, interpolation="unweighted",
+        )  # fmt: skip
+        own = [model.law("g", names[0], names[i]).parameters for i in range(3)]
+        borrowed = model.law("g", names[0], "X").parameters
+        for name in ("mean", "std"):
+            assert borrowed[name][0] == pytest.approx(np.mean([law[name][0] for law in own]))
+        models.append(borrowed)
+    assert [law["std"][0].hex() for law in models] == [models[0]["std"][0].hex()] * 2
+
+
+def test_unweighted_constants_count_with_their_moments(tmp_path):
+    source, target = np.array([(s, t) for s in range(4) for t in range(8)]).T
+    g = np.where(target < 4, 2.5, np.random.default_rng(7).normal(10, 1, 32))
+    config = write_circuit(
+        tmp_path / "c", source, target, {"g": g}, mtype=["A"] * 4 + ["B"] * 4 + ["C"],
+        attributes={"synapse_class": ["EXC"] * 9, "layer": ["4"] * 9},
+    )  # fmt: skip
+    model = build(
+        statistics(config, tmp_path / "d"), distr_types={"g": "normal"}, interpolation="unweighted"
+    )
+    law = model.law("g", "A", "C")
+    assert law.parameters["mean"][0] == pytest.approx((2.5 + g[target >= 4].mean()) / 2)
+    assert law.parameters["std"][0] == pytest.approx(g[target >= 4].std() / 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"truncnorm": "hist"}, "Unknown truncnorm"),
+        ({"interpolation": "weighted"}, "Unknown interpolation"),
+        ({"criterion": "aic"}, "did you mean 'aicc'"),
+        ({"distr_types": {"u_syn": ["auto"]}}, "Unknown distribution"),
+        ({"truncnorm": "histogram", "shrinkage": True}, "needs standard errors"),
+        ({"distr_types": {"u_syn": "auto-per-pathway"}, "shrinkage": True}, "one family"),
+    ],
+)
+def test_new_options_that_cannot_be_met(tmp_path, options, says):
+    stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
+    with pytest.raises(OptionError, match=says):
+        build(stats, **options)
+
+
+def test_drawn_values_are_of_the_datas_kind(demo, auto):
+    stats, model = demo[0], auto
+    observed = model.fits.filter((pl.col("level") == -1) & (pl.col("n") >= 20))
+    kinds = {p.name: p.dtype for p in stats.properties}
+    seen = set()
+    for row in text(observed).unique("property", keep="first", maintain_order=True).to_dicts():
+        name = row["property"]
+        drawn = model.draw(name, row["source_type"], row["target_type"], 2000, rng=1)
+        seen.add(name)
+        if kinds[name].startswith(("int", "uint")) or name == "n_syn_per_conn":
+            assert drawn.dtype.kind == "i"
+        else:
+            assert drawn.dtype.kind == "f"
+        assert drawn.min() >= 0  # as all values of the circuit
+    assert {"conductance", "n_rrp_vesicles", "n_syn_per_conn", "u_syn"} <= seen
+
+
+def test_pathways_may_have_laws_of_their_own(tmp_path):
+    rng = np.random.default_rng(8)
+    source, target = np.array([(s, t) for s in range(20) for t in range(40)]).T
+    g = np.where(target < 20, rng.gamma(1.5, 1, 800), rng.uniform(5, 9, 800))
+    config = write_circuit(
+        tmp_path / "c", source, target, {"g": g}, mtype=["A"] * 20 + ["B"] * 20,
+        attributes={"synapse_class": ["EXC"] * 40, "layer": ["4"] * 40},
+    )  # fmt: skip
+    model = build(statistics(config, tmp_path / "d"), distr_types={"g": "auto-per-pathway"})
+    found = dict(
+        text(model.fits.filter((pl.col("property") == "g") & (pl.col("level") == -1)))
+        .select("target_type", "distribution")
+        .rows()
+    )
+    assert found == {"A": "gamma", "B": "uniform"}
+
+
+def test_the_largest_whole_numbers_have_a_model(tmp_path):
+    """Their mean and std add up to more than the largest of them."""
+    rng = np.random.default_rng(0)
+    source, target = np.divmod(np.arange(36), 6)
+    values = np.where(rng.random(36) < 0.8, 2**53, rng.integers(-(2**53), 2**53, 36))
+    config = write_circuit(tmp_path / "c", source, target, {"big": values}, mtype=["A"] * 6)
+    dataset = Dataset(export(open_circuit(config), tmp_path / "d"))
+    model = build(extract(dataset, sel_props=["big"]))
+    model.write_parquet(tmp_path / "model.parquet")
+    drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
+    assert np.abs(drawn).max() <= 2**55

@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+import subprocess
+import zlib
+
+import frames
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks.browser import drive
+from benchmarks.chromium import CHROMIUM, Browser
+from connprops.charts.maps import type_order
+from connprops.errors import OutputError
+from connprops.reports.report import report
+
+HOSTILE = ["</script><script>alert(1)</script>", '"quoted" & <b>', "Ünï→Ω", "{{vega}}",
+           "<!-- <script>", "\u2028 line"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return frames.tables(6, 5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def page(tables, tmp_path_factory):
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    report(*tables, file, title="A circuit", facts={"seconds": 1.5}, warnings=["mind the gap"])
+    return file.read_text()
+
+
+def index_of(page):
+    return json.loads(re.search(r'<script id="index"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+
+
+def chunk_of(page, name):
+    packed = re.search(rf'<script id="{name}"[^>]*>([^<]*)</script>', page)[1]
+    return json.loads(zlib.decompress(base64.b64decode(packed)))
+
+
+def pathways_of(part):
+    """Return the pathways of rows, which are written as steps from one to the next."""
+    return np.cumsum(part["pathway"]).tolist()
+
+
+def executed(page):
+    """Return the scripts of a page that a browser runs."""
+    return re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+
+
+def test_it_asks_for_nothing(page):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "http" not in policy
+    for pattern in (
+        'src="http',
+        "src='http",
+        'href="http',
+        "@import",
+        "fetch('http",
+        'fetch("http',
+    ):
+        assert pattern not in page
+    assert "unsafe-eval" not in policy
+
+
+def test_only_its_own_scripts_may_run(page):
+    policy = html.unescape(re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1])
+    scripts = executed(page)
+    assert len(scripts) == 2
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert re.findall(r"'sha256-([^']+)'", policy) == hashes
+
+
+def test_overview(tables, page):
+    stats_, model = tables
+    index = index_of(page)
+    pathways = stats_.pathways.collect()
+    counts = dict(index["counts"])
+    assert counts["connections"] == pathways["n_connections"].sum()
+    assert counts["synapses"] == pathways["n_synapses"].sum()
+    assert index["facts"] == [["seconds", 1.5]]
+    assert index["warnings"][0] == "mind the gap"
+    assert [p["name"] for p in index["properties"]] == model.properties
+    assert index["properties"][1]["distributions"] == [["gamma", 36]]
+    ks = model.fits.filter(pl.col("level") < 0).sort("ks", descending=True)["ks"]
+    assert index["worst"]["ks"] == pytest.approx(ks.head(200).to_list(), rel=1e-5)
+    assert "<title>A circuit</title>" in page
+
+
+def test_numbers_are_those_of_the_tables(tables, page):
+    stats_, model = tables
+    sources, targets = (type_order(stats_.types, side) for side in ("source", "target"))
+    table = stats_.table.collect().filter(pl.col("property") == "property_1")
+    part = chunk_of(page, "property-1")["statistics"]
+    found = {
+        p: (m, q) for p, m, q in zip(pathways_of(part), part["mean"], part["q95"], strict=True)
+    }
+    assert len(found) == len(table)
+    for row in table.to_dicts():
+        at = sources.index(row["source_type"]) * len(targets) + targets.index(row["target_type"])
+        assert found[at] == pytest.approx((row["mean"], row["q95"]), rel=1e-5)
+    laws = chunk_of(page, "property-1")["model"]
+    values = model.table.filter(
+        (pl.col("property") == "property_1") & (pl.col("parameter") == "std")
+    )
+    assert sorted(laws["parameters"]["std"]) == pytest.approx(
+        sorted(values["value"]), rel=1e-5
+    )  # fmt: skip
+
+
+def test_discrete_parameters_are_lists(page):
+    model = chunk_of(page, "property-4")["model"]
+    assert set(model["distribution"]) == {"discrete"}
+    for values, p in zip(model["parameters"]["val"], model["parameters"]["p"], strict=True):
+        assert values[1] == pytest.approx(3 * values[0], rel=1e-5)
+        assert p == [0.5, 0.5]
+
+
+def test_histograms_keep_all_counts(page):
+    part = chunk_of(page, "property-0")["histograms"]
+    assert all(len(c) == 51 for c in part["count"])
+    assert sum(map(sum, part["count"])) == frames.DRAWS * len(part["pathway"])
+    assert all(len(edges) == 2 for edges in part["edges"])  # all bins are of one width
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    file = tmp_path_factory.mktemp("large") / "report.html"
+    report(*frames.tables(60, 16, coverage=0.95, seed=3, n_bins=50), file)
+    return file
+
+
+def test_large_circuits_fit_into_15_megabytes(large):
+    assert large.stat().st_size < 15_000_000
+    page = large.read_text()
+    assert "neighbouring bins of histograms are one" in index_of(page)["detail"]
+    part = chunk_of(page, "property-0")["histograms"]
+    assert len(part["count"][0]) == 17  # 50 in threes, and two
+    assert set(map(sum, part["count"])) == {frames.DRAWS}
+    for (left, right), width in zip(part["edges"], part["width"], strict=True):
+        assert right - left == pytest.approx(width * (16 + 2 / 3), rel=1e-4)
+
+
+def test_large_circuits_have_the_quantiles_of_the_statistics(large):
+    page = large.read_text()
+    assert chunk_of(page, "property-0")["quantiles"]["data"] == []
+    assert index_of(page)["quantiles"] == {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75,
+                                           "q95": 0.95}  # fmt: skip
+    assert "at most 5 quantiles are shown" in index_of(page)["detail"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_large_circuits_are_drawn_in_a_browser(large, tmp_path):
+    with Browser(tmp_path / "profile") as browser:
+        drive(browser, large)
+        points = browser.evaluate("views.get('qq').data('points').map((one) => one.p)")
+        assert points == [0.05, 0.25, 0.5, 0.75, 0.95]
+        bins = browser.evaluate("views.get('histogram').data('bins')")
+        widths = [one["right"] - one["left"] for one in bins]
+        np.testing.assert_allclose(widths, np.array([1.0] * 16 + [2 / 3]) * widths[0], rtol=1e-3)
+
+
+def test_hostile_names_stay_data(tmp_path):
+    stats_, model = frames.tables(names=HOSTILE, properties=HOSTILE, coverage=1.0)
+    file = report(stats_, model, tmp_path / "r.html", title=HOSTILE[0], facts={HOSTILE[0]: HOSTILE},
+                  warnings=HOSTILE)  # fmt: skip
+    page = file.read_text()
+    assert len(executed(page)) == 2
+    assert "alert(1)</script>" not in page
+    index = index_of(page)
+    assert sorted(index["sources"]) == sorted(HOSTILE)
+    assert [p["name"] for p in index["properties"]][:-1] == HOSTILE
+    assert index["warnings"][: len(HOSTILE)] == HOSTILE
+    assert f"<h1>{html.escape(HOSTILE[0])}</h1>" in page
+
+
+@pytest.mark.parametrize(("n_types", "coverage"), [(0, 1.0), (1, 1.0), (3, 0.0)])
+def test_edge_cases(tmp_path, n_types, coverage):
+    file = report(*frames.tables(n_types, 2, coverage=coverage), tmp_path / "r.html")
+    assert len(index_of(file.read_text())["sources"]) == n_types
+
+
+def test_a_model_without_evidence(tables, tmp_path):
+    stats_, model = tables
+    bare = type(model)(model.table, types=model.types, units=model.units)
+    page = report(stats_, bare, tmp_path / "r.html").read_text()
+    part = chunk_of(page, "property-1")["model"]
+    assert set(part["ks"]) == {None}
+    assert None not in part["mean"]
+    assert index_of(page)["scores"] is None
+
+
+def test_warnings_tell_of_lost_values_and_failed_fits(tables, tmp_path):
+    stats_, model = tables
+    changed = stats_.table.collect().with_columns(
+        n_null=pl.when(pl.col("property") == "property_0").then(1).otherwise(0).cast(pl.Int64)
+    )
+    other = frames.Statistics(
+        stats_.properties, stats_.types, stats_.frames | {"statistics": changed}
+    )
+    n = len(changed.filter(pl.col("property") == "property_0"))
+    found = index_of(report(other, model, tmp_path / "r.html").read_text())["warnings"]
+    assert (
+        f"property_0: {n} of {(frames.DRAWS + 1) * n:,} values are NaN or infinite, left out"
+        in found
+    )
+    fallbacks = model.fits.filter(pl.col("status") == "fallback")["property"].value_counts()
+    name, count = fallbacks.sort("property").row(0)
+    assert len(found) == 2
+    assert f"{count} ({name})" in found[1]
+
+
+def test_files_are_not_overwritten_unasked(tables, tmp_path):
+    file = tmp_path / "r.html"
+    file.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        report(*tables, file)
+    assert file.read_text() == "mine"
+    report(*tables, file, overwrite=True)
+    assert file.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("names", [None, HOSTILE], ids=["plain", "hostile"])
+def test_it_draws_in_a_browser(tmp_path, names):
+    stats_, model = frames.tables(4, names=names, properties=names, coverage=0.8, seed=4)
+    file = report(stats_, model, tmp_path / "r.html")
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+         file.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    dom = done.stdout
+    assert re.search(r'<html[^>]* data-ready="\d+"', dom), dom[:2000]
+    assert re.search(r'<p id="failure"[^>]* hidden=""', dom)
+    assert dom.count("<canvas") == 2
+    assert len(re.findall(r"<svg[^>]*marks", dom)) == 2
+    assert "Uncaught" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def correlated(tables):
+    """Return tables whose model has one pair of correlated properties, in half of the pathways."""
+    stats_, model = tables
+    some = model.table.filter(pl.col("property") == "property_0").unique(
+        ["source_type", "target_type"], keep="first", maintain_order=True
+    )[::2]
+    some = some.with_columns(
+        pl.lit("property_1").cast(some.schema["other_property"]).alias("other_property"),
+        pl.lit("copula").cast(some.schema["distribution"]).alias("distribution"),
+        pl.lit("correlation").cast(some.schema["parameter"]).alias("parameter"),
+        value=pl.int_range(pl.len()) / pl.len() - 0.5,
+        std_error=pl.lit(0.125),
+    )
+    table = pl.concat([model.table, some])
+    return stats_, type(model)(table, types=model.types, units=model.units, fits=model.fits)
+
+
+def test_correlations_are_packed_pair_by_pair(correlated, tmp_path):
+    page = report(*correlated, tmp_path / "r.html").read_text()
+    assert index_of(page)["correlated"] == [["property_0", "property_1"]]
+    chunk = chunk_of(page, "correlations")
+    sources, targets = (type_order(correlated[0].types, s) for s in ("source", "target"))
+    rows = correlated[1].correlations
+    assert len(rows) == 18
+    found = dict(zip(pathways_of(chunk), chunk["value"][0], strict=True))
+    for source, target, value in rows.select("source_type", "target_type", "value").iter_rows():
+        at = sources.index(source) * len(targets) + targets.index(target)
+        assert found[at] == pytest.approx(value, abs=5e-3)
+    assert set(chunk["std_error"][0]) == {0.125}
+    assert chunk["map"]["scale"]["domain"] == [-1, 1]
+
+
+def test_without_correlations_nothing_is_packed(page):
+    assert index_of(page)["correlated"] == []
+    assert 'id="correlations"' not in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_reader_selects_clicks_and_sorts(correlated, tmp_path):
+    file = report(*correlated, tmp_path / "r.html")
+    with Browser(tmp_path / "profile") as browser:
+        taken = drive(browser, file)  # raises on errors and requests
+        assert set(taken) == {"first drawing", "another property", "another statistic",
+                              "pathway opened", "sorted"}  # fmt: skip
+        fits = correlated[1].fits.filter(
+            (pl.col("property") == "property_0") & (pl.col("level") < 0)
+        )
+        assert browser.evaluate("document.querySelectorAll('#worst tbody tr').length") == len(fits)
+        labels = browser.evaluate("[...byId('statistic').options].map((one) => one.label)")
+        assert labels[-1] == "correlation with property_1"
+        browser.evaluate(
+            "{ const box = byId('statistic'); box.value = 'correlation 0';"
+            " box.dispatchEvent(new Event('change')) }"
+        )
+        browser.wait("document.documentElement.dataset.drawn === 'property_0 correlation 0'")
+        assert browser.evaluate("views.get('map-data').data('cells').length") == 18
+        shown = "getComputedStyle(byId('comparison')).display"
+        assert browser.evaluate(shown) == "none"  # there is nothing to compare with
+        # A pathway that has the correlation, and one that has none.
+        some = correlated[1].correlations.select("source_type", "target_type").row(0)
+        browser.evaluate(
+            f"open(index.sources.indexOf({some[0]!r}) * nTargets"
+            f" + index.targets.indexOf({some[1]!r}))"
+        )
+        assert browser.evaluate("document.querySelectorAll('#correlation-chart svg.marks').length")
+        assert browser.evaluate("views.get('correlation-chart').data('pairs').length") == 2
+        without = browser.evaluate(
+            "unpacked('correlations').then(({ at }) => {"
+            " let one = 0; while (at.has(one)) one += 1; return one })"
+        )
+        browser.evaluate(f"open({without})")
+        assert browser.evaluate("byId('correlation-chart').childElementCount") == 0
+        assert (browser.errors, browser.requests) == ([], [])

@@ -1,0 +1,234 @@
+"""What does not fit in memory gives the same bits as what does."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+import pytest
+from circuits import write_circuit
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from oracle import pathways, statistics, values_of
+
+import connprops.arrays.sorted_samples
+import connprops.fits.property
+import connprops.statistics.external_sort
+import connprops.statistics.rows
+import connprops.statistics.units
+from connprops.arrays.sorted_samples import (
+    count_distinct,
+    distinct_values,
+    histograms,
+    moments,
+    quantiles,
+)
+from connprops.arrays.sorted_samples import sort_samples as sort_in_memory
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.export.export import export
+from connprops.fits.property import build
+from connprops.resources import Resources
+from connprops.statistics.external_sort import ExternalSort
+from connprops.statistics.extract import extract
+
+TABLES = ("table", "histograms", "values", "order_statistics")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return a dataset of 4 types with all that makes aggregation branch."""
+    rng = np.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("memory")
+    n_nodes, n_pairs = 60, 500
+    pairs = rng.choice(n_nodes**2, n_pairs, replace=False)
+    counts = rng.integers(1, 6, n_pairs)
+    source, target = np.repeat(pairs // n_nodes, counts), np.repeat(pairs % n_nodes, counts)
+    n = source.size
+    varies_sometimes = np.repeat(rng.normal(size=n_pairs), counts)
+    inside = (source < 20) & (target < 20)
+    varies_sometimes[inside] = rng.normal(size=int(inside.sum()))
+    columns = {
+        "shared": np.repeat(rng.gamma(3, 1, n_pairs), counts).astype(np.float32),
+        "varies": rng.normal(size=n),
+        "dirty": np.where(rng.random(n) < 0.05, np.nan, rng.lognormal(size=n)),
+        "sometimes": varies_sometimes,
+        "count": np.repeat(rng.integers(0, 5, n_pairs), counts).astype(np.int32),
+        "constant": np.full(n, 0.3, dtype=np.float32),
+        "signs": np.repeat(rng.choice([-0.0, 0.0, 1.0], n_pairs), counts),
+    }
+    order = np.lexsort((source, target))
+    config = write_circuit(
+        folder / "c", source[order], target[order],
+        {name: values[order] for name, values in columns.items()},
+        mtype=[f"T{i // 20}" for i in range(n_nodes)],
+        attributes={"region": ["left", "right", "top"] * 20},
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="dirty"):
+        folder = export(open_circuit(config), folder / "d")
+    return Dataset(folder)
+
+
+def tables_of(data, allowed, monkeypatch, **options):
+    """Return all tables, with only so many bytes allowed to a bucket."""
+    with monkeypatch.context() as patch:
+        if allowed is not None:
+            patch.setattr(connprops.statistics.units, "_SHARE_OF_BUCKET", Resources().memory)
+            patch.setattr(connprops.statistics.units, "_LEAST", allowed)
+            patch.setattr(connprops.statistics.rows, "_CONNECTIONS_AT_ONCE", 64)
+            patch.setattr(connprops.statistics.rows, "_SYNAPSES_AT_ONCE", 50)
+        stats = extract(data, sel_props=data.properties, hist_bins=13, **options)
+        return [getattr(stats, name).collect() for name in TABLES]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_sample_size_per_group": 40},
+        {"min_sample_size_per_group": 55},
+        {"by": "region"},
+        {"by": "@population", "max_sample_size_per_group": 300},
+        {"by": "@population", "sel_src": {"region": "left"}},
+        {"CV_dict": {"n_folds": 3, "fold_idx": 1, "training_set": True}, "by": "region"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("allowed", [1, 20_000])
+def test_little_memory_gives_the_same_bits(data, monkeypatch, options, allowed):
+    plenty = tables_of(data, None, monkeypatch, **options)
+    little = tables_of(data, allowed, monkeypatch, **options)
+    for name, a, b in zip(TABLES, plenty, little, strict=True):
+        assert len(a)
+        assert a.equals(b), name
+        floats = [c for c, dtype in a.schema.items() if dtype == pl.Float64]
+        for column in floats:  # equal bits: -0.0 is not 0.0 here
+            assert a[column].to_numpy().tobytes() == b[column].to_numpy().tobytes(), (name, column)
+
+
+def test_many_groups_take_few_open_files_at_once(data, monkeypatch):
+    by = ("@node", "mtype")
+    plenty = tables_of(data, None, monkeypatch, by=by)
+    monkeypatch.setattr(connprops.statistics.units, "_RANGES_AT_ONCE", 3)
+    for a, b in zip(plenty, tables_of(data, 20_000, monkeypatch, by=by), strict=True):
+        assert a.equals(b)
+
+
+def test_one_group_sorted_on_disk_agrees_with_numpy(data, monkeypatch):
+    table, *_ = tables_of(data, 1, monkeypatch, by="@population")
+    synapses = data.synapses.select("source_node", "target_node", "varies", "dirty").collect()
+    source, target = (synapses[f"{side}_node"].to_numpy() for side in ("source", "target"))
+    one = np.zeros(60, dtype=int)
+    ((_, rows_of),) = pathways(source, target, one, one).items()
+    for prop in ("varies", "dirty"):
+        kept, _, left_out = values_of(synapses[prop].to_numpy(), rows_of)
+        row = table.row(by_predicate=pl.col("property") == prop, named=True)
+        assert (row["n"], row["n_null"]) == (kept.size, left_out)
+        for name, expected in statistics(kept).items():
+            assert row[name] == pytest.approx(expected, rel=1e-12), (prop, name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=hnp.arrays(
+        st.sampled_from([np.float32, np.float64, np.int16, np.int64, np.uint32]),
+        st.integers(1, 400),
+    ),
+    memory=st.integers(1, 3000),
+    chunk=st.integers(1, 100),
+)
+def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, values, memory, chunk):
+    folder = tmp_path_factory.mktemp("sort")
+    sorter = ExternalSort(folder, memory)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connprops.arrays.sorted_samples, "BLOCK", 16)
+        for module in (connprops.statistics.external_sort, connprops.arrays.sorted_samples):
+            patch.setattr(module, "PIECE", 32)
+        patch.setattr(connprops.statistics.external_sort, "_RUN_READ_AT_LEAST", 3)
+        for at in range(0, values.size, chunk):
+            sorter.add(values[at : at + chunk])
+        on_disk = sorter.finish()
+        in_memory = sort_in_memory(values, np.array([values.size]))
+        np.testing.assert_array_equal(on_disk.counts, in_memory.counts)
+        if not on_disk.some.size:
+            return
+        with np.errstate(all="ignore"):
+            for numbers in (moments, quantiles):
+                found, expected = numbers(on_disk), numbers(in_memory)
+                for name, number in expected.items():
+                    assert found[name].tobytes() == number.tobytes(), name
+            for found, expected in zip(
+                histograms(on_disk, 7), histograms(in_memory, 7), strict=True
+            ):
+                np.testing.assert_array_equal(found, expected)
+        assert count_distinct(on_disk)[0] == np.unique(in_memory._values).size
+        for found, expected in zip(
+            distinct_values(on_disk, np.ones(1, bool)),
+            distinct_values(in_memory, np.ones(1, bool)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_as_many_properties_are_fitted_at_once_as_memory_holds(data, monkeypatch):
+    stats, models, at_once = extract(data), [], []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads):
+            at_once.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(connprops.fits.property, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(connprops.fits.property, "_BYTES_PER_PATHWAY", 1 << 24)  # of 9 pathways
+    for memory, threads in ((1 << 27, 8), (1 << 29, 8), (1 << 34, 8), (1 << 34, 3)):
+        models.append(build(stats, resources=Resources(memory=memory, threads=threads)).table)
+    assert at_once == [1, 1, 4, 3]
+    assert all(model.equals(models[0]) for model in models)
+
+
+_EXTRACT = """
+import resource, sys
+import connprops as cp
+from connprops.resources import Resources
+stats = cp.extract(
+    sys.argv[1], by=sys.argv[2], sel_props=["varies", "shared"],
+    resources=Resources(memory=1 << 27, threads=2),
+)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+table = stats.table.collect()
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(int(table["n"].sum()), after - before)
+"""
+
+
+@pytest.mark.parametrize("by", ["@population", "region"])
+def test_a_group_of_millions_keeps_within_its_memory(tmp_path, by):
+    rng = np.random.default_rng(0)
+    n_nodes, n_pairs, per_connection = 2_000, 1_000_000, 4
+    pairs = np.sort(rng.choice(n_nodes**2, n_pairs, replace=False))
+    source, target = (np.repeat(x, per_connection) for x in (pairs % n_nodes, pairs // n_nodes))
+    columns = {
+        "varies": rng.normal(size=source.size),
+        "shared": np.repeat(rng.gamma(3, 1, n_pairs), per_connection),
+    }
+    config = write_circuit(
+        tmp_path / "c", source, target, columns, mtype=["A", "B"] * (n_nodes // 2),
+        attributes={"region": ["left", "right"] * (n_nodes // 2)},
+    )  # fmt: skip
+    folder = export(open_circuit(config), tmp_path / "d", resources=Resources(memory=1 << 28))
+    del columns, source, target, pairs
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _EXTRACT, str(folder), by],
+        capture_output=True, text=True, check=True, env={**os.environ, "POLARS_MAX_THREADS": "2"},
+    )  # fmt: skip
+    n, kilobytes = map(int, ran.stdout.split())
+    assert n == 4_000_000 + 1_000_000 + 1_000_000  # varies, shared, and n_syn_per_conn
+    # All values of "varies" alone, with what sorting them at once takes, are 250 MB.
+    assert kilobytes < 150_000
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0

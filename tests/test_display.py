@@ -1,0 +1,102 @@
+"""How datasets, statistics and models show themselves in a notebook."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import polars as pl
+import pytest
+from circuits import two_types
+
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.display import html_table
+from connprops.export.export import export
+from connprops.fits.property import build
+from connprops.statistics.extract import extract
+from connprops.statistics.statistics import read_statistics
+from connprops.statistics.tables import ComputedTables
+
+
+class Shown(HTMLParser):
+    """The text before a table, and the table's cells, as a browser understands them."""
+
+    def __init__(self, shown):
+        super().__init__()
+        self.above, self.rows, self.open = "", [], []
+        self.feed(shown._repr_html_() if hasattr(shown, "_repr_html_") else shown)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):  # noqa: ARG002 - the parser's signature
+        assert tag in ("p", "b", "table", "tr", "th", "td")
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "tr" in self.open:
+            self.rows[-1][-1] += data
+        else:
+            self.above += data
+
+    def column(self, name):
+        at = self.rows[0].index(name)
+        return [row[at] for row in self.rows[1:]]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shown")
+    return Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+
+
+def test_text_is_escaped():
+    shown = Shown(html_table("<b>a", "1 < 2 & 3", ("<td>",), [("<script>alert(1)</script>",)]))
+    assert shown.above == "<b>a: 1 < 2 & 3"
+    assert shown.rows == [["<td>"], ["<script>alert(1)</script>"]]
+
+
+def test_a_dataset_shows_its_size_and_properties(dataset):
+    shown = Shown(dataset)
+    edges = pl.concat(pl.read_parquet(file) for file in dataset.files("connections"))
+    assert dataset.population in shown.above
+    assert f"{len(edges):,} connections" in shown.above
+    assert f"{edges['n_syn_per_conn'].sum():,} synapses" in shown.above
+    assert shown.column("property") == dataset.properties[:-1]
+    of = dict(zip(shown.column("property"), shown.column("within connections"), strict=True))
+    assert of == {c.name: "varies" if c.varies else "shared" for c in dataset.columns}
+
+
+def test_statistics_show_what_they_are_and_compute_nothing(dataset, tmp_path, monkeypatch):
+    stats = extract(dataset, sel_props=["conductance", "u_syn"])
+    stats.write(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ComputedTables, "lazy", None)
+        shown = Shown(extract(dataset, sel_props=["conductance", "u_syn"]))
+    nodes = dataset.nodes.group_by("side").len()
+    for side, n in nodes.iter_rows():
+        n_types = dataset.types.filter(pl.col("side") == side).height
+        assert re.search(rf"{n_types} {side} types of {n}\b", shown.above)
+    assert shown.column("property") == ["conductance", "u_syn", "n_syn_per_conn"]
+    assert shown.column("unit") == ["nS", "1", "1"]
+    assert Shown(read_statistics(tmp_path)).above == shown.above
+
+
+def test_a_model_shows_its_distributions_and_what_is_borrowed(dataset):
+    stats = extract(dataset, sel_props=["conductance"], min_sample_size_per_group=15)
+    model = build(stats, distr_types={"conductance": "gamma", "n_syn_per_conn": "poisson"})
+    shown = Shown(model)
+    observed = stats.pathways.filter(pl.col("n_sampled") > 0).collect().height
+    pairs = len(dataset.source_types) * len(dataset.target_types)
+    assert 0 < observed < pairs
+    assert shown.column("property") == ["conductance", "n_syn_per_conn"]
+    assert shown.column("from data") == [str(observed)] * 2
+    assert shown.column("borrowed") == [str(pairs - observed)] * 2
+    assert shown.column("distributions (pathways)") == [f"gamma ({pairs})", f"poisson ({pairs})"]
