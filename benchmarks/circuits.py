@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from connprops.circuit.edge_file import write_indices
-from connprops.demo import write_circuit
+from connprops.demo import write_demo
 
 _TARGETS_AT_ONCE = 200
 _SYNAPSES_PER_CONNECTION = 4.33  # 31,212,240 synapses of 7,203,362 connections
@@ -53,7 +53,7 @@ def demo(work: Path, synapses: int) -> Path:
 
 
 def _demo(work: Path, synapses: int) -> Path:
-    return write_circuit(work / f"demo-{synapses}", synapses=synapses).config
+    return write_demo(work / f"demo-{synapses}", synapses=synapses).config
 
 
 def _apart(make: Callable[..., Path], *given: object) -> Path:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from connprops.families.registry import Sample, distribution
 from connprops.fits.choice import Criterion, chosen_families, score
-from connprops.statistics.statistics import Property
+from connprops.schema import Property
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator

@@ -16,7 +16,7 @@ import connprops.draw
 from connprops import demo
 from connprops.dataset import dataset
 from connprops.export.export import export
-from connprops.query.session import session as query
+from connprops.query import session as query
 from connprops.resources import Resources
 from connprops.statistics import statistics
 from connprops.statistics.extract import Fold
@@ -54,7 +54,7 @@ PAGE: dict[str, tuple[str, tuple[Any, ...]]] = {
         "connprops.query.session",
         (query.questions, query.question, query.Session, query.Answer),
     ),
-    "Job arrays: `connprops.export.export`": ("connprops.export.export", (export.export,)),
+    "Job arrays: `connprops.export.export`": ("connprops.export.export", (export,)),
     "Job arrays: putting shards together": ("cp", (cp.merge,)),
     "Memory and threads: `connprops.resources`": ("connprops.resources", (Resources,)),
     "Scripts of connectome-manipulator: `connprops.compat`": (

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 import numpy as np
+import pytest
+
+from connprops.arrays.sorted_samples import histogram_edges
 
 
 def connections(source: np.ndarray, target: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
@@ -75,3 +78,63 @@ def statistics(values: np.ndarray) -> Mapping[str, float]:
         spread = math.fsum((v - found["mean_log"]) ** 2 for v in logs) / n
         found["std_log"] = math.sqrt(spread) if min(x) != max(x) else 0.0
     return found
+
+
+def assert_agrees(stats, source, target, columns, source_types, target_types=None):
+    """Compare every table with the oracle, row by row."""
+    table = {
+        (r["source_type"], r["target_type"], r["property"]): r
+        for r in stats.table.collect().iter_rows(named=True)
+    }
+    histograms = dict(stats.histograms.collect().group_by("source_type", "target_type", "property"))
+    values = dict(iter(stats.values.collect().group_by("source_type", "target_type", "property")))
+    seen = 0
+    for (s, t), rows_of in pathways(
+        source, target, source_types, target_types or source_types
+    ).items():
+        for prop in [p.name for p in stats.properties]:
+            seen += 1
+            row = table[s, t, prop]
+            if prop == "n_syn_per_conn":
+                kept, shared, left_out = np.array([r.size for r in rows_of]), None, 0
+            else:
+                kept, shared, left_out = values_of(columns[prop], rows_of)
+            assert row["n"] == kept.size, (s, t, prop)
+            assert row["n_null"] == left_out
+            assert row["shared_within"] == shared, (s, t, prop)
+            assert row["n_multi"] == sum(r.size > 1 for r in rows_of)
+            if not kept.size:
+                assert row["mean"] is None
+                continue
+            for name, expected in statistics(kept).items():
+                # The logarithms themselves are rounded, to an ulp of about 1 to 100.
+                least = 1e-13 if name.endswith("_log") else 1e-300
+                assert row[name] == pytest.approx(expected, rel=1e-12, abs=least), (prop, name)
+            counts, edges = numpy_histogram(kept, 51)
+            found = histograms[s, t, prop].sort("bin")
+            assert found["count"].to_list() == counts.tolist()
+            if edges is not None:
+                assert found["left"].to_list() == edges[:-1].astype(float).tolist()
+                assert found["right"].to_list() == edges[1:].astype(float).tolist()
+            unique, count = np.unique(kept, return_counts=True)
+            if unique.size == 1 or (unique.size <= 100 and unique.size < kept.size):
+                of_values = values[s, t, prop].sort("value")
+                assert of_values["value"].to_list() == unique.astype(float).tolist()
+                assert of_values["count"].to_list() == count.tolist()
+            else:
+                assert (s, t, prop) not in values
+    assert seen == len(table)
+
+
+def numpy_histogram(values, bins):
+    """Return numpy's counts and edges; only the counts' sum in one bin where numpy gives up."""
+    try:
+        return np.histogram(values, bins)
+    except ValueError:
+        x = np.asarray(values, dtype=float)
+        low, high = histogram_edges(values.min()[None], values.max()[None], bins)[0][[0, -1]]
+        assert low <= x.min()
+        assert x.max() <= high
+        return np.histogram(x, histogram_edges(values.min()[None], values.max()[None], bins)[0])[
+            0
+        ], None

@@ -13,7 +13,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
 from connprops.statistics.tables import ComputedTables

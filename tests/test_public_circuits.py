@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from circuits import SHARED
-from test_statistics import assert_agrees
+from oracle import assert_agrees
 
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset

@@ -14,7 +14,7 @@ from benchmarks.recipe import FAMILIES, compared, fitted_pathways, truths
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.statistics.extract import extract
 
 CIRCUIT = SHARED / "functionalizer_1000n"

@@ -20,7 +20,7 @@ import connprops.export.plan
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.query.database import DATABASE
 from connprops.resources import Resources
 from connprops.run.record import RUN_FILE

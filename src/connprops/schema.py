@@ -574,3 +574,12 @@ def check_version(found: object, origin: str, error: type[ConnpropsError]) -> No
             expected=f"1 to {VERSION}",
             hint="upgrade connprops, or write the file again",
         )
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property: its name, the type of its values, its unit."""
+
+    name: str
+    dtype: str
+    unit: str

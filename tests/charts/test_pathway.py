@@ -14,6 +14,7 @@ from scipy import stats
 
 from connprops.charts import maps
 from connprops.charts import pathway as charts
+from connprops.charts.fits import goodness
 from connprops.charts.plot import plot
 from connprops.charts.rows import model_statistics, quantile_pairs, synapse_counts
 from connprops.charts.theme import DARK, LIGHT, diverging_scale, sequential_scale, ticks
@@ -404,18 +405,18 @@ def test_few_values_do_not_crowd_out_bad_fits(tables):
     few = pl.when(pl.col("ks").rank("ordinal", descending=True) <= 5).then(3).otherwise(40)
     fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))
     fits = fits.with_columns(n=few.cast(pl.Int64))
-    chart = charts.goodness(fits, stats_.types, property="property_1")
+    chart = goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
     assert [r["distance"] for r in rows] == sorted(fits["ks"], reverse=True)[5:35]
     fits = fits.with_columns(n=pl.lit(3, dtype=pl.Int64))
-    chart = charts.goodness(fits, stats_.types, property="property_1")
+    chart = goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
     assert rows[0]["distance"] == fits["ks"].max()
 
 
 def test_goodness_by_a_distance_in_the_unit_of_the_property(tables):
     stats_, model = tables
-    chart = charts.goodness(model.fits, stats_.types, property="property_1", unit="ms",
+    chart = goodness(model.fits, stats_.types, property="property_1", unit="ms",
                             measure="wasserstein")  # fmt: skip
     left, right = (part.to_dict() for part in chart.hconcat)
     fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))

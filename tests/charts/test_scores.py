@@ -15,9 +15,9 @@ from connprops.charts import scores as score_charts
 from connprops.charts.plot import plot
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
-from connprops.demo import write_circuit
+from connprops.demo import write_demo
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.model.comparison import compare
 from connprops.statistics.extract import extract
 
@@ -27,7 +27,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("charts")
     models = []
     for seed in (0, 1):
-        circuit = write_circuit(folder / f"c{seed}", synapses=8_000, seed=seed)
+        circuit = write_demo(folder / f"c{seed}", synapses=8_000, seed=seed)
         with pytest.warns(UserWarning, match="span several"):
             dataset = export(open_circuit(circuit.config), folder / f"d{seed}")
         stats = extract(dataset, sel_props=["conductance", "u_syn", "decay_time"])

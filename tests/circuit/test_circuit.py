@@ -7,7 +7,7 @@ import bluepysnap
 import h5py
 import numpy as np
 import pytest
-from circuits import SHARED, two_types, write_circuit
+from circuits import SHARED, allen, two_types, write_circuit
 
 from connprops.circuit.circuit import open_circuit
 from connprops.circuit.config import resolved
@@ -73,63 +73,6 @@ def test_node_sets(tmp_path):
     sets = circuit.node_sets(circuit.nodes["All"])
     assert sets["Left"].tolist() == [0, 2, 4, 6, 8]
     assert sets["Excitatory"].tolist() == list(range(6))
-
-
-def allen(folder, *, groups="interleaved"):
-    """Write a circuit in the Allen dialect: types in CSV, two edge groups, rows with nsyns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    n = 8
-    group_id = np.array([0, 1] * 4 if groups == "interleaved" else [0] * 4 + [1] * 4)
-    index = np.array([0, 0, 1, 1, 2, 2, 3, 3] if groups == "interleaved" else [0, 1, 2, 3] * 2)
-    with h5py.File(folder / "nodes.h5", "w") as h5:
-        h5["nodes/cells/node_type_id"] = np.array([100, 101, 100, 101])
-        h5["nodes/cells/node_group_id"] = np.zeros(4, dtype=int)
-        h5["nodes/cells/node_group_index"] = np.arange(4)
-        h5.create_group("nodes/cells/0")
-    with h5py.File(folder / "edges.h5", "w") as h5:
-        base = h5.create_group("edges/cells_to_cells")
-        base["source_node_id"] = np.array([0, 0, 1, 1, 2, 2, 3, 3], dtype=np.uint64)
-        base["target_node_id"] = np.array([1, 2, 2, 3, 3, 0, 0, 1], dtype=np.uint64)
-        for side in ("source", "target"):
-            base[f"{side}_node_id"].attrs["node_population"] = "cells"
-        base["edge_type_id"] = np.array([1, 2] * (n // 2))
-        base["edge_group_id"], base["edge_group_index"] = group_id, index
-        base["0/syn_weight"] = np.array([1.0, 2.0, 3.0, 4.0])
-        base["1/syn_weight"] = np.array([10.0, 20.0, 30.0, 40.0])
-        base["0/sec_x"] = np.array([0.1, 0.2, 0.3, 0.4])
-        base["0/nsyns"] = np.array([1, 2, 3, 1])
-        base["1/nsyns"] = np.array([1, 1, 2, 1])
-        base["0/dynamics_params/erev"] = np.array([0.0, 0.0, -70.0, -70.0])
-        base["1/dynamics_params/erev"] = np.array([5.0, 5.0, 5.0, 5.0])
-    (folder / "node_types.csv").write_text("node_type_id ei model_name\n100 e Scnn1a\n101 i PV1\n")
-    (folder / "edge_types.csv").write_text(
-        "edge_type_id target_query delay syn_weight model_template\n"
-        "1 * 2.0 99 exp2syn\n2 \"ei=='e'\" 1.5 99 NULL\n"
-    )
-    config = folder / "config.json"
-    config.write_text(
-        json.dumps(
-            {
-                "manifest": {"$NETWORK": "$configdir"},
-                "target_simulator": "NEST",
-                "networks": {
-                    "nodes": [
-                        {
-                            "nodes_file": "$NETWORK/nodes.h5",
-                            "node_types_file": "$NETWORK/node_types.csv",
-                        }
-                    ],
-                    "edges": [
-                        {
-                            "edges_file": "$NETWORK/edges.h5",
-                            "edge_types_file": "$NETWORK/edge_types.csv",
-                        }
-                    ],
-                },
-            }
-        )
-    )
-    return config
 
 
 @pytest.mark.parametrize("groups", ["interleaved", "blocks"])

@@ -79,12 +79,12 @@ def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
 def test_every_name_of_the_interface_is_there():
     assert set(connprops.__all__) <= set(dir(connprops))
     assert all(callable(getattr(connprops, name)) for name in connprops.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"attribute '?nothing"):
         _ = connprops.nothing
 
 
 def test_the_module_report_does_not_hide_the_function():
-    code = "import connprops.run.run, connprops; assert callable(connprops.reports.report)"
+    code = "import connprops.reports.report, connprops; assert callable(connprops.report)"
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own text
 
 
@@ -398,7 +398,7 @@ def test_public_circuits(name, population, tmp_path):
 
 def test_options_are_what_the_functions_take():
     options, taken = RunOptions(), {"columns", "resources", "progress"}
-    for function in (export, connprops.statistics.extract, connprops.build):
+    for function in (export, connprops.extract, connprops.build):
         parameters = inspect.signature(function).parameters
         for name, value in getattr(options, function.__name__)().items():
             default = parameters[name].default

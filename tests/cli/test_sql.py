@@ -23,7 +23,7 @@ from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import QueryError
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.query.session import Session, questions
 from connprops.statistics.extract import extract
 

@@ -551,7 +551,7 @@ def test_our_own_build_has_the_references_ways_too(tmp_path, temporary):
     assert 0 < missing.sum() < 4
     families = {"u_syn": "truncnorm", "n_syn_per_conn": "poisson"}
     theirs = conn_props.build(**found, distr_types=families)
-    stats = connprops.statistics.extract(connprops.open_circuit(config, tmp_path / "d"), **options)
+    stats = connprops.extract(connprops.open_circuit(config, tmp_path / "d"), **options)
     ours = connprops.build(
         stats, distr_types=families, truncnorm="histogram", interpolation="unweighted"
     )

@@ -15,7 +15,7 @@ from bluepysnap.circuit_validation import validate
 from numpy.typing import NDArray
 from scipy import stats
 
-from connprops.demo import EDGES, NODES, DemoCircuit, write_circuit
+from connprops.demo import EDGES, NODES, DemoCircuit, write_demo
 from connprops.demo.published import table
 from connprops.demo.scale_model import ScaleModel
 from connprops.errors import OptionError, OutputError
@@ -40,7 +40,7 @@ UNLIKELY = 1e-3
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoCircuit:
-    return write_circuit(tmp_path_factory.mktemp("demo") / "a", synapses=SYNAPSES, seed=SEED)
+    return write_demo(tmp_path_factory.mktemp("demo") / "a", synapses=SYNAPSES, seed=SEED)
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +373,7 @@ def test_delay_is_the_way_from_the_soma(demo: DemoCircuit, synapses: pl.DataFram
 
 
 def test_same_seed_gives_the_same_circuit(demo: DemoCircuit, tmp_path: Path) -> None:
-    again = write_circuit(tmp_path / "again", synapses=SYNAPSES, seed=SEED)
+    again = write_demo(tmp_path / "again", synapses=SYNAPSES, seed=SEED)
     for name in ("nodes.h5", "edges.h5"):
         assert tree(again.config.parent / name) == tree(demo.config.parent / name)
     for name in ("circuit_config.json", "node_sets.json", "demo.json", "truth.parquet"):
@@ -382,7 +382,7 @@ def test_same_seed_gives_the_same_circuit(demo: DemoCircuit, tmp_path: Path) -> 
 
 
 def test_another_seed_gives_another_circuit(demo: DemoCircuit, tmp_path: Path) -> None:
-    other = write_circuit(tmp_path / "other", synapses=SYNAPSES, seed=SEED + 1)
+    other = write_demo(tmp_path / "other", synapses=SYNAPSES, seed=SEED + 1)
     name = f"edges/{EDGES}/0/conductance"
     with (
         h5py.File(other.config.parent / "edges.h5") as a,
@@ -406,33 +406,33 @@ def test_blocks_cover_all_targets_once() -> None:
 def test_written_circuit_is_reused(demo: DemoCircuit) -> None:
     folder = demo.config.parent
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert write_circuit(folder, synapses=SYNAPSES, seed=SEED) == demo
+    assert write_demo(folder, synapses=SYNAPSES, seed=SEED) == demo
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_other_content_is_refused_and_left_alone(demo: DemoCircuit, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="not a demo circuit"):
-        write_circuit(tmp_path, synapses=1_000)
+        write_demo(tmp_path, synapses=1_000)
     with pytest.raises(OutputError, match="not a demo circuit"):
-        write_circuit(tmp_path / "thesis.tex", synapses=1_000)
+        write_demo(tmp_path / "thesis.tex", synapses=1_000)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(OutputError, match=f"another demo circuit(.|\n)*seed {SEED}(.|\n)*seed 0"):
-        write_circuit(demo.config.parent, synapses=SYNAPSES, seed=0)
+        write_demo(demo.config.parent, synapses=SYNAPSES, seed=0)
 
 
 @pytest.mark.parametrize("note", ["[]", "{}", "no JSON", '{"n_neurons": null}'])
 def test_damaged_note_is_refused(tmp_path: Path, note: str) -> None:
     (tmp_path / "demo.json").write_text(note, encoding="utf-8")
     with pytest.raises(OutputError, match="not a demo circuit"):
-        write_circuit(tmp_path, synapses=1_000)
+        write_demo(tmp_path, synapses=1_000)
 
 
 def test_circuit_that_lost_a_file_is_refused(tmp_path: Path) -> None:
-    written = write_circuit(tmp_path / "demo", synapses=1_000)
+    written = write_demo(tmp_path / "demo", synapses=1_000)
     (tmp_path / "demo" / "edges.h5").unlink()
     with pytest.raises(OutputError, match=r"lacks files(.|\n)*edges\.h5"):
-        write_circuit(written.config.parent, synapses=1_000)
+        write_demo(written.config.parent, synapses=1_000)
 
 
 def test_interruption_leaves_nothing(tmp_path: Path) -> None:
@@ -440,13 +440,13 @@ def test_interruption_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_circuit(tmp_path / "demo", synapses=1_000, progress=interrupt)
+        write_demo(tmp_path / "demo", synapses=1_000, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_empty_folder_is_used_and_progress_told(tmp_path: Path) -> None:
     told: list[tuple[str, int, int, str]] = []
-    written = write_circuit(tmp_path, synapses=1_000, progress=lambda *args: told.append(args))
+    written = write_demo(tmp_path, synapses=1_000, progress=lambda *args: told.append(args))
     assert told == [("demo", written.n_synapses, written.n_synapses, "synapses")]
     note = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
     assert note["n_synapses"] == written.n_synapses
@@ -455,5 +455,5 @@ def test_empty_folder_is_used_and_progress_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("synapses", "seed"), [(0, 0), (999, 0), (10**9 + 1, 0), (1_000, -1)])
 def test_options_out_of_range_are_refused(tmp_path: Path, synapses: int, seed: int) -> None:
     with pytest.raises(OptionError):
-        write_circuit(tmp_path / "demo", synapses=synapses, seed=seed)
+        write_demo(tmp_path / "demo", synapses=synapses, seed=seed)
     assert list(tmp_path.iterdir()) == []

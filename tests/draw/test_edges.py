@@ -229,7 +229,7 @@ def test_the_pipeline_gives_the_model_back(shared, tmp_path):
     )
     names = list(laws)
     found = connprops.build(
-        connprops.statistics.extract(drawn, sel_props=names),
+        connprops.extract(drawn, sel_props=names),
         distr_types={name: law.distribution for name, law in laws.items()},
         correlations=True,
     )

@@ -12,15 +12,14 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from circuits import SHARED, two_types, write_circuit
-from test_sonata import allen
+from circuits import SHARED, allen, two_types, write_circuit
 from typer.testing import CliRunner
 
 import connprops.export.export
 import connprops.export.plan
 from connprops.circuit.circuit import open_circuit as resolve
 from connprops.cli import app
-from connprops.dataset.dataset import Dataset, open_circuit, open_dataset
+from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.errors import (
     CircuitError,
     ConnpropsWarning,
@@ -28,7 +27,7 @@ from connprops.errors import (
     OptionError,
     OutputError,
 )
-from connprops.export.export import export
+from connprops.export.export import export, open_circuit
 
 
 @pytest.fixture

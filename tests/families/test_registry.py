@@ -15,7 +15,8 @@ from laws import LAWS, SCIPY, stacked
 from scipy import integrate, stats
 
 from connprops.errors import OptionError
-from connprops.families.registry import DISTRIBUTIONS, distribution, ks, wasserstein
+from connprops.families.distances import ks, wasserstein
+from connprops.families.registry import DISTRIBUTIONS, distribution
 from connprops.families.sample import Sample
 
 Float = np.ndarray

@@ -19,7 +19,7 @@ from connprops.fits.choice import (
     score,
 )
 from connprops.fits.common_shape import common_shape
-from connprops.statistics.statistics import Property
+from connprops.schema import Property
 
 FLOAT = Property("g", "float64", "")
 

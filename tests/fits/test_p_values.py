@@ -12,9 +12,10 @@ from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
-from connprops.families.registry import Sample, distribution, ks
+from connprops.families.distances import ks
+from connprops.families.registry import Sample, distribution
 from connprops.fits.p_values import ks_p_values
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.model.model import read_model
 from connprops.statistics.extract import extract
 

@@ -8,11 +8,11 @@ from scipy import stats as scipy_stats
 
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.demo import write_circuit as write_demo
+from connprops.demo import write_demo
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.fits.choice import MARGIN
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
 

@@ -14,8 +14,8 @@ from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.registry import Sample, distribution
 from connprops.fits.fitted import fit_with_fallbacks
-from connprops.fits.property import build
 from connprops.fits.shrinkage import LEVEL_FROM, shrunk, with_shrinkage
+from connprops.model.build import build
 from connprops.statistics.extract import extract
 
 

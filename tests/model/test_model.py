@@ -14,7 +14,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import DatasetError, ModelError, OptionError, OutputError
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.model.model import Model, read_model
 from connprops.statistics.extract import extract
 

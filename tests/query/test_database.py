@@ -25,7 +25,7 @@ from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
 from connprops.errors import DatasetError, OutputError
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.query.database import DATABASE, VIEWS, write_database
 from connprops.query.session import questions
 from connprops.statistics.extract import extract

@@ -15,7 +15,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, QueryError
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.query.session import Session, question, questions
 from connprops.statistics.extract import extract
 

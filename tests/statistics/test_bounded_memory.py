@@ -33,7 +33,7 @@ from connprops.arrays.sorted_samples import sort_samples as sort_in_memory
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.resources import Resources
 from connprops.statistics.external_sort import ExternalSort
 from connprops.statistics.extract import extract

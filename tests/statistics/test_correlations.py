@@ -15,7 +15,7 @@ from connprops.errors import ConnpropsWarning, DatasetError, OptionError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics import correlations as module
-from connprops.statistics import extract
+from connprops.statistics.extract import extract
 
 SHARED_R, OWN_R = 0.6, -0.5
 N_NODES = 90

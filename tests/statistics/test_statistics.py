@@ -4,18 +4,17 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from circuits import SHARED, two_types, write_circuit
+from circuits import SHARED, adversarial, two_types, write_circuit
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
-from oracle import pathways, statistics, values_of
+from oracle import assert_agrees, pathways
 from scipy import stats as scipy_stats
 
+import connprops.arrays.random_numbers
 import connprops.export.export
 import connprops.export.plan
 import connprops.statistics.bucket
 import connprops.statistics.statistics
-from connprops.arrays.random_numbers import keys
+from connprops.arrays.random_numbers import keys, sampling_key
 from connprops.arrays.sorted_samples import histogram_edges, ranks
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
@@ -23,7 +22,6 @@ from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
 from connprops.families.histogram import normal_through_histogram
 from connprops.resources import Resources
-from connprops.statistics.bucket import sampling_key
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.rows_in_order import RowsInOrder
 from connprops.statistics.statistics import TABLES, read_statistics
@@ -39,66 +37,6 @@ def raw(config):
         base = h5["edges/default"]
         source, target = base["source_node_id"][:], base["target_node_id"][:]
         return source.astype(int), target.astype(int), {k: v[:] for k, v in base["0"].items()}
-
-
-def assert_agrees(stats, source, target, columns, source_types, target_types=None):
-    """Compare every table with the oracle, row by row."""
-    table = {
-        (r["source_type"], r["target_type"], r["property"]): r
-        for r in stats.table.collect().iter_rows(named=True)
-    }
-    histograms = dict(stats.histograms.collect().group_by("source_type", "target_type", "property"))
-    values = dict(iter(stats.values.collect().group_by("source_type", "target_type", "property")))
-    seen = 0
-    for (s, t), rows_of in pathways(
-        source, target, source_types, target_types or source_types
-    ).items():
-        for prop in [p.name for p in stats.properties]:
-            seen += 1
-            row = table[s, t, prop]
-            if prop == "n_syn_per_conn":
-                kept, shared, left_out = np.array([r.size for r in rows_of]), None, 0
-            else:
-                kept, shared, left_out = values_of(columns[prop], rows_of)
-            assert row["n"] == kept.size, (s, t, prop)
-            assert row["n_null"] == left_out
-            assert row["shared_within"] == shared, (s, t, prop)
-            assert row["n_multi"] == sum(r.size > 1 for r in rows_of)
-            if not kept.size:
-                assert row["mean"] is None
-                continue
-            for name, expected in statistics(kept).items():
-                # The logarithms themselves are rounded, to an ulp of about 1 to 100.
-                least = 1e-13 if name.endswith("_log") else 1e-300
-                assert row[name] == pytest.approx(expected, rel=1e-12, abs=least), (prop, name)
-            counts, edges = numpy_histogram(kept, 51)
-            found = histograms[s, t, prop].sort("bin")
-            assert found["count"].to_list() == counts.tolist()
-            if edges is not None:
-                assert found["left"].to_list() == edges[:-1].astype(float).tolist()
-                assert found["right"].to_list() == edges[1:].astype(float).tolist()
-            unique, count = np.unique(kept, return_counts=True)
-            if unique.size == 1 or (unique.size <= 100 and unique.size < kept.size):
-                of_values = values[s, t, prop].sort("value")
-                assert of_values["value"].to_list() == unique.astype(float).tolist()
-                assert of_values["count"].to_list() == count.tolist()
-            else:
-                assert (s, t, prop) not in values
-    assert seen == len(table)
-
-
-def numpy_histogram(values, bins):
-    """Return numpy's counts and edges; only the counts' sum in one bin where numpy gives up."""
-    try:
-        return np.histogram(values, bins)
-    except ValueError:
-        x = np.asarray(values, dtype=float)
-        low, high = histogram_edges(values.min()[None], values.max()[None], bins)[0][[0, -1]]
-        assert low <= x.min()
-        assert x.max() <= high
-        return np.histogram(x, histogram_edges(values.min()[None], values.max()[None], bins)[0])[
-            0
-        ], None
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -141,42 +79,6 @@ def test_higher_moments_and_means_of_connections(tmp_path):
     assert row["kurtosis"] == pytest.approx(scipy_stats.kurtosis(x), rel=1e-10)
     assert row["connection_mean"] == pytest.approx(np.mean(means), rel=1e-12)
     assert row["connection_std"] == pytest.approx(np.std(means), rel=1e-12)
-
-
-_columns = st.sampled_from(["f4", "f8", "i2", "u4", "i8", "u1"])
-_special = {
-    "f": [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, np.nextafter(1.0, 2.0), 1e-300, 1e300, -1.0],
-}
-
-
-@st.composite
-def adversarial(draw):
-    """Draw a circuit: types, ends in any order, and one column of any type and any values."""
-    n_nodes = draw(st.integers(1, 5))
-    types = draw(st.lists(st.sampled_from(["A", "B", "é'\"", "<script>"]), min_size=n_nodes,
-                          max_size=n_nodes))  # fmt: skip
-    n = draw(st.integers(1, 40))
-    nodes = st.integers(0, n_nodes - 1)
-    source = draw(hnp.arrays(np.int64, n, elements=nodes))
-    target = draw(hnp.arrays(np.int64, n, elements=nodes))
-    dtype = np.dtype(draw(_columns))
-    if dtype.kind == "f":
-        few = [v for v in _special["f"] if not np.isfinite(v) or abs(v) < 1e30 or dtype == "f8"]
-        elements = st.one_of(
-            st.sampled_from([float(np.array(v, dtype)) for v in few]),
-            st.floats(-1e6, 1e6, width=32),
-        )
-    else:
-        info = np.iinfo(dtype)
-        elements = st.integers(max(info.min, -(2**53)), min(info.max, 2**53))
-    values = draw(hnp.arrays(dtype, n, elements=elements))
-    if draw(st.booleans()):  # share values within connections
-        _, first, of = np.unique(
-            np.stack([source, target]), axis=1, return_index=True, return_inverse=True
-        )
-        values = values[first][of.ravel()]
-    groups = draw(st.none() | hnp.arrays(np.int64, n, elements=st.integers(0, 2)))
-    return types, source, target, values, groups
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow,
@@ -277,7 +179,7 @@ def test_samples_are_of_the_smallest_keys_and_of_equal_ones_the_first(
         return keys(*ends) % np.uint64(n_keys)
 
     monkeypatch.setattr(connprops.statistics.bucket, "_LARGE", large)
-    monkeypatch.setattr(connprops.statistics.bucket, "keys", few_keys)
+    monkeypatch.setattr(connprops.arrays.random_numbers, "keys", few_keys)
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     rows = ds.connections.collect()
     key = few_keys(5, rows["source_node"].to_numpy(), rows["target_node"].to_numpy())

@@ -22,13 +22,13 @@ import connprops.export.plan
 import connprops.export.request
 import connprops.statistics.correlations
 import connprops.statistics.units
+from connprops import merge
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsError, OptionError, OutputError
 from connprops.export.export import export
 from connprops.resources import Resources
-from connprops.run import merge
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
 from connprops.store.shards import Shard, ranges, shards_of

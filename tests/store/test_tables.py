@@ -13,7 +13,8 @@ import pytest
 
 from connprops import schema
 from connprops.errors import DatasetError, OutputError
-from connprops.store.tables import read_table, refuse_existing, replacing, write_table, write_text
+from connprops.store.tables import read_table, write_table
+from connprops.store.writing import refuse_existing, replacing, write_text
 
 NASTY = "'; drop table synapses; --<script>\n µ"
 TYPES = pl.Enum(["L5", "L4", NASTY])  # not in the alphabet's order

@@ -7,16 +7,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from circuits import write_circuit
+from circuits import adversarial, write_circuit
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
-from oracle import pathways, values_of
-from test_statistics import adversarial, assert_agrees
+from oracle import assert_agrees, pathways, values_of
 
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.resources import Resources
 from connprops.run.run import run
 from connprops.statistics.extract import extract

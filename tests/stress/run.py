@@ -91,9 +91,9 @@ def limited(n: int, folder: Path, _seed: int) -> list[str]:
     """Run all steps on a large circuit with 500 MB."""
     from memory import run_in_little
 
-    from connprops.demo import write_circuit
+    from connprops.demo import write_demo
 
-    if ended(fork_of(lambda: write_circuit(folder / "large", synapses=n))):
+    if ended(fork_of(lambda: write_demo(folder / "large", synapses=n))):
         return ["the circuit was not written"]
     return run_in_little(folder / "large", folder / "out")
 

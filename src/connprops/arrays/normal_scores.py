@@ -25,11 +25,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats, Ints
 from connprops.arrays.arrow import exponential
 from connprops.arrays.solvers import increasing_root
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 TERMS = 30
 """Terms of the expansion. What is left of it is one term more for each parity, so that the

@@ -13,7 +13,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from connprops.arrays import Ints
+
 Bits = NDArray[np.uint64]
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
@@ -68,3 +69,8 @@ def _advance(state: Bits) -> None:
         state ^= state >> np.uint64(shift)
         state *= np.uint64(factor)
     state ^= state >> np.uint64(31)
+
+
+def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
+    """Return a pseudo-random number for each connection, from the seed and its ends alone."""
+    return keys(seed, source, target)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from connprops.arrays import Ints
 
 _LONG_RUN = 100
 """Values from which copying a run beats picking its values."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
+from connprops.arrays import Floats
 
 _ITERATIONS = 200
 _NOISE = 1e-12  # of a function's values, relative
@@ -19,12 +19,12 @@ _STUCK = 1e6
 
 
 def increasing_root(
-    function: Callable[[Float], tuple[Float, Float]],
-    low: Float,
-    high: Float,
-    start: Float,
+    function: Callable[[Floats], tuple[Floats, Floats]],
+    low: Floats,
+    high: Floats,
+    start: Floats,
     tolerance: float = 1e-13,
-) -> Float:
+) -> Floats:
     """Return where increasing functions cross zero, one per group.
 
     Newton's method, kept inside a bracket that every evaluation narrows; a step that would
@@ -59,11 +59,11 @@ def increasing_root(
 
 
 def box_maximum(
-    function: Callable[[Float, NDArray[np.intp]], tuple[Float, Float, Float]],
-    start: Float,
-    lower: Float,
-    upper: Float,
-) -> Float:
+    function: Callable[[Floats, NDArray[np.intp]], tuple[Floats, Floats, Floats]],
+    start: Floats,
+    lower: Floats,
+    upper: Floats,
+) -> Floats:
     """Return where smooth functions of p variables are greatest within a box, one per group.
 
     Newton's method with the curvature's eigenvalues made positive, so that each step climbs
@@ -116,8 +116,8 @@ def box_maximum(
 
 
 def _ascent(
-    x: Float, gradient: Float, hessian: Float, lower: Float, upper: Float, damping: Float
-) -> Float:
+    x: Floats, gradient: Floats, hessian: Floats, lower: Floats, upper: Floats, damping: Floats
+) -> Floats:
     """Return the damped Newton steps (h, p) in the variables that are free to move."""
     held = ((x <= lower) & (gradient <= 0)) | ((x >= upper) & (gradient >= 0))
     slope = np.where(held, 0.0, gradient)
@@ -134,8 +134,8 @@ def _ascent(
 
 
 def smallest_count(
-    cdf: Callable[[Float, NDArray[np.intp]], Float], q: Float, guess: Float, lowest: Float
-) -> Float:
+    cdf: Callable[[Floats, NDArray[np.intp]], Floats], q: Floats, guess: Floats, lowest: Floats
+) -> Floats:
     """Return the smallest integers k >= ``lowest`` with ``cdf(k) >= q``, of those that float64 has.
 
     Steps of doubling width from the guess bracket the answer, then bisection finds it: two or

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats, Ints
 from connprops.arrays.arrow import logarithm
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 RANKS_AT_MOST = 256
 """Samples up to this size are kept whole as order statistics, larger ones thinned to about it."""

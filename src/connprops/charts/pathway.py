@@ -7,26 +7,19 @@ that matters to reading a chart is in the chart; its typography comes with a the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import altair as alt
-import numpy as np
 import polars as pl
 
-from connprops import schema
 from connprops.charts.maps import (
     FORMAT,
     Rows,
     as_data,
     axis_title,
-    quantity_map,
-    statistic_unit,
-    unit_title,
-    with_shown,
 )
-from connprops.charts.rows import rows_of
-from connprops.charts.theme import LIGHT, Palette, heading, sequential_scale
+from connprops.charts.theme import LIGHT, Palette, heading
 
 if TYPE_CHECKING:
     from altair.utils.schemapi import UndefinedType
@@ -193,213 +186,4 @@ def cdf(
         layer=layers,
         width=320, height=250, title=heading(title, subtitle),
         description=f"{title}. Share of values up to each value, of the data and of the model.",
-    )  # fmt: skip
-
-
-_DISTANCES = {"ks": "Kolmogorov-Smirnov distance", "wasserstein": "Wasserstein distance"}
-
-
-def goodness(
-    fits: pl.DataFrame,
-    types: pl.DataFrame,
-    *,
-    property: str,  # noqa: A002
-    measure: Literal["ks", "wasserstein"] = "ks",
-    unit: str = "",
-    n_worst: int = 30,
-    n_enough: int = 10,
-    palette: Palette = LIGHT,
-) -> alt.HConcatChart:
-    """Draw the distance of data and model for each pathway, and the largest ones in order.
-
-    Parameters
-    ----------
-    fits
-        :data:`connprops.schema.FITS`. Pathways without data of their own are left out.
-    measure
-        Which distance: of Kolmogorov and Smirnov, or of Wasserstein, which has the unit of the
-        property.
-    unit
-        Of the property.
-    n_worst
-        How many are drawn in order.
-    n_enough
-        Pathways with fewer values are not among these, unless all have fewer: a few values are
-        far from any distribution by chance.
-    """
-    measured = rows_of(fits, property=property).filter(
-        pl.col("level") < 0, pl.col(measure).is_finite()
-    )
-    distance = axis_title(_DISTANCES[measure], statistic_unit(measure, unit))
-    scale = None  # that of the values, unless these are parts of a whole
-    if measure == "ks":
-        scale = sequential_scale([0.0, max(measured["ks"].to_list(), default=1.0)], palette)
-    left = quantity_map(
-        measured, types, measure, title=f"{property}: {_DISTANCES[measure]} of data and model",
-        legend=distance, scale=scale, palette=palette,
-    )  # fmt: skip
-    ranked = measured.filter(pl.col("n") >= n_enough)
-    worst = (
-        (ranked if len(ranked) else measured)
-        .sort(measure, *schema.PATHWAY, descending=[True, False, False])
-        .head(n_worst)
-        .select(
-            pathway=pl.format("{} → {}", *(pl.col(c).cast(pl.String) for c in schema.PATHWAY)),
-            distance=measure, n="n", distribution=pl.col("distribution").cast(pl.String),
-        )
-    )  # fmt: skip
-    least = f" to {n_enough} values or more" if len(ranked) else ""
-    title = f"{property}: the {len(worst)} worst fits{least}"
-    right = (
-        alt.Chart(as_data(worst))
-        .mark_bar(color=palette.data_line, height={"band": 0.7})
-        .encode(
-            x=alt.X("distance:Q", title=distance, axis=alt.Axis(tickCount=5),
-                    scale=alt.Scale(zero=True)),
-            y=alt.Y("pathway:N", sort=None, title=None,
-                    axis=alt.Axis(labelLimit=260, labelOverlap=False, labelPadding=6,
-                                  ticks=False, domain=False)),
-            tooltip=[alt.Tooltip("pathway:N"), alt.Tooltip("distance:Q", format=FORMAT),
-                     alt.Tooltip("n:Q", title="values", format=","), alt.Tooltip("distribution:N")],
-        )
-        .properties(width=260, height=alt.Step(17), title=heading(title, "by distance"),
-                    description=f"{title}, by {distance}.")
-    )  # fmt: skip
-    row: alt.HConcatChart = alt.hconcat(
-        left, right, spacing=36, description=f"{left.description} | {right.description}"
-    )
-    return row
-
-
-def synapses_per_connection(
-    bins: Rows, *, title: str = "Synapses per connection", palette: Palette = LIGHT
-) -> alt.LayerChart:
-    """Draw how many connections have how many synapses, over all pathways.
-
-    Parameters
-    ----------
-    bins
-        As :func:`connprops.charts.rows.synapse_counts` returns them.
-    """
-    return histogram(
-        bins, property=schema.N_SYN_PER_CONN, unit="1", title=title,
-        counted="connections", whole=True, palette=palette,
-    )  # fmt: skip
-
-
-def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
-    """Draw the candidates for each property by the criterion above the best one's.
-
-    Parameters
-    ----------
-    table
-        :data:`connprops.schema.SCORES`.
-    """
-    words = with_shown(table, "property").with_columns(
-        pl.col("distribution").cast(pl.String),
-        verdict=pl.when("chosen").then(pl.lit("chosen")).otherwise(pl.lit("not chosen")),
-        failure=pl.when(pl.col("delta").is_null())
-        .then(pl.format("could not be fitted to {} pathways", "n_failed")),
-        place=pl.col("delta").fill_null(float("inf")).rank("ordinal").over("property"),
-    )  # fmt: skip
-    order = words["property"].unique(maintain_order=True).to_list()
-    y = alt.Y("distribution:N", title=None, sort=alt.EncodingSortField("place", op="min"),
-              axis=alt.Axis(grid=True))  # fmt: skip
-    points = (
-        alt.Chart()
-        .mark_point(filled=True, size=70, opacity=1)
-        .encode(
-            x=alt.X("delta:Q", title="criterion above the best one's (1), symmetric-logarithmic",
-                    scale=alt.Scale(type="symlog", constant=1, domainMin=0),
-                    axis=alt.Axis(labelExpr="format(datum.value, '~s')",
-                                  values=[0, *(10**k for k in range(1, 13))])),
-            y=y,
-            color=alt.Color("verdict:N",
-                            scale=alt.Scale(domain=["chosen", "not chosen"],
-                                            range=[palette.model, palette.data_line]),
-                            legend=alt.Legend(title=None, orient="top")),
-            tooltip=["property:N", "distribution:N",
-                     alt.Tooltip("delta:Q", title="above the best", format=",.1f"),
-                     alt.Tooltip("n_failed:Q", title="pathways not fitted", format=",")],
-        )
-    )  # fmt: skip
-    failures = (
-        alt.Chart()
-        .transform_filter("isValid(datum.failure)")
-        .mark_text(align="left", color=palette.quiet, fontSize=10)
-        .encode(x=alt.value(4), y=y, text="failure:N")
-    )
-    title = "Evidence for the candidate distributions"
-    header = alt.Header(labelOrient="top", labelAnchor="start", labelFontWeight=600,
-                        labelPadding=2)  # fmt: skip
-    return alt.FacetChart(
-        as_data(words),
-        spec=alt.LayerChart(layer=[points, failures], width=420, height=alt.Step(16)),
-        facet={"row": alt.Row("property:N", title=None, sort=order, header=header)},
-        spacing=8,
-        resolve=alt.Resolve(scale=alt.ScaleResolveMap(y="independent")),
-        title=title,
-        description=f"{title}: difference of the criterion from the best one, over all pathways, "
-        "by property.",
-    )
-
-
-def overview(
-    statistics: pl.DataFrame, units: Mapping[str, str], *, palette: Palette = LIGHT
-) -> alt.ConcatChart:
-    """Draw each property's spread over pathways and within them.
-
-    The pathways stand in order of their median; bands show the inner 50 % and 90 % of each
-    one's values. Of many pathways, evenly spaced ones are drawn.
-
-    Parameters
-    ----------
-    statistics
-        :data:`connprops.schema.STATISTICS`.
-    units
-        Unit by property; its order is that of the charts.
-    """
-    drawn = [
-        _spread(rows_of(statistics, property=name), name, unit, palette)
-        for name, unit in units.items()
-    ]
-    title = "Properties: medians of pathways in order, with the inner 50 % and 90 % of values"
-    return alt.ConcatChart(
-        concat=drawn,
-        columns=3,
-        bounds="flush",  # so that panels stand in line, whatever the width of their labels
-        spacing={"row": 84, "column": 84},
-        resolve=alt.Resolve(scale=alt.ScaleResolveMap(x="independent", y="independent")),
-        title=title,
-        description=f"{title}.",
-    )
-
-
-_DRAWN_AT_MOST = 240
-"""Pathways in a chart of one pixel each."""
-
-
-def _spread(rows: pl.DataFrame, name: str, unit: str, palette: Palette) -> alt.LayerChart:
-    quantiles = ("q05", "q25", "q50", "q75", "q95")
-    order = rows.drop_nulls(quantiles).sort("q50", *schema.PATHWAY).select(*quantiles)
-    places = np.unique(np.linspace(0, max(len(order) - 1, 0), _DRAWN_AT_MOST).round().astype(int))
-    thinned = order.with_row_index("rank", 1)[places[: len(order)].tolist()]
-    base = alt.Chart(as_data(thinned)).encode(
-        x=alt.X("rank:Q", title="pathways, by median (rank)",
-                scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickMinStep=1, tickCount=4))
-    )  # fmt: skip
-    y = alt.Y("q05:Q", title=unit_title(name, unit), scale=alt.Scale(zero=False))
-    single = len(thinned) < 2  # noqa: PLR2004 - an area needs two places
-    bands = [
-        (base.mark_rule(strokeWidth=8) if single else base.mark_area())
-        .encode(y=y if low == "q05" else alt.Y(f"{low}:Q"), y2=high, color=alt.value(palette.data),
-                opacity=alt.value(opacity))
-        for low, high, opacity in (("q05", "q95", 0.45), ("q25", "q75", 0.9))
-    ]  # fmt: skip
-    middle = base.mark_point(size=30) if single else base.mark_line(strokeWidth=1.5)
-    line = middle.encode(y="q50:Q", color=alt.value(palette.data_line))
-    return alt.LayerChart(
-        layer=[*bands, line],
-        width=260, height=130, title=alt.TitleParams(name, fontSize=12, frame="group"),
-        description=f"{axis_title(name, unit)}: medians of {len(order)} pathways in order.",
     )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
-from connprops.charts import maps
+from connprops.charts import fits, maps, overview
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.roc import roc_chart, roc_curve
@@ -29,7 +29,7 @@ from connprops.charts.theme import LIGHT
 from connprops.errors import OptionError, OutputError
 from connprops.model.comparison import compare
 from connprops.progress import Progress
-from connprops.store.tables import replacing
+from connprops.store.writing import replacing
 
 if TYPE_CHECKING:
     from connprops.model.cross_validation import CrossValidation
@@ -126,12 +126,12 @@ def _charts(
     pathway: tuple[str, str] | None,
 ) -> Iterator[tuple[str, Chart]]:
     types, table, order = stats.types, stats.table.collect(), stats.order_statistics.collect()
-    yield "overview", charts.overview(table, units)
+    yield "overview", overview.overview(table, units)
     if model.scores is not None and len(model.scores):
-        yield "scores", charts.scores(model.scores)
+        yield "scores", fits.scores(model.scores)
     if schema.N_SYN_PER_CONN in units:
         bins = synapse_counts(stats.values.collect(), order, model)
-        yield "synapses_per_connection", charts.synapses_per_connection(bins)
+        yield "synapses_per_connection", overview.synapses_per_connection(bins)
     of_model = model_statistics(model)
     for name, unit in units.items():
         for statistic in statistics:
@@ -144,10 +144,10 @@ def _charts(
         yield f"levels_{name}", maps.level_map(of_model, types, property=name)
         if model.fits is not None:
             common: dict[str, Any] = {"property": name, "unit": unit}
-            yield f"goodness_{name}", charts.goodness(model.fits, types, **common)
+            yield f"goodness_{name}", fits.goodness(model.fits, types, **common)
             yield (
                 f"wasserstein_{name}",
-                charts.goodness(model.fits, types, measure="wasserstein", **common),
+                fits.goodness(model.fits, types, measure="wasserstein", **common),
             )
     if len(model.correlations):
         pairs = model.correlations.rename({"value": "r"})

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
+
 if TYPE_CHECKING:
     import altair as alt
 
-Floats = NDArray[np.float64]
 
 _THRESHOLDS = np.linspace(0, 1, 21)
 _RATES = np.linspace(0, 1, 101)

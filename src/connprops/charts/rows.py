@@ -14,7 +14,7 @@ from connprops.schema import N_SYN_PER_CONN
 
 if TYPE_CHECKING:
     from connprops.model.model import Model
-    from connprops.statistics.statistics import Property
+    from connprops.schema import Property
 
 QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 

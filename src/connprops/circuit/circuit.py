@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.circuit import hdf5
 from connprops.circuit.columns import (
     EdgeColumn,
@@ -37,12 +38,13 @@ from connprops.circuit.config import checked_networks, resolved
 from connprops.circuit.node_attributes import count_nodes, inherited_attributes, own_attributes
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
-from connprops.store.tables import sha256_of
+from connprops.store.writing import sha256_of
 
 if TYPE_CHECKING:
     import bluepysnap
 
-Ints = NDArray[np.int64]
+CircuitSource: TypeAlias = "str | Path | bluepysnap.Circuit"
+"""What names a circuit: its configuration file, or a circuit that bluepysnap has opened."""
 
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
@@ -363,7 +365,7 @@ class Circuit:
         return members(rules, population.attributes(only=attributes_in(rules)), population.name)
 
 
-def open_circuit(source: str | Path | bluepysnap.Circuit) -> Circuit:
+def open_circuit(source: CircuitSource) -> Circuit:
     """Resolve a circuit from its configuration file or a ``bluepysnap.Circuit``.
 
     A configuration is resolved by bluepysnap's rules, but without it: it takes a quarter of a

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from connprops.errors import OutputError
-from connprops.store.tables import replacing, writing
+from connprops.store.writing import replacing, writing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -84,7 +84,7 @@ class ForgivingFile(io.RawIOBase):
 
 @contextmanager
 def replacing_hdf5(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path as :func:`connprops.store.tables.replacing`, which HDF5 may lock.
+    """Give a temporary path as :func:`connprops.store.writing.replacing`, which HDF5 may lock.
 
     Raises
     ------

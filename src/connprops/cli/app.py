@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-import connprops
+from connprops._version import __version__
 from connprops.errors import ConnpropsError, collected_warnings, of_the_machine
 
 
@@ -42,7 +42,7 @@ def _version(
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"connprops {connprops.__version__}")
+        typer.echo(f"connprops {__version__}")
         raise typer.Exit
 
 

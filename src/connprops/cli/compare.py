@@ -64,7 +64,7 @@ def compare(
 
         from connprops.model.comparison import compare as compare_models
         from connprops.model.comparison import summarized, write_comparison
-        from connprops.store.tables import check_format
+        from connprops.store.writing import check_format
 
         if out is not None:
             check_format(out)
@@ -94,7 +94,7 @@ def compare(
 def _show(frame: pl.DataFrame) -> None:
     import polars.selectors as cs
 
-    from connprops.run.summary import console_on, show_table
+    from connprops.display import console_on, show_table
 
     numeric = set(frame.select(cs.numeric()).columns)
     rows = [[_cell(value) for value in row] for row in frame.iter_rows()]

@@ -76,7 +76,7 @@ def cross_validate_command(
     with errors(debug=debug), warnings_shown():
         from connprops.model.cross_validation import cross_validate
         from connprops.progress import display
-        from connprops.store.tables import refuse_existing
+        from connprops.store.writing import refuse_existing
 
         options = arg.options(
             config,
@@ -122,7 +122,7 @@ def cross_validate_command(
 
 def _show(found: CrossValidation) -> None:
     """Write one line per property: how much a test value gains over the baseline."""
-    from connprops.run.summary import console_on, show_table
+    from connprops.display import console_on, show_table
 
     console = console_on(sys.stdout)
     rows = [

@@ -116,12 +116,12 @@ def demo(
     pathway and property is in DIR/truth.parquet, to compare the model with.
     """
     with errors(debug=debug):
-        from connprops.demo import write_circuit
+        from connprops.demo import write_demo
         from connprops.options import RunOptions
         from connprops.progress import display
 
         with display(quiet=quiet) as progress:
-            written = write_circuit(folder, synapses=synapses, seed=seed, progress=progress)
+            written = write_demo(folder, synapses=synapses, seed=seed, progress=progress)
         out = folder.with_name(f"{folder.absolute().name}-connprops")
         _run(written.config, out, RunOptions(), overwrite=overwrite, quiet=quiet)
         say(f"The circuit and its truth lie in {folder}", quiet=quiet)

@@ -101,7 +101,7 @@ def sql_command(
     """
     with errors(debug=debug):
         from connprops.query.session import Session
-        from connprops.store.tables import check_format
+        from connprops.store.writing import check_format
 
         if sum(given is not None for given in (sql, file, query)) != (not list_all):
             raise OptionError.of(
@@ -189,8 +189,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _list(session: Session) -> None:
+    from connprops.display import console_on, show_table
     from connprops.query.session import questions
-    from connprops.run.summary import console_on, show_table
 
     console = console_on(sys.stdout)
     tables = [(name, grain) for name, grain in session.tables.items()]
@@ -204,7 +204,7 @@ def _parameters(asked: Question) -> str:
 
 
 def _show(answer: Answer, at_most: int) -> None:
-    from connprops.run.summary import console_on, show_table
+    from connprops.display import console_on, show_table
 
     rows = answer.rows()
     head = [[_cell(value) for value in row] for row in islice(rows, at_most)]

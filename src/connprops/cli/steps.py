@@ -218,7 +218,7 @@ def build(
 ) -> None:
     """Fit a distribution to each property of each pathway: the model as Parquet and JSON."""
     with errors(debug=debug), warnings_shown():
-        from connprops.fits.property import build as build_model
+        from connprops.model.build import build as build_model
         from connprops.progress import display
         from connprops.statistics.statistics import read_statistics
 

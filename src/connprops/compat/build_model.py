@@ -25,7 +25,7 @@ from connprops.progress import Progress
 from connprops.statistics.arrays import to_arrays
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics, read_statistics
-from connprops.store.tables import write_text
+from connprops.store.writing import write_text
 
 SEED = 123456
 """The reference's, where a configuration names none."""

@@ -11,34 +11,33 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import CircuitSource
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
-from connprops.compat.specifications import FAMILIES, parameters
+from connprops.compat.specifications import parameters
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Selection
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
 from connprops.export.export import export
 from connprops.export.request import is_property
+from connprops.families.registry import FAMILIES
 from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.arrays import to_arrays
 from connprops.statistics.extract import extract as extract_statistics
-
-if TYPE_CHECKING:
-    import bluepysnap
 
 MAX_UNIQUE_COUNT = 100
 """Distinct values are listed where there are no more than this."""
 
 
 def extract(
-    circuit: bluepysnap.Circuit | str | Path,
+    circuit: CircuitSource,
     min_sample_size_per_group: float | None = None,
     max_sample_size_per_group: float | None = None,
     hist_bins: int | Sequence[float] = 51,

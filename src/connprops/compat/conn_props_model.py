@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError, UnknownNameError
 from connprops.errors import ConnpropsWarning, listing
+from connprops.families.registry import FAMILIES
 from connprops.model.reference_json import as_text, to_json
 from connprops.schema import N_SYN_PER_CONN
-from connprops.store.tables import write_text
+from connprops.store.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +57,7 @@ class ConnPropsModel:
     param_defaults: ClassVar[dict[str, Any]] = {"prop_cov": {}}
     data_names: ClassVar[list[str]] = []
     input_names: ClassVar = ["src_type", "tgt_type", "n_syn"]
-    distribution_attributes: ClassVar = {
-        name: specifications.parameters(name) for name in specifications.FAMILIES
-    }
+    distribution_attributes: ClassVar = {name: specifications.parameters(name) for name in FAMILIES}
 
     def __init__(
         self,

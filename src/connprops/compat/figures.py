@@ -17,7 +17,7 @@ from connprops.charts.roc import roc_chart, roc_curve
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError
 from connprops.schema import N_SYN_PER_CONN
-from connprops.store.tables import replacing
+from connprops.store.writing import replacing
 
 if TYPE_CHECKING:
     import altair as alt

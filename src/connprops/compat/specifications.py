@@ -17,14 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from connprops.compat.errors import CompatError
 from connprops.errors import listing
-from connprops.families.registry import DISTRIBUTIONS, Distribution, Parameter
+from connprops.families.registry import FAMILIES, Parameter
 
 Law = Mapping[str, Any]
 
-FAMILIES: Mapping[str, Distribution] = MappingProxyType(
-    {d.reference_name: d for d in DISTRIBUTIONS.values() if d.reference_name}
-)
-"""The families that the reference knows, by its names."""
 
 _BELOW_ONE = 1 - 2.0**-53
 _SUM_TO_ONE = 1e-5  # as near as the reference asks for

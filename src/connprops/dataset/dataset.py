@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,15 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.dataset import relations
 from connprops.dataset.manifest import damage, damage_of, expected_files, read_manifest
+from connprops.dataset.relations import DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
-from connprops.export.export import export
-from connprops.progress import Progress
 
 if TYPE_CHECKING:
-    import bluepysnap
     import duckdb
 
     from connprops.resources import Resources
@@ -185,9 +181,25 @@ class Dataset:
         rows = pl.scan_parquet(self.files("synapses"), glob=False).drop("pathway")
         return self.connections.drop(varying).join(rows, on="first_edge")
 
+    @cached_property
+    def relations(self) -> DatasetRelations:
+        """Return the SQL relations of the dataset, of files that are intact."""
+        return DatasetRelations.of(
+            {
+                "connection_rows": self.files("connections"),
+                "synapse_rows": self.files("synapses"),
+                "types": [self.file("types.parquet")],
+                "nodes": [self.file("nodes.parquet")],
+                "node_sets": [self.file("node_sets.parquet")],
+            },
+            n_target_types=len(self.target_types),
+            shared=[column.name for column in self.columns if not column.varies],
+            properties=[column.name for column in self.columns],
+        )
+
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with the dataset's relations as views; close it yourself."""
-        return relations.connect(self, resources)
+        return self.relations.connect(resources)
 
     @cached_property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -195,7 +207,7 @@ class Dataset:
 
     def sql(self, query: str, /, **bound: Any) -> duckdb.DuckDBPyRelation:
         """Answer a query over the dataset's relations; ``bound`` fills its ``$names``."""
-        relation: duckdb.DuckDBPyRelation = relations.run(self._connection, query, query, **bound)
+        relation: duckdb.DuckDBPyRelation = run(self._connection, query, query, **bound)
         return relation
 
     def verify(self) -> list[str]:
@@ -245,42 +257,3 @@ def open_dataset(folder: str | Path) -> Dataset:
         Where the folder holds none, or one of a later version.
     """
     return Dataset(folder)
-
-
-def open_circuit(
-    circuit: str | Path | bluepysnap.Circuit,
-    folder: str | Path | None = None,
-    *,
-    edges_popul_name: str | None = None,
-    source_type: str = "mtype",
-    target_type: str = "mtype",
-    properties: Sequence[str] | None = None,
-    overwrite: bool = False,
-    verify: bool = False,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-) -> Dataset:
-    """Open a circuit: export its edges on first use, reuse the dataset afterwards.
-
-    Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
-    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
-    of :func:`connprops.export.export.export`.
-    """
-    from connprops.circuit import circuit as sonata
-
-    resolved = sonata.open_circuit(circuit)
-    place = Path(folder) if folder else resolved.results_folder() / "dataset"
-    return Dataset(
-        export(
-            resolved,
-            place,
-            population=edges_popul_name,
-            source_type=source_type,
-            target_type=target_type,
-            properties=properties,
-            overwrite=overwrite,
-            verify=verify,
-            resources=resources,
-            progress=progress,
-        )
-    )

@@ -6,9 +6,8 @@ checksum and the number of rows of every file, and one of itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops import schema
-from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import LEFT_OUT, EdgeColumn
 from connprops.errors import DatasetError
-from connprops.export.parts import RangeSummary
-from connprops.export.profile import Profile, merged
 from connprops.progress import Progress
-from connprops.store.tables import sha256_of, write_text
+from connprops.store.writing import seal_of, sha256_of, write_text
 
 MANIFEST = "manifest.json"
 
@@ -41,71 +36,6 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     sealed = {**content, "seal": seal_of(content)}
     text = json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     write_text(folder / MANIFEST, text, overwrite=True)
-
-
-def content_of(
-    edges: EdgePopulation,
-    columns: Sequence[EdgeColumn],
-    identity: Mapping[str, Any],
-    tables: Mapping[str, Mapping[str, Any]],
-    summaries: Sequence[RangeSummary],
-) -> dict[str, Any]:
-    """Return the content of a manifest: what the parts of a dataset hold, and what that means."""
-    varying = set().union(*(summary.varies for summary in summaries))
-    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
-    roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
-    return {
-        "schema_version": schema.VERSION,
-        "identity": identity,
-        "kind": edges.kind,
-        "n_synapses": sum(s.n_synapses for s in summaries),
-        "n_connections": sum(s.n_connections for s in summaries),
-        "contiguous": all(s.contiguous for s in summaries),
-        "columns": [
-            {
-                "name": column.name,
-                "dtype": column.dtype,
-                "unit": schema.unit_of(column.name),
-                "labels": column.labels,
-                "varies": column.name in varying,
-                "role": roles[column.name],
-                "n_not_finite": profiles[column.name].n_not_finite,
-            }
-            for column in columns
-        ],
-        "left_out": {
-            name: LEFT_OUT[column.dtype]
-            for name, column in edges.columns.items()
-            if column.dtype in LEFT_OUT
-        },
-        "parts": [
-            {"n_synapses": s.n_synapses, "n_connections": s.n_connections, "sha256": s.sha256}
-            for s in summaries
-        ],
-        "tables": tables,
-        "warnings": _warnings(profiles, roles),
-    }
-
-
-def _warnings(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> list[str]:
-    """Return what in the data changes what is computed from it."""
-    said = []
-    for name, profile in profiles.items():
-        if profile.n_not_finite:
-            said.append(
-                f"property {name!r} has {profile.n_not_finite:,} values that are NaN or infinite: "
-                "they are left out of its statistics, whose n_null says how many where"
-            )
-        if profile.has_sentinel:
-            said.append(
-                f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
-                "negative: if -1 stands for 'none' there, leave the property out"
-            )
-        if roles[name] == "too large":
-            said.append(
-                f"property {name!r} has integers beyond 2^53, which statistics cannot hold exactly"
-            )
-    return said
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -141,13 +71,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             hint=hint,
         )  # fmt: skip
     return manifest
-
-
-def seal_of(content: Mapping[str, Any]) -> str:
-    """Return the checksum of a JSON object, whatever its layout; not of its key ``seal``."""
-    unsealed = {key: value for key, value in content.items() if key != "seal"}
-    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_source(folder: Path, state: Mapping[str, int], sha256: str | None) -> None:

@@ -8,7 +8,8 @@ the bottom are those of a dataset's files: ``connection_rows``, ``synapse_rows``
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources as package_resources
 from pathlib import Path
@@ -19,8 +20,6 @@ from connprops.resources import Resources
 
 if TYPE_CHECKING:
     import duckdb
-
-    from connprops.dataset.dataset import Dataset
 
 CHAIN = (
     "pathway_codes",
@@ -65,29 +64,6 @@ def text(name: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def connect(dataset: Dataset, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB connection in memory with all relations of a dataset as views."""
-    import duckdb
-
-    connection = duckdb.connect(config=(resources or Resources()).duckdb_config())
-    for name, files in bottom(dataset).items():
-        relation = connection.read_parquet([str(file) for file in files])
-        relation.create_view(name)
-    define(connection, dataset)
-    return connection
-
-
-def bottom(dataset: Dataset) -> dict[str, list[Path]]:
-    """Return the relations that the chain rests on, and the files that each is made of."""
-    return {
-        "connection_rows": dataset.files("connections"),
-        "synapse_rows": dataset.files("synapses"),
-        "types": [dataset.file("types.parquet")],
-        "nodes": [dataset.file("nodes.parquet")],
-        "node_sets": [dataset.file("node_sets.parquet")],
-    }
-
-
 def grain(name: str) -> str:
     """Return what one row of a relation is, which the first comment of its file says."""
     lines = []
@@ -103,45 +79,62 @@ def named_in(sql: str) -> set[str]:
     return set(_NAMED.findall(sql))
 
 
-def define(
-    connection: duckdb.DuckDBPyConnection, dataset: Dataset, given: Collection[str] = ()
-) -> None:
-    """Make the views of the chain, but for those ``given``, on those at the bottom of it."""
-    import duckdb
+@dataclass(frozen=True)
+class DatasetRelations:
+    """What the chain of relations needs to know of a dataset.
 
-    for name, value in variables(dataset).items():
-        kind = "varchar[]" if isinstance(value, list) else "bigint"
-        connection.execute(f"set variable {name} = $value::{kind}", {"value": value})
-    for name in chain_of(dataset):
-        if name in given:
-            continue
-        try:
-            connection.execute(f"create view {name} as {text(name)}")
-        except duckdb.Error as error:
-            raise DatasetError.of(
-                f"Relation {name!r} cannot be made on {dataset.folder}", found=str(error)
-            ) from error
-
-
-def variables(dataset: Dataset) -> dict[str, int | list[str]]:
-    """Return the DuckDB variables that the relations of a dataset read."""
-    return {
-        "n_target_types": len(dataset.target_types),
-        # What the relation `synapses` takes from the connections; the rest is the synapses' own.
-        "connection_columns": [
-            *_OF_CONNECTIONS,
-            *(column.name for column in dataset.columns if not column.varies),
-        ],
-        "properties": [column.name for column in dataset.columns],
-    }
-
-
-def chain_of(dataset: Dataset) -> tuple[str, ...]:
-    """Return the relations that can be made of a dataset, in order.
-
-    Without a property there is nothing that values could be of.
+    ``files`` are those of each relation at the bottom, ``variables`` the DuckDB variables that
+    the SQL reads, ``chain`` the relations that can be made, in order.
     """
-    return CHAIN if dataset.columns else CHAIN[: CHAIN.index("connection_values")]
+
+    files: Mapping[str, Sequence[Path]]
+    variables: Mapping[str, int | list[str]]
+    chain: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        files: Mapping[str, Sequence[Path]],
+        n_target_types: int,
+        shared: Sequence[str],
+        properties: Sequence[str],
+    ) -> DatasetRelations:
+        """Return the relations of a dataset with these properties; without one, no values."""
+        variables: dict[str, int | list[str]] = {
+            "n_target_types": n_target_types,
+            # What the relation `synapses` takes from the connections; the rest is its own.
+            "connection_columns": [*_OF_CONNECTIONS, *shared],
+            "properties": [*properties],
+        }
+        chain = CHAIN if properties else CHAIN[: CHAIN.index("connection_values")]
+        return cls(files, variables, chain)
+
+    def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
+        """Return a DuckDB connection in memory with all relations as views."""
+        import duckdb
+
+        connection = duckdb.connect(config=(resources or Resources()).duckdb_config())
+        for name, files in self.files.items():
+            connection.read_parquet([str(file) for file in files]).create_view(name)
+        self.define(connection)
+        return connection
+
+    def define(self, connection: duckdb.DuckDBPyConnection, present: Collection[str] = ()) -> None:
+        """Make the views of the chain, but for those already ``present``."""
+        import duckdb
+
+        for name, value in self.variables.items():
+            kind = "varchar[]" if isinstance(value, list) else "bigint"
+            connection.execute(f"set variable {name} = $value::{kind}", {"value": value})
+        for name in self.chain:
+            if name in present:
+                continue
+            try:
+                connection.execute(f"create view {name} as {text(name)}")
+            except duckdb.Error as error:
+                raise DatasetError.of(
+                    f"Relation {name!r} cannot be made", found=str(error)
+                ) from error
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, name: str, /, **bound: Any) -> Any:

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
+from connprops.arrays.arrow import to_numpy
+from connprops.arrays.random_numbers import sampling_key
 from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
-from connprops.statistics.bucket import sampling_key
-from connprops.statistics.rows import Groups
 
 Selection = str | Sequence[int] | Mapping[str, Any] | None
 """Nodes: all, a node set, ids, or attributes with a value or several, and ``node_set``."""
@@ -227,3 +229,26 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, str | int | float):
         return value
     return [v if isinstance(v, str) else int(v) for v in value]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How connections form groups, and a range of them.
+
+    ``source_code`` and ``target_code`` give each node's group, -1 for nodes not selected; a
+    connection's group is ``source_code * n_target_codes + target_code``. ``is_pathway`` says that
+    these are the dataset's own pathways, which lie together in its parts.
+    """
+
+    source_code: NDArray[np.int32]
+    target_code: NDArray[np.int32]
+    n_target_codes: int
+    is_pathway: bool
+
+    def of(self, connections: pa.Table) -> Ints:
+        """Return the group of each connection, -1 where it is not selected."""
+        source = self.source_code[to_numpy(connections.column("source_node"))]
+        target = self.target_code[to_numpy(connections.column("target_node"))]
+        group: Ints = source.astype(np.int64) * self.n_target_codes + target
+        group[(source < 0) | (target < 0)] = -1
+        return group

@@ -5,6 +5,6 @@ written in small or at full size, so that the whole way from a circuit to a mode
 timed, and compared with what it should find.
 """
 
-from connprops.demo.circuit import EDGES, NODES, DemoCircuit, write_circuit
+from connprops.demo.circuit import EDGES, NODES, DemoCircuit, write_demo
 
-__all__ = ["EDGES", "NODES", "DemoCircuit", "write_circuit"]
+__all__ = ["EDGES", "NODES", "DemoCircuit", "write_demo"]

@@ -14,8 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-import connprops
 from connprops import schema
+from connprops._version import __version__
 from connprops.circuit.edge_file import create_column, create_edges, write_indices
 from connprops.demo import published
 from connprops.demo.anatomy import THICKNESS
@@ -50,7 +50,7 @@ class DemoCircuit:
     n_synapses: int
 
 
-def write_circuit(
+def write_demo(
     folder: str | os.PathLike[str],
     *,
     synapses: int = 200_000,
@@ -99,7 +99,7 @@ def write_circuit(
     if seed < 0:
         raise OptionError.of("A seed is not negative", found=str(seed), expected="0, 1, 2, ...")
     target = Path(folder)
-    recipe = {"synapses": synapses, "seed": seed, "version": connprops.__version__}
+    recipe = {"synapses": synapses, "seed": seed, "version": __version__}
     sizes = _sizes_if_written(target, recipe)
     if sizes is None:
         with _new_folder(target) as stage:

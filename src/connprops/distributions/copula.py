@@ -13,13 +13,10 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from connprops.arrays import Floats, Ints
 from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 LEAST_EIGENVALUE = 1e-6
 """Matrices with an eigenvalue below it count as singular."""

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from connprops.arrays import Floats
 from connprops.families.registry import Distribution
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.distributions.distributions import Laws
-
-Floats = NDArray[np.float64]
 
 
 def with_expected(

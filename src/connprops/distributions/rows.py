@@ -9,13 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Floats
 from connprops.distributions.copula import Copulas, copulas, fault_in
 from connprops.distributions.distributions import Laws
 from connprops.errors import ModelError
 from connprops.families.registry import DISTRIBUTIONS, distribution
 from connprops.schema import N_SYN_PER_CONN
-
-Floats = NDArray[np.float64]
 
 _SUM_TO_ONE = 1e-5  # as near as the reference asks for
 

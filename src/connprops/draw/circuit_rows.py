@@ -11,14 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit import circuit as sonata
 from connprops.draw.connections import Connections, Missing, Pathways
 from connprops.draw.synapses import SYNAPSES_AT_ONCE, Drawer
 from connprops.draw.types_of_nodes import node_types
 from connprops.resources import Resources
-
-Ints = NDArray[np.int64]
 
 
 class CircuitRows:

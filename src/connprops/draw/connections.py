@@ -13,15 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.arrays.arrow import to_numpy
 from connprops.arrays.random_numbers import keys, named, uniform
+from connprops.distributions.table import ModelTable
 from connprops.draw.types_of_nodes import SIDES, TypeCodes
 from connprops.errors import DatasetError, ModelError, OptionError, listing
 from connprops.fits.levels import borrowed_levels
-from connprops.model.model import Model
 from connprops.schema import N_SYN_PER_CONN
-
-Ints = NDArray[np.int64]
 
 ConnectionStream: TypeAlias = pl.LazyFrame | pa.Table | pa.RecordBatchReader | str | Path
 ConnectionTable: TypeAlias = pl.DataFrame | ConnectionStream
@@ -151,7 +150,9 @@ class Pathways:
         observed pathways of the first level that has any (:mod:`connprops.fits.levels`), at random.
     """
 
-    def __init__(self, model: Model, known: NDArray[np.bool_], seed: int, missing: Missing) -> None:
+    def __init__(
+        self, model: ModelTable, known: NDArray[np.bool_], seed: int, missing: Missing
+    ) -> None:
         if missing not in MISSING:
             raise OptionError.unknown("value of missing", missing, MISSING)
         self._model = model
@@ -217,7 +218,7 @@ class Pathways:
 class _Pools:
     """The observed pathways from which one that the model lacks borrows."""
 
-    def __init__(self, model: Model, known: NDArray[np.bool_]) -> None:
+    def __init__(self, model: ModelTable, known: NDArray[np.bool_]) -> None:
         n_target = len(model.target_types)
         rows = model.marginals.filter(pl.col("level") >= 0)
         place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target

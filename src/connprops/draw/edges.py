@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.circuit import circuit as sonata
 from connprops.circuit import hdf5
 from connprops.circuit.columns import group_names, path_in_group
@@ -21,6 +22,7 @@ from connprops.circuit.edge_file import (
     replacing_hdf5,
     write_indices,
 )
+from connprops.distributions.table import ModelTable
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionTable, Missing
 from connprops.draw.synapses import (
@@ -32,18 +34,14 @@ from connprops.draw.synapses import (
 )
 from connprops.draw.types_of_nodes import edge_population, node_types
 from connprops.errors import OptionError, OutputError, listing
-from connprops.model.model import Model
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
     from connprops.progress import Progress
 
-Ints = NDArray[np.int64]
-Circuit = "sonata.Circuit | bluepysnap.Circuit | str | Path"
-
 
 def write_edges(
-    model: Model,
+    model: ModelTable,
     connections: ConnectionTable,
     path: str | Path,
     seed: int = 0,
@@ -96,7 +94,7 @@ def write_edges(
 
 
 def redraw_edges(
-    model: Model,
+    model: ModelTable,
     path: str | Path,
     seed: int = 0,
     *,

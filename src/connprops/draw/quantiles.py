@@ -32,10 +32,8 @@ from numpy.polynomial import Chebyshev, Polynomial
 from numpy.typing import NDArray
 from scipy import special
 
+from connprops.arrays import Floats, Ints
 from connprops.distributions.distributions import Laws
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 _STEPS_AT_MOST = 4096
 _CELLS_AT_MOST = 256

@@ -18,8 +18,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
+from connprops.arrays import Ints
 from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.distributions.copula import Copulas
+from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
     Connections,
     ConnectionTable,
@@ -33,10 +35,8 @@ from connprops.draw.connections import (
 from connprops.draw.quantiles import Quantiles
 from connprops.draw.types_of_nodes import SIDES, NodeTypes
 from connprops.errors import OptionError
-from connprops.model.model import Model
 from connprops.schema import N_SYN_PER_CONN
 
-Ints = NDArray[np.int64]
 Values = dict[str, NDArray[Any]]
 
 SYNAPSES_AT_ONCE = 1 << 15
@@ -72,7 +72,9 @@ class Drawer:
         Where the model has no such property, or the seed is no whole number.
     """
 
-    def __init__(self, model: Model, seed: int, properties: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, model: ModelTable, seed: int, properties: Sequence[str] | None = None
+    ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
             raise OptionError.of(
                 "A seed", found=repr(seed), expected="a whole number",
@@ -173,7 +175,7 @@ class _Numbers:
         return rows, self._copulas.uniforms(normal, self._pathway[rows])
 
 
-def _chosen(model: Model, properties: Sequence[str] | None) -> list[str]:
+def _chosen(model: ModelTable, properties: Sequence[str] | None) -> list[str]:
     for name in properties or ():
         if name not in model.properties:
             raise OptionError.unknown("property", name, model.properties)
@@ -184,7 +186,7 @@ def _chosen(model: Model, properties: Sequence[str] | None) -> list[str]:
     ]
 
 
-def _shared(model: Model, name: str, n_pathways: int) -> NDArray[np.bool_]:
+def _shared(model: ModelTable, name: str, n_pathways: int) -> NDArray[np.bool_]:
     """Return whether connections of each pathway share a value of a property."""
     rows = model.marginals.filter((pl.col("property") == name) & pl.col("shared_within"))
     place = pl.col("source_type").to_physical().cast(pl.Int64) * len(model.target_types)

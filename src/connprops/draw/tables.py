@@ -5,30 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import connprops
 from connprops import schema
+from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
+from connprops.circuit.circuit import CircuitSource
+from connprops.dataset.dataset import Dataset
+from connprops.distributions.table import ModelTable
 from connprops.draw.circuit_rows import CircuitRows
 from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable, Missing
 from connprops.draw.synapses import Drawer, in_order, listed_connections
 from connprops.draw.types_of_nodes import SIDES, edge_population, node_types
 from connprops.errors import OutputError
-from connprops.model.model import Model
 from connprops.progress import Progress
 from connprops.resources import Resources
-from connprops.store.tables import replacing
-
-if TYPE_CHECKING:
-    import bluepysnap
-
-    from connprops.dataset.dataset import Dataset
+from connprops.store.writing import replacing
 
 ROWS_PER_GROUP = 122_880
 
@@ -36,7 +33,7 @@ ROWS_PER_GROUP = 122_880
 class DrawOptions(TypedDict, total=False):
     """Options of :func:`draw_synapses`."""
 
-    nodes: pl.DataFrame | Dataset | bluepysnap.Circuit | str | Path | None
+    nodes: pl.DataFrame | Dataset | CircuitSource | None
     population: str | None
     missing: Missing
     properties: Sequence[str] | None
@@ -45,18 +42,21 @@ class DrawOptions(TypedDict, total=False):
 
 @overload
 def draw_synapses(
-    model: Model, connections: pl.DataFrame, seed: int = ..., **options: Unpack[DrawOptions]
+    model: ModelTable, connections: pl.DataFrame, seed: int = ..., **options: Unpack[DrawOptions]
 ) -> pl.DataFrame: ...
 
 
 @overload
 def draw_synapses(
-    model: Model, connections: ConnectionStream, seed: int = ..., **options: Unpack[DrawOptions]
+    model: ModelTable,
+    connections: ConnectionStream,
+    seed: int = ...,
+    **options: Unpack[DrawOptions],
 ) -> pa.RecordBatchReader: ...
 
 
 def draw_synapses(
-    model: Model, connections: ConnectionTable, seed: int = 0, **options: Unpack[DrawOptions]
+    model: ModelTable, connections: ConnectionTable, seed: int = 0, **options: Unpack[DrawOptions]
 ) -> pl.DataFrame | pa.RecordBatchReader:
     """Draw the synapses of connections, with all their properties.
 
@@ -120,7 +120,7 @@ def draw_synapses(
 
 
 def write_synapses(
-    model: Model,
+    model: ModelTable,
     connections: ConnectionTable | None,
     path: str | Path,
     seed: int = 0,
@@ -173,7 +173,7 @@ def write_synapses(
     with replacing(file, overwrite=overwrite) as aside:
         rows = _Rows(model, seed, **options)
         facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": seed,
-                 "connprops_version": connprops.__version__, "model": model.facts}  # fmt: skip
+                 "connprops_version": __version__, "model": model.facts}  # fmt: skip
         described = rows.schema.with_metadata({schema.METADATA_KEY: json.dumps(facts)})
         return _write_parquet(aside, described, rows.batches(connections), progress)
 
@@ -183,7 +183,7 @@ class _Rows:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelTable,
         seed: int,
         *,
         nodes: Any = None,

@@ -14,8 +14,8 @@ from connprops.circuit import circuit as sonata
 from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.dataset.manifest import MANIFEST
+from connprops.distributions.table import ModelTable
 from connprops.errors import OptionError, listing
-from connprops.model.model import Model
 
 SIDES = ("source", "target")
 
@@ -71,7 +71,7 @@ def edge_population(circuit: Any, name: str | None) -> sonata.EdgePopulation:
     return sonata.open_circuit(circuit).population(name)
 
 
-def node_types(nodes: Any, model: Model, population: str | None = None) -> NodeTypes:
+def node_types(nodes: Any, model: ModelTable, population: str | None = None) -> NodeTypes:
     """Return the types of nodes.
 
     Parameters
@@ -111,7 +111,7 @@ def node_types(nodes: Any, model: Model, population: str | None = None) -> NodeT
     return NodeTypes({side: _by_id(frame.filter(pl.col("side") == side)) for side in SIDES})
 
 
-def _of_population(edges: sonata.EdgePopulation, model: Model) -> pl.DataFrame:
+def _of_population(edges: sonata.EdgePopulation, model: ModelTable) -> pl.DataFrame:
     identity = model.facts.get("identity") or {}
     sides = []
     for side, population in (("source", edges.source), ("target", edges.target)):

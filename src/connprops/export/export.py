@@ -25,13 +25,10 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import CircuitSource
 from connprops.circuit.node_types import node_tables
-from connprops.dataset.manifest import (
-    content_of,
-    read_manifest,
-    write_manifest,
-    write_source,
-)
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import read_manifest, write_manifest, write_source
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.parts import (
     ROW_GROUP,
@@ -40,7 +37,7 @@ from connprops.export.parts import (
     export_range,
 )
 from connprops.export.plan import as_learnt, in_order, parts_at_once, plan
-from connprops.export.request import Wanted, another, describe, differences, is_reusable
+from connprops.export.request import Wanted, another, content_of, describe, differences, is_reusable
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.store.shards import WHOLE, Shard
@@ -52,7 +49,7 @@ from connprops.store.stage import (
     staged,
     staged_shard,
 )
-from connprops.store.tables import replacing, sha256_of
+from connprops.store.writing import replacing, sha256_of
 from connprops.workers import run_units
 
 
@@ -272,3 +269,42 @@ def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[Ran
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def open_circuit(
+    circuit: CircuitSource,
+    folder: str | Path | None = None,
+    *,
+    edges_popul_name: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a circuit: export its edges on first use, reuse the dataset afterwards.
+
+    Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
+    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
+    of :func:`connprops.export.export.export`.
+    """
+    from connprops.circuit import circuit as sonata
+
+    resolved = sonata.open_circuit(circuit)
+    place = Path(folder) if folder else resolved.results_folder() / "dataset"
+    return Dataset(
+        export(
+            resolved,
+            place,
+            population=edges_popul_name,
+            source_type=source_type,
+            target_type=target_type,
+            properties=properties,
+            overwrite=overwrite,
+            verify=verify,
+            resources=resources,
+            progress=progress,
+        )
+    )

@@ -30,7 +30,7 @@ from connprops.circuit.columns import EdgeColumn
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
-from connprops.store.tables import sha256_of, sync, writing
+from connprops.store.writing import sha256_of, sync, writing
 
 ROW_GROUP = 16_384
 """Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""

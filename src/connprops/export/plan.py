@@ -18,7 +18,7 @@ from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.store.stage import one_at_a_time
-from connprops.store.tables import write_text
+from connprops.store.writing import write_text
 
 ROWS_PER_PART = 1 << 21
 """Rows of the edge file in a part at most, about: so few that several fit in memory at once."""

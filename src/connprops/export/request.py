@@ -12,16 +12,19 @@ from typing import Any
 
 import polars as pl
 
-import connprops
 from connprops import schema
+from connprops._version import __version__
 from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
 from connprops.circuit.node_types import Side, group_nodes, node_sets_of
 from connprops.dataset.manifest import MANIFEST, damage, read_manifest, read_source, write_source
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
+from connprops.export.parts import RangeSummary
+from connprops.export.profile import Profile, merged
 from connprops.export.sorted_rows import MULTIPLICITY
 from connprops.progress import Progress
-from connprops.store.tables import writing
+from connprops.store.writing import writing
 
 _PATHWAYS_AT_MOST = 2**31 - 1
 """Pathways that have a code of their own in 32 bits."""
@@ -132,7 +135,7 @@ def _identity(
         nodes.update(content.getbuffer())
     return {
         "schema_version": schema.VERSION,
-        "connprops_version": connprops.__version__,
+        "connprops_version": __version__,
         "edges": edges.identity(),
         "nodes_sha256": nodes.hexdigest(),
         "source_population": edges.source.name,
@@ -204,3 +207,68 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
     if "edges" not in changed and any(before.get(name) != value for name, value in known.items()):
         changed.append("content of the edge file" if by_content else "time of the edge file")
     return changed
+
+
+def content_of(
+    edges: EdgePopulation,
+    columns: Sequence[EdgeColumn],
+    identity: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Any]],
+    summaries: Sequence[RangeSummary],
+) -> dict[str, Any]:
+    """Return the content of a manifest: what the parts of a dataset hold, and what that means."""
+    varying = set().union(*(summary.varies for summary in summaries))
+    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
+    roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
+    return {
+        "schema_version": schema.VERSION,
+        "identity": identity,
+        "kind": edges.kind,
+        "n_synapses": sum(s.n_synapses for s in summaries),
+        "n_connections": sum(s.n_connections for s in summaries),
+        "contiguous": all(s.contiguous for s in summaries),
+        "columns": [
+            {
+                "name": column.name,
+                "dtype": column.dtype,
+                "unit": schema.unit_of(column.name),
+                "labels": column.labels,
+                "varies": column.name in varying,
+                "role": roles[column.name],
+                "n_not_finite": profiles[column.name].n_not_finite,
+            }
+            for column in columns
+        ],
+        "left_out": {
+            name: LEFT_OUT[column.dtype]
+            for name, column in edges.columns.items()
+            if column.dtype in LEFT_OUT
+        },
+        "parts": [
+            {"n_synapses": s.n_synapses, "n_connections": s.n_connections, "sha256": s.sha256}
+            for s in summaries
+        ],
+        "tables": tables,
+        "warnings": _warnings(profiles, roles),
+    }
+
+
+def _warnings(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> list[str]:
+    """Return what in the data changes what is computed from it."""
+    said = []
+    for name, profile in profiles.items():
+        if profile.n_not_finite:
+            said.append(
+                f"property {name!r} has {profile.n_not_finite:,} values that are NaN or infinite: "
+                "they are left out of its statistics, whose n_null says how many where"
+            )
+        if profile.has_sentinel:
+            said.append(
+                f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
+                "negative: if -1 stands for 'none' there, leave the property out"
+            )
+        if roles[name] == "too large":
+            said.append(
+                f"property {name!r} has integers beyond 2^53, which statistics cannot hold exactly"
+            )
+    return said

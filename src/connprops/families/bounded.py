@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
 from connprops.families.continuous import LOG_ROOT_2PI, Estimates, loglik_normal
-from connprops.families.family import Distribution, Float, Formulas, Parameter, at_least, varied
+from connprops.families.family import Distribution, Formulas, Parameter, at_least, varied
 from connprops.families.sample import Sample
 
 FARTHEST_SCALE = 10.0
@@ -65,32 +66,34 @@ _NODES = _NODES + 0.5
 _NEGLIGIBLE = 80.0  # exp(-80 / 2) of the greatest density
 
 
-def _log_mass(low: Float, high: Float) -> Float:
+def _log_mass(low: Floats, high: Floats) -> Floats:
     """Return the logarithm of the standard normal probability of an interval."""
     # Mirrored so that the interval is on the left, where the tail function keeps its digits.
     right = low + high > 0
     low, high = np.where(right, -high, low), np.where(right, -low, high)
     log_high = special.log_ndtr(high)
-    mass: Float = log_high + np.log(-np.expm1(special.log_ndtr(low) - log_high))
+    mass: Floats = log_high + np.log(-np.expm1(special.log_ndtr(low) - log_high))
     return mass
 
 
-def _logpdf_truncnorm(x: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+def _logpdf_truncnorm(x: Floats, loc: Floats, scale: Floats, low: Floats, high: Floats) -> Floats:
     log_mass = _log_mass((low - loc) / scale, (high - loc) / scale)
     return -0.5 * ((x - loc) / scale) ** 2 - LOG_ROOT_2PI - np.log(scale) - log_mass
 
 
-def _loglik_truncnorm(sample: Sample, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+def _loglik_truncnorm(
+    sample: Sample, loc: Floats, scale: Floats, low: Floats, high: Floats
+) -> Floats:
     log_mass = _log_mass((low - loc) / scale, (high - loc) / scale)
     return loglik_normal(sample, loc, scale) - sample.n * log_mass
 
 
-def _cdf_truncnorm(x: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+def _cdf_truncnorm(x: Floats, loc: Floats, scale: Floats, low: Floats, high: Floats) -> Floats:
     low, x, high = ((bound - loc) / scale for bound in (low, x, high))
     return np.exp(_log_mass(low, x) - _log_mass(low, high))
 
 
-def _ppf_truncnorm(q: Float, loc: Float, scale: Float, low: Float, high: Float) -> Float:
+def _ppf_truncnorm(q: Floats, loc: Floats, scale: Floats, low: Floats, high: Floats) -> Floats:
     z_low, z_high = (low - loc) / scale, (high - loc) / scale
     log_mass = _log_mass(z_low, z_high)
     # From the nearer side, where the tail function keeps its digits.
@@ -101,7 +104,7 @@ def _ppf_truncnorm(q: Float, loc: Float, scale: Float, low: Float, high: Float) 
     return np.where(q == 0, low, np.where(q == 1, high, x))
 
 
-def _quadrature(low: Float, high: Float) -> tuple[Float, Float, Float, Float]:
+def _quadrature(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Return nodes and their probabilities for the standard normal law within an interval.
 
     Returns
@@ -121,7 +124,9 @@ def _quadrature(low: Float, high: Float) -> tuple[Float, Float, Float, Float]:
     return peak, node, mass / total[..., None], np.log(total * length)
 
 
-def _moments_truncnorm(loc: Float, scale: Float, low: Float, high: Float) -> tuple[Float, Float]:
+def _moments_truncnorm(
+    loc: Floats, scale: Floats, low: Floats, high: Floats
+) -> tuple[Floats, Floats]:
     """Return mean and standard deviation."""
     _, node, p, _ = _quadrature((low - loc) / scale, (high - loc) / scale)
     mean = np.sum(p * node, axis=-1)
@@ -141,7 +146,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     unit = sample.max - sample.min
     mean, variance = (sample.mean - sample.min) / unit, (sample.std / unit) ** 2
 
-    def curves(b: Float, c: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+    def curves(b: Floats, c: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         """Return log-likelihood per value, its gradient and Hessian in (b, c)."""
         scale, offset = 1 / np.sqrt(c), b / c
         loc = mean[rows] + offset
@@ -157,7 +162,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
         observed = np.stack([np.zeros_like(b), -variance[rows] / 2], axis=1)
         return value, observed - expected, hessian
 
-    def plane(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+    def plane(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         return curves(x[:, 0], x[:, 1], rows)
 
     everywhere = np.full_like(mean, np.inf)
@@ -174,7 +179,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     beyond = np.flatnonzero(np.abs(mean + b / c - 0.5) > 0.5 + FARTHEST_LOC)
     slope = np.where(b < 0, -FARTHEST_LOC - mean, 1 + FARTHEST_LOC - mean)[beyond]
 
-    def line(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+    def line(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         along = np.stack([slope[rows], np.ones(len(rows))], axis=1)
         value, gradient, hessian = curves(slope[rows] * x[:, 0], x[:, 0], beyond[rows])
         return (
@@ -212,7 +217,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     )
 
 
-def _standard_errors(information: Float, jacobian: Float) -> Float:
+def _standard_errors(information: Floats, jacobian: Floats) -> Floats:
     """Return standard errors (h, p) of functions of parameters with these informations.
 
     A parameter without information is taken as known.
@@ -221,7 +226,7 @@ def _standard_errors(information: Float, jacobian: Float) -> Float:
     scale = np.where(scale > 0, scale, 1.0)
     inverse = np.linalg.pinv(information / scale[:, :, None] / scale[:, None, :], hermitian=True)
     jacobian = jacobian / scale[:, None, :]
-    variance: Float = np.einsum("hij,hjk,hik->hi", jacobian, inverse, jacobian)
+    variance: Floats = np.einsum("hij,hjk,hik->hi", jacobian, inverse, jacobian)
     return np.sqrt(variance)
 
 
@@ -277,13 +282,13 @@ def _fit_beta(sample: Sample) -> Estimates:
     y = (sample.value - sample.min[:, None]) / width[:, None]
     share = sample.balanced / sample.n[:, None]
 
-    def curves(x: Float, rows: NDArray[np.intp]) -> tuple[Float, Float, Float]:
+    def curves(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         """Return log-likelihood per value, its gradient and Hessian in the logarithms."""
         natural = np.exp(x)
         a, b, u, v = natural.T
         left, right = y[rows] + u[:, None], 1 - y[rows] + v[:, None]
 
-        def average(values: Float) -> Float:
+        def average(values: Floats) -> Floats:
             return np.asarray(np.sum(share[rows] * values, axis=1))
 
         unit, both = 1 + u + v, a + b - 1
@@ -338,7 +343,7 @@ def _fit_beta(sample: Sample) -> Estimates:
     return dict(zip(names, estimates, strict=True)), dict(zip(names, errors.T, strict=True))
 
 
-def _start_beta(sample: Sample) -> Float:
+def _start_beta(sample: Sample) -> Floats:
     """Return first shapes and gaps (g, 4) from moments.
 
     Sum of the shapes from skewness and excess kurtosis, and the support's width from it, as for
@@ -367,11 +372,11 @@ def _start_beta(sample: Sample) -> Float:
     return np.stack([mean * total, (1 - mean) * total, u, v], axis=1)
 
 
-def _std_beta(a: Float, b: Float, low: Float, high: Float) -> Float:
+def _std_beta(a: Floats, b: Floats, low: Floats, high: Floats) -> Floats:
     return (high - low) * np.sqrt(a * b / (a + b + 1)) / (a + b)
 
 
-def _logpdf_beta(x: Float, a: Float, b: Float, low: Float, high: Float) -> Float:
+def _logpdf_beta(x: Floats, a: Floats, b: Floats, low: Floats, high: Floats) -> Floats:
     y = (x - low) / (high - low)
     kernel = special.xlogy(a - 1, y) + special.xlogy(b - 1, (high - x) / (high - low))
     return np.asarray(kernel - special.betaln(a, b) - np.log(high - low), dtype=np.float64)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root
 from connprops.families.family import (
     Distribution,
-    Float,
     Formulas,
     Parameter,
     above,
@@ -25,7 +25,7 @@ from connprops.families.family import (
 )
 from connprops.families.sample import Sample
 
-Estimates = tuple[dict[str, Float], dict[str, Float]]
+Estimates = tuple[dict[str, Floats], dict[str, Floats]]
 
 LOG_ROOT_2PI = float(0.5 * np.log(2 * np.pi))
 
@@ -42,7 +42,7 @@ def _fit_normal(sample: Sample) -> Estimates:
     return {"mean": sample.mean, "std": sample.std}, {"mean": error, "std": error / np.sqrt(2)}
 
 
-def loglik_normal(sample: Sample, mean: Float, std: Float) -> Float:
+def loglik_normal(sample: Sample, mean: Floats, std: Floats) -> Floats:
     """Return the log-likelihood of a normal law, (g,)."""
     squares = (sample.std / std) ** 2 + ((sample.mean - mean) / std) ** 2
     return -sample.n * (0.5 * squares + np.log(std) + LOG_ROOT_2PI)
@@ -80,13 +80,13 @@ def _fit_lognormal(sample: Sample) -> Estimates:
     )
 
 
-def _logpdf_lognormal(x: Float, mean_log: Float, std_log: Float) -> Float:
+def _logpdf_lognormal(x: Floats, mean_log: Floats, std_log: Floats) -> Floats:
     log = np.log(x)
     density = -0.5 * ((log - mean_log) / std_log) ** 2 - log - np.log(std_log) - LOG_ROOT_2PI
     return np.where(x > 0, density, -np.inf)
 
 
-def _loglik_lognormal(sample: Sample, mean_log: Float, std_log: Float) -> Float:
+def _loglik_lognormal(sample: Sample, mean_log: Floats, std_log: Floats) -> Floats:
     squares = (sample.std_log**2 + (sample.mean_log - mean_log) ** 2) / std_log**2
     total = -sample.n * (0.5 * squares + sample.mean_log + np.log(std_log) + LOG_ROOT_2PI)
     return np.where(sample.min > 0, total, -np.inf)
@@ -122,32 +122,32 @@ LOGNORMAL = Distribution(
 _LARGE_SHAPE = 100.0  # from here asymptotic series are exact, and differences lose digits
 
 
-def _log_less_digamma(a: Float) -> Float:
+def _log_less_digamma(a: Floats) -> Floats:
     """Return log(a) - digamma(a)."""
     series = 1 / (2 * a) + 1 / (12 * a**2) - 1 / (120 * a**4)
     return np.where(a > _LARGE_SHAPE, series, np.log(a) - special.psi(a))
 
 
-def _trigamma_less_inverse(a: Float) -> Float:
+def _trigamma_less_inverse(a: Floats) -> Floats:
     """Return trigamma(a) - 1 / a."""
     series = 1 / (2 * a**2) + 1 / (6 * a**3) - 1 / (30 * a**5)
     return np.where(a > _LARGE_SHAPE, series, special.polygamma(1, a) - 1 / a)
 
 
-def _stirling(a: Float) -> Float:
+def _stirling(a: Floats) -> Floats:
     """Return a log(a) - a - log(gamma(a))."""
     series = 0.5 * np.log(a / (2 * np.pi)) - 1 / (12 * a) + 1 / (360 * a**3) - 1 / (1260 * a**5)
     return np.where(a > _LARGE_SHAPE, series, special.xlogy(a, a) - a - special.gammaln(a))
 
 
-def _logpdf_gamma(x: Float, mean: Float, std: Float) -> Float:
+def _logpdf_gamma(x: Floats, mean: Floats, std: Floats) -> Floats:
     a, u = (mean / std) ** 2, x / mean
     # Grouped so that nothing of the order of a large shape is left to cancel.
-    density: Float = special.xlogy(a - 1, u) - a * (u - 1) + _stirling(a) - np.log(mean)
+    density: Floats = special.xlogy(a - 1, u) - a * (u - 1) + _stirling(a) - np.log(mean)
     return density
 
 
-def _loglik_gamma(sample: Sample, mean: Float, std: Float) -> Float:
+def _loglik_gamma(sample: Sample, mean: Floats, std: Floats) -> Floats:
     a, mean_log = (mean / std) ** 2, sample.mean_log - np.log(mean)
     per_value = (a - 1) * mean_log - a * (sample.mean / mean - 1) + _stirling(a) - np.log(mean)
     # At 0 the density is 0 above shape 1 and infinite below; at 1 moments do not tell.
@@ -166,7 +166,7 @@ def _fit_gamma(sample: Sample) -> Estimates:
     close = sample.max - sample.min < 1e-3 * mean
     s = np.where(close, series, np.log(mean) - sample.mean_log)
 
-    def excess(a: Float) -> tuple[Float, Float]:
+    def excess(a: Floats) -> tuple[Floats, Floats]:
         return s - _log_less_digamma(a), _trigamma_less_inverse(a)
 
     start = (3 - s + np.sqrt((s - 3) ** 2 + 24 * s)) / (12 * s)
@@ -205,7 +205,7 @@ GAMMA = Distribution(
 # Exponential
 
 
-def _loglik_exponential(sample: Sample, mean: Float) -> Float:
+def _loglik_exponential(sample: Sample, mean: Floats) -> Floats:
     return -sample.n * (np.log(mean) + sample.mean / mean)
 
 
@@ -242,12 +242,12 @@ def _fit_weibull(sample: Sample) -> Estimates:
     weight = sample.balanced[sample.weight > 0]
     y = np.log(x / sample.max[row])
 
-    def total(values: Float) -> Float:
+    def total(values: Floats) -> Floats:
         return np.bincount(row, weights=weight * values, minlength=len(sample)) / sample.n
 
     mean = total(y)
 
-    def excess(c: Float) -> tuple[Float, Float]:
+    def excess(c: Floats) -> tuple[Floats, Floats]:
         power = np.exp(c[row] * y)
         zeroth, first, second = total(power), total(y * power), total(y**2 * power)
         tilted = first / zeroth
@@ -270,16 +270,16 @@ def _fit_weibull(sample: Sample) -> Estimates:
     )
 
 
-def _std_weibull(shape: Float, scale: Float) -> Float:
+def _std_weibull(shape: Floats, scale: Floats) -> Floats:
     # Gamma(1 + 2/c) / Gamma(1 + 1/c)^2 - 1 through logarithms, which a large c would cancel.
     ratio = special.gammaln(1 + 2 / shape) - 2 * special.gammaln(1 + 1 / shape)
-    std: Float = scale * special.gamma(1 + 1 / shape) * np.sqrt(np.expm1(ratio))
+    std: Floats = scale * special.gamma(1 + 1 / shape) * np.sqrt(np.expm1(ratio))
     return std
 
 
-def _logpdf_weibull(x: Float, shape: Float, scale: Float) -> Float:
+def _logpdf_weibull(x: Floats, shape: Floats, scale: Floats) -> Floats:
     u = x / scale
-    density: Float = special.xlogy(shape - 1, u) - u**shape + np.log(shape / scale)
+    density: Floats = special.xlogy(shape - 1, u) - u**shape + np.log(shape / scale)
     return density
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable
 import numpy as np
 from scipy import special
 
+from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root, smallest_count
 from connprops.families.family import (
     Distribution,
-    Float,
     Formulas,
     Parameter,
     all_zero,
@@ -28,7 +28,7 @@ from connprops.families.family import (
 )
 from connprops.families.sample import Sample
 
-Estimates = tuple[dict[str, Float], dict[str, Float]]
+Estimates = tuple[dict[str, Floats], dict[str, Floats]]
 
 DISTINCT = 100
 """Number of distinct values beyond which no list of them is made."""
@@ -90,15 +90,15 @@ def _fit_discrete(sample: Sample) -> Estimates:
     return {"val": value, "p": p}, {"val": np.full_like(p, np.nan), "p": np.sqrt(p * (1 - p) / n)}
 
 
-def _total(terms: Float) -> Float:
+def _total(terms: Floats) -> Floats:
     return np.asarray(np.nansum(terms, axis=0))
 
 
-def _mean_discrete(value: Float, p: Float) -> Float:
+def _mean_discrete(value: Floats, p: Floats) -> Floats:
     return _total(value * p) / _total(p)
 
 
-def _std_discrete(value: Float, p: Float) -> Float:
+def _std_discrete(value: Floats, p: Floats) -> Floats:
     return np.sqrt(_total((value - _mean_discrete(value, p)) ** 2 * p) / _total(p))
 
 
@@ -106,21 +106,21 @@ def _std_discrete(value: Float, p: Float) -> Float:
 # all places is ever held.
 
 
-def _logpdf_discrete(x: Float, value: Float, p: Float) -> Float:
+def _logpdf_discrete(x: Floats, value: Floats, p: Floats) -> Floats:
     mass = np.zeros(np.broadcast_shapes(x.shape, value.shape[1:]))
     for at, share in zip(value, p / _total(p), strict=True):
         mass += np.where(x == at, share, 0)
     return np.log(mass)
 
 
-def _cdf_discrete(x: Float, value: Float, p: Float) -> Float:
+def _cdf_discrete(x: Floats, value: Floats, p: Floats) -> Floats:
     mass = np.zeros(np.broadcast_shapes(x.shape, value.shape[1:]))
     for at, share in zip(value, p, strict=True):
         mass += np.where(x >= at, share, 0)
     return mass / _total(p)
 
 
-def _ppf_discrete(q: Float, value: Float, p: Float) -> Float:
+def _ppf_discrete(q: Floats, value: Floats, p: Floats) -> Floats:
     order = np.argsort(value, axis=0)  # NaN, which pads, comes last
     value, p = np.take_along_axis(value, order, 0), np.take_along_axis(p, order, 0)
     reached = np.nancumsum(p, axis=0)
@@ -158,10 +158,10 @@ DISCRETE = Distribution(
 
 def _counts(
     lowest: float,
-    natural: Callable[..., tuple[Float, ...]],
-    logpmf: Callable[..., Float],
-    cdf: Callable[..., Float],
-    moments: Callable[..., tuple[Float, Float, Float]],
+    natural: Callable[..., tuple[Floats, ...]],
+    logpmf: Callable[..., Floats],
+    cdf: Callable[..., Floats],
+    moments: Callable[..., tuple[Floats, Floats, Floats]],
 ) -> Formulas:
     """Return the formulas of a law on the whole numbers from ``lowest``.
 
@@ -177,10 +177,10 @@ def _counts(
         Mean, standard deviation and skewness.
     """
 
-    def logpdf(x: Float, *params: Float) -> Float:
+    def logpdf(x: Floats, *params: Floats) -> Floats:
         return np.where(x == np.floor(x), logpmf(x, *natural(*params)), -np.inf)
 
-    def ppf(q: Float, *params: Float) -> Float:
+    def ppf(q: Floats, *params: Floats) -> Floats:
         given = natural(*params)
         q, mean, std, skewness, *given_each = np.broadcast_arrays(q, *moments(*given), *given)
         ends = np.where(q == 0, lowest, np.where(q == 1, np.inf, np.nan))
@@ -210,7 +210,7 @@ def _count_mean(lowest: float) -> Parameter:
     return Parameter("mean", "property", "mean", lower=lowest)
 
 
-def _fit_mean(variance: Callable[[Float], Float]) -> Callable[[Sample], Estimates]:
+def _fit_mean(variance: Callable[[Floats], Floats]) -> Callable[[Sample], Estimates]:
     """Return the estimator of laws whose likelihood is greatest where the mean is the data's."""
 
     def fit(sample: Sample) -> Estimates:
@@ -225,8 +225,8 @@ def _fit_mean(variance: Callable[[Float], Float]) -> Callable[[Sample], Estimate
 # Poisson, and 1 + Poisson
 
 
-def _logpmf_poisson(k: Float, rate: Float) -> Float:
-    mass: Float = special.xlogy(k, rate) - rate - special.gammaln(k + 1)
+def _logpmf_poisson(k: Floats, rate: Floats) -> Floats:
+    mass: Floats = special.xlogy(k, rate) - rate - special.gammaln(k + 1)
     return mass
 
 
@@ -269,20 +269,20 @@ SHIFTED_POISSON = Distribution(
 _SMALL_RATE = 0.2  # below it differences lose digits, and series in Bernoulli numbers do not
 
 
-def _excess(r: Float) -> Float:
+def _excess(r: Floats) -> Floats:
     """Return m - 1."""
     series = r / 2 + r**2 / 12 - r**4 / 720 + r**6 / 30240 - r**8 / 1209600
     return np.where(r < _SMALL_RATE, series, -r / np.expm1(-r) - 1)
 
 
-def _excess_slope(r: Float) -> Float:
+def _excess_slope(r: Floats) -> Floats:
     """Return dm / dr."""
     series = 0.5 + r / 6 - r**3 / 180 + r**5 / 5040 - r**7 / 151200
     positive = -np.expm1(-r)
     return np.where(r < _SMALL_RATE, series, (positive - r * np.exp(-r)) / positive**2)
 
 
-def _rate(mean: Float) -> Float:
+def _rate(mean: Floats) -> Floats:
     excess = mean - 1
     # m(r) is convex, and at least 1 + r / 2 and r: from this start Newton only descends.
     start = np.minimum(2 * excess, mean)
@@ -291,24 +291,24 @@ def _rate(mean: Float) -> Float:
     )
 
 
-def _variance_ztpoisson(mean: Float) -> Float:
+def _variance_ztpoisson(mean: Floats) -> Floats:
     return mean * (_rate(mean) - (mean - 1))
 
 
-def _moments_ztpoisson(mean: Float, rate: Float) -> tuple[Float, Float, Float]:
+def _moments_ztpoisson(mean: Floats, rate: Floats) -> tuple[Floats, Floats, Floats]:
     std = np.sqrt(mean * (rate - (mean - 1)))
     # Moments about 0 are those of the Poisson law, times m / r.
     third = mean * (rate**2 + 3 * rate + 1) - 3 * mean**2 * (rate + 1) + 2 * mean**3
     return mean, std, third / std**3
 
 
-def _logpmf_ztpoisson(k: Float, mean: Float, rate: Float) -> Float:
+def _logpmf_ztpoisson(k: Floats, mean: Floats, rate: Floats) -> Floats:
     # P(1) = r exp(-r) / (1 - exp(-r)) = m exp(-r), also at rate 0.
-    mass: Float = np.log(mean) - rate + special.xlogy(k - 1, rate) - special.gammaln(k + 1)
+    mass: Floats = np.log(mean) - rate + special.xlogy(k - 1, rate) - special.gammaln(k + 1)
     return mass
 
 
-def _cdf_ztpoisson(k: Float, _: Float, rate: Float) -> Float:
+def _cdf_ztpoisson(k: Floats, _: Floats, rate: Floats) -> Floats:
     above = special.gammainc(k + 1, rate) / -np.expm1(-rate)
     return np.where(rate == 0, 1.0, 1 - above)
 
@@ -333,12 +333,12 @@ ZTPOISSON = Distribution(
 # Geometric, the number of trials up to the first success of probability 1 / mean
 
 
-def _logpmf_geometric(k: Float, mean: Float) -> Float:
+def _logpmf_geometric(k: Floats, mean: Floats) -> Floats:
     failures = special.xlog1py(k - 1, -1 / mean)
     return np.asarray(failures - np.log(mean), dtype=np.float64)
 
 
-def _moments_geometric(mean: Float) -> tuple[Float, Float, Float]:
+def _moments_geometric(mean: Floats) -> tuple[Floats, Floats, Floats]:
     failure = 1 - 1 / mean
     return mean, np.sqrt(mean * (mean - 1)), (1 + failure) / np.sqrt(failure)
 
@@ -367,13 +367,13 @@ MOST_DISPERSION = 1e4
 variance is a ten-thousandth above that of the Poisson law, the limit of growing dispersion."""
 
 
-def _logpmf_negative_binomial(k: Float, mean: Float, r: Float) -> Float:
-    ways: Float = -special.betaln(r, k + 1) - np.log(r + k)
-    mass: Float = special.xlogy(k, mean / (r + mean)) - r * np.log1p(mean / r)
+def _logpmf_negative_binomial(k: Floats, mean: Floats, r: Floats) -> Floats:
+    ways: Floats = -special.betaln(r, k + 1) - np.log(r + k)
+    mass: Floats = special.xlogy(k, mean / (r + mean)) - r * np.log1p(mean / r)
     return ways + mass
 
 
-def _moments_negative_binomial(mean: Float, r: Float) -> tuple[Float, Float, Float]:
+def _moments_negative_binomial(mean: Floats, r: Floats) -> tuple[Floats, Floats, Floats]:
     success = mean / (r + mean)
     return mean, np.sqrt(mean + mean**2 / r), (1 + success) / np.sqrt(success * r)
 
@@ -395,23 +395,23 @@ def _fit_negative_binomial(sample: Sample) -> Estimates:
     )
 
 
-def _dispersion(sample: Sample, most: Float) -> tuple[Float, Float]:
+def _dispersion(sample: Sample, most: Floats) -> tuple[Floats, Floats]:
     """Return dispersions, at most ``most``, and their errors where the variance is the larger."""
     row, k, _ = sample.points()
     weight = sample.balanced[sample.weight > 0]
     mean = sample.mean
 
-    def average(values: Float) -> Float:
+    def average(values: Floats) -> Floats:
         return np.bincount(row, weights=weight * values, minlength=len(sample)) / sample.n
 
-    def score(r: Float) -> Float:
+    def score(r: Floats) -> Floats:
         return average(special.psi(k + r[row])) - special.psi(r) - np.log1p(mean / r)
 
-    def information(r: Float) -> Float:
+    def information(r: Floats) -> Floats:
         trigamma = special.polygamma(1, r) - average(special.polygamma(1, k + r[row]))
         return trigamma - mean / (r * (r + mean))
 
-    def negative_score(log_r: Float) -> tuple[Float, Float]:
+    def negative_score(log_r: Floats) -> tuple[Floats, Floats]:
         r = np.exp(log_r)
         value = r * score(r)
         return -value, r**2 * information(r) - value

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from connprops.arrays import Floats
 from connprops.families.sample import Sample
 
-Float = NDArray[np.float64]
-Parameters = Mapping[str, Float]
+Parameters = Mapping[str, Floats]
 Requirement = Callable[[Sample], NDArray[np.object_]]
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
 
@@ -56,8 +56,8 @@ class Estimate:
         Why it failed, what was found and what was expected, (g,); "" where it did not.
     """
 
-    parameters: dict[str, Float]
-    std_error: dict[str, Float]
+    parameters: dict[str, Floats]
+    std_error: dict[str, Floats]
     status: NDArray[np.str_]
     message: NDArray[np.object_]
 
@@ -66,7 +66,7 @@ _quietly = np.errstate(all="ignore")
 """Decorates functions whose NaN and infinities are answers, not accidents."""
 
 
-def _nowhere(*_: Float) -> tuple[Float | bool, Float | float]:
+def _nowhere(*_: Floats) -> tuple[Floats | bool, Floats | float]:
     return False, np.nan
 
 
@@ -92,14 +92,14 @@ class Formulas:
         Log-likelihood of a :class:`Sample` from its moments; None where they do not suffice.
     """
 
-    support: Callable[..., tuple[Float | float, Float | float]]
-    mean: Callable[..., Float]
-    std: Callable[..., Float]
-    logpdf: Callable[..., Float]
-    cdf: Callable[..., Float]
-    ppf: Callable[..., Float]
-    atom: Callable[..., tuple[Float | bool, Float | float]] = _nowhere
-    loglik: Callable[..., Float] | None = None
+    support: Callable[..., tuple[Floats | float, Floats | float]]
+    mean: Callable[..., Floats]
+    std: Callable[..., Floats]
+    logpdf: Callable[..., Floats]
+    cdf: Callable[..., Floats]
+    ppf: Callable[..., Floats]
+    atom: Callable[..., tuple[Floats | bool, Floats | float]] = _nowhere
+    loglik: Callable[..., Floats] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +136,11 @@ class Distribution:
     parameters: tuple[Parameter, ...]
     formulas: Formulas
     requirements: tuple[Requirement, ...]
-    estimate: Callable[[Sample], tuple[dict[str, Float], dict[str, Float]]]
+    estimate: Callable[[Sample], tuple[dict[str, Floats], dict[str, Floats]]]
     scipy_name: str | None = None
     reference_name: str | None = None
 
-    def _aligned(self, params: Parameters, ndim: int) -> list[Float]:
+    def _aligned(self, params: Parameters, ndim: int) -> list[Floats]:
         """Return the parameters shaped to broadcast against values of ``ndim`` dimensions."""
         aligned = []
         for parameter in self.parameters:
@@ -156,8 +156,8 @@ class Distribution:
         return np.broadcast_shapes(*(shape[:-1] if is_list else shape for is_list, shape in shapes))
 
     def _settled(
-        self, inside: Float, p: list[Float], at_point: Callable[[Float], ArrayLike]
-    ) -> Float:
+        self, inside: Floats, p: list[Floats], at_point: Callable[[Floats], ArrayLike]
+    ) -> Floats:
         """Put in what holds for laws of a single point, and NaN where a parameter is NaN."""
         is_point, point = self.formulas.atom(*p)
         unknown: ArrayLike = False
@@ -167,7 +167,7 @@ class Distribution:
         return np.where(unknown, np.nan, result)
 
     @_quietly
-    def support(self, params: Parameters) -> tuple[Float, Float]:
+    def support(self, params: Parameters) -> tuple[Floats, Floats]:
         """Return the ends of the support, each (g,); both belong to it where finite."""
         p = self._aligned(params, 1)
         ends = self.formulas.support(*p)
@@ -175,13 +175,13 @@ class Distribution:
         return lower, upper
 
     @_quietly
-    def mean(self, params: Parameters) -> Float:
+    def mean(self, params: Parameters) -> Floats:
         """Return the mean, (g,)."""
         p = self._aligned(params, 1)
         return self._settled(self.formulas.mean(*p), p, lambda at: at)
 
     @_quietly
-    def std(self, params: Parameters) -> Float:
+    def std(self, params: Parameters) -> Floats:
         """Return the standard deviation, (g,)."""
         p = self._aligned(params, 1)
         return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
@@ -198,7 +198,7 @@ class Distribution:
         return np.asarray(~(np.abs(mean) + std <= limit) | ~np.isfinite(mean))
 
     @_quietly
-    def logpdf(self, x: ArrayLike, params: Parameters) -> Float:
+    def logpdf(self, x: ArrayLike, params: Parameters) -> Floats:
         """Return the logarithm of the density, in 1 over the values' unit, or of the mass.
 
         It is -inf outside the support, and inf where a continuous law is a single point.
@@ -211,7 +211,7 @@ class Distribution:
         return self._settled(inside, p, lambda at: np.where(x == at, peak, -np.inf))
 
     @_quietly
-    def cdf(self, x: ArrayLike, params: Parameters) -> Float:
+    def cdf(self, x: ArrayLike, params: Parameters) -> Floats:
         """Return the probability of values up to and including x."""
         x = np.asarray(x, dtype=np.float64)
         p = self._aligned(params, x.ndim)
@@ -219,7 +219,7 @@ class Distribution:
         inside = np.where(x < lower, 0.0, np.where(x >= upper, 1.0, self.formulas.cdf(x, *p)))
         return self._settled(inside, p, lambda at: np.where(x >= at, 1.0, 0.0))
 
-    def cdf_sides(self, x: ArrayLike, params: Parameters) -> tuple[Float, Float]:
+    def cdf_sides(self, x: ArrayLike, params: Parameters) -> tuple[Floats, Floats]:
         """Return the probabilities of values below x, and of values up to and including x."""
         x = np.asarray(x, dtype=np.float64)
         upto = self.cdf(x, params)
@@ -230,7 +230,7 @@ class Distribution:
         return self._settled(upto, p, lambda at: np.where(x > at, 1.0, 0.0)), upto
 
     @_quietly
-    def ppf(self, q: ArrayLike, params: Parameters) -> Float:
+    def ppf(self, q: ArrayLike, params: Parameters) -> Floats:
         """Return the quantiles: the smallest values whose :meth:`cdf` is at least q.
 
         Quantile 0 is the lower end of the support; NaN for q outside [0, 1].
@@ -242,7 +242,7 @@ class Distribution:
         quantile = self._settled(inside, p, lambda at: at)
         return np.where((q >= 0) & (q <= 1), quantile, np.nan)
 
-    def n_free(self, params: Parameters) -> Float:
+    def n_free(self, params: Parameters) -> Floats:
         """Return the number of free parameters, (g,), for information criteria.
 
         Lists of values and their probabilities count one for each value but the last.
@@ -253,7 +253,7 @@ class Distribution:
         return np.full(self._shape(params), float(len(self.parameters)))
 
     @_quietly
-    def loglik(self, sample: Sample, params: Parameters) -> Float:
+    def loglik(self, sample: Sample, params: Parameters) -> Floats:
         """Return the log-likelihood of the samples, (g,); NaN where there are no values.
 
         It is exact where the moments suffice, or where the points are exact; else a sum over
@@ -291,7 +291,7 @@ class Distribution:
         message[rows[vast]] = "the law's mean or spread is beyond what numbers hold"
         found &= ~vast
 
-        def spread(values: dict[str, Float]) -> dict[str, Float]:
+        def spread(values: dict[str, Floats]) -> dict[str, Floats]:
             spread = {}
             for name, value in values.items():
                 spread[name] = np.full((groups, *value.shape[1:]), np.nan)

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from connprops.arrays import Floats
 from connprops.errors import OptionError
-
-Float = NDArray[np.float64]
 
 POINTS = 512
 """Number of weighted points beyond which a group's sample is thinned."""
@@ -49,17 +48,17 @@ class Sample:
         Whether the values come from an integer column.
     """
 
-    n: Float
-    mean: Float
-    std: Float
-    min: Float
-    max: Float
-    mean_log: Float
-    std_log: Float
-    skewness: Float
-    kurtosis: Float
-    value: Float
-    weight: Float
+    n: Floats
+    mean: Floats
+    std: Floats
+    min: Floats
+    max: Floats
+    mean_log: Floats
+    std_log: Floats
+    skewness: Floats
+    kurtosis: Floats
+    value: Floats
+    weight: Floats
     exact: NDArray[np.bool_]
     is_integer: bool
 
@@ -128,13 +127,13 @@ class Sample:
             **{k: v[rows] if isinstance(v, np.ndarray) else v for k, v in values.items()}
         )
 
-    def points(self) -> tuple[NDArray[np.intp], Float, Float]:
+    def points(self) -> tuple[NDArray[np.intp], Floats, Floats]:
         """Return all points without the padding: group, value and weight, each (m,)."""
         group, column = np.nonzero(self.weight)
         return group, self.value[group, column], self.weight[group, column]
 
     @cached_property
-    def balanced(self) -> Float:
+    def balanced(self) -> Floats:
         """Return weights whose sums are those of all values, for sums over points, (g, k).
 
         Each point stands for its cell, whose values a function curved there does not average to
@@ -200,15 +199,15 @@ class Sample:
 
 
 class _Moments(NamedTuple):
-    n: Float
-    mean: Float
-    std: Float
-    min: Float
-    max: Float
-    mean_log: Float
-    std_log: Float
-    skewness: Float
-    kurtosis: Float
+    n: Floats
+    mean: Floats
+    std: Floats
+    min: Floats
+    max: Floats
+    mean_log: Floats
+    std_log: Floats
+    skewness: Floats
+    kurtosis: Floats
 
 
 def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
@@ -222,7 +221,7 @@ def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
     np.maximum.at(high, group, parts.max)
     low, high = np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
-    def average(x: Float) -> Float:
+    def average(x: Floats) -> Floats:
         with np.errstate(invalid="ignore"):
             return np.bincount(group, weights=parts.n * x, minlength=groups) / n
 
@@ -251,7 +250,7 @@ def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
         )
 
 
-def _moment_terms(sample: Sample) -> tuple[Float, Float]:
+def _moment_terms(sample: Sample) -> tuple[Floats, Floats]:
     """Return what moments add up, at each point, (g, k, m), and its sums over all values, (g, m).
 
     Terms are powers up to the fourth of standardised values, and up to the second of logarithms;
@@ -268,7 +267,7 @@ def _moment_terms(sample: Sample) -> tuple[Float, Float]:
     return np.stack(terms, axis=-1), np.stack(average, axis=-1) * sample.n[:, None]
 
 
-def _least_change(weight: Float, terms: Float, sums: Float) -> Float:
+def _least_change(weight: Floats, terms: Floats, sums: Floats) -> Floats:
     """Return the factors nearest to 1, (g, k), with which weighted terms have the sums wanted."""
     missing = sums - np.einsum("gk,gkm->gm", weight, terms)
     products = np.einsum("gk,gkm,gkl->gml", weight, terms, terms)
@@ -282,8 +281,8 @@ def _least_change(weight: Float, terms: Float, sums: Float) -> Float:
 
 
 def weighted_points(
-    group: NDArray[np.intp], value: Float, weight: Float, groups: int
-) -> tuple[Float, Float, NDArray[np.bool_]]:
+    group: NDArray[np.intp], value: Floats, weight: Floats, groups: int
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return weighted points as padded rows: what :class:`Sample` holds.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 from connprops.errors import OptionError
 from connprops.families.registry import DISTRIBUTIONS
 from connprops.fits.choice import AUTO, AUTO_PER_PATHWAY, CRITERIA, Criterion, DistrType
-from connprops.statistics.statistics import Property
+from connprops.schema import Property
 
 TruncnormFit = Literal["mle", "histogram"]
 Interpolation = Literal["pooled", "unweighted"]

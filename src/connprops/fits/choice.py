@@ -69,14 +69,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Floats
 from connprops.families.family import Parameters
 from connprops.families.registry import DISTRIBUTIONS, Distribution, Sample, distribution
 from connprops.fits.common_shape import common_shape, n_shapes
 from connprops.fits.p_values import of_points
-from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.statistics import Property
+from connprops.schema import N_SYN_PER_CONN, Property
 
-Floats = NDArray[np.float64]
 DistrType = str | Sequence[str]
 Criterion = Literal["aicc", "bic", "held-out"]
 

@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.families.family import Parameters
 from connprops.families.registry import Distribution, Sample
-
-Floats = NDArray[np.float64]
 
 
 def _normal(sample: Sample, cv: float) -> Parameters:

@@ -6,18 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Bools, Floats, Ints
 from connprops.distributions.copula import nearest_correlations
 from connprops.fits.levels import OBSERVED, borrowed_levels
 from connprops.fits.samples import Tables
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 _SPARE = 2
 """A pathway has a matrix of its own if its pairs of values outnumber the properties by more."""

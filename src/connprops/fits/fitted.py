@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.families.family import Estimate
 from connprops.families.registry import distribution
 from connprops.families.sample import Sample
 from connprops.fits.levels import Levels
 
-Floats = NDArray[np.float64]
 Parameters = Mapping[str, Floats]
 
 FALLBACKS = ("constant", "discrete", "truncnorm", "uniform")

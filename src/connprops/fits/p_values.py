@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
+from connprops.families.distances import ks
 from connprops.families.family import Parameters
-from connprops.families.registry import Distribution, Sample, ks
+from connprops.families.registry import Distribution, Sample
 from connprops.families.sample import POINTS, weighted_points
-
-Floats = NDArray[np.float64]
 
 _AT_ONCE = 1 << 22
 """Simulated values in memory at once."""

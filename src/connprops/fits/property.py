@@ -9,25 +9,23 @@ the next one of its fallbacks, and its row says so.
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.errors import ConnpropsWarning
+from connprops.arrays import Floats
+from connprops.families.distances import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
-from connprops.families.registry import DISTRIBUTIONS, distribution, ks, wasserstein
+from connprops.families.registry import distribution
 from connprops.families.sample import Sample
-from connprops.fits.build_options import Interpolation, Settings, TruncnormFit
-from connprops.fits.choice import AUTO, Criterion, DistrType, aicc, bic, chosen_families, n_ends
-from connprops.fits.copulas import copula_rows
+from connprops.fits.build_options import Settings
+from connprops.fits.choice import AUTO, aicc, bic, chosen_families, n_ends
 from connprops.fits.fitted import Fitted, fit_with_fallbacks, with_unweighted_means
 from connprops.fits.levels import Levels, borrowed_levels, level_keys
 from connprops.fits.p_values import ks_p_values
@@ -40,13 +38,9 @@ from connprops.fits.samples import (
     with_pools,
 )
 from connprops.fits.shrinkage import with_shrinkage
-from connprops.model.model import Model
-from connprops.progress import Progress
 from connprops.resources import Resources
-from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.statistics import Property, Statistics
-
-Floats = NDArray[np.float64]
+from connprops.schema import N_SYN_PER_CONN, Property
+from connprops.statistics.statistics import Statistics
 
 _THREADS = 4
 """Properties that are fitted at once, at most: more are no faster."""
@@ -58,141 +52,6 @@ _SHARE_OF_FITS = 0.5
 """Share of the memory for properties being fitted: tables and finished fits have the rest."""
 
 
-def build(
-    stats: Statistics,
-    *,
-    distr_types: Mapping[str, DistrType] | None = None,
-    criterion: Criterion = "aicc",
-    data_types: Mapping[str, Literal["int", "float"]] | None = None,
-    data_bounds: Mapping[str, Sequence[float | None]] | None = None,
-    shared_within: Mapping[str, bool] | None = None,
-    truncnorm: TruncnormFit = "mle",
-    interpolation: Interpolation = "pooled",
-    shrinkage: bool = False,
-    p_values: int | None = None,
-    correlations: bool = False,
-    seed: int = 0,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-) -> Model:
-    """Fit a model to statistics.
-
-    Parameters
-    ----------
-    stats
-        From :func:`connprops.extract` or :func:`connprops.read_statistics`.
-    distr_types
-        For a property the name of its distribution, a list of candidates, or ``"auto"``: all that
-        suit the data, which is the default. Among candidates the evidence of all pathways
-        together decides; with ``"auto-per-pathway"`` each pathway chooses for itself.
-    criterion
-        What weighs the evidence: see :mod:`connprops.fits.choice`.
-    data_types
-        For a property ``"int"`` or ``"float"``, the type of drawn values; by default the data's.
-    data_bounds
-        For a property the bounds of drawn values, lower and upper; either may be None.
-    shared_within
-        For a property whether all synapses of a connection get one value, where it is not to
-        be as in the data.
-    truncnorm
-        How truncated normal laws are fitted: by maximum likelihood, or ``"histogram"``: by the
-        least squares of connectome-manipulator (:mod:`connprops.families.histogram`), which have no
-        standard errors and no p-values.
-    interpolation
-        What pathways without data borrow: ``"pooled"``, a fit to all values of the pathways that
-        they borrow from, or ``"unweighted"``, as in connectome-manipulator, the mean of the
-        parameters of these, see ``fits.fitted.with_unweighted_means``; the majority of
-        them decides whether connections share a value, and a tie means no.
-    shrinkage
-        Whether pathways with few values borrow from those of their level, weighed by evidence:
-        see :mod:`connprops.fits.shrinkage`. ``borrowed`` in the fits says how much.
-    p_values
-        Number of samples to simulate for each p-value of the Kolmogorov-Smirnov distance, 200, say;
-        None for no p-values. See ``fits.p_values.ks_p_values``; it takes about that many
-        times as long as the fits, a millisecond per thousand simulated values.
-    correlations
-        Whether properties are correlated, by a Gaussian copula: see :mod:`connprops.fits.copulas`.
-        Takes another pass over the data where the statistics were not read from files.
-    seed
-        Seed of these samples.
-    resources
-        Threads and memory, which decide how many properties are fitted at once.
-    progress
-        Called as properties get done.
-
-    Returns
-    -------
-    Model
-        With one row set per pair of types and property; pathways without data borrow, see
-        :mod:`connprops.fits.levels`.
-
-    Raises
-    ------
-    OptionError
-        Where an option names an unknown property or distribution, or bounds are in disorder.
-    """
-    properties = stats.properties
-    settings = Settings.checked(
-        properties,
-        distr_types=distr_types,
-        criterion=criterion,
-        data_types=data_types,
-        data_bounds=data_bounds,
-        shared_within=shared_within,
-        truncnorm=truncnorm,
-        interpolation=interpolation,
-        shrinkage=shrinkage,
-        p_values=p_values,
-        correlations=correlations,
-        seed=seed,
-    )
-    correlated = stats.correlations.collect() if settings.correlations else None
-    tables = Tables.of(stats)
-    _warn_of_skipped_levels(tables)
-    model, fits, scores = [], [], []
-    fitted = _fit_properties(stats, tables, settings, resources or Resources())
-    for done, one in enumerate(fitted, 1):
-        model.append(one.model)
-        fits.append(one.fits)
-        scores.append(one.scores)
-        if progress:
-            progress("build", done, len(properties), "properties")
-    if correlated is not None:
-        model.append(copula_rows(correlated, stats, tables, pl.concat(model)))
-    names = pl.Enum([p.name for p in properties])
-    return Model(
-        _finished(pl.concat(model), schema.MODEL, tables, names),
-        fits=_finished(pl.concat(fits), schema.FITS, tables, names),
-        scores=_finished(pl.concat(scores), schema.SCORES, tables, names),
-        types=stats.types,
-        units={p.name: p.unit for p in properties},
-        facts={
-            "identity": stats.identity,
-            "options": {"extract": stats.options, "build": settings.facts()},
-        },
-    )
-
-
-def _warn_of_skipped_levels(tables: Tables) -> None:
-    """Say which levels of interpolation are out of reach, where pathways need to borrow."""
-    n_source, n_target = tables.shape
-    if tables.observed.size == n_source * n_target:
-        return
-    for attribute, levels in (("synapse_class", "0 to 3"), ("layer", "0 and 2")):
-        sides = [
-            name
-            for name, types in (("source", tables.source), ("target", tables.target))
-            if types[attribute].is_null().all()
-        ]
-        if sides:
-            warnings.warn(
-                f"no {' and no '.join(sides)} type has a {attribute}: pathways without data borrow "
-                f"without the levels {levels} of the interpolation that need it",
-                ConnpropsWarning,
-                stacklevel=3,
-            )
-
-
 @dataclass(frozen=True)
 class _Frames:
     model: pl.DataFrame
@@ -200,7 +59,7 @@ class _Frames:
     scores: pl.DataFrame
 
 
-def _fit_properties(
+def fit_properties(
     stats: Statistics, tables: Tables, settings: Settings, resources: Resources
 ) -> Iterator[_Frames]:
     """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
@@ -451,35 +310,3 @@ def _fit_rows(
         pl.Series("level", levels.level),
         pl.lit(prop.name).alias("property"),
     )
-
-
-def _finished(
-    frame: pl.DataFrame, table: schema.Table, tables: Tables, names: pl.Enum
-) -> pl.DataFrame:
-    """Return a table with types and names as Enums, its columns and rows in order."""
-    if "pathway" in frame.columns:
-        n_target = max(tables.shape[1], 1)
-        for side, number in (
-            ("source", pl.col("pathway") // n_target),
-            ("target", pl.col("pathway") % n_target),
-        ):
-            types = getattr(tables, side)["type"]
-            enum = pl.Enum(types.to_list())
-            frame = frame.with_columns(
-                types.cast(enum).gather(frame.select(number).to_series()).alias(f"{side}_type")
-            )
-    parameters = {p.name for family in DISTRIBUTIONS.values() for p in family.parameters}
-    enums = {
-        "property": names,
-        "other_property": names,
-        "distribution": pl.Enum([*DISTRIBUTIONS, schema.COPULA]),
-        "parameter": pl.Enum(sorted({*parameters, schema.CORRELATION})),
-        "status": pl.Enum(["ok", "fallback", "failed"]),
-        "dtype": pl.Enum(["int", "float"]),
-    }  # fmt: skip
-    dtypes = {
-        c.name: enums.get(c.name, frame.schema[c.name]) if c.dtype is pl.Enum else c.dtype
-        for c in table.columns
-    }
-    columns = [pl.col(name).cast(dtype) for name, dtype in dtypes.items()]
-    return frame.select(columns).sort(table.keys)

@@ -10,14 +10,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Floats
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.families.histogram import column_edges
 from connprops.families.sample import Sample, weighted_points
 from connprops.fits.levels import Levels
-from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.statistics import Property, Statistics
-
-Floats = NDArray[np.float64]
+from connprops.schema import N_SYN_PER_CONN, Property
+from connprops.statistics.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from connprops.arrays import Floats
 from connprops.families.discrete import DISTINCT
 from connprops.families.registry import Distribution, Sample, distribution
 from connprops.fits.fitted import Fitted, joined_width
 
-Floats = NDArray[np.float64]
 Parameters = Mapping[str, Floats]
 
 LEVEL_FROM = 8

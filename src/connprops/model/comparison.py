@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Floats
+from connprops.distributions.distances import law_distances
 from connprops.distributions.distributions import Laws
 from connprops.model.model import Model, read_model
-from connprops.store.tables import check_format, replacing, write_table
-
-Floats = NDArray[np.float64]
+from connprops.store.tables import write_table
+from connprops.store.writing import check_format, replacing
 
 _KEYS = ["source_type", "target_type", "property"]
 
-_DEVIATES = np.linspace(-6.5, 6.5, 261)
-"""Where distributions are cut: quantiles at the probabilities of these normal deviates."""
-
-_ATOMS_AT_MOST = 2048
-"""Values of a discrete law that are gone through one by one; of more, none weighs much."""
 
 _ROWS = 2048
 """Pathways whose distances are computed at once."""
@@ -129,16 +124,6 @@ def summarized(comparison: pl.DataFrame) -> pl.DataFrame:
     ).sort("property")  # fmt: skip
 
 
-def law_distances(a: Laws, b: Laws) -> tuple[Floats, Floats]:
-    """Return KS and Wasserstein distances of laws, pair by pair, (g,) each."""
-    x = np.sort(np.concatenate([_cuts(a), _cuts(b)], axis=1), axis=1)
-    (below_a, upto_a), (below_b, upto_b) = a.cdf_sides(x), b.cdf_sides(x)
-    left, right = np.abs(below_a - below_b), np.abs(upto_a - upto_b)
-    ks = np.maximum(left.max(axis=1), right.max(axis=1))
-    area = (right[:, :-1] + left[:, 1:]) / 2 * np.diff(x, axis=1)
-    return ks, area.sum(axis=1)
-
-
 def _read(path: Path) -> Model:
     return read_model(path / "model.parquet" if path.is_dir() else path)
 
@@ -223,26 +208,3 @@ def _of_different(a: Laws, b: Laws) -> tuple[Floats, Floats]:
     )
     ks, wasserstein = law_distances(a.take(first), b.take(first))
     return ks[place.reshape(-1)], wasserstein[place.reshape(-1)]
-
-
-def _cuts(laws: Laws) -> Floats:
-    """Return values, (g, k), between which a law's distribution function is nearly linear."""
-    from scipy.special import ndtr
-
-    p = np.tile(ndtr(_DEVIATES), (laws.pathway.size, 1))
-    cuts = laws.ppf(p)
-    if laws.family.kind != "discrete":
-        return cuts
-    return np.concatenate([cuts, *_atoms(laws, cuts)], axis=1)
-
-
-def _atoms(laws: Laws, cuts: Floats) -> Iterator[Floats]:
-    """Give the values of discrete laws, where they are not too many: (g, k), repeated to fill."""
-    low, high = cuts[:, :1], cuts[:, -1:]
-    if "val" in laws.parameters:
-        values = laws.parameters["val"]
-        yield np.clip(np.where(np.isnan(values), low, values), low, high)
-        return
-    width = np.max(high - low, initial=0.0)
-    if width <= _ATOMS_AT_MOST:
-        yield np.clip(np.floor(low) + np.arange(width + 2), low, high)

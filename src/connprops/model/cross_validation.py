@@ -10,18 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Floats
+from connprops.circuit.circuit import CircuitSource
+from connprops.dataset.dataset import Dataset
 from connprops.distributions.distributions import Laws
 from connprops.errors import OptionError
-from connprops.families.registry import DISTRIBUTIONS, Sample, ks
-from connprops.fits.property import build
+from connprops.families.distances import ks
+from connprops.families.registry import DISTRIBUTIONS, Sample
 from connprops.fits.samples import Tables, observed_rows, sample_of
+from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.progress import Progress
 from connprops.resources import Resources
@@ -29,13 +32,6 @@ from connprops.schema import N_SYN_PER_CONN, PATHWAY
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics
 from connprops.store.tables import read_table, write_table
-
-if TYPE_CHECKING:
-    import bluepysnap
-
-    from connprops.dataset.dataset import Dataset
-
-Floats = NDArray[np.float64]
 
 OURS, BASELINE = MODELS = ("connprops", "reference")
 
@@ -173,7 +169,7 @@ def read_cross_validation(path: str | Path) -> CrossValidation:
 
 
 def cross_validate(
-    data: Dataset | str | Path | bluepysnap.Circuit,
+    data: Dataset | CircuitSource,
     *,
     cv_folds: int = 5,
     seed: int = 0,

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from connprops.distributions.copula import Copulas, nearest_correlations
+from connprops.distributions.table import ModelTable
 from connprops.errors import ConnpropsWarning, listing
-from connprops.model.model import Model
 from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN
 
 _SPREAD = {"normal": "std", "truncnorm": "norm_scale", "gamma": "std", "poisson": "mean"}
@@ -28,7 +28,7 @@ Specs = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 """Laws by property, source and target type."""
 
 
-def prop_cov(model: Model, laws: Specs) -> dict[str, Any]:
+def prop_cov(model: ModelTable, laws: Specs) -> dict[str, Any]:
     """Return the correlations of a model, as far as the reference can have them.
 
     Properties are left out, with a warning that tells which and why, where in some pathway
@@ -74,7 +74,7 @@ def prop_cov(model: Model, laws: Specs) -> dict[str, Any]:
     return {"props": kept, "cov": _matrices(model, both[0 if shared else 1], kept)}
 
 
-def _matrices(model: Model, copulas: Copulas, names: Sequence[str]) -> dict[str, Any]:
+def _matrices(model: ModelTable, copulas: Copulas, names: Sequence[str]) -> dict[str, Any]:
     """Return the matrices of all pathways; ones and zeros where nothing is correlated."""
     at = [copulas.properties.index(name) for name in names if name in copulas.properties]
     matrices = dict(zip(copulas.pathway.tolist(), copulas.matrix[:, at][:, :, at], strict=True))

@@ -11,17 +11,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.compat.specifications import FAMILIES
+from connprops.arrays import Floats
 from connprops.distributions.distributions import Laws
+from connprops.distributions.table import ModelTable
 from connprops.errors import ConnpropsWarning, ModelError
-from connprops.model.model import Model
+from connprops.families.registry import FAMILIES
 from connprops.model.prop_cov import correlation_rows, prop_cov
 from connprops.schema import N_SYN_PER_CONN
-
-Floats = NDArray[np.float64]
 
 _TAIL = 1e-10
 """Probability that the counts of a law without end may leave out at either end."""
@@ -38,7 +36,7 @@ _LAW_DEPTH = 4
 """How deep the laws lie in the nested objects of a file."""
 
 
-def to_json(model: Model) -> str:
+def to_json(model: ModelTable) -> str:
     """Return a model as the reference's JSON, strictly valid, one law a line.
 
     Families that the reference lacks become others that it has. Without loss: exponential is
@@ -92,7 +90,7 @@ def _nested(laws: Mapping[str, Any], depth: int = 2) -> str:
     return "{\n" + ",\n".join(lines) + f"\n{'  ' * (depth - 1)}}}"
 
 
-def _property(model: Model, name: str) -> dict[str, dict[str, Any]]:
+def _property(model: ModelTable, name: str) -> dict[str, dict[str, Any]]:
     """Return one property's laws as the reference nests them."""
     about = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
     of_pathway = {
@@ -197,7 +195,7 @@ def _warn(name: str, family: str, n_counts: int, n_slices: int) -> None:
             )
 
 
-def from_json(path: str | Path) -> Model:
+def from_json(path: str | Path) -> ModelTable:
     """Read a model that the reference wrote, or :func:`to_json`.
 
     Keys that begin with two underscores are passed over, as the reference does. Such files tell
@@ -249,7 +247,7 @@ def from_json(path: str | Path) -> Model:
         orient="row",
     )
     units = {name: schema.unit_of(name) for name in properties}
-    return Model(
+    return ModelTable(
         table.select(schema.MODEL.names), types=types, units=units, facts={"source": file.name}
     )
 

@@ -23,7 +23,8 @@ from connprops.dataset.manifest import MANIFEST
 from connprops.errors import DatasetError
 from connprops.progress import Progress
 from connprops.resources import Resources
-from connprops.store.tables import read_table, refuse_existing, replacing, write_text
+from connprops.store.tables import read_table
+from connprops.store.writing import refuse_existing, replacing, write_text
 
 DATABASE, VIEWS = "connprops.duckdb", "views.sql"
 """Names of the two files."""
@@ -297,7 +298,7 @@ def _from_folder(relation: str) -> str | None:
 def _with_values(relation: str, dataset: Dataset) -> str:
     """Return a relation's SQL with what is set as variables elsewhere written into it."""
     text = relations.text(relation)
-    for variable, value in relations.variables(dataset).items():
+    for variable, value in dataset.relations.variables.items():
         text = text.replace(f"getvariable('{variable}')", literal(value))
     return text
 
@@ -310,7 +311,7 @@ def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.Data
         source = f"read_parquet({literal(prefix + files)})"
         parts.append(f"create or replace temp view {name} as\nfrom {source};\n")
     there = {table.name for table in frames}
-    for name in relations.chain_of(dataset):
+    for name in dataset.relations.chain:
         if name not in there:
             text = _with_values(name, dataset).rstrip()
             parts.append(f"create or replace temp view {name} as\n{text};\n")

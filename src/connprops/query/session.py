@@ -29,7 +29,7 @@ from connprops.dataset import relations
 from connprops.errors import OptionError, QueryError
 from connprops.query.database import create_macros, dataset_of, literal, small_tables
 from connprops.resources import Resources
-from connprops.store.tables import check_format, replacing
+from connprops.store.writing import check_format, replacing
 
 _BATCH = 10_000
 
@@ -195,12 +195,12 @@ class Session:
             self.connection.register(table.name, frame)
             self.tables[table.name] = table.grain
         if dataset is not None:
-            for name, files in relations.bottom(dataset).items():
+            for name, files in dataset.relations.files.items():
                 if name not in self.tables:
                     rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
                     self.connection.register(name, rows)
-            relations.define(self.connection, dataset, given=self.tables)
-            chain = relations.chain_of(dataset)
+            dataset.relations.define(self.connection, self.tables)
+            chain = dataset.relations.chain
             self._relations = [name for name in chain if name not in self.tables]
             for name in (*schema.LARGE, *self._relations):
                 known = schema.LARGE.get(name)

@@ -30,7 +30,8 @@ from connprops.families.registry import DISTRIBUTIONS
 
 if TYPE_CHECKING:
     from connprops.model.model import Model
-    from connprops.statistics.statistics import Property, Statistics
+    from connprops.schema import Property
+    from connprops.statistics.statistics import Statistics
 
 BINS_AT_MOST = 1_000_000
 """Bins in a report, of all histograms together; beyond, neighbours are merged."""

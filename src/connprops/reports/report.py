@@ -40,7 +40,7 @@ from connprops.reports.data import (
     table_warnings,
 )
 from connprops.resources import release_memory
-from connprops.store.tables import write_text
+from connprops.store.writing import write_text
 
 if TYPE_CHECKING:
     from connprops.model.model import Model

@@ -24,7 +24,7 @@ from connprops.resources import Resources
 from connprops.statistics.statistics import Statistics
 from connprops.statistics.units import bytes_at_once
 from connprops.store.shards import WHOLE, Shard
-from connprops.store.tables import leftover_of
+from connprops.store.writing import leftover_of
 from connprops.workers import number_of
 
 _SAMPLES, _ROWS_OF_SAMPLE = 4, 1 << 15

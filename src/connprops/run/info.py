@@ -8,12 +8,13 @@ from typing import Any, TextIO
 
 from connprops.circuit import circuit as sonata
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import MANIFEST, damage, seal_of
+from connprops.dataset.manifest import MANIFEST, damage
+from connprops.display import console_on, show_table
 from connprops.errors import ConnpropsError
 from connprops.run.record import RUN_FILE, record_of
 from connprops.run.run import why_not_reused
-from connprops.run.summary import console_on, show_table
-from connprops.store.tables import leftover_of, read_any_table
+from connprops.store.tables import read_any_table
+from connprops.store.writing import leftover_of, seal_of
 
 
 def describe(path: Path, stream: TextIO) -> None:

@@ -28,7 +28,8 @@ from connprops.statistics.statistics import TABLES, described
 from connprops.statistics.tables import enums_of, layout_of
 from connprops.store.shards import ranges, shards_of
 from connprops.store.stage import asked_of_shards, check_same, put_in_place, staged
-from connprops.store.tables import leftover_of, refuse_existing, write_table
+from connprops.store.tables import write_table
+from connprops.store.writing import leftover_of, refuse_existing
 
 
 def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:

@@ -11,14 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import connprops
-from connprops.dataset.manifest import MANIFEST, damage, read_manifest, seal_of
+from connprops._version import __version__
+from connprops.dataset.manifest import MANIFEST, damage, read_manifest
 from connprops.errors import DatasetError, OutputError
 from connprops.export.request import Wanted, differences
 from connprops.progress import Progress
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
-from connprops.store.tables import leftover_of, sha256_of, write_text, writing
+from connprops.store.writing import leftover_of, seal_of, sha256_of, write_text, writing
 
 RUN_FILE = "run.json"
 """Name of the file that marks a folder as that of a run, and tells of it."""
@@ -186,4 +186,4 @@ def _write_record(file: Path, record: Mapping[str, Any]) -> None:
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python, and of what results depend on."""
     found = {name: version(name) for name in _VERSIONS_OF}
-    return {"connprops": connprops.__version__, "python": platform.python_version(), **found}
+    return {"connprops": __version__, "python": platform.python_version(), **found}

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import connprops
+from connprops._version import __version__
 from connprops.circuit import circuit as sonata
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
@@ -35,7 +35,7 @@ from connprops.errors import (
 from connprops.export.export import export
 from connprops.export.request import Wanted, describe, differences
 from connprops.fits.build_options import Settings
-from connprops.fits.property import build
+from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import RunOptions, read_options
 from connprops.progress import Progress
@@ -54,10 +54,10 @@ from connprops.run.record import (
     versions,
 )
 from connprops.run.summary import RunSummary, Step, property_summaries
-from connprops.schema import N_SYN_PER_CONN, unit_of
+from connprops.schema import N_SYN_PER_CONN, Property, unit_of
 from connprops.statistics.extract import NOT_BY_DEFAULT, extract
-from connprops.statistics.statistics import Property, Statistics, read_statistics
-from connprops.store.tables import writing
+from connprops.statistics.statistics import Statistics, read_statistics
+from connprops.store.writing import writing
 
 
 def run(
@@ -301,5 +301,5 @@ def _report_facts(circuit: sonata.Circuit, options: RunOptions) -> dict[str, str
     return {
         "circuit": circuit.name,
         "options": json.dumps(chosen, ensure_ascii=False) if chosen else "defaults",
-        "connprops": connprops.__version__,
+        "connprops": __version__,
     }

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import polars as pl
 
+from connprops.display import console_on, show_table
 from connprops.schema import PATHWAY
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from connprops.model.model import Model
     from connprops.statistics.statistics import Statistics
-
-_WIDTH = 180
-"""Columns of a table where there is no terminal to ask."""
 
 
 @dataclass(frozen=True)
@@ -144,38 +140,6 @@ def property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary
             )
         )
     return tuple(found)
-
-
-def console_on(stream: TextIO) -> Console:
-    """Return a console that takes every text as it is; wide enough where it is no terminal."""
-    from rich.console import Console
-
-    return Console(
-        file=stream,
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-        width=None if stream.isatty() else _WIDTH,
-    )
-
-
-def show_table(
-    console: Console,
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    numbers: Sequence[int] = (),
-) -> None:
-    """Write a table; the columns of ``numbers`` stand to the right."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(head):
-        table.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def _median_ks(model: Model, name: str) -> float | None:

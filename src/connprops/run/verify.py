@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from connprops.dataset.manifest import MANIFEST, damage, expected_files, read_manifest, seal_of
+from connprops.dataset.manifest import MANIFEST, damage, expected_files, read_manifest
 from connprops.errors import ConnpropsError, DatasetError
 from connprops.progress import Progress
 from connprops.run.record import RUN_FILE, digests_in, record_of
-from connprops.store.tables import read_any_table, sha256_of
+from connprops.store.tables import read_any_table
+from connprops.store.writing import seal_of, sha256_of
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 
+from connprops.dataset.dataset import Dataset
 from connprops.families.histogram import normal_through_histogram
-from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.statistics import Statistics
+from connprops.schema import N_SYN_PER_CONN, Property
 
 _KEYS = ("mean", "std", "min", "max", "hist", "norm_loc", "norm_scale", "val", "cnt", "p")
 _OBJECTS = frozenset({"hist", "val", "cnt", "p"})
 
 
+class StatisticsTables(Protocol):
+    """What of :class:`~connprops.statistics.statistics.Statistics` the arrays are made of."""
+
+    properties: tuple[Property, ...]
+    types: pl.DataFrame
+    options: dict[str, Any]
+
+    @property
+    def dataset(self) -> Dataset | None: ...  # noqa: D102
+    @property
+    def source_types(self) -> list[str]: ...  # noqa: D102
+    @property
+    def target_types(self) -> list[str]: ...  # noqa: D102
+    @property
+    def pathways(self) -> pl.LazyFrame: ...  # noqa: D102
+    @property
+    def table(self) -> pl.LazyFrame: ...  # noqa: D102
+    @property
+    def histograms(self) -> pl.LazyFrame: ...  # noqa: D102
+    @property
+    def values(self) -> pl.LazyFrame: ...  # noqa: D102
+
+
 def to_arrays(
-    stats: Statistics,
+    stats: StatisticsTables,
     *,
     order: Sequence[str] | None = None,
     fitted: Collection[str] | None = None,
@@ -87,7 +110,7 @@ def _empty(shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def _rows(stats: Statistics) -> list[dict[str, Any]]:
+def _rows(stats: StatisticsTables) -> list[dict[str, Any]]:
     """Return one row per pathway and property, with its histogram and its distinct values."""
     keys = ["source_type", "target_type", "property"]
     histograms = stats.histograms.group_by(keys).agg(
@@ -122,7 +145,7 @@ def _histogram(row: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, Any]:
     return np.array(row["count"]), edges
 
 
-def _layers(stats: Statistics, types: pl.DataFrame) -> list[Any]:
+def _layers(stats: StatisticsTables, types: pl.DataFrame) -> list[Any]:
     """Return the types' layers, as numbers where the circuit has numbers."""
     layers = types["layer"]
     nodes = stats.dataset.nodes if stats.dataset else None

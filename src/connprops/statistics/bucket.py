@@ -24,12 +24,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats, Ints
 from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
-from connprops.arrays.random_numbers import keys
+from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.runs import Runs
 from connprops.arrays.sorted_samples import (
-    Floats,
-    Ints,
     SortedSamples,
     count_distinct,
     distinct_values,
@@ -39,9 +38,10 @@ from connprops.arrays.sorted_samples import (
     ranks,
     sort_samples,
 )
+from connprops.dataset.selection import Groups
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.external_sort import ExternalSort
-from connprops.statistics.rows import Groups, Rows, RowSource
+from connprops.statistics.rows import Rows, RowSource
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
@@ -256,11 +256,6 @@ def _keys(connections: pa.Table, spec: BucketSpec) -> NDArray[np.uint64]:
     """Return the keys of which a subsample takes the smallest."""
     source, target = connections.column("source_node"), connections.column("target_node")
     return sampling_key(spec.seed, to_numpy(source), to_numpy(target))
-
-
-def sampling_key(seed: int, source: Ints, target: Ints) -> NDArray[np.uint64]:
-    """Return a pseudo-random number for each connection, from the seed and its ends alone."""
-    return keys(seed, source, target)
 
 
 def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:

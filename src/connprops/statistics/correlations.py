@@ -22,19 +22,17 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats, Ints
 from connprops.arrays.normal_scores import FEWEST, Scores, latent_correlations, normal_scores
+from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.runs import run_rows
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.selection import Choice
+from connprops.dataset.selection import Choice, Groups
 from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.bucket import sampling_key
-from connprops.statistics.rows import DatasetRows, Groups, Rows, RowSource, SpilledRows
+from connprops.statistics.rows import DatasetRows, Rows, RowSource, SpilledRows
 from connprops.workers import number_of, of_each_worker, run_units
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 CONNECTIONS_AT_MOST = 100_000
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.arrays.sorted_samples import PIECE, Floats, Ints, Piece, SortedSamples
+from connprops.arrays import Floats, Ints
+from connprops.arrays.sorted_samples import PIECE, Piece, SortedSamples
 from connprops.errors import DatasetError
 
 _RUN_READ_AT_LEAST = 1 << 12

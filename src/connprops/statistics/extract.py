@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from connprops import schema
-from connprops.dataset.dataset import Dataset, DatasetColumn, open_circuit
+from connprops.circuit.circuit import CircuitSource
+from connprops.dataset.dataset import Dataset, DatasetColumn
 from connprops.dataset.manifest import MANIFEST
 from connprops.dataset.selection import Choice, Grouping, Selection, plain
 from connprops.errors import OptionError
+from connprops.export.export import open_circuit
 from connprops.progress import Progress
 from connprops.resources import Resources
-from connprops.schema import N_SYN_PER_CONN
+from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import (
     CorrelationSpec,
@@ -27,18 +29,15 @@ from connprops.statistics.correlations import (
     plan_ranges,
 )
 from connprops.statistics.staged_statistics import Kind
-from connprops.statistics.statistics import Property, Statistics
+from connprops.statistics.statistics import Statistics
 from connprops.statistics.tables import ComputedTables, enums_of, layout_of
-
-if TYPE_CHECKING:
-    import bluepysnap
 
 NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
 """What the names of columns contain that are described only when they are asked for."""
 
 
 def extract(
-    data: Dataset | str | Path | bluepysnap.Circuit,
+    data: Dataset | CircuitSource,
     *,
     min_sample_size_per_group: int | None = None,
     max_sample_size_per_group: int | None = None,
@@ -195,9 +194,7 @@ class Fold:
     test: Statistics
 
 
-def extract_folds(
-    data: Dataset | str | Path | bluepysnap.Circuit, cv_folds: int, **options: Any
-) -> list[Fold]:
+def extract_folds(data: Dataset | CircuitSource, cv_folds: int, **options: Any) -> list[Fold]:
     """Describe the training and the test set of every fold, all in one pass over the data.
 
     Parameters
@@ -230,7 +227,7 @@ def extract_folds(
 
 
 def _opened(
-    data: Dataset | str | Path | bluepysnap.Circuit,
+    data: Dataset | CircuitSource,
     population: str | None,
     sel_props: Sequence[str] | None,
     resources: Resources,

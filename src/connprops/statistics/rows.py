@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.arrays.runs import run_rows
-from connprops.arrays.sorted_samples import Ints
 from connprops.dataset.dataset import Dataset
+from connprops.dataset.selection import Groups
 from connprops.schema import N_SYN_PER_CONN
 
 _CONNECTIONS_AT_ONCE, _SYNAPSES_AT_ONCE = 1 << 16, 1 << 18
@@ -29,29 +30,6 @@ _CONNECTIONS_AT_ONCE, _SYNAPSES_AT_ONCE = 1 << 16, 1 << 18
 
 ENDS = ("source_node", "target_node", N_SYN_PER_CONN)
 """Columns of connections that are read with any property."""
-
-
-@dataclass(frozen=True)
-class Groups:
-    """How connections form groups, and a range of them.
-
-    ``source_code`` and ``target_code`` give each node's group, -1 for nodes not selected; a
-    connection's group is ``source_code * n_target_codes + target_code``. ``is_pathway`` says that
-    these are the dataset's own pathways, which lie together in its parts.
-    """
-
-    source_code: NDArray[np.int32]
-    target_code: NDArray[np.int32]
-    n_target_codes: int
-    is_pathway: bool
-
-    def of(self, connections: pa.Table) -> Ints:
-        """Return the group of each connection, -1 where it is not selected."""
-        source = self.source_code[to_numpy(connections.column("source_node"))]
-        target = self.target_code[to_numpy(connections.column("target_node"))]
-        group: Ints = source.astype(np.int64) * self.n_target_codes + target
-        group[(source < 0) | (target < 0)] = -1
-        return group
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.dataset.dataset import Dataset
+from connprops.dataset.selection import Groups
 from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.rows import ENDS, DatasetRows, Groups, Rows, RowSource
+from connprops.statistics.rows import ENDS, DatasetRows, Rows, RowSource
 
 Request = tuple[int, int, tuple[str, ...]]
 """First and last-but-one group of a range, and the properties asked for."""

@@ -21,7 +21,8 @@ from connprops import schema
 from connprops.errors import DatasetError
 from connprops.store.shards import Shard
 from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_time, staged_shard
-from connprops.store.tables import leftover_of, read_table, write_table
+from connprops.store.tables import read_table, write_table
+from connprops.store.writing import leftover_of
 
 TABLES_OF = {
     "buckets": (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS),

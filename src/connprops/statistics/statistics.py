@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,13 @@ import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
 
-from connprops import __version__, schema
+from connprops import schema
+from connprops._version import __version__
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
+from connprops.schema import Property
+from connprops.statistics.arrays import to_arrays
 from connprops.statistics.staged_statistics import Kind, write_shard
 from connprops.statistics.tables import (
     ComputedTables,
@@ -34,18 +36,10 @@ from connprops.statistics.tables import (
 )
 from connprops.statistics.units import Bucket
 from connprops.store.shards import Shard
-from connprops.store.tables import read_table, refuse_existing, write_table
+from connprops.store.tables import read_table, write_table
+from connprops.store.writing import refuse_existing
 
 TABLES = ("pathways", "statistics", "histograms", "values", "order_statistics")
-
-
-@dataclass(frozen=True)
-class Property:
-    """A property: its name, the type of its values, its unit."""
-
-    name: str
-    dtype: str
-    unit: str
 
 
 class Statistics:
@@ -279,8 +273,6 @@ class Statistics:
 
         See :func:`connprops.statistics.arrays.to_arrays`.
         """
-        from connprops.statistics.arrays import to_arrays
-
         return to_arrays(self)
 
     def __repr__(self) -> str:

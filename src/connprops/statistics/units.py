@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from connprops.arrays.sorted_samples import Ints
+from connprops.arrays import Ints
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.selection import Choice
+from connprops.dataset.selection import Choice, Groups
 from connprops.export.parts import ROW_GROUP
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.statistics.bucket import Aggregates, BucketSpec, aggregate_bucket
-from connprops.statistics.rows import DatasetRows, Groups, RowSource, SpilledRows
+from connprops.statistics.rows import DatasetRows, RowSource, SpilledRows
 from connprops.statistics.rows_in_order import FILES_AT_MOST, N_FILES, RowsAhead, RowsInOrder
 from connprops.workers import Workers, number_of, of_each_worker, run_units
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from connprops.errors import OutputError
 from connprops.store.shards import Shard
-from connprops.store.tables import leftover_of, locked, sync, write_text, writing
+from connprops.store.writing import leftover_of, locked, sync, write_text, writing
 
 _PLAN, _SHARDS = "plan.json", "shards.json"
 

@@ -6,13 +6,9 @@ a flipped bit in Parquet: they return other values, or the process dies.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import io
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,134 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops import schema
-from connprops.errors import DatasetError, OptionError, OutputError
+from connprops.errors import DatasetError
+from connprops.store.writing import replacing
 
 _SEAL_KEY = "connprops.seal"
 _SEAL = b"connprops-sha256:"
 _UNSEALED = b"0" * 64
 _PARQUET = b"PAR1"
-
-FORMATS = (".csv", ".json", ".parquet")
-"""How the names of files end in which tables are given to people."""
-
-
-def refuse_existing(*paths: str | Path) -> None:
-    """Raise :class:`OutputError` where one of the files is there already."""
-    for path in paths:
-        if os.path.lexists(path):
-            raise OutputError.of(
-                f"{path} exists already",
-                hint="give another name, or overwrite (overwrite=True, --overwrite)",
-            )
-
-
-def leftover_of(path: str | Path) -> Path:
-    """Return where a file is written before it takes its place, and stays if a process is killed.
-
-    The name begins with a dot, so that no pattern for the files finds it. It is the same each
-    time, so that the next attempt takes away what the last one left.
-    """
-    target = Path(path)
-    return target.with_name(f".{target.name}.partial")
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turn what the system has against writing a file into an error that names the file.
-
-    Raises
-    ------
-    OutputError
-        Where the disk is full, the folder read-only, a permission missing, ...
-    """
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OutputError.of(
-            f"{path} cannot be written",
-            found=str(error),
-            hint="make room, or give another place; what is finished is kept" if full else None,
-        ) from error
-
-
-@contextmanager
-def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file, made where it is not there; the lock ends with the process at the latest.
-
-    A ``shared`` lock is held beside others of its kind. With ``wait``, whoever holds it is waited
-    for.
-
-    Raises
-    ------
-    OutputError
-        Where another process holds it, which writes ``what``.
-    """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    kind |= 0 if wait else fcntl.LOCK_NB
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:  # NFS wants reading for a shared lock, writing for one alone
-            try:
-                fcntl.flock(file, kind)
-            except BlockingIOError as error:
-                raise OutputError.of(
-                    f"Another process is writing {what}", hint="wait for it, or give another place"
-                ) from error
-            if _is_still(path, file.fileno()):
-                yield
-                return
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Return whether a path leads to an open file: who held its lock before may have moved it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside a file; put it in the file's place at the end.
-
-    If the block raises, the temporary file is removed and what was there stays.
-
-    Raises
-    ------
-    OutputError
-        Where the file exists and ``overwrite`` is false, another process is writing it, or it
-        cannot be written.
-    """
-    target = Path(path)
-    if not overwrite:
-        refuse_existing(target)
-    aside = leftover_of(target)
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(aside, str(target)):
-            try:
-                aside.write_bytes(b"")  # of what a killed process left, nothing remains
-                yield aside
-                sync(aside)
-                aside.replace(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
-        sync(target.parent)
-
-
-def check_format(path: str | Path, formats: Sequence[str] = FORMATS) -> None:
-    """Raise :class:`OptionError` unless a file's name ends in a format that we write."""
-    if Path(path).suffix not in formats:
-        raise OptionError.unknown("format", Path(path).suffix, formats, hint=f"the name was {path}")
-
-
-def write_text(path: str | Path, text: str, *, overwrite: bool = False) -> Path:
-    """Write text as UTF-8, whole or not at all; return the path."""
-    with replacing(path, overwrite=overwrite) as aside:
-        aside.write_text(text, encoding="utf-8")
-    return Path(path)
 
 
 def write_table(
@@ -243,21 +118,6 @@ def read_any_table(path: str | Path) -> tuple[schema.Table, pl.DataFrame, dict[s
     table = schema.TABLES[name]
     table.check(frame, str(file))
     return table, frame.select(table.names), facts
-
-
-def sync(path: Path) -> None:
-    """Make a file's content, or a folder's entries, durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sealed(content: bytes) -> bytes:

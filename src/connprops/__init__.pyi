@@ -1,0 +1,34 @@
+from .charts.plot import plot
+from .dataset.dataset import open_dataset
+from .demo.circuit import write_demo
+from .errors import ConnpropsError, ConnpropsWarning
+from .export.export import open_circuit
+from .model.build import build
+from .model.comparison import compare
+from .model.cross_validation import CrossValidation, cross_validate, read_cross_validation
+from .model.model import Model, read_model
+from .reports.report import report
+from .run.merge import merge
+from .statistics.extract import extract, extract_folds
+from .statistics.statistics import read_statistics
+
+__all__ = [
+    "ConnpropsError",
+    "ConnpropsWarning",
+    "CrossValidation",
+    "Model",
+    "build",
+    "compare",
+    "cross_validate",
+    "extract",
+    "extract_folds",
+    "merge",
+    "open_circuit",
+    "open_dataset",
+    "plot",
+    "read_cross_validation",
+    "read_model",
+    "read_statistics",
+    "report",
+    "write_demo",
+]

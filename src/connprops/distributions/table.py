@@ -1,0 +1,224 @@
+"""The table of a model: the distributions of every property of every pathway, evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from connprops import schema
+from connprops.arrays import Floats
+from connprops.distributions.copula import Copulas
+from connprops.distributions.distributions import Laws
+from connprops.distributions.expected import with_expected
+from connprops.distributions.rows import ModelRows
+from connprops.errors import OptionError
+from connprops.schema import N_SYN_PER_CONN
+
+Rng = int | np.random.Generator | None
+
+_LEAST_PROBABILITY = 2.0**-54
+
+
+class ModelTable:
+    """Distributions of every property of every pathway, by a model's table.
+
+    Attributes
+    ----------
+    table : polars.DataFrame
+        The parameters: :data:`connprops.schema.MODEL`.
+    types : polars.DataFrame
+        Types of both sides: :data:`connprops.schema.TYPES`.
+    units : dict
+        Unit of each property.
+    facts : dict
+        Where the model comes from: identity of the data, and options.
+
+    Raises
+    ------
+    ModelError
+        Where the table does not hold together: the message names pathway and property.
+    """
+
+    def __init__(
+        self,
+        table: pl.DataFrame,
+        *,
+        types: pl.DataFrame,
+        units: Mapping[str, str],
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        schema.MODEL.check(table, "The model")
+        self.types = types
+        self.units = dict(units)
+        self.facts = dict(facts or {})
+        self._rows = rows = ModelRows(table, self.source_types, self.target_types, self.properties)
+        rows.check()
+        self.table = rows.table
+        self._dtypes = rows.dtypes
+        self._laws = {name: rows.laws(name) for name in self.properties}
+        self._copulas = rows.copulas()
+
+    @property
+    def properties(self) -> list[str]:
+        """Return the names of the properties, ``n_syn_per_conn`` last."""
+        return list(self.units)
+
+    @cached_property
+    def source_types(self) -> list[str]:
+        """Return the source types in order."""
+        return self._types_of("source")
+
+    @cached_property
+    def target_types(self) -> list[str]:
+        """Return the target types in order."""
+        return self._types_of("target")
+
+    def _types_of(self, side: str) -> list[str]:
+        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+
+    @property
+    def marginals(self) -> pl.DataFrame:
+        """Return the rows of the table that are of the properties' own distributions."""
+        return self._rows.marginals
+
+    @property
+    def correlations(self) -> pl.DataFrame:
+        """Return the rows of the table that are of the copulas: a correlation each."""
+        return self._rows.correlations
+
+    def laws(self, property: str) -> list[Laws]:  # noqa: A002 - the field's own word
+        """Return the laws of a property, family by family."""
+        if property not in self._laws:
+            raise OptionError.unknown("property", property, self.properties)
+        return self._laws[property]
+
+    def copulas(self, *, shared: bool) -> Copulas:
+        """Return the correlations of properties that connections share, or of the others.
+
+        Their ``distributions.copula.Copulas.uniforms`` are what to draw correlated values with.
+        """
+        return self._copulas[shared]
+
+    def law(self, property: str, source_type: str, target_type: str) -> Laws:  # noqa: A002
+        """Return the law of one property of one pathway.
+
+        Raises
+        ------
+        OptionError
+            Where there is no such property, type or pathway.
+        """
+        for what, name, known in (
+            ("source type", source_type, self.source_types),
+            ("target type", target_type, self.target_types),
+        ):
+            if name not in known:
+                raise OptionError.unknown(what, name, known)
+        pathway = self.source_types.index(source_type) * len(self.target_types)
+        pathway += self.target_types.index(target_type)
+        for laws in self.laws(property):
+            at = int(np.searchsorted(laws.pathway, pathway))
+            if at < laws.pathway.size and laws.pathway[at] == pathway:
+                return laws.take(np.array([at]))
+        raise OptionError.of(
+            f"The model has no {property!r} for pathway {source_type!r} to {target_type!r}"
+        )
+
+    def cdf(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        x: ArrayLike,
+    ) -> Floats:
+        """Return the probability of values up to and including x, of the shape of x."""
+        x = np.asarray(x, dtype=np.float64)
+        found = self.law(property, source_type, target_type).cdf(x.reshape(1, -1))
+        return found.reshape(x.shape)
+
+    def quantile(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        q: ArrayLike,
+    ) -> Floats:
+        """Return quantiles, of the shape of q."""
+        q = np.asarray(q, dtype=np.float64)
+        found = self.law(property, source_type, target_type).ppf(q.reshape(1, -1))
+        return found.reshape(q.shape)
+
+    def pdf(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        x: ArrayLike,
+    ) -> Floats:
+        """Return the density of a continuous law, or the mass of a discrete one, before bounds."""
+        x = np.asarray(x, dtype=np.float64)
+        law = self.law(property, source_type, target_type)
+        return np.exp(law.family.logpdf(x.reshape(1, -1), law.parameters)).reshape(x.shape)
+
+    def mean(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
+        """Return the mean of a law, before bounds."""
+        law = self.law(property, source_type, target_type)
+        return float(law.family.mean(law.parameters).item())
+
+    def std(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
+        """Return the standard deviation of a law, before bounds."""
+        law = self.law(property, source_type, target_type)
+        return float(law.family.std(law.parameters).item())
+
+    def draw(
+        self,
+        property: str,  # noqa: A002
+        source_type: str,
+        target_type: str,
+        size: int,
+        rng: Rng = None,
+    ) -> NDArray[Any]:
+        """Draw values of one property of one pathway.
+
+        Parameters
+        ----------
+        property, source_type, target_type
+            Which law.
+        size
+            How many values.
+        rng
+            A seed or a generator; None for a seed from the operating system.
+
+        Returns
+        -------
+        numpy.ndarray
+            (size,): within the bounds; int64, rounded, for properties of type int, else
+            float64. ``n_syn_per_conn`` is an integer of at least 1.
+        """
+        law = self.law(property, source_type, target_type)
+        # A probability of exactly 0, which the generator can give, may be minus infinity's.
+        q = np.maximum(np.random.default_rng(rng).random((1, size)), _LEAST_PROBABILITY)
+        values: NDArray[Any] = law.ppf(q)[0]
+        if property == N_SYN_PER_CONN:
+            values = np.maximum(np.rint(values), 1).astype(np.int64)
+        elif self.dtype(property) == "int":
+            values = np.rint(values).astype(np.int64)
+        return values
+
+    def dtype(self, property: str) -> str:  # noqa: A002
+        """Return "int" or "float", the type of drawn values."""
+        if property not in self._dtypes:
+            raise OptionError.unknown("property", property, self._dtypes)
+        return str(self._dtypes[property])
+
+    def expected(self, histograms: pl.DataFrame) -> pl.DataFrame:
+        """Return histograms with ``expected``, the counts by the model with as many values.
+
+        A bin holds its left edge, and its right one only if it is the last of its histogram.
+        Pathways that the model does not know get null.
+        """
+        return with_expected(histograms, self._laws, self.source_types, self.target_types)
