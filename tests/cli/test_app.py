@@ -15,7 +15,7 @@ from circuits import SHARED, two_types, write_circuit, write_edges
 from typer.testing import CliRunner
 
 import connprops
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
@@ -301,7 +301,7 @@ def test_a_folder_of_single_steps_is_taken_over_when_asked(circuit, tmp_path, mo
     ],
 )
 def test_results_are_named_after_a_folder_that_says_something(tmp_path, config, name):
-    circuit = sonata.open_circuit(two_types(tmp_path / Path(config).parent))
+    circuit = open_circuit(two_types(tmp_path / Path(config).parent))
     assert circuit.results_folder() == Path(name)
 
 
@@ -536,7 +536,7 @@ def test_sorting_tells_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("connprops.export.plan.ROWS_PER_PART", 20)
     monkeypatch.setattr("connprops.export.plan._PROBE", 5)
     told = []
-    shuffled = sonata.open_circuit(two_types(tmp_path / "c", shuffled=True))
+    shuffled = open_circuit(two_types(tmp_path / "c", shuffled=True))
     export(shuffled, tmp_path / "d", progress=lambda *call: told.append(call))
     size = told[0][2]
     assert told[:3] == [

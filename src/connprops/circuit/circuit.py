@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
 from connprops.circuit.columns import (
-    EdgeColumn,
+    Column,
     decoded,
     edge_types_used,
     group_names,
@@ -124,7 +124,7 @@ class EdgePopulation:
         return sizes[0]
 
     @cached_property
-    def columns(self) -> dict[str, EdgeColumn]:
+    def columns(self) -> dict[str, Column]:
         """Return the columns by name, those of the file first, then the inherited ones."""
         with hdf5.opened(self.file) as h5, hdf5.reading(self.file):
             population = hdf5.group(h5, f"edges/{self.name}", self.file)
@@ -211,7 +211,7 @@ class EdgeReader:
             ends.append(ids)
         return ends[0], ends[1]
 
-    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
         """Return the values of a column in the rows, shape (stop - start,), of its dtype."""
         base = f"edges/{self.population.name}"
         if column.inherited is not None:
@@ -257,7 +257,7 @@ class EdgeReader:
                 )
             yield group, rows, index
 
-    def _gathered(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def _gathered(self, column: Column, start: int, stop: int) -> NDArray[Any]:
         values = np.full(
             stop - start, np.nan if column.partial else 0, dtype=np.dtype(column.dtype)
         )

@@ -31,7 +31,7 @@ _NOT_PROPERTIES = frozenset({"target_query", "source_query"})
 
 
 @dataclass(frozen=True)
-class EdgeColumn:
+class Column:
     """A column of an edge population.
 
     ``dtype`` is that of the values as read here: numbers keep their type, enumerated and text
@@ -59,7 +59,7 @@ def path_in_group(name: str) -> str:
     return name.replace("@dynamics:", "dynamics_params/", 1)
 
 
-def own_columns(population: h5py.Group, file: Path) -> Iterator[EdgeColumn]:
+def own_columns(population: h5py.Group, file: Path) -> Iterator[Column]:
     """Yield the columns that the groups of a population hold."""
     names = group_names(population, file)
     members: dict[str, list[str]] = {}
@@ -100,7 +100,7 @@ def _library(group: h5py.Group, name: str, file: Path) -> tuple[str, ...] | None
 
 def _column(
     name: str, datasets: list[h5py.Dataset], libraries: list[tuple[str, ...]], *, partial: bool
-) -> EdgeColumn:
+) -> Column:
     """Return the column's description."""
     if all(hdf5.is_text(dataset.dtype) for dataset in datasets):
         labels: set[str] = set()
@@ -108,11 +108,11 @@ def _column(
             for start in range(0, dataset.shape[0], _BLOCK):
                 labels |= {hdf5.text(v) for v in dataset[start : start + _BLOCK].tolist()}
                 if len(labels) > CATEGORIES_AT_MOST:
-                    return EdgeColumn(name, "text")
+                    return Column(name, "text")
         dtype = "float64" if partial else "int32"
-        return EdgeColumn(name, dtype, tuple(sorted(labels)), partial)
+        return Column(name, dtype, tuple(sorted(labels)), partial)
     if not all(hdf5.is_number(dataset.dtype) for dataset in datasets):
-        return EdgeColumn(name, "other")
+        return Column(name, "other")
     common = np.result_type(*(dataset.dtype for dataset in datasets))
     if common.kind == "b":
         common = np.dtype(np.uint8)
@@ -120,9 +120,7 @@ def _column(
         common = np.dtype(np.float32)
     if partial:  # the rows that lack it are NaN; float64 wherever float32 might round
         common = np.result_type(common, np.float32)
-    return EdgeColumn(
-        name, common.newbyteorder("=").name, libraries[0] if libraries else None, partial
-    )
+    return Column(name, common.newbyteorder("=").name, libraries[0] if libraries else None, partial)
 
 
 def edge_types_used(h5: h5py.File, population: str, file: Path) -> set[int]:
@@ -138,7 +136,7 @@ def edge_types_used(h5: h5py.File, population: str, file: Path) -> set[int]:
     return used
 
 
-def inherited_columns(types_file: Path, used: set[int]) -> Iterator[EdgeColumn]:
+def inherited_columns(types_file: Path, used: set[int]) -> Iterator[Column]:
     """Yield the columns that edges inherit by their type, numbers and categories alike."""
     rows = {k: v for k, v in read_types(types_file, "edge_type_id").items() if k in used}
     names = dict.fromkeys(n for row in rows.values() for n in row if n not in _NOT_PROPERTIES)
@@ -152,12 +150,12 @@ def inherited_columns(types_file: Path, used: set[int]) -> Iterator[EdgeColumn]:
             code = {label: float(i) for i, label in enumerate(labels)}
             codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
             complete = None not in cells.values()
-            yield EdgeColumn(name, "int32" if complete else "float64", labels, inherited=codes)
+            yield Column(name, "int32" if complete else "float64", labels, inherited=codes)
         else:
-            yield EdgeColumn(name, "float64", inherited=numbers)
+            yield Column(name, "float64", inherited=numbers)
 
 
-def inherited_values(column: EdgeColumn, type_ids: NDArray[np.int64]) -> NDArray[Any]:
+def inherited_values(column: Column, type_ids: NDArray[np.int64]) -> NDArray[Any]:
     """Return the values that rows of these edge types inherit."""
     inherited = column.inherited or {}
     known = np.array(sorted(inherited), dtype=np.int64)
@@ -166,7 +164,7 @@ def inherited_values(column: EdgeColumn, type_ids: NDArray[np.int64]) -> NDArray
     return taken
 
 
-def decoded(raw: NDArray[Any], column: EdgeColumn, place: str) -> NDArray[Any]:
+def decoded(raw: NDArray[Any], column: Column, place: str) -> NDArray[Any]:
     """Return values as the column's dtype; text as codes into its labels.
 
     Raises

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import Circuit, EdgePopulation
 from connprops.errors import ConnpropsWarning, OptionError
 
 BY_POPULATION = "@population"
@@ -125,7 +125,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     return counts.group_by("type", maintain_order=True).first().select("type", attribute)
 
 
-def node_sets_of(circuit: sonata.Circuit, edges: sonata.EdgePopulation) -> pl.DataFrame:
+def node_sets_of(circuit: Circuit, edges: EdgePopulation) -> pl.DataFrame:
     """Return the node sets of both sides: side, node_set, and ids as ranges start to stop."""
     of_population = {
         population: circuit.node_sets(population) for population in {edges.source, edges.target}

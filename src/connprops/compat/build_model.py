@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import open_circuit
 from connprops.compat.conn_props import build, exported, plot
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
@@ -252,7 +252,7 @@ def _built(
     data_dir, model_dir = config.working_dir / "data", config.working_dir / "model"
     out_dir = config.out_dir / "output" / config.name
     columns = config.kwargs.get("sel_props")
-    circuit = sonata.open_circuit(config.circuit)
+    circuit = open_circuit(config.circuit)
     dataset = exported(
         circuit, data_dir / f"{config.name}__dataset", config.kwargs.get(_POPULATION), columns,
         progress,

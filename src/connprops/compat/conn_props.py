@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from connprops.circuit import circuit as sonata
-from connprops.circuit.circuit import CircuitSource
+from connprops.circuit.circuit import Circuit, CircuitSource, open_circuit
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
@@ -75,7 +74,7 @@ edges_popul_name, CV_dict
     CircuitError, OutputError
         Where the circuit cannot be read, or its dataset not be written.
     """
-    opened = sonata.open_circuit(circuit)
+    opened = open_circuit(circuit)
     columns = list(sel_props) if sel_props is not None else None
     try:
         dataset = exported(
@@ -97,7 +96,7 @@ edges_popul_name, CV_dict
 
 
 def exported(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     folder: Path,
     population: str | None,
     columns: Sequence[str] | None,
@@ -129,7 +128,7 @@ def exported(
         return Dataset(make())
 
 
-def _cache(circuit: sonata.Circuit, population: str | None, columns: Sequence[str] | None) -> Path:
+def _cache(circuit: Circuit, population: str | None, columns: Sequence[str] | None) -> Path:
     """Return where the dataset of a circuit is kept between calls, for this user alone."""
     extra = sorted(columns or ()) if _not_exported_by_default(columns) else None
     key = repr((str(circuit.config.resolve()), population, extra))

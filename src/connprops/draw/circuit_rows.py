@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import EdgePopulation, EdgeReader
 from connprops.draw.connections import Connections, Missing, Pathways
 from connprops.draw.synapses import SYNAPSES_AT_ONCE, Drawer
 from connprops.draw.types_of_nodes import node_types
@@ -24,14 +24,14 @@ class CircuitRows:
     """The rows of an edge file as stretches of one connection each, and their values."""
 
     def __init__(
-        self, drawer: Drawer, edges: sonata.EdgePopulation, missing: Missing, resources: Resources
+        self, drawer: Drawer, edges: EdgePopulation, missing: Missing, resources: Resources
     ) -> None:
         self._edges = edges
         self._types = node_types(edges, drawer.model)
         self._pathways = Pathways(drawer.model, drawer.known, drawer.seed, missing)
         self._resources = resources
 
-    def stretches(self, reader: sonata.EdgeReader) -> Iterator[Connections]:
+    def stretches(self, reader: EdgeReader) -> Iterator[Connections]:
         """Yield the rows, some at a time, as stretches of rows of one connection each.
 
         The pathway of connections that are to be skipped is -1.
@@ -46,9 +46,7 @@ class CircuitRows:
             own, pathway = self._pathways(source_of, target_of, types)
             yield Connections(source_of, target_of, own, pathway, n, place[starts])
 
-    def _scattered_places(
-        self, reader: sonata.EdgeReader, size: int
-    ) -> Iterator[tuple[Ints, Ints, Ints]]:
+    def _scattered_places(self, reader: EdgeReader, size: int) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Yield what :func:`_places` does, of rows in any order, which are sorted out of core."""
         import duckdb
 
@@ -80,7 +78,7 @@ class CircuitRows:
                     yield source, target, place
 
 
-def _places(reader: sonata.EdgeReader, size: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+def _places(reader: EdgeReader, size: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Yield ranges of rows, their ends, and the place of each within its connection.
 
     The rows of a connection must follow each other.
@@ -97,7 +95,7 @@ def _places(reader: sonata.EdgeReader, size: int) -> Iterator[tuple[Ints, Ints, 
         yield source, target, place
 
 
-def _node_ids(reader: sonata.EdgeReader, size: int) -> Iterator[tuple[Ints, Ints]]:
+def _node_ids(reader: EdgeReader, size: int) -> Iterator[tuple[Ints, Ints]]:
     for start in range(0, size, SYNAPSES_AT_ONCE):
         yield reader.node_ids(start, min(start + SYNAPSES_AT_ONCE, size))
 
@@ -107,7 +105,7 @@ def _differ(source: Ints, target: Ints) -> NDArray[np.bool_]:
     return np.asarray((source[1:] != source[:-1]) | (target[1:] != target[:-1]))
 
 
-def _sorted(reader: sonata.EdgeReader, size: int) -> bool:
+def _sorted(reader: EdgeReader, size: int) -> bool:
     """Return whether the rows are sorted by target and source, or by source and target."""
     by_target = by_source = True
     last: tuple[Ints, Ints] | None = None

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops.arrays import Ints
-from connprops.circuit import circuit as sonata
 from connprops.circuit import hdf5
+from connprops.circuit.circuit import EdgeReader
 from connprops.circuit.columns import group_names, path_in_group
 from connprops.circuit.edge_file import (
     create_column,
@@ -163,7 +163,7 @@ def _drawn(drawer: Drawer, stretches: Connections) -> tuple[Values, NDArray[np.b
 
 
 def _copy_but(
-    reader: sonata.EdgeReader, new: h5py.File, drawer: Drawer
+    reader: EdgeReader, new: h5py.File, drawer: Drawer
 ) -> dict[str, dict[str, h5py.Dataset]]:
     """Copy a file but for the properties to be drawn; return the columns these are to be put in.
 
@@ -193,7 +193,7 @@ def _copy_but(
     }
 
 
-def _group_sizes(reader: sonata.EdgeReader) -> dict[str, int]:
+def _group_sizes(reader: EdgeReader) -> dict[str, int]:
     """Return how many rows each group of attributes has room for."""
     edges = reader.population
     sizes = dict.fromkeys(group_names(reader.h5[f"edges/{edges.name}"], edges.file), 0)

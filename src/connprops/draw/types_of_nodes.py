@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import EdgePopulation, open_circuit
 from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.dataset.manifest import MANIFEST
@@ -55,7 +55,7 @@ class NodeTypes:
         return TypeCodes(codes, known.names)
 
 
-def edge_population(circuit: Any, name: str | None) -> sonata.EdgePopulation:
+def edge_population(circuit: Any, name: str | None) -> EdgePopulation:
     """Return an edge population of a circuit, a configuration file or a ``bluepysnap.Circuit``.
 
     Raises
@@ -68,7 +68,7 @@ def edge_population(circuit: Any, name: str | None) -> sonata.EdgePopulation:
             "There is no circuit, of which to take the nodes and the names of the populations",
             expected="its configuration file (nodes=, --circuit)",
         )
-    return sonata.open_circuit(circuit).population(name)
+    return open_circuit(circuit).population(name)
 
 
 def node_types(nodes: Any, model: ModelTable, population: str | None = None) -> NodeTypes:
@@ -98,7 +98,7 @@ def node_types(nodes: Any, model: ModelTable, population: str | None = None) -> 
             frame = nodes.nodes.join(
                 nodes.types.select("side", "code", "type"), on=["side", "code"]
             )
-        case sonata.EdgePopulation():
+        case EdgePopulation():
             frame = _of_population(nodes, model)
         case _:
             frame = _of_population(edge_population(nodes, population), model)
@@ -111,7 +111,7 @@ def node_types(nodes: Any, model: ModelTable, population: str | None = None) -> 
     return NodeTypes({side: _by_id(frame.filter(pl.col("side") == side)) for side in SIDES})
 
 
-def _of_population(edges: sonata.EdgePopulation, model: ModelTable) -> pl.DataFrame:
+def _of_population(edges: EdgePopulation, model: ModelTable) -> pl.DataFrame:
     identity = model.facts.get("identity") or {}
     sides = []
     for side, population in (("source", edges.source), ("target", edges.target)):

@@ -24,8 +24,7 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
-from connprops.circuit import circuit as sonata
-from connprops.circuit.circuit import CircuitSource
+from connprops.circuit.circuit import Circuit, CircuitSource
 from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import read_manifest, write_manifest, write_source
@@ -54,7 +53,7 @@ from connprops.workers import run_units
 
 
 def export(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     folder: str | Path,
     *,
     population: str | None = None,
@@ -78,7 +77,7 @@ def export(
         Where the dataset goes. One of the same input and options is left as it is, once its
         files have been found intact.
     population
-        Edge population; by default the reference's rule (:meth:`sonata.Circuit.population`).
+        Edge population; by default the reference's rule (:meth:`Circuit.population`).
     source_type, target_type
         Node attribute that groups the nodes of each side, or ``"@population"``.
     properties
@@ -174,7 +173,7 @@ def _check_shard(*, resume: bool, verify: bool) -> None:
 
 
 def _export_shard(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     wanted: Wanted,
     target: Path,
     shard: Shard,
@@ -290,9 +289,9 @@ def open_circuit(
     NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
     of :func:`connprops.export.export.export`.
     """
-    from connprops.circuit import circuit as sonata
+    from connprops.circuit.circuit import open_circuit as read_circuit
 
-    resolved = sonata.open_circuit(circuit)
+    resolved = read_circuit(circuit)
     place = Path(folder) if folder else resolved.results_folder() / "dataset"
     return Dataset(
         export(

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.runs import run_rows
-from connprops.circuit import circuit as sonata
-from connprops.circuit.columns import EdgeColumn
+from connprops.circuit.circuit import EdgePopulation
+from connprops.circuit.columns import Column
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
@@ -62,7 +62,7 @@ class Rows(Protocol):
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return source and target ids of a range of rows."""
 
-    def column(self, column: EdgeColumn, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
 
 
@@ -75,8 +75,8 @@ class RangeSpec:
     part: int
     start: int
     stop: int
-    population: sonata.EdgePopulation
-    columns: tuple[EdgeColumn, ...]
+    population: EdgePopulation
+    columns: tuple[Column, ...]
     varying: frozenset[str]
     axis: str | None
     sorted_file: Path | None

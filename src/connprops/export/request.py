@@ -14,9 +14,8 @@ import polars as pl
 
 from connprops import schema
 from connprops._version import __version__
-from connprops.circuit import circuit as sonata
-from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, EdgeColumn
+from connprops.circuit.circuit import Circuit, EdgePopulation
+from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, Column
 from connprops.circuit.node_types import Side, group_nodes, node_sets_of
 from connprops.dataset.manifest import MANIFEST, damage, read_manifest, read_source, write_source
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
@@ -51,8 +50,8 @@ class Wanted:
         Its checksum, where that was asked for.
     """
 
-    edges: sonata.EdgePopulation
-    columns: tuple[EdgeColumn, ...]
+    edges: EdgePopulation
+    columns: tuple[Column, ...]
     sides: Mapping[str, Side]
     node_sets: pl.DataFrame
     identity: dict[str, Any]
@@ -66,7 +65,7 @@ class Wanted:
 
 
 def describe(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     population: str | None = None,
     source_type: str = "mtype",
     target_type: str = "mtype",
@@ -99,9 +98,7 @@ def describe(
     return Wanted(edges, columns, sides, node_sets, identity, state, sha256)
 
 
-def _chosen(
-    edges: sonata.EdgePopulation, properties: Sequence[str] | None
-) -> tuple[EdgeColumn, ...]:
+def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[Column, ...]:
     """Return the columns to export, in the file's order."""
     for name in properties or ():
         if name not in edges.columns and name != schema.N_SYN_PER_CONN:
@@ -122,10 +119,10 @@ def _chosen(
 
 
 def _identity(
-    edges: sonata.EdgePopulation,
+    edges: EdgePopulation,
     sides: Mapping[str, Side],
     node_sets: pl.DataFrame,
-    columns: Sequence[EdgeColumn],
+    columns: Sequence[Column],
 ) -> dict[str, Any]:
     """Return what the dataset's content depends on: nothing else may change a byte of it."""
     nodes = hashlib.sha256()
@@ -211,7 +208,7 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
 
 def content_of(
     edges: EdgePopulation,
-    columns: Sequence[EdgeColumn],
+    columns: Sequence[Column],
     identity: Mapping[str, Any],
     tables: Mapping[str, Mapping[str, Any]],
     summaries: Sequence[RangeSummary],

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from connprops._version import __version__
-from connprops.circuit import circuit as sonata
+from connprops.circuit.circuit import Circuit, open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
 from connprops.dataset.selection import select_nodes
@@ -104,7 +104,7 @@ def run(
     steps: list[Step] = []
     with collected_warnings() as collected:
         with _timed("open", steps):
-            opened = sonata.open_circuit(circuit)
+            opened = open_circuit(circuit)
             wanted = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
         record: dict[str, Any] = {
@@ -132,7 +132,7 @@ def run(
 
 
 def _all_steps(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     folder: Path,
     options: RunOptions,
     progress: Progress | None,
@@ -173,7 +173,7 @@ def _all_steps(
 
 
 def _summary(
-    circuit: sonata.Circuit,
+    circuit: Circuit,
     folder: Path,
     dataset: Dataset,
     stats: Statistics,
@@ -196,7 +196,7 @@ def _summary(
     )
 
 
-def _checked_input(circuit: sonata.Circuit, options: RunOptions, *, verify: bool) -> Wanted:
+def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Wanted:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     wanted = describe(circuit, **options.export(), verify=verify)
     read_options(hist_bins=options.hist_bins, seed=options.seed, p_values=options.p_values)
@@ -250,7 +250,7 @@ def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
         options = read_options(**{k: v for k, v in record["options"].items() if v is not None})
-        circuit = sonata.open_circuit(record["circuit"])
+        circuit = open_circuit(record["circuit"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
             wanted = _checked_input(circuit, options, verify=False)
@@ -294,7 +294,7 @@ def _timed(name: str, steps: list[Step]) -> Iterator[None]:
     steps.append(Step(name, round(seconds, 3), kibibytes * 1024))
 
 
-def _report_facts(circuit: sonata.Circuit, options: RunOptions) -> dict[str, str]:
+def _report_facts(circuit: Circuit, options: RunOptions) -> dict[str, str]:
     """Return what the report tells of the run beside the tables; not what changes with the day."""
     defaults = RunOptions().numbers_depend_on()
     chosen = {k: v for k, v in options.numbers_depend_on().items() if v != defaults[k]}
