@@ -74,7 +74,7 @@ def test_rows_ordered_by_source(tmp_path):
         for values in (base["source_node_id"], base["target_node_id"], *base["0"].values()):
             values[...] = values[:][order]
     ds = Dataset(export(resolve(config), tmp_path / "d"))
-    assert ds.manifest["contiguous"]
+    assert ds.manifest.contiguous
     assert ds.synapses.sort("edge_id").collect()["u_syn"].equals(raw(config)["u_syn"])
 
 
@@ -234,7 +234,7 @@ def test_text_with_many_values_is_left_out_and_named(tmp_path):
     columns = {"label": [f"s{i}" for i in range(n)], "kind": ["x", "y"] * (n // 2)}
     config = write_circuit(tmp_path / "c", [0] * n, [1] * n, columns, mtype=["A", "B"])
     ds = Dataset(export(resolve(config), tmp_path / "d"))
-    assert ds.manifest["left_out"] == {"label": "text with too many distinct values"}
+    assert ds.manifest.left_out == {"label": "text with too many distinct values"}
     assert ds.columns[0].labels == ("x", "y")
     told = CliRunner().invoke(app, ["info", str(ds.folder)]).stdout
     assert "'label' is left out: text with too many distinct values" in told

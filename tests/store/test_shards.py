@@ -115,7 +115,7 @@ def test_an_export_in_shards_has_the_same_bytes(tmp_path, shuffled):
 @pytest.mark.usefixtures("small_parts")
 def test_merge_names_the_shards_that_are_missing(tmp_path):
     circuit = open_circuit(two_types(tmp_path / "c"))
-    n_parts = len(Dataset(export(circuit, tmp_path / "whole")).manifest["parts"])
+    n_parts = len(Dataset(export(circuit, tmp_path / "whole")).manifest.parts)
     for number in (1, 4):
         export(circuit, tmp_path / "d", shard=(number, 5))
     first, stop = n_parts // 5, n_parts * 3 // 5
@@ -212,7 +212,7 @@ def test_a_whole_export_takes_over_from_shards(tmp_path, monkeypatch):
         return original(spec, *rest)
 
     monkeypatch.setattr(connprops.export.parts, "_write_part", counted)
-    n = len(Dataset(export(circuit, tmp_path / "d")).manifest["parts"])
+    n = len(Dataset(export(circuit, tmp_path / "d")).manifest.parts)
     assert sorted(written) == Shard(1, 2).share(range(n))
 
 
@@ -262,7 +262,7 @@ def test_statistics_in_shards_have_the_same_bytes(data, tmp_path):
     for number, means in ((2, {"threads": 1}), (3, {"memory": 1 << 28}), (1, {"workers": 2})):
         stats = extract(data, hist_bins=7, resources=Resources(**means))
         stats.write(tmp_path / "s", correlations=True, shard=(number, 3))
-    planned = json.loads((tmp_path / "s/.statistics.partial/shards.json").read_text())
+    planned = json.loads((tmp_path / "s/.statistics.partial/plan.json").read_text())["asked"]
     assert len(planned["buckets"]) == 4
     assert len(planned["ranges"]) > 2
     files = merge(tmp_path / "s")
@@ -414,7 +414,7 @@ def test_the_end_of_a_jobs_time_costs_what_was_in_flight(tmp_path):
         lambda: notes.glob("*.json"),
         "export", config, "-o", tmp_path / "d", "--shard", "1/1", "--threads", 1,
     )  # fmt: skip
-    assert 2 <= n <= 4 < len(whole.manifest["parts"])
+    assert 2 <= n <= 4 < len(whole.manifest.parts)
     times = {file: file.stat().st_mtime_ns for file in notes.glob("*.json")}
     assert invoke("export", config, "-o", tmp_path / "d", "--shard", "1/1").exit_code == 0
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.dataset.manifest import damage, damage_of, expected_files, read_manifest
+from connprops.dataset.manifest import damage, damage_since, read_manifest
 from connprops.dataset.relations import DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
     import duckdb
 
     from connprops.resources import Resources
-
-
-@dataclass(frozen=True)
-class DatasetColumn:
-    """A property of a dataset: its type and unit, and whether it varies within connections."""
-
-    name: str
-    dtype: str
-    unit: str
-    labels: tuple[str, ...] | None
-    varies: bool
-    role: str
-    n_not_finite: int
 
 
 class Dataset:
@@ -47,18 +33,13 @@ class Dataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
-        self.columns = tuple(
-            DatasetColumn(
-                **{**column, "labels": tuple(column["labels"]) if column["labels"] else None}
-            )
-            for column in self.manifest["columns"]
-        )
-        self._expected = {name: (d, n) for name, d, n in expected_files(self.manifest)}
-        self._intact: dict[str, list[Path]] = {}
-        self.identity: dict[str, Any] = self.manifest["identity"]
+        self.columns = self.manifest.columns
+        self.identity = self.manifest.identity
         self.population: str = self.identity["edges"]["population"]
-        self.n_synapses: int = self.manifest["n_synapses"]
-        self.n_connections: int = self.manifest["n_connections"]
+        self.n_synapses = self.manifest.n_synapses
+        self.n_connections = self.manifest.n_connections
+        self._checks = {name: (sha256, rows) for name, sha256, rows in self.manifest.files()}
+        self._intact: dict[str, list[Path]] = {}
 
     @property
     def properties(self) -> list[str]:
@@ -135,10 +116,9 @@ class Dataset:
             Where the file is damaged.
         """
         path = self.folder / name
-        found = _damage_found(path, *self._expected[name])
-        if found:
+        if damaged := damage_since(path, *self._checks[name]):
             raise DatasetError.of(
-                f"{path} {found}",
+                f"{path} {damaged}",
                 hint="connprops verify lists all that is damaged; export again, with --overwrite",
             )
         return path
@@ -146,7 +126,7 @@ class Dataset:
     @property
     def n_parts(self) -> int:
         """Return the number of parts."""
-        return len(self.manifest["parts"])
+        return len(self.manifest.parts)
 
     @cached_property
     def pathway_codes(self) -> pl.DataFrame:
@@ -230,22 +210,6 @@ class Dataset:
             ("property", "type", "unit", "within connections"),
             rows,
         )
-
-
-def _damage_found(path: Path, sha256: str, rows: int) -> str | None:
-    """Return what is wrong with a file; looked up while nobody has written it since."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "is missing"
-    return _looked_up(path, status.st_size, status.st_mtime_ns, status.st_ino, sha256, rows)
-
-
-@lru_cache(maxsize=1 << 14)
-def _looked_up(
-    path: Path, _size: int, _time: int, _inode: int, sha256: str, rows: int
-) -> str | None:
-    return damage_of(path, sha256, rows)
 
 
 def open_dataset(folder: str | Path) -> Dataset:

@@ -6,40 +6,90 @@ checksum and the number of rows of every file, and one of itself.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connprops import schema
 from connprops.errors import DatasetError
 from connprops.progress import Progress
-from connprops.store.writing import seal_of, sha256_of, write_text
+from connprops.store.records import read_record, record_or_none, write_record
+from connprops.store.writing import sha256_of
 
 MANIFEST = "manifest.json"
 
 SOURCE = "source.json"
 """The file of a dataset that tells when its source was last written, which no number depends on."""
 
-_KEYS = {
-    "schema_version": int, "identity": dict, "columns": list, "parts": list, "tables": dict,
-    "n_synapses": int, "n_connections": int, "warnings": list, "seal": str,
-}  # fmt: skip
+
+@dataclass(frozen=True)
+class DatasetColumn:
+    """A property of a dataset: its type and unit, and whether it varies within connections."""
+
+    name: str
+    dtype: str
+    unit: str
+    labels: tuple[str, ...] | None
+    varies: bool
+    role: str
+    n_not_finite: int
 
 
-def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class Part:
+    """A part of a dataset: its size, and the checksum of each of its files by name."""
+
+    n_synapses: int
+    n_connections: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One of the files that a dataset has beside its parts."""
+
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the files of a dataset hold, and the checksum of each."""
+
+    schema_version: int
+    identity: dict[str, Any]
+    n_synapses: int
+    n_connections: int
+    columns: tuple[DatasetColumn, ...]
+    parts: tuple[Part, ...]
+    tables: dict[str, TableFile]
+    warnings: tuple[str, ...]
+    kind: str
+    contiguous: bool
+    left_out: dict[str, str]
+
+    def files(self) -> Iterator[tuple[str, str, int]]:
+        """Yield path, checksum and number of rows of each file."""
+        for name, table in self.tables.items():
+            yield name, table.sha256, table.rows
+        for part in self.parts:
+            for name, digest in part.sha256.items():
+                n = part.n_synapses if name.startswith("synapses") else part.n_connections
+                yield name, digest, n
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a manifest, with the checksum of itself, which makes a folder a dataset."""
-    sealed = {**content, "seal": seal_of(content)}
-    text = json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    write_text(folder / MANIFEST, text, overwrite=True)
+    write_record(folder / MANIFEST, manifest, seal=True, sort_keys=True)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a dataset.
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a dataset; an error where it is not there, or not as it was written.
 
     Raises
     ------
@@ -47,59 +97,28 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         Where there is none, or it is damaged or of a later version.
     """
     file = folder / MANIFEST
-    hint = "remove the folder and export again"
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not file.is_file():
         raise DatasetError.of(
             f"No dataset at {folder}",
             found="a folder without manifest.json" if folder.is_dir() else "no such folder",
             hint="connprops export CIRCUIT makes one",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError.of(f"{file} is damaged", found=str(error), hint=hint) from error
-    except OSError as error:
-        raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
-    if not isinstance(manifest, dict):
-        raise DatasetError.of(f"{file} is not a manifest", found=type(manifest).__name__)
-    schema.check_version(manifest.get("schema_version"), str(file), DatasetError)
-    if missing := sorted(key for key, kind in _KEYS.items() if type(manifest.get(key)) is not kind):
-        raise DatasetError.of(f"{file} is incomplete", expected=f"the keys {', '.join(missing)}")
-    if manifest["seal"] != seal_of(manifest):
-        raise DatasetError.of(
-            f"{file} is damaged: it is not what its checksum says", found="changed by hand?",
-            hint=hint,
-        )  # fmt: skip
-    return manifest
+        )
+    return read_record(file, Manifest, sealed=True, hint="remove the folder and export again")
 
 
-def write_source(folder: Path, state: Mapping[str, int], sha256: str | None) -> None:
+def write_source(folder: Path, state: dict[str, int], sha256: str | None) -> None:
     """Note the state of the source file, and its checksum if that is known."""
-    text = json.dumps({**state, "sha256": sha256}, indent=1)
-    write_text(folder / SOURCE, text, overwrite=True)
+    write_record(folder / SOURCE, {**state, "sha256": sha256})
 
 
-def read_source(folder: Path) -> dict[str, Any]:
+def read_source(folder: Path) -> dict[str, int | str | None]:
     """Return the state of the source file that the dataset was made of; empty if not known."""
-    try:
-        found = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def expected_files(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, int]]:
-    """Yield path, checksum and number of rows of each file."""
-    for name, facts in manifest["tables"].items():
-        yield name, facts["sha256"], facts["rows"]
-    for part in manifest["parts"]:
-        for name, digest in part["sha256"].items():
-            yield name, digest, part[f"n_{Path(name).parent}"]
+    return record_or_none(folder / SOURCE, dict[str, int | str | None]) or {}
 
 
 def damage(
     folder: Path,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     *,
     only: str | None = None,
     progress: Progress | None = None,
@@ -108,13 +127,13 @@ def damage(
 
     Every byte is read: 1.7 GB a second and processor, on a machine of 2024.
     """
-    files = [file for file in expected_files(manifest) if only in (None, file[0])]
+    files = [file for file in manifest.files() if only in (None, file[0])]
     if only is not None and not files:
         return {only: "is no file of this dataset"}
+    damaged = {}
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda file: damage_of(folder / file[0], file[1], file[2]), files)
-        damaged = {}
-        for done, ((name, *_), what) in enumerate(zip(files, found, strict=True), 1):
+        checks = pool.map(lambda file: _damage_of(folder / file[0], *file[1:]), files)
+        for done, ((name, *_), what) in enumerate(zip(files, checks, strict=True), 1):
             if what:
                 damaged[name] = what
             if progress:
@@ -122,7 +141,7 @@ def damage(
     return damaged
 
 
-def damage_of(path: Path, sha256: str, rows: int) -> str | None:
+def _damage_of(path: Path, sha256: str, rows: int) -> str | None:
     """Return what is wrong with a file; None if nothing is."""
     try:
         if not path.is_file():
@@ -133,3 +152,17 @@ def damage_of(path: Path, sha256: str, rows: int) -> str | None:
     except (OSError, pa.ArrowException) as error:
         return f"cannot be read: {error}"
     return None if n == rows else f"has {n:,} rows instead of {rows:,}"
+
+
+def damage_since(path: Path, sha256: str, rows: int) -> str | None:
+    """Return what is wrong with a file, which is read again only when somebody has written it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "is missing"
+    return _remembered(path, (status.st_size, status.st_mtime_ns, status.st_ino), sha256, rows)
+
+
+@lru_cache(maxsize=1 << 14)
+def _remembered(path: Path, _state: tuple[int, int, int], sha256: str, rows: int) -> str | None:
+    return _damage_of(path, sha256, rows)

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -27,7 +26,7 @@ import pyarrow.parquet as pq
 from connprops.circuit.circuit import Circuit, CircuitSource
 from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import read_manifest, write_manifest, write_source
+from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.parts import (
     ROW_GROUP,
@@ -36,7 +35,14 @@ from connprops.export.parts import (
     export_range,
 )
 from connprops.export.plan import as_learnt, in_order, parts_at_once, plan
-from connprops.export.request import Wanted, another, content_of, describe, differences, is_reusable
+from connprops.export.request import (
+    Wanted,
+    another,
+    describe,
+    differences,
+    is_reusable,
+    manifest_of,
+)
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.store.shards import WHOLE, Shard
@@ -125,7 +131,7 @@ def export(
             if not is_reusable(target, wanted, overwrite=overwrite):
                 _write_dataset(wanted, stage, resources, progress, resume=resume)
                 put_in_place(stage / "dataset", target)
-    for text in read_manifest(target)["warnings"]:
+    for text in read_manifest(target).warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=2)
     return target
 
@@ -142,7 +148,7 @@ def _write_dataset(
 def finish(
     wanted: Wanted,
     stage: Path,
-    tables: Mapping[str, Mapping[str, Any]],
+    tables: Mapping[str, TableFile],
     summaries: Sequence[RangeSummary],
 ) -> None:
     """Write what makes a folder of parts a dataset: its manifest."""
@@ -151,8 +157,7 @@ def finish(
             f"{wanted.edges.file} has changed while it was read",
             hint="export again when nobody writes it any more",
         )
-    content = content_of(wanted.edges, wanted.columns, wanted.identity, tables, summaries)
-    write_manifest(stage / "dataset", content)
+    write_manifest(stage / "dataset", manifest_of(wanted, tables, summaries))
     write_source(stage / "dataset", wanted.state, wanted.sha256)
 
 
@@ -204,8 +209,8 @@ def _export_shard(
         _write_parts(specs, resources, progress, shard)
 
 
-def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]:
-    """Write the tables of nodes; return the checksum and the number of rows of each."""
+def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, TableFile]:
+    """Write the tables of nodes; return what the manifest says of each."""
     for name in ("connections", "synapses"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return {
@@ -214,10 +219,10 @@ def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, dict[str, Any]]
     }
 
 
-def _write_rows(frame: pl.DataFrame, file: Path) -> dict[str, Any]:
+def _write_rows(frame: pl.DataFrame, file: Path) -> TableFile:
     with replacing(file, overwrite=True) as aside:
         pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
-    return {"sha256": sha256_of(file), "rows": len(frame)}
+    return TableFile(len(frame), sha256_of(file))
 
 
 def _write_parts(

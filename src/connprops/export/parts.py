@@ -6,16 +6,16 @@ writes two files and a note of what they hold, and can be run anywhere and again
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 from uuid import uuid4
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -30,6 +30,7 @@ from connprops.circuit.columns import Column
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
+from connprops.store.records import record_or_none
 from connprops.store.writing import sha256_of, sync, writing
 
 ROW_GROUP = 16_384
@@ -114,32 +115,31 @@ def export_range(spec: RangeSpec) -> RangeSummary:
         summary = _write_part(spec, rows, part)
     note = _note_of(spec)
     with _put_aside(spec, note) as aside:
-        aside.write_text(json.dumps({"key": _key_of(spec), **asdict(summary)}), encoding="utf-8")
+        aside.write_bytes(msgspec.json.encode(_Note(_key_of(spec), summary)))
     return summary
 
 
+@dataclass(frozen=True)
+class _Note:
+    """What is noted of a finished part: which it is, and what it holds."""
+
+    key: dict[str, Any]
+    summary: RangeSummary
+
+
 def noted(spec: RangeSpec) -> RangeSummary | None:
-    """Return what is noted of a finished part; None where there is no note of this very part."""
-    try:
-        content = json.loads(_note_of(spec).read_text(encoding="utf-8"))
-        if content.pop("key") != _key_of(spec):
-            return None
-        content["varies"] = tuple(content["varies"])
-        content["profiles"] = {name: Profile(**p) for name, p in content["profiles"].items()}
-        return RangeSummary(**content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # not there, or cut short when the machine went down: the part is written anew
+    """Return what is noted of a finished part; None where there is no note of this very part.
+
+    A note may have been cut short when the machine went down: the part is written anew.
+    """
+    note = record_or_none(_note_of(spec), _Note)
+    return note.summary if note is not None and note.key == _key_of(spec) else None
 
 
 def varying_in(notes: Path) -> frozenset[str]:
     """Return the columns that any finished part, of this plan or another, was seen to vary in."""
-    found: set[str] = set()
-    for note in notes.glob("*.json"):
-        try:
-            found.update(json.loads(note.read_text(encoding="utf-8"))["varies"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # cut short: that part is written anew
-    return frozenset(found)
+    read = (record_or_none(note, _Note) for note in notes.glob("*.json"))
+    return frozenset(name for note in read if note is not None for name in note.summary.varies)
 
 
 def _note_of(spec: RangeSpec) -> Path:

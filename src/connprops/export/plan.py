@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from connprops.export.request import Wanted
 from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.progress import Progress
 from connprops.resources import Resources
+from connprops.store.records import record_or_none, write_record
 from connprops.store.stage import one_at_a_time
-from connprops.store.writing import write_text
 
 ROWS_PER_PART = 1 << 21
 """Rows of the edge file in a part at most, about: so few that several fit in memory at once."""
@@ -41,6 +41,14 @@ _PROBE = 1 << 16
 _CUTS = "cuts.json"
 
 
+@dataclass(frozen=True)
+class _Cuts:
+    """The side by which the rows are ordered, and the rows at which parts begin, and the end."""
+
+    axis: str | None
+    cuts: list[int]
+
+
 def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
     """Cut the edge file into ranges; see which columns vary within connections."""
     edges, columns, identity = wanted.edges, wanted.columns, wanted.identity
@@ -51,14 +59,14 @@ def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
     notes = stage / "notes"
     notes.mkdir(exist_ok=True)
     with edges.reader() as rows:
-        axis, cuts = _planned_cuts(rows, edges.size, stage / _CUTS)
+        planned = _planned_cuts(rows, edges.size, stage / _CUTS)
         varying = _probe(rows, edges.size, columns)
     return [
         RangeSpec(
-            stage / "dataset", notes, part, start, stop, edges, columns, varying, axis,
+            stage / "dataset", notes, part, start, stop, edges, columns, varying, planned.axis,
             None, len(wanted.sides["target"].types), identity["nodes_sha256"], facts,
         )
-        for part, (start, stop) in enumerate(pairwise(cuts))
+        for part, (start, stop) in enumerate(pairwise(planned.cuts))
     ]  # fmt: skip
 
 
@@ -70,16 +78,14 @@ def number_of_parts(size: int) -> int:
     return -(-least // _PARTS_TOGETHER) * _PARTS_TOGETHER
 
 
-def _planned_cuts(rows: Rows, size: int, file: Path) -> tuple[str | None, list[int]]:
-    """Return the axis and the cuts; kept, for to find them takes two reads a part."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        return kept["axis"], kept["cuts"]
-    except (OSError, ValueError, KeyError, TypeError):
-        axis = _axis(rows, size)
-        cuts = _cuts(rows, size, axis)
-        write_text(file, json.dumps({"axis": axis, "cuts": cuts}), overwrite=True)
-        return axis, cuts
+def _planned_cuts(rows: Rows, size: int, file: Path) -> _Cuts:
+    """Return the cuts; kept, for to find them takes two reads a part."""
+    if (kept := record_or_none(file, _Cuts)) is not None:
+        return kept
+    axis = _axis(rows, size)
+    cuts = _Cuts(axis, _cuts(rows, size, axis))
+    write_record(file, cuts)
+    return cuts
 
 
 def _axis(rows: Rows, size: int) -> str | None:
@@ -136,7 +142,7 @@ def _probe(rows: Rows, size: int, columns: Sequence[Column]) -> frozenset[str]:
 
 def sort_first(stage: Path, size: int) -> None:
     """Note that the rows of a stage's edge file are in no order, for those who go on."""
-    write_text(stage / _CUTS, json.dumps({"axis": "neither", "cuts": [0, size]}), overwrite=True)
+    write_record(stage / _CUTS, _Cuts("neither", [0, size]))
 
 
 def as_learnt(

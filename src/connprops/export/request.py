@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,17 @@ from connprops._version import __version__
 from connprops.circuit.circuit import Circuit, EdgePopulation
 from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, Column
 from connprops.circuit.node_types import Side, group_nodes, node_sets_of
-from connprops.dataset.manifest import MANIFEST, damage, read_manifest, read_source, write_source
+from connprops.dataset.manifest import (
+    MANIFEST,
+    DatasetColumn,
+    Manifest,
+    Part,
+    TableFile,
+    damage,
+    read_manifest,
+    read_source,
+    write_source,
+)
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
@@ -195,7 +205,7 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
             expected="a new or an empty folder",
             hint="choose another folder with -o",
         )
-    found = read_manifest(target)["identity"]
+    found = read_manifest(target).identity
     names = wanted.identity.keys() | found.keys()
     changed = sorted(name for name in names if found.get(name) != wanted.identity.get(name))
     before = read_source(target)
@@ -206,66 +216,55 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
     return changed
 
 
-def content_of(
-    edges: EdgePopulation,
-    columns: Sequence[Column],
-    identity: Mapping[str, Any],
-    tables: Mapping[str, Mapping[str, Any]],
-    summaries: Sequence[RangeSummary],
-) -> dict[str, Any]:
-    """Return the content of a manifest: what the parts of a dataset hold, and what that means."""
+def manifest_of(
+    wanted: Wanted, tables: Mapping[str, TableFile], summaries: Sequence[RangeSummary]
+) -> Manifest:
+    """Return the manifest of a dataset: what its parts hold, and what that means."""
+    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in wanted.columns}
     varying = set().union(*(summary.varies for summary in summaries))
-    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in columns}
-    roles = {c.name: profiles[c.name].role(c.dtype, c.labels) for c in columns}
-    return {
-        "schema_version": schema.VERSION,
-        "identity": identity,
-        "kind": edges.kind,
-        "n_synapses": sum(s.n_synapses for s in summaries),
-        "n_connections": sum(s.n_connections for s in summaries),
-        "contiguous": all(s.contiguous for s in summaries),
-        "columns": [
-            {
-                "name": column.name,
-                "dtype": column.dtype,
-                "unit": schema.unit_of(column.name),
-                "labels": column.labels,
-                "varies": column.name in varying,
-                "role": roles[column.name],
-                "n_not_finite": profiles[column.name].n_not_finite,
-            }
-            for column in columns
-        ],
-        "left_out": {
-            name: LEFT_OUT[column.dtype]
-            for name, column in edges.columns.items()
-            if column.dtype in LEFT_OUT
-        },
-        "parts": [
-            {"n_synapses": s.n_synapses, "n_connections": s.n_connections, "sha256": s.sha256}
-            for s in summaries
-        ],
-        "tables": tables,
-        "warnings": _warnings(profiles, roles),
-    }
+    columns = tuple(
+        DatasetColumn(
+            name=column.name,
+            dtype=column.dtype,
+            unit=schema.unit_of(column.name),
+            labels=column.labels,
+            varies=column.name in varying,
+            role=profiles[column.name].role(column.dtype, column.labels),
+            n_not_finite=profiles[column.name].n_not_finite,
+        )
+        for column in wanted.columns
+    )
+    left_out = [c for c in wanted.edges.columns.values() if c.dtype in LEFT_OUT]
+    return Manifest(
+        schema_version=schema.VERSION,
+        identity=wanted.identity,
+        kind=wanted.edges.kind,
+        n_synapses=sum(s.n_synapses for s in summaries),
+        n_connections=sum(s.n_connections for s in summaries),
+        contiguous=all(s.contiguous for s in summaries),
+        columns=columns,
+        left_out={column.name: LEFT_OUT[column.dtype] for column in left_out},
+        parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
+        tables=dict(tables),
+        warnings=tuple(_warnings(profiles, columns)),
+    )
 
 
-def _warnings(profiles: Mapping[str, Profile], roles: Mapping[str, str]) -> list[str]:
-    """Return what in the data changes what is computed from it."""
-    said = []
-    for name, profile in profiles.items():
+def _warnings(profiles: Mapping[str, Profile], columns: Sequence[DatasetColumn]) -> Iterator[str]:
+    """Give what in the data changes what is computed from it."""
+    for column in columns:
+        name, profile = column.name, profiles[column.name]
         if profile.n_not_finite:
-            said.append(
+            yield (
                 f"property {name!r} has {profile.n_not_finite:,} values that are NaN or infinite: "
                 "they are left out of its statistics, whose n_null says how many where"
             )
         if profile.has_sentinel:
-            said.append(
+            yield (
                 f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
                 "negative: if -1 stands for 'none' there, leave the property out"
             )
-        if roles[name] == "too large":
-            said.append(
+        if column.role == "too large":
+            yield (
                 f"property {name!r} has integers beyond 2^53, which statistics cannot hold exactly"
             )
-    return said

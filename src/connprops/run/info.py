@@ -13,8 +13,9 @@ from connprops.display import console_on, show_table
 from connprops.errors import ConnpropsError
 from connprops.run.record import RUN_FILE, record_of
 from connprops.run.run import why_not_reused
+from connprops.store.records import seal_of
 from connprops.store.tables import read_any_table
-from connprops.store.writing import leftover_of, seal_of
+from connprops.store.writing import leftover_of
 
 
 def describe(path: Path, stream: TextIO) -> None:
@@ -90,7 +91,7 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
         ],
         numbers=(4,),
     )
-    left_out = dataset.manifest["left_out"] | {
+    left_out = dataset.manifest.left_out | {
         c.name: f"no property unless asked for: {c.role}"
         for c in dataset.columns
         if c.role in ("identifier", "too large")

@@ -95,7 +95,7 @@ def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
                 )
             finish(wanted, stage, write_node_tables(wanted, stage / "dataset"), summaries)
             put_in_place(stage / "dataset", target)
-    for text in read_manifest(target)["warnings"]:
+    for text in read_manifest(target).warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=3)
     return target
 

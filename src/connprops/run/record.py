@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,8 @@ from connprops.export.request import Wanted, differences
 from connprops.progress import Progress
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
-from connprops.store.writing import leftover_of, seal_of, sha256_of, write_text, writing
+from connprops.store.records import record_or_none, seal_of, write_record
+from connprops.store.writing import leftover_of, sha256_of, writing
 
 RUN_FILE = "run.json"
 """Name of the file that marks a folder as that of a run, and tells of it."""
@@ -152,35 +152,27 @@ def _is_of_steps(folder: Path) -> bool:
 
 def record_of(folder: Path) -> dict[str, Any] | None:
     """Return what a run's folder says of the run; None for any other folder."""
-    try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    record = record_or_none(folder / RUN_FILE, dict[str, Any])
+    if record is None or record.get("program") != PROGRAM:
         return None
-    ours = isinstance(record, dict) and record.get("program") == PROGRAM
-    whole = ours and all(type(record.get(key)) is kind for key, kind in _RECORDED.items())
-    return record if whole else None
+    return record if all(type(record.get(k)) is kind for k, kind in _RECORDED.items()) else None
 
 
 @contextmanager
 def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
     """Keep ``run.json`` true: running, then complete with all that is in the record, or failed."""
     file = folder / RUN_FILE
-    _write_record(file, {"state": "running", **record})
+    write_record(file, {"state": "running", **record}, seal=True)
     started = time.perf_counter()
     try:
         yield
     except BaseException as error:
         reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         with suppress(OutputError):  # where nothing can be written, the first error says why
-            _write_record(file, {"state": "failed", "error": reason, **record})
+            write_record(file, {"state": "failed", "error": reason, **record}, seal=True)
         raise
     seconds = round(time.perf_counter() - started, 3)
-    _write_record(file, {"state": "complete", **record, "seconds": seconds})
-
-
-def _write_record(file: Path, record: Mapping[str, Any]) -> None:
-    sealed = {**record, "seal": seal_of(json.loads(json.dumps(record)))}
-    write_text(file, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", overwrite=True)
+    write_record(file, {"state": "complete", **record, "seconds": seconds}, seal=True)
 
 
 def versions() -> dict[str, str]:

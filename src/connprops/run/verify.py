@@ -13,12 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from connprops.dataset.manifest import MANIFEST, damage, expected_files, read_manifest
+from connprops.dataset.manifest import MANIFEST, damage, read_manifest
 from connprops.errors import ConnpropsError, DatasetError
 from connprops.progress import Progress
 from connprops.run.record import RUN_FILE, digests_in, record_of
+from connprops.store.records import seal_of
 from connprops.store.tables import read_any_table
-from connprops.store.writing import seal_of, sha256_of
+from connprops.store.writing import sha256_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _dataset(folder: Path, progress: Progress | None) -> Verdict:
     except DatasetError as error:
         return Verdict(1, {folder / MANIFEST: str(error)})
     damaged = damage(folder, manifest, progress=progress)
-    n = 1 + sum(1 for _ in expected_files(manifest))
+    n = 1 + sum(1 for _ in manifest.files())
     return Verdict(n, {folder / name: what for name, what in damaged.items()})
 
 

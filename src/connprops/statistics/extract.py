@@ -12,8 +12,8 @@ import polars as pl
 
 from connprops import schema
 from connprops.circuit.circuit import CircuitSource
-from connprops.dataset.dataset import Dataset, DatasetColumn
-from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import MANIFEST, DatasetColumn
 from connprops.dataset.selection import Choice, Grouping, Selection, plain
 from connprops.errors import OptionError
 from connprops.export.export import open_circuit

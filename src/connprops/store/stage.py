@@ -6,38 +6,61 @@ A stage beside the target holds::
     .NAME.partial/shards/N.lock   held by the process that works on shard N
     .NAME.partial/planning.lock   held while something is made that all shards need
     .NAME.partial/plan.json       of what input and options the finished work is
-    .NAME.partial/shards.json     how many shards there are, and what they were asked to do
     .NAME.partial/notes/          what each finished part of an export holds
     .NAME.partial/dataset/        what takes the target's place
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connprops.errors import OutputError
-from connprops.store.shards import Shard
-from connprops.store.writing import leftover_of, locked, sync, write_text, writing
+import msgspec
 
-_PLAN, _SHARDS = "plan.json", "shards.json"
+from connprops.errors import OutputError
+from connprops.store.records import record_or_none, write_record
+from connprops.store.shards import Shard
+from connprops.store.writing import leftover_of, locked, sync, writing
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What finished work is of; and, beside, what its shards were asked to do."""
+
+    plan: dict[str, Any]
+    asked: dict[str, Any] | None = None
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """Hold a hidden folder beside the target to write in; it goes when the target is there.
 
-    An interrupted export leaves it with its finished parts, to go on from.
+    Where the work ends early it stays with what is finished, to go on from.
     """
     stage = leftover_of(target)
     with writing(target), locked(stage / "lock", str(target)):
         _restore(target)
         yield stage
         shutil.rmtree(stage)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder to write in, which becomes the target at the end; nothing else stays."""
+    with staged(target) as stage:
+        finished = stage / "finished"
+        shutil.rmtree(finished, ignore_errors=True)  # of a process that was killed
+        finished.mkdir()
+        try:
+            yield finished
+            put_in_place(finished, target)
+        except BaseException:
+            shutil.rmtree(stage)
+            raise
 
 
 @contextmanager
@@ -61,44 +84,29 @@ def one_at_a_time(stage: Path) -> Iterator[None]:
 
 
 def keep_finished(stage: Path, plan: Mapping[str, Any], *, resume: bool) -> None:
-    """Take away what an earlier export left, unless it was the same one.
+    """Take away what an earlier process left, unless it did the same work.
 
-    Raises
-    ------
-    OutputError
-        Where shards of another export have left it, which may not be lost in passing.
+    What shards of other work have left is not removed, but an :class:`OutputError`.
     """
-    if resume and asked_of_shards(stage) is not None:
+    before = _plan_of(stage)
+    if resume and before is not None and before.asked is not None:
         check_same(stage, plan)
-    elif not (resume and _planned(stage) == _plain(plan)):
+    elif not (resume and before is not None and before.plan == _as_json(plan)):
         for item in stage.iterdir():
             if item.name != "lock":
                 shutil.rmtree(item) if item.is_dir() else item.unlink()
     for item in (stage / "notes").glob("*.tmp"):  # of processes that were killed
         item.unlink()
-    _make(stage, plan)
+    write_record(stage / "plan.json", {"plan": plan})
 
 
 def keep_for_shards(
     stage: Path, plan: Mapping[str, Any], shard: Shard, asked: Mapping[str, Any]
 ) -> None:
-    """Make the stage that shards share, or check that it is one of the same plan.
+    """Make the stage that shards share, or check that it is one of the same ``plan``.
 
-    Parameters
-    ----------
-    stage
-        Its folder.
-    plan
-        What the finished parts depend on.
-    shard
-        The one that asks.
-    asked
-        What the merge needs to know beside.
-
-    Raises
-    ------
-    OutputError
-        Where the other shards are of another input, other options or another number.
+    ``asked`` is what the merge needs to know beside the plan. Raises :class:`OutputError` where
+    other shards are of another input, other options or another number.
     """
     before = asked_of_shards(stage)
     if before is not None and before["shards"] != shard.of:
@@ -108,25 +116,24 @@ def keep_for_shards(
             expected=f"one of {before['shards']} shards",
             hint=f"to begin anew, remove {stage}",
         )
-    if _planned(stage) is not None:
+    if _plan_of(stage) is not None:
         check_same(stage, plan)
-    _make(stage, plan)
     if before is None:
-        text = json.dumps({"shards": shard.of, **asked}, sort_keys=True, indent=1)
-        write_text(stage / _SHARDS, text)
+        write_record(stage / "plan.json", {"plan": plan, "asked": {"shards": shard.of, **asked}})
 
 
 def asked_of_shards(stage: Path) -> dict[str, Any] | None:
     """Return the number of ``shards`` and what they were asked to do; None where there are none."""
-    return _json_of(stage / _SHARDS)
+    before = _plan_of(stage)
+    return None if before is None else before.asked
 
 
 def check_same(stage: Path, plan: Mapping[str, Any]) -> None:
     """Raise :class:`OutputError`, which names what differs, unless a stage is of this plan."""
-    wanted, before = _plain(plan), _planned(stage) or {}
-    names = sorted(wanted.keys() | before.keys())
-    changed = [name for name in names if wanted.get(name) != before.get(name)]
-    if changed:
+    record = _plan_of(stage)
+    before, now = {} if record is None else record.plan, _as_json(plan)
+    names = sorted(now.keys() | before.keys())
+    if changed := [name for name in names if now.get(name) != before.get(name)]:
         raise OutputError.of(
             f"{stage} holds finished work of another input or of other options",
             found=f"differs in: {', '.join(changed)}",
@@ -136,7 +143,7 @@ def check_same(stage: Path, plan: Mapping[str, Any]) -> None:
 
 
 def put_in_place(finished: Path, target: Path) -> None:
-    """Rename the finished folder; an older dataset in its place goes only then."""
+    """Rename the finished folder; an older one in its place goes only then."""
     for item in sorted(finished.rglob("*")):
         sync(item)
     sync(finished)
@@ -149,26 +156,13 @@ def put_in_place(finished: Path, target: Path) -> None:
         shutil.rmtree(old)
 
 
-def _make(stage: Path, plan: Mapping[str, Any]) -> None:
-    write_text(stage / _PLAN, json.dumps(plan, sort_keys=True, indent=1), overwrite=True)
+def _plan_of(stage: Path) -> _Plan | None:
+    return record_or_none(stage / "plan.json", _Plan)
 
 
-def _planned(stage: Path) -> dict[str, Any] | None:
-    return _json_of(stage / _PLAN)
-
-
-def _json_of(file: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plan as JSON has it."""
-    plain: dict[str, Any] = json.loads(json.dumps(plan))
-    return plain
+def _as_json(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan as it is read from JSON."""
+    return msgspec.json.decode(msgspec.json.encode(plan), type=dict[str, Any])
 
 
 def _old_of(target: Path) -> Path:
@@ -176,7 +170,7 @@ def _old_of(target: Path) -> Path:
 
 
 def _restore(target: Path) -> None:
-    """Put an older dataset back that a process was killed about, or finish removing it."""
+    """Put an older folder back that a process was killed about, or finish removing it."""
     old = _old_of(target)
     if old.exists():
         if target.exists():

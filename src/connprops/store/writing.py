@@ -1,16 +1,14 @@
-"""TODO."""
+"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from connprops.errors import OptionError, OutputError
 
@@ -60,30 +58,30 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
-    """Hold a lock file, made where it is not there; the lock ends with the process at the latest.
+    """Hold the lock of a folder, or of a file, which is made where it is not there.
 
-    A ``shared`` lock is held beside others of its kind. With ``wait``, whoever holds it is waited
-    for.
-
-    Raises
-    ------
-    OutputError
-        Where another process holds it, which writes ``what``.
+    The lock ends with the process at the latest. A ``shared`` lock is held beside others of its
+    kind. With ``wait``, whoever holds it is waited for; else it is an :class:`OutputError` that
+    another process is writing ``what``.
     """
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    kind |= 0 if wait else fcntl.LOCK_NB
+    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file:  # NFS wants reading for a shared lock, writing for one alone
+        # NFS wants a file to be open for reading for a shared lock, for writing for one alone.
+        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+        handle = os.open(path, flags, 0o666)
+        try:
             try:
-                fcntl.flock(file, kind)
+                fcntl.flock(handle, kind)
             except BlockingIOError as error:
                 raise OutputError.of(
                     f"Another process is writing {what}", hint="wait for it, or give another place"
                 ) from error
-            if _is_still(path, file.fileno()):
+            if _is_still(path, handle):
                 yield
                 return
+        finally:
+            os.close(handle)
 
 
 def _is_still(path: Path, handle: int) -> bool:
@@ -150,10 +148,3 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def seal_of(content: Mapping[str, Any]) -> str:
-    """Return the checksum of a JSON object, whatever its layout; not of its key ``seal``."""
-    unsealed = {key: value for key, value in content.items() if key != "seal"}
-    text = json.dumps(unsealed, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
