@@ -1,10 +1,10 @@
 """How fast synapses are drawn: ``python -m benchmarks.draw [--synapses N] [--varying] [--work D]``.
 
-A model of 3,025 pathways and ten properties (four gamma laws, two truncated normal ones, a beta, a
-lognormal, a normal law and a count; half of them shared within connections, all varying with
-``--varying``) is drawn from a list of connections on disk: as a stream that nobody keeps, as
-Parquet, and as a SONATA edge file; then, on a small sample of the same connections, one by one by
-the installed connectome-manipulator. Prints a table, and all of it as a line of JSON.
+A model of 3,025 pathways and ten properties (four gamma distributions, two truncated normal ones, a
+beta, a lognormal, a normal distribution and a count; half of them shared within connections, all
+varying with ``--varying``) is drawn from a list of connections on disk: as a stream that nobody
+keeps, as Parquet, and as a SONATA edge file; then, on a small sample of the same connections, one
+by one by the installed connectome-manipulator. Prints a table, and all of it as a line of JSON.
 
 Findings, on two cores, for 30 million synapses, half of the properties shared:
 
@@ -13,14 +13,16 @@ Findings, on two cores, for 30 million synapses, half of the properties shared:
   libsonata takes for the indices.
 - Pieces of 2^15 synapses (0.71 us) beat 2^16 (0.82) and 2^13 (0.90): what one property needs stays
   in the second cache, and calls do not weigh yet.
-- Quantiles of the gamma law by ``gammaincinv`` take 560 ns a value, of the beta law 820. Predicted
-  with polynomials of z: 15 ns of hashing, 15 of ``ndtri``, 40 of polynomial; measured: 60 to 80 in
-  all. The truncated normal law takes 200 by logarithms of tails, 40 by its closed form.
-- Laws of counts by an iteration take 270 to 830 ns a value, by a guide table 15, with the same
-  values to the bit.
-- Degree 7 on 40 panels took 361 quantiles to fit a law, degree 11 on 10 panels takes 131, for the
-  same error: a model of 5,700 gamma laws is ready after 0.75 s instead of 2.1. Written anew with
-  degree 7 on 20 panels, the coefficients of a panel are one line of the cache: 66 ns, not 84.
+- Quantiles of the gamma distribution by ``gammaincinv`` take 560 ns a value, of the beta
+  distribution 820. Predicted with polynomials of z: 15 ns of hashing, 15 of ``ndtri``, 40 of
+  polynomial; measured: 60 to 80 in all. The truncated normal distribution takes 200 by logarithms
+  of tails, 40 by its closed form.
+- Distributions of counts by an iteration take 270 to 830 ns a value, by a guide table 15, with the
+  same values to the bit.
+- Degree 7 on 40 panels took 361 quantiles to fit a distribution, degree 11 on 10 panels takes 131,
+  for the same error: a model of 5,700 gamma distributions is ready after 0.75 s instead of 2.1.
+  Written anew with degree 7 on 20 panels, the coefficients of a panel are one line of the cache: 66
+  ns, not 84.
 - Arrow's ``to_numpy`` imports pandas, 0.7 s: arrays are made and read in place instead.
 """
 
@@ -61,7 +63,7 @@ def model_of(*, varying: bool) -> Any:
     def wide(low: float, high: float) -> np.ndarray:
         return rng.uniform(low, high, n)
 
-    laws: list[tuple[str, str, dict[str, np.ndarray], bool, str]] = [
+    distributions: list[tuple[str, str, dict[str, np.ndarray], bool, str]] = [
         *((f"gamma_{i}", "gamma", {"mean": mean, "std": mean * wide(0.2, 1)}, i % 2 == 0,
            "float") for i, mean in enumerate([wide(0.1, 10) for _ in range(4)])),
         *((f"truncnorm_{i}", "truncnorm",
@@ -92,7 +94,7 @@ def model_of(*, varying: bool) -> Any:
             dtype=pl.lit(dtype), lower_bound=pl.lit(None, pl.Float64),
             upper_bound=pl.lit(None, pl.Float64),
         )
-        for name, family, parameters, shared, dtype in laws
+        for name, family, parameters, shared, dtype in distributions
         for parameter, values in parameters.items()
     ]  # fmt: skip
     sides = [
@@ -103,7 +105,7 @@ def model_of(*, varying: bool) -> Any:
     return Model(
         pl.concat(frames).select(schema.MODEL.names),
         types=pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row"),
-        units={name: "" for name, *_ in laws},
+        units={name: "" for name, *_ in distributions},
     )
 
 

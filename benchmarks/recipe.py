@@ -1,7 +1,7 @@
 """A circuit against the recipe that made it: ``python -m benchmarks.recipe CONFIG RECIPE``.
 
-Blue Brain's functionalizer draws the properties of each connection from laws whose means and
-standard deviations the recipe gives, by synapse class. So the truth of every pathway is known.
+Blue Brain's functionalizer draws the properties of each connection from distributions whose means
+and standard deviations the recipe gives, by synapse class. So the truth of every pathway is known.
 Prints a table, fits by maximum likelihood beside connectome-manipulator's, and a line of JSON.
 """
 
@@ -22,7 +22,7 @@ from scipy import stats as scipy_stats
 import connprops as cp
 from connprops.circuit.circuit import open_circuit
 from connprops.export.export import export
-from connprops.families.registry import Sample, distribution
+from connprops.families.registry import Sample, family_named
 from connprops.statistics.statistics import Statistics
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,8 @@ FAMILIES = {
     "u_syn": "truncnorm",
     "decay_time": "truncnorm",
 }
-"""The recipe's laws: gamma, and normal ones cut one standard deviation to either side, and at 0."""
+"""The recipe's distributions: gamma, and normal ones cut one standard deviation
+to either side, and at 0."""
 
 LEAST = 20
 """Pathways with fewer connections are left out."""
@@ -63,7 +64,7 @@ def truths(recipe: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def fitted_pathways(stats: Statistics, model: cp.Model) -> pl.DataFrame:
-    """Return one row per pathway and property: its values, the model's law, both deviations."""
+    """Return one row per pathway and property: its values, its distribution, both deviations."""
     own = pl.col("level") == -1
     keys = ["source_type", "target_type", "property"]
     text = [pl.col(key).cast(pl.String) for key in keys]
@@ -90,33 +91,33 @@ def fitted_pathways(stats: Statistics, model: cp.Model) -> pl.DataFrame:
     )
 
 
-def frozen(family: str, law: Mapping[str, float]) -> Any:
-    """Return a law as scipy has it."""
+def frozen(family: str, distribution: Mapping[str, float]) -> Any:
+    """Return a distribution as scipy has it."""
     if family == "gamma":
-        mean, std = law["mean"], law["std"]
+        mean, std = distribution["mean"], distribution["std"]
         return scipy_stats.gamma((mean / std) ** 2, scale=std**2 / mean)
-    loc, scale = law["norm_loc"], law["norm_scale"]
-    ends = ((law[end] - loc) / scale for end in ("min", "max"))
+    loc, scale = distribution["norm_loc"], distribution["norm_scale"]
+    ends = ((distribution[end] - loc) / scale for end in ("min", "max"))
     return scipy_stats.truncnorm(*ends, loc, scale)
 
 
-def ks_distance(values: Floats, law: Any) -> Floats:
-    """Return the Kolmogorov-Smirnov distances of samples, (g, n), and laws."""
+def ks_distance(values: Floats, distribution: Any) -> Floats:
+    """Return the Kolmogorov-Smirnov distances of samples, (g, n), and distributions."""
     x = np.sort(values, axis=1)
     n = x.shape[1]
-    upto = law.cdf(x)
+    upto = distribution.cdf(x)
     above, below = np.arange(1, n + 1) / n - upto, upto - np.arange(n) / n
     return np.maximum(above, below).max(axis=1)
 
 
 def bootstrap_p_value(
-    family: str, values: Floats, law: Mapping[str, float], times: int, seed: int
+    family: str, values: Floats, distribution: Mapping[str, float], times: int, seed: int
 ) -> float:
-    """Return the p-value of a sample's distance from its law, by samples of that law."""
-    own = frozen(family, law)
+    """Return the p-value of a sample's distance from its distribution, by simulated samples."""
+    own = frozen(family, distribution)
     rng = np.random.default_rng(seed)
     drawn = own.rvs(size=(times, values.size), random_state=rng)
-    found = distribution(family).fit(Sample.from_values(list(drawn))).parameters
+    found = family_named(family).fit(Sample.from_values(list(drawn))).parameters
     distances = ks_distance(
         drawn, frozen(family, {name: value[:, None] for name, value in found.items()})
     )
@@ -135,18 +136,20 @@ def compared(
     rows = []
     for number, row in enumerate(pathways.iter_rows(named=True)):
         family = FAMILIES[row["property"]]
-        law = dict(zip(row["parameter"], row["value"], strict=True))
+        distribution = dict(zip(row["parameter"], row["value"], strict=True))
         errors = dict(zip(row["parameter"], row["std_error"], strict=True))
         values = np.array(row["sample"])
         found: dict[str, Any] = {name: row[name] for name in ("property", "n")}
         found["ratio"] = row["model_std"] / row["data_std"]
         found["rejected"] = bool(
-            scipy_stats.kstest(values, frozen(family, law).cdf).pvalue < _LEVEL
+            scipy_stats.kstest(values, frozen(family, distribution).cdf).pvalue < _LEVEL
         )
-        found["p_value"] = bootstrap_p_value(family, values, law, times, number) if times else None
+        found["p_value"] = (
+            bootstrap_p_value(family, values, distribution, times, number) if times else None
+        )
         true = truth[row["source_class"]][row["property"]]
         known = [name for name in true if errors[name]]
-        found["z"] = [(law[name] - true[name]) / errors[name] for name in known]
+        found["z"] = [(distribution[name] - true[name]) / errors[name] for name in known]
         rows.append(found)
     return pl.DataFrame(rows, schema_overrides={"z": pl.List(pl.Float64), "p_value": pl.Float64})
 
@@ -185,7 +188,8 @@ def main() -> None:
         )
     chosen = {str(row["property"]): str(row["distribution"]) for row in auto.to_dicts()}
     print(
-        "| property | law | chosen by itself | pathways | model std / data std: ours, reference's "
+        "| property | distribution | chosen by itself | pathways "
+        "| model std / data std: ours, reference's "
         "| KS rejects at 5 %: ours, reference's | by bootstrap, ours | truth inside 95 % intervals "
         "|\n|---|---|---|---|---|---|---|---|"
     )

@@ -1,8 +1,8 @@
 """How often the right family is chosen: ``python -m benchmarks.recovery [--properties 100]``.
 
 Properties are simulated of each family, many pathways each, and a family is chosen for each as
-``build`` does. A second table shows laws that hardly differ: by how much their likelihoods do, in
-all values together, and what is chosen then. Prints both, and a line of JSON.
+``build`` does. A second table shows distributions that hardly differ: by how much their likelihoods
+do, in all values together, and what is chosen then. Prints both, and a line of JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.families.registry import Sample, distribution
+from connprops.families.registry import Sample, family_named
 from connprops.fits.choice import Criterion, chosen_families, score
 from connprops.schema import Property
 
@@ -109,7 +109,7 @@ def _cut(pairs: Floats, at: float) -> Floats:
     return np.where(np.abs(pairs[..., 0]) < at, pairs[..., 0], np.clip(pairs[..., 1], -at, at))
 
 
-LAWS: dict[str, Callable[[Rng, Size], Floats]] = {
+DISTRIBUTIONS: dict[str, Callable[[Rng, Size], Floats]] = {
     "normal": _normal, "truncnorm": _truncnorm, "gamma": _gamma, "lognormal": _lognormal,
     "weibull": _weibull, "beta": _beta, "exponential": _exponential, "uniform": _uniform,
     "poisson": _poisson, "ztpoisson": _ztpoisson, "shifted_poisson": _shifted_poisson,
@@ -130,12 +130,14 @@ NEAR: Sequence[tuple[str, str, str, Callable[[Rng, Size], Floats]]] = (
     ("shifted_poisson", "ztpoisson", "mean = 1.02", lambda rng, size: 1 + rng.poisson(0.02, size)),
     ("beta", "truncnorm", "a = 2, b = 3", lambda rng, size: rng.beta(2, 3, size)),
 )  # fmt: skip
-"""Laws, what they hardly differ from, and where."""
+"""Distributions, what they hardly differ from, and where."""
 
 
-def simulated(law: Callable[[Rng, Size], Floats], seed: Sequence[int], size: Size) -> Sample:
+def simulated(
+    distribution: Callable[[Rng, Size], Floats], seed: Sequence[int], size: Size
+) -> Sample:
     """Return the sample of one property."""
-    return Sample.from_values(list(law(np.random.default_rng(seed), size)))
+    return Sample.from_values(list(distribution(np.random.default_rng(seed), size)))
 
 
 def chosen(sample: Sample, criterion: Criterion = "aicc") -> str:
@@ -147,9 +149,10 @@ def chosen(sample: Sample, criterion: Criterion = "aicc") -> str:
 
 def recovered(name: str, properties: int, size: Size, criterion: Criterion) -> Counter[str]:
     """Return how often which family is chosen for properties of a family."""
-    number = list(LAWS).index(name)
+    number = list(DISTRIBUTIONS).index(name)
     return Counter(
-        chosen(simulated(LAWS[name], (number, i), size), criterion) for i in range(properties)
+        chosen(simulated(DISTRIBUTIONS[name], (number, i), size), criterion)
+        for i in range(properties)
     )
 
 
@@ -160,7 +163,9 @@ def main() -> None:
     parser.add_argument("--pathways", type=int, default=50)
     parser.add_argument("--values", type=int, default=500)
     parser.add_argument("--criterion", choices=["aicc", "bic", "held-out"], default="aicc")
-    parser.add_argument("--families", nargs="*", choices=list(LAWS), default=list(LAWS))
+    parser.add_argument(
+        "--families", nargs="*", choices=list(DISTRIBUTIONS), default=list(DISTRIBUTIONS)
+    )
     given = parser.parse_args()
     size = given.pathways, given.values
     print("| true family | chosen | else |\n|---|---|---|", flush=True)
@@ -171,9 +176,9 @@ def main() -> None:
         others = ", ".join(f"{other} {n}" for other, n in counts.most_common() if other != name)
         print(f"| {name} | {counts[name]} of {given.properties} | {others} |", flush=True)
     print("\n| true family | near | where | difference (nats) | chosen |\n|---|---|---|---|---|")
-    for i, (name, near, where, law) in enumerate(NEAR):
-        sample = simulated(law, (len(LAWS) + i, 0), size)
-        one, other = (score(distribution(each), sample, "aicc").loglik for each in (name, near))
+    for i, (name, near, where, distribution) in enumerate(NEAR):
+        sample = simulated(distribution, (len(DISTRIBUTIONS) + i, 0), size)
+        one, other = (score(family_named(each), sample, "aicc").loglik for each in (name, near))
         print(f"| {name} | {near} | {where} | {one - other:.1f} | {chosen(sample)} |", flush=True)
     print(json.dumps({"benchmark": "recovery", **vars(given), "chosen": found}))
 

@@ -5,8 +5,8 @@ correlated, is drawn as a SONATA edge file; the whole pipeline then runs on that
 should lie about the truth as their standard errors say: the table gives, for each family, how many
 z-scores (estimate less truth over standard error) there are, their mean, their standard deviation,
 which should be 1, and the greatest. A line of JSON follows. Ends of supports have no standard
-error, and so no z-score; of the truncated normal and the beta law, whose ends are estimated by the
-sample's, the others have a bias that vanishes with the sample.
+error, and so no z-score; of the truncated normal and the beta distribution, whose ends are
+estimated by the sample's, the others have a bias that vanishes with the sample.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import measure
 
 TYPES = ("A", "B", "C", "D")
 MEAN_SYNAPSES = 3.0
-LAWS: dict[str, dict[str, float | list[float]]] = {
+DISTRIBUTIONS: dict[str, dict[str, float | list[float]]] = {
     "beta": {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0},
     "constant": {"mean": 1.5},
     "discrete": {"val": [1.0, 2.0, 5.0], "p": [0.2, 0.5, 0.3]},
@@ -48,19 +48,23 @@ CORRELATED = {("gamma", "normal"): 0.6, ("gamma", "weibull"): -0.3, ("normal", "
 
 
 def model() -> object:
-    """Return the model: the same laws in all pathways."""
+    """Return the model: the same distributions in all pathways."""
     from connprops import schema
     from connprops.model.model import Model
 
     rows = []
-    names = [(f"{name}_{kind}", name, kind == "one") for name in LAWS for kind in ("each", "one")]
+    names = [
+        (f"{name}_{kind}", name, kind == "one")
+        for name in DISTRIBUTIONS
+        for kind in ("each", "one")
+    ]
     pathways = [(s, t) for s in TYPES for t in TYPES]
     for name, family, shared in [*names, (schema.N_SYN_PER_CONN, "ztpoisson", None)]:
         dtype = "int" if family in COUNTS else "float"
         rows += [
             (s, t, name, None, family, p, at, float(value), None, -1, shared, dtype, None, None)
             for s, t in pathways
-            for p, values in (LAWS[family] or {"mean": 0.0}).items()
+            for p, values in (DISTRIBUTIONS[family] or {"mean": 0.0}).items()
             for at, value in enumerate(np.atleast_1d(values))
         ]
     rows += [

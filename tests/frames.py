@@ -1,6 +1,6 @@
 """Tables as the statistics and the model hold them, drawn from a seed: no circuit, no fit.
 
-Properties take turns in their law: normal, gamma, poisson, constant, discrete.
+Properties take turns in their distribution: normal, gamma, poisson, constant, discrete.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from connprops.model.model import Model
 DRAWS = 40
 """Values of each pathway and property."""
 
-LAWS = ("normal", "gamma", "poisson", "constant", "discrete")
+FAMILIES = ("normal", "gamma", "poisson", "constant", "discrete")
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class Constant:
         return self.value + 0 * q
 
 
-def frozen(law: str, first: np.ndarray, second: np.ndarray) -> Any:
+def frozen(distribution: str, first: np.ndarray, second: np.ndarray) -> Any:
     """Return an object with cdf and ppf."""
-    match law:
+    match distribution:
         case "normal":
             return stats.norm(first, second)
         case "gamma":
@@ -114,7 +114,9 @@ def tables(
     rng = np.random.default_rng(seed)
     names = list(names or [f"L{1 + i % 6}_{'INH' if i % 3 else 'EXC'}{i}" for i in range(n_types)])
     props = list(properties or [f"property_{i}" for i in range(n_properties)])
-    laws = {p: LAWS[i % len(LAWS)] for i, p in enumerate(props)} | {"n_syn_per_conn": "poisson"}
+    distributions = {p: FAMILIES[i % len(FAMILIES)] for i, p in enumerate(props)} | {
+        "n_syn_per_conn": "poisson"
+    }
     units = {p: ("nS", "ms", "1", "µm", "mM")[i % 5] for i, p in enumerate(props)}
     units["n_syn_per_conn"] = "1"
     types = _types(names)
@@ -125,28 +127,30 @@ def tables(
     enums = {
         "source_type": pl.Enum(names),
         "target_type": pl.Enum(names),
-        "property": pl.Enum(list(laws)),
+        "property": pl.Enum(list(distributions)),
     }
     level = np.where(np.isin(np.arange(size), observed), -1, rng.integers(0, 5, size))
     first, second = {}, {}
     parts: dict[str, list[pl.DataFrame]] = {
         k: [] for k in ("statistics", "histograms", "values", "order_statistics", "model", "fits")
     }
-    for name, law in laws.items():
-        first[name] = 10 ** rng.normal(0.3, 0.25, size) * (1 if law != "poisson" else 2)
+    for name, distribution in distributions.items():
+        first[name] = 10 ** rng.normal(0.3, 0.25, size) * (1 if distribution != "poisson" else 2)
         second[name] = first[name] * rng.uniform(0.1, 0.6, size)
         keys = _keys(names, name)
-        draws = _draws(law, first[name], second[name], DRAWS, rng)
+        draws = _draws(distribution, first[name], second[name], DRAWS, rng)
         _observe(parts, keys, draws, observed, n, n_bins)
-        _model(parts, keys, law, first[name], second[name], level, n, draws)
+        _model(parts, keys, distribution, first[name], second[name], level, n, draws)
     frames = {k: _joined(v, enums) for k, v in parts.items()}
     frames["pathways"] = _pathways(names, observed, n_connections, enums)
-    scores = _scores(list(laws), rng)
+    scores = _scores(list(distributions), rng)
     model = Model(
         frames.pop("model"), fits=frames.pop("fits"), scores=scores, types=types, units=units
     )
     dtypes = {"poisson": "int16"}
-    listed = tuple(Property(p, dtypes.get(laws[p], "float32"), units[p]) for p in laws)
+    listed = tuple(
+        Property(p, dtypes.get(distributions[p], "float32"), units[p]) for p in distributions
+    )
     return Statistics(listed, types, frames), model
 
 
@@ -176,13 +180,15 @@ def _keys(names: Sequence[str], name: str) -> pl.DataFrame:
     ).with_columns(pl.lit(name).alias("property"))
 
 
-def _draws(law: str, first: np.ndarray, second: np.ndarray, k: int, rng: Any) -> np.ndarray:
+def _draws(
+    distribution: str, first: np.ndarray, second: np.ndarray, k: int, rng: Any
+) -> np.ndarray:
     """Return a sorted sample of each pathway, (pathways, k); float32 values unless counts."""
-    if law == "poisson":
+    if distribution == "poisson":
         drawn = rng.poisson(first[:, None], (first.size, k)).astype(float)
     else:
         u = rng.random((first.size, k))
-        drawn = frozen(law, first[:, None], second[:, None]).ppf(u)
+        drawn = frozen(distribution, first[:, None], second[:, None]).ppf(u)
     return np.sort(drawn.astype(np.float32).astype(np.float64), axis=1)
 
 
@@ -261,7 +267,7 @@ def _observe(
 def _model(
     parts: dict[str, list[pl.DataFrame]],
     keys: pl.DataFrame,
-    law: str,
+    distribution: str,
     first: np.ndarray,
     second: np.ndarray,
     level: np.ndarray,
@@ -273,32 +279,34 @@ def _model(
         "discrete": [("val", 0, first), ("val", 1, 3 * first), ("p", 0, half), ("p", 1, half)],
         "poisson": [("mean", 0, first)],
         "constant": [("mean", 0, first)],
-    }.get(law, [("mean", 0, first), ("std", 0, second)])
+    }.get(distribution, [("mean", 0, first), ("std", 0, second)])
     shared = None if str(keys["property"][0] if len(keys) else "") == "n_syn_per_conn" else True
     for parameter, position, value in rows:
         parts["model"].append(
             keys.with_columns(
                 pl.lit(None, dtype=pl.String).alias("other_property"),
-                pl.lit(law).alias("distribution"),
+                pl.lit(distribution).alias("distribution"),
                 pl.lit(parameter).alias("parameter"),
                 pl.lit(position, dtype=pl.Int32).alias("position"),
                 pl.Series("value", value),
                 pl.Series("std_error", value / 100),
                 pl.Series("level", level, dtype=pl.Int8),
                 pl.lit(shared, dtype=pl.Boolean).alias("shared_within"),
-                pl.lit("int" if law == "poisson" else "float").alias("dtype"),
+                pl.lit("int" if distribution == "poisson" else "float").alias("dtype"),
                 pl.lit(None, dtype=pl.Float64).alias("lower_bound"),
                 pl.lit(None, dtype=pl.Float64).alias("upper_bound"),
             )
         )
-    mean = 2 * first if law == "discrete" else first
-    std = {"poisson": np.sqrt(first), "constant": 0 * first, "discrete": first}.get(law, second)
+    mean = 2 * first if distribution == "discrete" else first
+    std = {"poisson": np.sqrt(first), "constant": 0 * first, "discrete": first}.get(
+        distribution, second
+    )
     upper = (draws[:, None, :] <= draws[:, :, None]).mean(axis=2)
-    fitted = frozen(law, first[:, None], second[:, None]).cdf(draws)
+    fitted = frozen(distribution, first[:, None], second[:, None]).cdf(draws)
     ks = np.abs(upper - fitted).max(axis=1, initial=0.0)
     parts["fits"].append(
         keys.with_columns(
-            pl.lit(law).alias("distribution"),
+            pl.lit(distribution).alias("distribution"),
             pl.Series("level", level, dtype=pl.Int8),
             pl.lit(1, dtype=pl.Int64).alias("n_pathways"),
             pl.Series("n", n),

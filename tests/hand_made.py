@@ -1,4 +1,4 @@
-"""Models whose laws are written down: no data, no fit."""
+"""Models whose distributions are written down: no data, no fit."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Parameters = Mapping[str, float | Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Law:
-    """A law of a property; a parameter that is a list has positions."""
+class Marginal:
+    """A distribution of a property; a parameter that is a list has positions."""
 
-    distribution: str
+    family: str
     parameters: Parameters = field(default_factory=dict)
     shared: bool | None = True
     dtype: str = "float"
@@ -28,36 +28,47 @@ class Law:
     level: int = -1
 
 
-def rows_of(source: str, target: str, name: str, law: Law) -> list[tuple]:
-    """Return the rows of a law in the model table."""
-    shared = None if name == schema.N_SYN_PER_CONN else law.shared
-    rest = (None, law.level, shared, law.dtype, law.lower, law.upper)
+def rows_of(source: str, target: str, name: str, marginal: Marginal) -> list[tuple]:
+    """Return the rows of a distribution in the model table."""
+    shared = None if name == schema.N_SYN_PER_CONN else marginal.shared
+    rest = (
+        None,
+        marginal.level,
+        shared,
+        marginal.dtype,
+        marginal.lower,
+        marginal.upper,
+    )
     return [
-        (source, target, name, None, law.distribution, parameter, position, float(value), *rest)
-        for parameter, values in (law.parameters or {"mean": 0.0}).items()
+        (source, target, name, None, marginal.family, parameter, position, float(value), *rest)
+        for parameter, values in (marginal.parameters or {"mean": 0.0}).items()
         for position, value in enumerate(np.atleast_1d(values))
     ]
 
 
 def model_of(
-    laws: Mapping[str, Law | Mapping[tuple[str, str], Law]],
+    distributions: Mapping[str, Marginal | Mapping[tuple[str, str], Marginal]],
     types: Sequence[str] = ("A",),
     correlations: Mapping[tuple[str, str], float] | None = None,
 ) -> Model:
-    """Return the model of laws that hold in all pathways, or of those of each pathway.
+    """Return the model of distributions that hold in all pathways, or of those of each pathway.
 
     ``correlations`` are those of pairs of properties, in all pathways.
     """
     rows = []
-    for name, law in laws.items():
-        pathways = law if isinstance(law, Mapping) else dict.fromkeys(product(types, types), law)
+    for name, marginal in distributions.items():
+        pathways = (
+            marginal
+            if isinstance(marginal, Mapping)
+            else dict.fromkeys(product(types, types), marginal)
+        )
         for (source, target), one in pathways.items():
             rows += rows_of(source, target, name, one)
     for (name, other), r in (correlations or {}).items():
-        law = laws[name]
+        marginal = distributions[name]
         rows += [
             (s, t, name, other, schema.COPULA, schema.CORRELATION, 0, r, 0.01,
-             -1, law.shared, law.dtype, law.lower, law.upper)
+             -1, marginal.shared, marginal.dtype, marginal.lower, marginal.upper)
             for s, t in product(types, types)
         ]  # fmt: skip
     dtypes = {
@@ -69,7 +80,7 @@ def model_of(
     return Model(
         pl.DataFrame(rows, schema=dtypes, orient="row"),
         types=pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row"),
-        units={name: schema.unit_of(name) for name in laws},
+        units={name: schema.unit_of(name) for name in distributions},
     )
 
 

@@ -1,4 +1,4 @@
-"""A circuit whose recipe is known: the fits find the laws that it was made from."""
+"""A circuit whose recipe is known: the fits find the distributions that it was made from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_spread_is_the_datas(rows, name):
     assert ratio.median() == pytest.approx(1.0, abs=0.02)
 
 
-def test_the_laws_are_rejected_as_often_as_chance_would(rows):
+def test_the_distributions_are_rejected_as_often_as_chance_would(rows):
     p_values = rows["p_value"].drop_nulls()
     assert len(p_values) > 200
     rejected = int((p_values <= 0.05).sum())
@@ -60,12 +60,12 @@ def test_the_recipes_parameters_lie_inside_intervals_as_often_as_they_should(row
         z = np.abs(rows.filter(pl.col("property").is_in(names))["z"].explode().to_numpy())
         inside = int((z < COVERED).sum())
         assert z.size > 100
-        # Intervals of a cut normal law are wider than need be where it is nearly flat.
+        # Intervals of a cut normal distribution are wider than need be where it is nearly flat.
         found = scipy_stats.binomtest(inside, z.size, 0.95, alternative=alternative)
         assert found.pvalue > CHANCE, (family, inside, z.size)
 
 
-def test_the_laws_are_chosen_without_being_named(statistics):
+def test_the_distributions_are_chosen_without_being_named(statistics):
     chosen = dict(
         build(statistics)
         .scores.filter("chosen")

@@ -1,5 +1,5 @@
 -- How many pathways have no data of their own, and from which level is their model borrowed?
-with laws as (
+with distributions as (
     select distinct
         source_type,
         target_type,
@@ -18,6 +18,6 @@ select
     count(*) filter (where level = 3) as level_3,
     count(*) filter (where level = 4) as level_4,
     count(*) filter (where level >= 0) / count(*) as part
-from laws
+from distributions
 group by property
 order by property;

@@ -1,5 +1,5 @@
 -- Which distributions does the model have for each property, and in how many pathways?
-with laws as (
+with distributions as (
     select distinct
         source_type,
         target_type,
@@ -15,6 +15,6 @@ select
     distribution,
     count(*) as n_pathways,
     count(*) / sum(count(*)) over (partition by property) as part
-from laws
+from distributions
 group by property, distribution
 order by property asc, n_pathways desc, distribution asc;

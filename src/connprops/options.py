@@ -100,7 +100,10 @@ class RunOptions:
     def cross_validate(self) -> dict[str, Any]:
         """Return the arguments of :func:`connprops.cross_validate`."""
         given = {**self.extract(), **self.build(), "edges_popul_name": self.population}
-        for name in ("p_values", "correlations"):  # they say nothing of the test part's laws
+        for name in (
+            "p_values",
+            "correlations",
+        ):  # they say nothing of the test part's distributions
             del given[name]
         return given
 

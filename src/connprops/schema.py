@@ -285,7 +285,7 @@ FITS = Table(
         Column(
             "message",
             pl.String,
-            "why, where the status is not 'ok' or a law is borrowed for want of values",
+            "why, where the status is not 'ok' or a distribution is borrowed for want of values",
             nullable=True,
         ),
         _quantity("loglik", "log-likelihood of the values", unit="1"),
@@ -299,7 +299,7 @@ FITS = Table(
         _quantity(
             "p_value",
             "share of samples simulated from the pathway's own fit that lie at least as far from "
-            "theirs (ks); null unless asked for, and for laws that any data fit",
+            "theirs (ks); null unless asked for, and for distributions that any data fit",
             unit="1",
         ),
         _quantity(
@@ -351,12 +351,19 @@ CROSS_VALIDATION = Table(
         Column("level", pl.Int8, "as in the model"),
         Column("n_training", pl.Int64, "number of values that the fit rests on", "1"),
         Column("n", pl.Int64, "number of test values", "1"),
-        Column("n_outside", pl.Int64, "number of those to which the law gives no probability", "1"),
+        Column(
+            "n_outside",
+            pl.Int64,
+            "number of those to which the distribution gives no probability",
+            "1",
+        ),
         Column("kind", pl.Enum, "what loglik is made of: 'density' or 'probability' of a value"),
         Column("loglik", pl.Float64, "mean log-likelihood of a test value", "1"),
-        _quantity("ks", "Kolmogorov-Smirnov distance of test values and law", unit="1"),
-        _quantity("error_mean", "mean of the law less that of the test values"),
-        _quantity("error_std", "standard deviation of the law less that of the test values"),
+        _quantity("ks", "Kolmogorov-Smirnov distance of test values and distribution", unit="1"),
+        _quantity("error_mean", "mean of the distribution less that of the test values"),
+        _quantity(
+            "error_std", "standard deviation of the distribution less that of the test values"
+        ),
     ),
 )
 

@@ -175,11 +175,11 @@ def test_maps_compare_data_and_model(tables):
     of_model = model.table.filter(
         (pl.col("property") == "property_1") & (pl.col("parameter") == "mean")
     )
-    laws = {(r["source_type"], r["target_type"]): r["value"] for r in of_model.to_dicts()}
+    distributions = {(r["source_type"], r["target_type"]): r["value"] for r in of_model.to_dicts()}
     assert len(rows) == len(means)
     for row in rows:
         key = row["source_type"], row["target_type"]
-        assert row["difference"] == pytest.approx(laws[key] - means[key], rel=1e-12)
+        assert row["difference"] == pytest.approx(distributions[key] - means[key], rel=1e-12)
 
 
 def test_pathways_without_data_have_a_colour_and_a_legend(tables):
@@ -349,7 +349,7 @@ def test_quantiles_of_a_thinned_sample_are_the_nearest_ranks(tables):
     assert pairs["data"].to_list() == [[10.0, 30.0, 30.0, 98.0]]
 
 
-def test_model_statistics_are_those_of_the_laws(tables):
+def test_model_statistics_are_those_of_the_distributions(tables):
     _, model = tables
     found = model_statistics(model).filter(pl.col("property") == "property_2")
     means = model.table.filter(pl.col("property") == "property_2")["value"].to_numpy()

@@ -61,7 +61,8 @@ def test_bins_are_widened_to_where_the_model_has_values(tables):
     source, target = row.select(pl.col("source_type", "target_type").cast(pl.String)).row(0)
     of = row.filter(pl.col("source_type") == source, pl.col("target_type") == target)
     mean, std = (of.filter(pl.col("parameter") == p)["value"][0] for p in ("mean", "std"))
-    # Two bins, from half a standard deviation below the mean to it, which hold a fifth of the law.
+    # Two bins, from half a standard deviation below the mean to it, which hold a fifth of the
+    # distribution.
     edges = mean + std * np.array([-0.5, -0.25, 0.0])
     bins = bins_of(edges[:-1], edges[1:], [30, 10], [0.0, 0.0], name="property_0", source=source)
     bins = bins.with_columns(target_type=pl.lit(target))
@@ -69,11 +70,11 @@ def test_bins_are_widened_to_where_the_model_has_values(tables):
     inner = found.filter(pl.col("count") > 0)
     np.testing.assert_allclose(inner["left"], edges[:-1])
     assert inner["count"].to_list() == [30, 10]
-    law = stats.norm(mean, std)
-    np.testing.assert_allclose(inner["expected"], 40 * np.diff(law.cdf(edges)), rtol=1e-9)
+    distribution = stats.norm(mean, std)
+    np.testing.assert_allclose(inner["expected"], 40 * np.diff(distribution.cdf(edges)), rtol=1e-9)
     assert found["expected"].sum() == pytest.approx(40)
-    assert found["left"][0] == pytest.approx(law.ppf(0.001))
-    assert found["right"][-1] == pytest.approx(law.ppf(0.999))
+    assert found["left"][0] == pytest.approx(distribution.ppf(0.001))
+    assert found["right"][-1] == pytest.approx(distribution.ppf(0.999))
     widths = (found["right"] - found["left"]).to_numpy()
     assert widths.max() <= std / 4 * (1 + 1e-9)
     np.testing.assert_allclose(found["right"][:-1], found["left"][1:])

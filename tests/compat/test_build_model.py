@@ -96,8 +96,9 @@ def test_files_go_where_the_reference_puts_them(tmp_path, drawn):
     loaded = ConnPropsModel.model_from_file(file)
     assert loaded.get_param_dict() == model.get_param_dict()
     assert loaded.get_prop_names() == ["u_syn", "conductance", "n_syn_per_conn"]
-    law = loaded.get_distr_props("u_syn", "L4_PC", "L5_BC")
-    assert (law["type"], law["shared_within"], law["lower_bound"], law["upper_bound"]) == (
+    distribution = loaded.get_distr_props("u_syn", "L4_PC", "L5_BC")
+    attributes = ("type", "shared_within", "lower_bound", "upper_bound")
+    assert tuple(distribution[name] for name in attributes) == (
         "truncnorm", True, 0, 1
     )  # fmt: skip
     assert read_model(file).properties == loaded.get_prop_names()

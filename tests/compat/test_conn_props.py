@@ -234,22 +234,22 @@ def test_levels_of_interpolation(missing, lenders):
     of_syn["shared_within"][~np.isnan(of_syn["shared_within"])] = 1.0
     there = [at for at in lenders if at not in missing]
     truncated = built(of_conn, of_syn, distr_types={"g": "truncnorm", "n_syn_per_conn": "normal"})
-    law = truncated.get_distr_props("g", TYPES[0][0], TYPES[1][0])
+    distribution = truncated.get_distr_props("g", TYPES[0][0], TYPES[1][0])
     cells = {name: [of_syn[name][at][0] for at in there] for name in of_syn}
-    assert law["norm_loc"] == pytest.approx(np.mean(cells["norm_loc"]), rel=1e-15)
-    assert law["norm_scale"] == pytest.approx(np.mean(cells["norm_scale"]), rel=1e-15)
-    assert (law["min"], law["max"]) == (min(cells["min"]), max(cells["max"]))
-    assert law["shared_within"] == 1.0
+    assert distribution["norm_loc"] == pytest.approx(np.mean(cells["norm_loc"]), rel=1e-15)
+    assert distribution["norm_scale"] == pytest.approx(np.mean(cells["norm_scale"]), rel=1e-15)
+    assert (distribution["min"], distribution["max"]) == (min(cells["min"]), max(cells["max"]))
+    assert distribution["shared_within"] == 1.0
     of_n = truncated.get_distr_props("n_syn_per_conn", TYPES[0][0], TYPES[1][0])
     assert of_n["std"] == pytest.approx(np.mean([of_conn["std"][at] for at in there]), rel=1e-15)
     listed = built(of_conn, of_syn, distr_types={"g": "discrete"})
-    law = listed.get_distr_props("g", TYPES[0][0], TYPES[1][0])
+    distribution = listed.get_distr_props("g", TYPES[0][0], TYPES[1][0])
     pooled = np.concatenate(
         [np.repeat(v, c) for v, c in zip(cells["val"], cells["cnt"], strict=True)]
     )
     values, counts = np.unique(pooled, return_counts=True)
-    assert law["val"] == values.tolist()
-    np.testing.assert_allclose(law["p"], counts / pooled.size, rtol=1e-15)
+    assert distribution["val"] == values.tolist()
+    np.testing.assert_allclose(distribution["p"], counts / pooled.size, rtol=1e-15)
 
 
 def test_a_tie_is_not_shared():
@@ -284,8 +284,8 @@ def test_interpolated_values_do_not_depend_on_the_order_of_types():
     other = conn_props.build(*turned, *about, ["g"], **options)
     for source in TYPES[0]:
         for target in TYPES[1]:
-            laws = [m.get_distr_props("g", source, target) for m in (one, other)]
-            assert laws[0] == laws[1]
+            distributions = [m.get_distr_props("g", source, target) for m in (one, other)]
+            assert distributions[0] == distributions[1]
 
 
 def test_refused_builds():
@@ -396,20 +396,20 @@ def test_generated_circuits_beside_the_reference(reference, temporary, tmp_path)
                "min_sample_size_per_group": 7}  # fmt: skip
     families = {"conductance": "gamma", "u_syn": "truncnorm", "n_rrp_vesicles": "discrete",
                 "n_syn_per_conn": "ztpoisson"}  # fmt: skip
-    laws = []
+    distributions = []
     for module in (reference, conn_props):
         model = module.build(**module.extract(circuit, **options), distr_types=families)
-        laws.append(model.get_param_dict()["prop_stats"])
+        distributions.append(model.get_param_dict()["prop_stats"])
     compared = 0
-    for name, by_source in laws[0].items():
+    for name, by_source in distributions[0].items():
         for source, by_target in by_source.items():
-            for target, law in by_target.items():
+            for target, distribution in by_target.items():
                 compared += 1
-                found = laws[1][name][source][target]
-                assert list(found) == list(law)
-                for key in law.keys() - {"type", "norm_loc", "norm_scale"}:
-                    np.testing.assert_allclose(found[key], law[key], rtol=1e-14)
-                assert found["type"] == law["type"]
+                found = distributions[1][name][source][target]
+                assert list(found) == list(distribution)
+                for key in distribution.keys() - {"type", "norm_loc", "norm_scale"}:
+                    np.testing.assert_allclose(found[key], distribution[key], rtol=1e-14)
+                assert found["type"] == distribution["type"]
     assert compared == 16
     assert temporary.is_dir()
 
@@ -474,10 +474,10 @@ def test_their_published_models_load(their_tests):
         assert sorted(ours.properties) == sorted(theirs.get_prop_names())
         for source in theirs.get_src_types():
             for prop in theirs.get_prop_names():
-                law = theirs.get_distr_props(prop, source, theirs.get_tgt_types()[0])
-                if "mean" in law:
+                distribution = theirs.get_distr_props(prop, source, theirs.get_tgt_types()[0])
+                if "mean" in distribution:
                     found = ours.mean(prop, source, theirs.get_tgt_types()[0])
-                    assert found == pytest.approx(law["mean"], rel=1e-9)
+                    assert found == pytest.approx(distribution["mean"], rel=1e-9)
 
 
 # plot
@@ -557,10 +557,10 @@ def test_our_own_build_has_the_references_ways_too(tmp_path, temporary):
     )
     for source in theirs.get_src_types():
         for target in theirs.get_tgt_types():
-            law = theirs.get_distr_props("u_syn", source, target)
-            parameters = ours.law("u_syn", source, target).parameters
+            distribution = theirs.get_distr_props("u_syn", source, target)
+            parameters = ours.distribution("u_syn", source, target).parameters
             for name in ("norm_loc", "norm_scale", "min", "max"):
-                assert parameters[name].item() == pytest.approx(law[name], rel=1e-6)
+                assert parameters[name].item() == pytest.approx(distribution[name], rel=1e-6)
             counts = theirs.get_distr_props("n_syn_per_conn", source, target)
             assert ours.mean("n_syn_per_conn", source, target) == pytest.approx(counts["mean"])
     assert temporary.is_dir()

@@ -17,7 +17,7 @@ from connprops.compat.errors import UnknownNameError
 from connprops.errors import ConnpropsError, ConnpropsWarning
 from connprops.model.model import Model, read_model
 
-LAWS = {
+DISTRIBUTIONS = {
     "constant": {"type": "constant", "mean": 3.0},
     "normal": {"type": "normal", "mean": -1.0, "std": 2.0, "lower_bound": -2.5},
     "truncnorm": {"type": "truncnorm", "norm_loc": 0.5, "norm_scale": 0.2, "min": 0.4, "max": 1.0},
@@ -45,14 +45,16 @@ def reference():
         return pytest.importorskip("connectome_manipulator.model_building.model_types")
 
 
-def described(laws=LAWS, *, correlation=None, sources=("A", "B µ"), targets=("A",)):
-    """Return what a model file holds, every pathway with the same laws."""
+def described(
+    distributions=DISTRIBUTIONS, *, correlation=None, sources=("A", "B µ"), targets=("A",)
+):
+    """Return what a model file holds, every pathway with the same distributions."""
     content = {
         "model": "ConnPropsModel",
         "src_types": list(sources),
         "tgt_types": list(targets),
-        "prop_stats": {n: {s: {t: dict(law) for t in targets} for s in sources}
-                       for n, law in laws.items()},
+        "prop_stats": {n: {s: {t: dict(distribution) for t in targets} for s in sources}
+                       for n, distribution in distributions.items()},
     }  # fmt: skip
     if correlation is not None:
         matrix = [[1.0, correlation], [correlation, 1.0]]
@@ -74,14 +76,16 @@ def seeded(seed, call, *args, **kwargs):
 
 def test_what_it_tells():
     m = model(correlation=0.5)
-    assert m.get_prop_names() == list(LAWS)
+    assert m.get_prop_names() == list(DISTRIBUTIONS)
     assert (m.get_src_types(), m.get_tgt_types()) == (["A", "B µ"], ["A"])
-    assert m.get_distr_props("gamma", "B µ", "A") == LAWS["gamma"]
-    assert m.get_distr_props(prop_name="gamma", src_type="A", tgt_type="A") == LAWS["gamma"]
+    assert m.get_distr_props("gamma", "B µ", "A") == DISTRIBUTIONS["gamma"]
+    assert (
+        m.get_distr_props(prop_name="gamma", src_type="A", tgt_type="A") == DISTRIBUTIONS["gamma"]
+    )
     assert m.get_prop_cov_names() == CORRELATED
     np.testing.assert_array_equal(m.get_prop_cov_mat("A", "A"), [[1, 0.5], [0.5, 1]])
     assert m.has_nsynconn
-    assert not model({"gamma": LAWS["gamma"]}).has_nsynconn
+    assert not model({"gamma": DISTRIBUTIONS["gamma"]}).has_nsynconn
     assert list(m.get_param_dict()) == ["src_types", "tgt_types", "prop_stats", "prop_cov"]
     assert m.get_data_dict() == {}
     text = str(m)
@@ -105,9 +109,9 @@ def test_unknown_names():
 
 
 @pytest.mark.parametrize("name", SCIPY)
-def test_drawn_laws(name):
-    law = {k: v for k, v in LAWS[name].items() if "bound" not in k}
-    drawn = seeded(11, ConnPropsModel.draw_from_distribution, law, size=4000)
+def test_drawn_distributions(name):
+    distribution = {k: v for k, v in DISTRIBUTIONS[name].items() if "bound" not in k}
+    drawn = seeded(11, ConnPropsModel.draw_from_distribution, distribution, size=4000)
     assert stats.kstest(drawn, SCIPY[name].cdf).pvalue > 0.001
 
 
@@ -116,10 +120,10 @@ def test_drawn_counts():
     drawn = seeded(1, m.draw, "n_syn_per_conn", "A", "A", size=5000)
     assert drawn.dtype == np.int64
     assert drawn.min() == 1
-    # A gamma law of shape 16/9 and scale 9/4, rounded, at least 1.
-    law = stats.gamma(16 / 9, scale=9 / 4)
+    # A gamma distribution of shape 16/9 and scale 9/4, rounded, at least 1.
+    distribution = stats.gamma(16 / 9, scale=9 / 4)
     for k in (1, 3, 6):
-        expected = law.cdf(k + 0.5)
+        expected = distribution.cdf(k + 0.5)
         error = np.sqrt(expected * (1 - expected) / 5000)
         assert np.mean(drawn <= k) == pytest.approx(expected, abs=4 * error)
     truncated = seeded(2, m.draw, "ztpoisson", "A", "A", size=5000)
@@ -152,7 +156,7 @@ def test_sharing_bounds_and_types():
 def test_apply():
     m = model(correlation=0.8)
     synapses = seeded(5, m.apply, src_type="A", tgt_type="A", n_syn=3000)
-    assert set(synapses.columns) == LAWS.keys() - {"n_syn_per_conn"}
+    assert set(synapses.columns) == DISTRIBUTIONS.keys() - {"n_syn_per_conn"}
     assert len(synapses) == 3000
     assert synapses["poisson"].dtype == np.int64
     assert stats.kstest(synapses["gamma"], SCIPY["gamma"].cdf).pvalue > 0.001
@@ -164,22 +168,25 @@ def test_apply():
     assert len(set(sizes)) > 4
     with pytest.raises(AssertionError, match='"n_syn" must be at least 1'):
         m.apply(src_type="A", tgt_type="A", n_syn=0)
-    without = model({"gamma": LAWS["gamma"]})
+    without = model({"gamma": DISTRIBUTIONS["gamma"]})
     with pytest.raises(AssertionError, match='"n_syn_per_conn" missing'):
         without.apply(src_type="A", tgt_type="A")
 
 
 def test_correlated_properties_shared_within():
-    laws = {name: {**law, "shared_within": True} for name, law in LAWS.items()}
-    m = model(laws, correlation=0.8)
+    distributions = {
+        name: {**distribution, "shared_within": True}
+        for name, distribution in DISTRIBUTIONS.items()
+    }
+    m = model(distributions, correlation=0.8)
     values = seeded(1, m.draw_cov, "A", "A", 7)
     assert [v.shape for v in values] == [(7, 1), (7, 1)]
     assert [len(np.unique(v)) for v in values] == [1, 1]
-    assert model(laws).draw_cov("A", "A", 7) == []
+    assert model(distributions).draw_cov("A", "A", 7) == []
 
 
 def test_saved_and_loaded(tmp_path):
-    m = model({n: law for n, law in LAWS.items() if n not in CORRELATED})
+    m = model({n: distribution for n, distribution in DISTRIBUTIONS.items() if n not in CORRELATED})
     m.save_model(tmp_path, "one")
     m.save_model(str(tmp_path), "one")  # replaced, as the reference does
     file = tmp_path / "one.json"
@@ -187,7 +194,7 @@ def test_saved_and_loaded(tmp_path):
     assert again.get_param_dict() == m.get_param_dict()
     ours = read_model(file)  # in this package's own form
     assert ours.properties == m.get_prop_names()
-    assert ours.law("narrow", "B µ", "A").family.name == "gamma"
+    assert ours.distribution("narrow", "B µ", "A").family.name == "gamma"
     for wrong, text in (
         ({"file": "x.json"}, "not found"),
         ({"file": str(file), "model": "ConnPropsModel"}, "Inconsistent"),
@@ -203,8 +210,10 @@ def test_saved_and_loaded(tmp_path):
 
 
 def test_infinite_bounds_are_none(tmp_path):
-    m = model({"x": {**LAWS["gamma"], "lower_bound": 0.5, "upper_bound": np.float64(np.inf)}})
-    assert m.get_distr_props("x", "A", "A") == {**LAWS["gamma"], "lower_bound": 0.5}
+    m = model(
+        {"x": {**DISTRIBUTIONS["gamma"], "lower_bound": 0.5, "upper_bound": np.float64(np.inf)}}
+    )
+    assert m.get_distr_props("x", "A", "A") == {**DISTRIBUTIONS["gamma"], "lower_bound": 0.5}
     m.save_model(tmp_path, "m")
     json.loads((tmp_path / "m.json").read_text(), parse_constant=pytest.fail)
 
@@ -221,15 +230,17 @@ def test_of_our_own_model():
     with pytest.warns(ConnpropsWarning, match="has no 'lognormal'"):
         m = ConnPropsModel.from_model(own)
     drawn = [seeded(i, m.draw, "g", "A", "A")[0] for i in range(500)]
-    law = stats.lognorm(0.4, scale=np.exp(0.5))
-    assert np.mean(drawn) == pytest.approx(law.mean(), abs=4 * law.std() / np.sqrt(500))
+    distribution = stats.lognorm(0.4, scale=np.exp(0.5))
+    assert np.mean(drawn) == pytest.approx(
+        distribution.mean(), abs=4 * distribution.std() / np.sqrt(500)
+    )
 
 
 def test_of_our_own_model_with_correlations():
-    law = (None, -1, True, "float", None, None)
-    rows = [("A", "A", p, None, "gamma", name, 0, value, *law)
+    distribution = (None, -1, True, "float", None, None)
+    rows = [("A", "A", p, None, "gamma", name, 0, value, *distribution)
             for p in "gh" for name, value in (("mean", 2.0), ("std", 1.0))]  # fmt: skip
-    rows.append(("A", "A", "g", "h", "copula", "correlation", 0, 0.8, *law))
+    rows.append(("A", "A", "g", "h", "copula", "correlation", 0, 0.8, *distribution))
     table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
     types_ = pl.DataFrame([(side, 0, "A", "EXC", "4", 3) for side in ("source", "target")],
                           schema=schema.TYPES.polars_schema(), orient="row")  # fmt: skip
@@ -252,16 +263,19 @@ BROKEN = {
     "below 1": ({"type": "ztpoisson", "mean": 0.5}, "cannot be"),
     "sum": ({"type": "discrete", "val": [1, 2], "p": [0.5, 0.6]}, "does not sum to 1.0"),
     "lengths": ({"type": "discrete", "val": [1, 2], "p": [1.0]}, "does not match length"),
-    "bounds": ({**LAWS["gamma"], "lower_bound": 2, "upper_bound": 1}, "Data bounds error!"),
-    "bound": ({**LAWS["gamma"], "lower_bound": "low"}, "Data bounds error!"),
+    "bounds": (
+        {**DISTRIBUTIONS["gamma"], "lower_bound": 2, "upper_bound": 1},
+        "Data bounds error!",
+    ),
+    "bound": ({**DISTRIBUTIONS["gamma"], "lower_bound": "low"}, "Data bounds error!"),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_broken_laws(broken):
-    law, text = BROKEN[broken]
+def test_broken_distributions(broken):
+    distribution, text = BROKEN[broken]
     content = described()
-    content["prop_stats"]["gamma"]["B µ"]["A"] = law
+    content["prop_stats"]["gamma"]["B µ"]["A"] = distribution
     with pytest.raises(AssertionError, match=text) as caught:
         ConnPropsModel.model_from_dict(content)
     assert "'gamma' of 'B µ' to 'A'" in str(caught.value)
@@ -270,7 +284,10 @@ def test_broken_laws(broken):
 def test_broken_models():
     for change, text in (
         ({"prop_stats": 3}, "dictionary required"),
-        ({"prop_stats": {"gamma": {"A": {"A": LAWS["gamma"]}}}}, "'gamma' of 'B µ' to 'A'"),
+        (
+            {"prop_stats": {"gamma": {"A": {"A": DISTRIBUTIONS["gamma"]}}}},
+            "'gamma' of 'B µ' to 'A'",
+        ),
         ({"prop_cov": {"props": ["gamma"]}}, "must name properties"),
         ({"prop_cov": {"props": ["x"], "cov": {}}}, "Unknown property"),
         ({"prop_cov": {"props": ["n_syn_per_conn"], "cov": {}}}, "Unknown property"),
@@ -306,8 +323,8 @@ def test_the_interface_is_the_references(reference):
 def test_a_seed_gives_the_references_values(reference, correlation):
     content = described(correlation=correlation)
     models = reference.AbstractModel.model_from_dict(content), model(correlation=correlation)
-    for name, law in LAWS.items():
-        drawn = [seeded(3, m.draw_from_distribution, law, 500) for m in models]
+    for name, distribution in DISTRIBUTIONS.items():
+        drawn = [seeded(3, m.draw_from_distribution, distribution, 500) for m in models]
         np.testing.assert_allclose(drawn[1], drawn[0], rtol=1e-12, err_msg=name)
     drawn = [
         seeded(4, lambda m: [m.apply(src_type="A", tgt_type="A") for _ in range(50)], m)

@@ -35,7 +35,7 @@ SHARED = [
     "syn_type_id",
 ]
 UNLIKELY = 1e-3
-"""p-value below which a seeded sample is held not to follow its law."""
+"""p-value below which a seeded sample is held not to follow its distribution."""
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def connections(synapses: pl.DataFrame) -> pl.DataFrame:
 
 def with_parameters(frame: pl.DataFrame, truth: pl.DataFrame, name: str) -> pl.DataFrame:
     """Join the parameters of a property, one column each, to rows with a pathway."""
-    law = truth.filter(property=name).pivot("parameter", index=PATHWAY, values="value")
-    return frame.join(law, on=PATHWAY, maintain_order="left")
+    distribution = truth.filter(property=name).pivot("parameter", index=PATHWAY, values="value")
+    return frame.join(distribution, on=PATHWAY, maintain_order="left")
 
 
 def tree(path: Path) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def test_full_size_has_the_published_numbers() -> None:
     published = table("pathways")
     synapses = round((published["n_connections"] * published["n_syn_per_conn_mean"]).sum())
     model = ScaleModel(synapses, seed=0)
-    # The law is rounded and at least 1, which raises the mean a little.
+    # The distribution is rounded and at least 1, which raises the mean a little.
     ratio = model.pathways["n_connections"] / model.pathways["n_published"]
     large = ratio.filter(model.pathways["n_published"] > 1000)
     assert len(model.pathways) == 1941
@@ -247,10 +247,14 @@ def test_truth_is_a_long_table_of_the_published_parameters(
         np.testing.assert_allclose(rows["max"], mean + std, rtol=1e-15)
 
 
-def test_truth_of_the_number_of_synapses_is_a_rounded_gamma_law(truth: pl.DataFrame) -> None:
-    law = truth.filter(source_type="L23_PC", target_type="L4_PC", property="n_syn_per_conn")
-    value = law.filter(parameter="val")["value"].to_numpy()
-    p = law.filter(parameter="p")["value"].to_numpy()
+def test_truth_of_the_number_of_synapses_is_a_rounded_gamma_distribution(
+    truth: pl.DataFrame,
+) -> None:
+    distribution = truth.filter(
+        source_type="L23_PC", target_type="L4_PC", property="n_syn_per_conn"
+    )
+    value = distribution.filter(parameter="val")["value"].to_numpy()
+    p = distribution.filter(parameter="p")["value"].to_numpy()
     gamma = stats.gamma(a=(3.0 / 1.1) ** 2, scale=1.1**2 / 3.0)  # published: 3.0 and 1.1
     expected = gamma.cdf(value + 0.5) - np.where(value > 1, gamma.cdf(value - 0.5), 0)
     np.testing.assert_array_equal(value, np.arange(1, len(value) + 1))
@@ -262,7 +266,7 @@ def test_truth_of_the_number_of_synapses_is_a_rounded_gamma_law(truth: pl.DataFr
 
 
 def probability_integral(frame: pl.DataFrame, truth: pl.DataFrame, name: str) -> NDArray[Any]:
-    """Return each value's place in its pathway's law, by scipy: uniform if the truth is true."""
+    """Return each value's place in its distribution, by scipy: uniform if the truth is true."""
     rows = with_parameters(frame, truth, name)
     value = rows[name].to_numpy().astype(float)
     if "norm_loc" in rows.columns:
@@ -312,18 +316,18 @@ def test_constants_are_the_truth(connections: pl.DataFrame, truth: pl.DataFrame)
 def test_numbers_of_synapses_follow_the_truth(
     connections: pl.DataFrame, truth: pl.DataFrame
 ) -> None:
-    law = truth.filter(property="n_syn_per_conn", distribution="discrete").pivot(
+    distribution = truth.filter(property="n_syn_per_conn", distribution="discrete").pivot(
         "parameter", index=[*PATHWAY, "position"], values="value"
     )
-    law = law.sort(*PATHWAY, "position").with_columns(
+    distribution = distribution.sort(*PATHWAY, "position").with_columns(
         below=pl.col("p").cum_sum().over(PATHWAY) - pl.col("p")
     )
     rows = connections.with_columns(val=pl.col("n_syn_per_conn").cast(pl.Float64)).join(
-        law, on=[*PATHWAY, "val"]
+        distribution, on=[*PATHWAY, "val"]
     )
     fixed = truth.filter(property="n_syn_per_conn", distribution="constant")
     assert len(rows) == len(connections) - len(connections.join(fixed, on=PATHWAY))
-    # A discrete law's place is a step; a uniform number on the step makes it uniform.
+    # A discrete distribution's place is a step; a uniform number on the step makes it uniform.
     chance = np.random.default_rng(0).random(len(rows))
     place = rows["below"].to_numpy() + chance * rows["p"].to_numpy()
     assert stats.kstest(place, "uniform").pvalue > UNLIKELY

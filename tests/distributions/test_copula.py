@@ -185,28 +185,28 @@ TYPES = pl.DataFrame(
     [(side, 0, "A", None, None, 1) for side in ("source", "target")],
     schema=schema.TYPES.polars_schema(), orient="row",
 )  # fmt: skip
-LAWS = {
+DISTRIBUTIONS = {
     "g": ("gamma", {"mean": 2.0, "std": 0.5}),
     "t": ("truncnorm", {"norm_loc": 1.0, "norm_scale": 0.5, "min": 0.0, "max": 2.0}),
     "p": ("poisson", {"mean": 4.0}),
 }
 
 
-def model(*correlations, laws=LAWS, **about):
+def model(*correlations, distributions=DISTRIBUTIONS, **about):
     """Return a model of one pathway; correlations are (property, other, r)."""
     tail = {"level": -1, "shared_within": True, "dtype": "float", "lower_bound": None,
             "upper_bound": None} | about  # fmt: skip
     rows = [
         ("A", "A", name, None, family, parameter, 0, value, None, *tail.values())
-        for name, (family, law) in laws.items()
-        for parameter, value in law.items()
+        for name, (family, distribution) in distributions.items()
+        for parameter, value in distribution.items()
     ]
     rows += [
         ("A", "A", one, other, "copula", "correlation", 0, r, 0.01, *tail.values())
         for one, other, r in correlations
     ]
     table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
-    return Model(table, types=TYPES, units=dict.fromkeys(laws, ""))
+    return Model(table, types=TYPES, units=dict.fromkeys(distributions, ""))
 
 
 PAIRS = (("g", "t", 0.7), ("g", "p", -0.4), ("t", "p", 0.1))
@@ -222,7 +222,7 @@ def test_a_model_keeps_its_copulas(tmp_path):
         assert one.copulas(shared=False).pathway.size == 0
         assert one.correlations.height == 3
         assert one.marginals.height == 7
-        assert one.law("g", "A", "A").family.name == "gamma"
+        assert one.distribution("g", "A", "A").family.name == "gamma"
 
 
 @pytest.mark.parametrize(("pairs", "text"), [
@@ -245,17 +245,17 @@ def test_a_correlation_has_a_level_of_its_own():
             pl.when(is_pair).then(pl.lit(level, pl.Int8)).otherwise("level").alias("level")
         )
         if known:
-            borrowed = Model(changed, types=TYPES, units=dict.fromkeys(LAWS, ""))
+            borrowed = Model(changed, types=TYPES, units=dict.fromkeys(DISTRIBUTIONS, ""))
             assert borrowed.correlations["level"].to_list() == [4] * 3
             continue
         with pytest.raises(ModelError, match="unknown level"):
-            Model(changed, types=TYPES, units=dict.fromkeys(LAWS, ""))
+            Model(changed, types=TYPES, units=dict.fromkeys(DISTRIBUTIONS, ""))
 
 
 def test_the_number_of_synapses_is_not_correlated():
-    laws = {"g": LAWS["g"], "n_syn_per_conn": ("poisson", {"mean": 3.0})}
+    distributions = {"g": DISTRIBUTIONS["g"], "n_syn_per_conn": ("poisson", {"mean": 3.0})}
     with pytest.raises(ModelError, match="correlated with n_syn_per_conn"):
-        model(("g", "n_syn_per_conn", 0.2), laws=laws)
+        model(("g", "n_syn_per_conn", 0.2), distributions=distributions)
 
 
 def test_properties_of_a_pair_are_shared_alike():
@@ -264,13 +264,13 @@ def test_properties_of_a_pair_are_shared_alike():
         (pl.col("shared_within") & (pl.col("property") != "p")).alias("shared_within")
     )
     with pytest.raises(ModelError, match="not shared alike"):
-        Model(wrong, types=TYPES, units=dict.fromkeys(LAWS, ""))
+        Model(wrong, types=TYPES, units=dict.fromkeys(DISTRIBUTIONS, ""))
 
 
 def test_a_copula_needs_another_property():
     table = model(*PAIRS).table.with_columns(pl.lit(None, pl.String).alias("other_property"))
     with pytest.raises(ModelError, match="yet of no other property"):
-        Model(table, types=TYPES, units=dict.fromkeys(LAWS, ""))
+        Model(table, types=TYPES, units=dict.fromkeys(DISTRIBUTIONS, ""))
 
 
 def test_correlations_go_through_json(tmp_path):
@@ -284,11 +284,13 @@ def test_correlations_go_through_json(tmp_path):
 
 
 def test_what_the_reference_cannot_correlate_is_left_out_with_a_warning():
-    laws = {**LAWS, "k": ("constant", {"mean": 1.0})}
+    distributions = {**DISTRIBUTIONS, "k": ("constant", {"mean": 1.0})}
     with pytest.warns(
         ConnpropsWarning, match=r"without correlations are 'k' \('constant' in 1 of 1"
     ):
-        content = json.loads(to_json(model(*PAIRS, ("t", "k", 0.3), laws=laws)))["prop_cov"]
+        content = json.loads(to_json(model(*PAIRS, ("t", "k", 0.3), distributions=distributions)))[
+            "prop_cov"
+        ]
     assert content["props"] == ["g", "t", "p"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import write_circuit, write_edges
-from hand_made import Law, model_of
+from hand_made import Marginal, model_of
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -26,13 +26,13 @@ from connprops.resources import Resources
 
 TYPES = ("A", "B")
 NODES = 60
-LAWS = {
-    "conductance": Law("gamma", {"mean": 0.8, "std": 0.3}),
-    "u_syn": Law("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
-    "n_rrp_vesicles": Law("shifted_poisson", {"mean": 2.5}, dtype="int"),
-    "n_syn_per_conn": Law("ztpoisson", {"mean": 3.0}, dtype="int"),
+DISTRIBUTIONS = {
+    "conductance": Marginal("gamma", {"mean": 0.8, "std": 0.3}),
+    "u_syn": Marginal("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
+    "n_rrp_vesicles": Marginal("shifted_poisson", {"mean": 2.5}, dtype="int"),
+    "n_syn_per_conn": Marginal("ztpoisson", {"mean": 3.0}, dtype="int"),
 }
-MODEL = model_of(LAWS, TYPES)
+MODEL = model_of(DISTRIBUTIONS, TYPES)
 ENDS = ["source_node", "target_node"]
 MTYPES = [TYPES[i % 2] for i in range(NODES)]
 
@@ -180,14 +180,14 @@ def test_a_circuit_drawn_anew_can_be_a_table(tmp_path):
 
 
 def test_connections_that_are_skipped_keep_their_values(tmp_path):
-    known = {("A", "A"): LAWS["conductance"], ("B", "A"): LAWS["conductance"]}
+    known = {("A", "A"): DISTRIBUTIONS["conductance"], ("B", "A"): DISTRIBUTIONS["conductance"]}
     model = model_of({"conductance": known}, TYPES)
     config, file = circuit(tmp_path / "c"), tmp_path / "drawn.h5"
     write_synapses(model, None, file, nodes=config, missing="skip")
     drawn = edges_of(file).with_columns(to_a=pl.col("target_node") % 2 == 0)
     assert (drawn.filter(~pl.col("to_a"))["conductance"] == -1).all()
     assert (drawn.filter("to_a")["conductance"] > 0).all()
-    both = model_of({"u_syn": {("A", "A"): LAWS["u_syn"]}}, TYPES)
+    both = model_of({"u_syn": {("A", "A"): DISTRIBUTIONS["u_syn"]}}, TYPES)
     with pytest.raises(OptionError, match="lacks a property"):
         write_synapses(both, None, tmp_path / "no.h5", nodes=config, missing="skip")
 
@@ -212,13 +212,13 @@ COUNTS = {"poisson", "shifted_poisson", "geometric", "negative_binomial", "zero"
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_pipeline_gives_the_model_back(shared, tmp_path):
-    laws = {
-        f"p_{name}": Law(name, p, shared, "int" if name in COUNTS else "float")
+    distributions = {
+        f"p_{name}": Marginal(name, p, shared, "int" if name in COUNTS else "float")
         for name, p in ROUND.items()
     }
-    laws["n_syn_per_conn"] = Law("ztpoisson", {"mean": 3.0}, dtype="int")
+    distributions["n_syn_per_conn"] = Marginal("ztpoisson", {"mean": 3.0}, dtype="int")
     pair = ("p_gamma", "p_normal")
-    model = model_of(laws, TYPES, {pair: 0.6})
+    model = model_of(distributions, TYPES, {pair: 0.6})
     config = circuit(tmp_path / "c")
     nodes = pl.DataFrame({"source_node": range(NODES)}).join(
         pl.DataFrame({"target_node": range(NODES)}), how="cross"
@@ -227,10 +227,10 @@ def test_the_pipeline_gives_the_model_back(shared, tmp_path):
     drawn = connprops.open_circuit(
         moved(config, tmp_path / "drawn.h5", tmp_path / "d"), tmp_path / "ds"
     )
-    names = list(laws)
+    names = list(distributions)
     found = connprops.build(
         connprops.extract(drawn, sel_props=names),
-        distr_types={name: law.distribution for name, law in laws.items()},
+        distr_types={name: distribution.family for name, distribution in distributions.items()},
         correlations=True,
     )
     keys = ["source_type", "target_type", "property", "other_property", "parameter"]
@@ -296,9 +296,9 @@ def test_nothing_is_left_where_it_cannot_be_done(tmp_path):
     text = circuit(
         tmp_path / "t", columns={"u_syn": ["x"] * edges_of(config.parent / "edges.h5").height}
     )
-    vast = model_of({"n_rrp_vesicles": Law("constant", {"mean": 300.0}, dtype="int")}, TYPES)
-    huge = model_of({"conductance": Law("constant", {"mean": 1e300})}, TYPES)
-    other = model_of(LAWS, ("A", "C"))
+    vast = model_of({"n_rrp_vesicles": Marginal("constant", {"mean": 300.0}, dtype="int")}, TYPES)
+    huge = model_of({"conductance": Marginal("constant", {"mean": 1e300})}, TYPES)
+    other = model_of(DISTRIBUTIONS, ("A", "C"))
     for model, nodes, error, message in (
         (vast, config, OutputError, "n_rrp_vesicles do not fit"),
         (huge, config, OutputError, "conductance do not fit"),
@@ -323,7 +323,9 @@ def test_inherited_text_is_not_overwritten_by_numbers(tmp_path):
     content = json.loads(config.read_text())
     content["networks"]["edges"][0]["edge_types_file"] = str(tmp_path / "c/types.csv")
     config.write_text(json.dumps(content))
-    model = model_of({**LAWS, "receptor": Law("constant", {"mean": 0.0}, dtype="int")}, TYPES)
+    model = model_of(
+        {**DISTRIBUTIONS, "receptor": Marginal("constant", {"mean": 0.0}, dtype="int")}, TYPES
+    )
     with pytest.raises(OptionError, match="'receptor' is no column of numbers"):
         write_synapses(model, None, tmp_path / "drawn.h5", nodes=config)
     write_synapses(model, None, tmp_path / "drawn.h5", nodes=config, properties=["conductance"])
@@ -380,7 +382,7 @@ def test_other_populations_and_dynamics_are_kept(tmp_path):
     write_edges(tmp_path / "extra.h5", "extra", [0, 1], [1, 0], {"delay": [1.0, 2.0]})
     with h5py.File(tmp_path / "c/edges.h5", "a") as h5, h5py.File(tmp_path / "extra.h5") as more:
         more.copy("edges/extra", h5["edges"])
-    model = model_of({**LAWS, "@dynamics:tau": Law("constant", {"mean": 2.0})}, TYPES)
+    model = model_of({**DISTRIBUTIONS, "@dynamics:tau": Marginal("constant", {"mean": 2.0})}, TYPES)
     write_synapses(model, None, tmp_path / "drawn.h5", nodes=config, population="default")
     with h5py.File(tmp_path / "drawn.h5") as h5:
         assert h5["edges/extra/0/delay"][:].tolist() == [1.0, 2.0]
@@ -391,7 +393,11 @@ def test_other_populations_and_dynamics_are_kept(tmp_path):
 
 def test_the_command_line_draws_a_circuit_anew(tmp_path):
     plain = model_of(
-        {"conductance": LAWS["conductance"], "n_syn_per_conn": LAWS["n_syn_per_conn"]}, TYPES
+        {
+            "conductance": DISTRIBUTIONS["conductance"],
+            "n_syn_per_conn": DISTRIBUTIONS["n_syn_per_conn"],
+        },
+        TYPES,
     )
     plain.write_json(tmp_path / "plain.json")
     config = circuit(tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Synapses of listed connections: they follow their laws, and are the same however drawn."""
+"""Synapses of listed connections: they follow their distributions, however they are drawn."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hand_made import Law, model_of, pairs
-from laws import LAWS, SCIPY
+from hand_made import Marginal, model_of, pairs
+from known_distributions import PARAMETERS, SCIPY
 from scipy import special, stats
 from typer.testing import CliRunner
 
 from connprops import schema
 from connprops.arrays import random_numbers
 from connprops.cli import app
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.draw import connections as listed
 from connprops.draw import synapses, write_synapses
 from connprops.draw.quantiles import Quantiles
@@ -28,19 +28,19 @@ from connprops.errors import (
     OptionError,
     OutputError,
 )
-from connprops.families.registry import distribution
+from connprops.families.registry import family_named
 from connprops.resources import Resources
 
-COUNT = Law("ztpoisson", {"mean": 3.0}, dtype="int")
+COUNT = Marginal("ztpoisson", {"mean": 3.0}, dtype="int")
 PLAIN = model_of(
     {
-        "conductance": Law("gamma", {"mean": 0.8, "std": 0.3}),
-        "u_syn": Law(
+        "conductance": Marginal("gamma", {"mean": 0.8, "std": 0.3}),
+        "u_syn": Marginal(
             "truncnorm", {"norm_loc": 0.5, "norm_scale": 0.2, "min": 0, "max": 1}, shared=False
         ),
-        "n_rrp_vesicles": Law("shifted_poisson", {"mean": 2.5}, dtype="int"),
-        "spine_length": Law("zero", {}, shared=False),
-        "delay": Law("normal", {"mean": 1.0, "std": 1.0}, shared=False, lower=0.5, upper=2.0),
+        "n_rrp_vesicles": Marginal("shifted_poisson", {"mean": 2.5}, dtype="int"),
+        "spine_length": Marginal("zero", {}, shared=False),
+        "delay": Marginal("normal", {"mean": 1.0, "std": 1.0}, shared=False, lower=0.5, upper=2.0),
         "n_syn_per_conn": COUNT,
     }
 )
@@ -90,35 +90,42 @@ GRID = np.concatenate(
 
 @pytest.mark.parametrize("name", sorted(SCIPY))
 def test_quantiles_are_scipys(name):
-    family = distribution(name)
-    for parameters in LAWS[name]:
+    family = family_named(name)
+    for parameters in PARAMETERS[name]:
         given = {key: np.array([float(value)]) for key, value in parameters.items()}
-        laws = Laws(family, np.array([0]), given, np.array([-np.inf]), np.array([np.inf]))
-        found = Quantiles([laws], 1)(np.zeros(GRID.size, dtype=np.int64), GRID)
+        distributions = Distributions(
+            family, np.array([0]), given, np.array([-np.inf]), np.array([np.inf])
+        )
+        found = Quantiles([distributions], 1)(np.zeros(GRID.size, dtype=np.int64), GRID)
         exact = family.ppf(GRID[None], given)[0]
-        law = SCIPY[name](**parameters)
+        distribution = SCIPY[name](**parameters)
         if family.kind == "discrete":
             assert (found == exact).all()
             middle = (GRID > 1e-6) & (GRID < 1 - 1e-6)
-            assert (found[middle] == law.ppf(GRID[middle])).mean() > 0.99  # rounding at steps
+            assert (
+                found[middle] == distribution.ppf(GRID[middle])
+            ).mean() > 0.99  # rounding at steps
         else:
-            scale = np.abs(exact) if name == "gamma" else law.std()
-            vast = name == "gamma" and law.mean() > 100 * law.std()
+            scale = np.abs(exact) if name == "gamma" else distribution.std()
+            vast = name == "gamma" and distribution.mean() > 100 * distribution.std()
             assert (np.abs(found - exact) <= (2e-9 if vast else 1e-9) * scale).all()
             middle = (GRID > 1e-6) & (GRID < 1 - 1e-6)
             np.testing.assert_allclose(
-                found[middle], law.ppf(GRID[middle]), rtol=1e-6, atol=1e-6 * law.std()
+                found[middle],
+                distribution.ppf(GRID[middle]),
+                rtol=1e-6,
+                atol=1e-6 * distribution.std(),
             )
 
 
-def test_polynomials_serve_the_usual_laws_and_keep_their_word():
+def test_polynomials_serve_the_usual_distributions_and_keep_their_word():
     rng = np.random.default_rng(2)
     n = 60
     mean, shape = rng.uniform(0.1, 100, n), 10 ** rng.uniform(-0.5, 4, n)
     given = {"mean": mean, "std": mean / np.sqrt(shape)}
     none = np.full(n, np.inf)
-    laws = Laws(distribution("gamma"), np.arange(n), given, -none, none)
-    quantiles = Quantiles([laws], n)
+    distributions = Distributions(family_named("gamma"), np.arange(n), given, -none, none)
+    quantiles = Quantiles([distributions], n)
     pathway, q = np.repeat(np.arange(n), GRID.size), np.tile(GRID, n)
     expected = stats.gamma(shape[pathway], scale=(mean / shape)[pathway]).ppf(q)
     np.testing.assert_allclose(quantiles(pathway, q), expected, rtol=1e-9)
@@ -131,18 +138,23 @@ def test_a_cut_far_out_changes_no_quantile(bounds):
     low, high = (loc + scale * z for z in bounds)
     given = {"norm_loc": loc, "norm_scale": scale, "min": low, "max": high}
     given = {key: np.array([value]) for key, value in given.items()}
-    laws = Laws(distribution("truncnorm"), np.array([0]), given, np.array([low]), np.array([high]))
+    distributions = Distributions(
+        family_named("truncnorm"), np.array([0]), given, np.array([low]), np.array([high])
+    )
     z = np.linspace(-8, 5, 1301)  # beyond, probabilities are too near 1 to tell z
     q = special.ndtr(z)
-    for found in (Quantiles([laws], 1)(np.zeros(q.size, np.int64), q), laws.ppf(q[None])[0]):
+    for found in (
+        Quantiles([distributions], 1)(np.zeros(q.size, np.int64), q),
+        distributions.ppf(q[None])[0],
+    ):
         np.testing.assert_allclose(found, loc + scale * z, rtol=1e-9)
 
 
 def test_lists_of_values_have_their_probabilities():
-    listed_law = Law("discrete", {"val": [5.0, 1.0, 2.0], "p": [0.2, 0.5, 0.3]})
-    (laws,) = model_of({"a": listed_law}).laws("a")
+    listed_distribution = Marginal("discrete", {"val": [5.0, 1.0, 2.0], "p": [0.2, 0.5, 0.3]})
+    (distributions,) = model_of({"a": listed_distribution}).distributions("a")
     q = np.array([1e-9, 0.49999, 0.50001, 0.79999, 0.80001, 1 - 2.0**-53])
-    assert Quantiles([laws], 1)(np.zeros(6, np.int64), q).tolist() == [1, 1, 2, 2, 5, 5]
+    assert Quantiles([distributions], 1)(np.zeros(6, np.int64), q).tolist() == [1, 1, 2, 2, 5, 5]
 
 
 # Tables
@@ -188,42 +200,48 @@ def test_numbers_of_synapses_are_taken_where_given():
 
 
 def test_numbers_of_synapses_are_whole_and_at_least_one():
-    few = model_of({"n_syn_per_conn": Law("normal", {"mean": 0.2, "std": 1.0})})
+    few = model_of({"n_syn_per_conn": Marginal("normal", {"mean": 0.2, "std": 1.0})})
     counts = few.draw_synapses(pairs(100, 100)).group_by(ENDS).len()["len"].to_numpy()
-    law = stats.norm(0.2, 1.0)
-    expected = [law.cdf(1.5), law.cdf(2.5) - law.cdf(1.5), law.sf(2.5)]
+    distribution = stats.norm(0.2, 1.0)
+    expected = [
+        distribution.cdf(1.5),
+        distribution.cdf(2.5) - distribution.cdf(1.5),
+        distribution.sf(2.5),
+    ]
     found = np.bincount(np.minimum(counts, 3), minlength=4)[1:]
     assert stats.chisquare(found, 10_000 * np.array(expected)).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", sorted(SCIPY))
-def test_values_follow_their_law(name, shared):
-    parameters = LAWS[name][0]
-    model = model_of({"a": Law(name, parameters, shared), "n_syn_per_conn": COUNT})
+def test_values_follow_their_distribution(name, shared):
+    parameters = PARAMETERS[name][0]
+    model = model_of({"a": Marginal(name, parameters, shared), "n_syn_per_conn": COUNT})
     drawn = model.draw_synapses(pairs(60, 60), 11)
-    per_law = drawn.group_by(ENDS, maintain_order=True).first() if shared else drawn
-    values, law = per_law["a"].to_numpy(), SCIPY[name](**parameters)
-    if distribution(name).kind == "continuous":
-        assert stats.kstest(values, law.cdf).pvalue > 1e-3
+    per_distribution = drawn.group_by(ENDS, maintain_order=True).first() if shared else drawn
+    values, distribution = per_distribution["a"].to_numpy(), SCIPY[name](**parameters)
+    if family_named(name).kind == "continuous":
+        assert stats.kstest(values, distribution.cdf).pvalue > 1e-3
     else:
-        assert abs(values.mean() - law.mean()) < 4 * law.std() / np.sqrt(values.size)
+        assert abs(values.mean() - distribution.mean()) < 4 * distribution.std() / np.sqrt(
+            values.size
+        )
         for k in np.unique(values)[:5]:
-            p = law.pmf(k)
+            p = distribution.pmf(k)
             assert abs((values == k).mean() - p) < 4 * np.sqrt(p * (1 - p) / values.size)
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_correlated_properties_have_their_correlations(shared):
-    laws = {
-        "a": Law("gamma", {"mean": 2.0, "std": 1.0}, shared),
-        "b": Law("normal", {"mean": 0.0, "std": 1.0}, shared),
-        "c": Law("uniform", {"min": 0.0, "max": 1.0}, shared),
-        "d": Law("exponential", {"mean": 1.0}, shared=not shared),
+    distributions = {
+        "a": Marginal("gamma", {"mean": 2.0, "std": 1.0}, shared),
+        "b": Marginal("normal", {"mean": 0.0, "std": 1.0}, shared),
+        "c": Marginal("uniform", {"min": 0.0, "max": 1.0}, shared),
+        "d": Marginal("exponential", {"mean": 1.0}, shared=not shared),
         "n_syn_per_conn": COUNT,
     }
     r = {("a", "b"): 0.8, ("a", "c"): -0.3, ("b", "c"): 0.1}
-    model = model_of(laws, correlations=r)
+    model = model_of(distributions, correlations=r)
     drawn = model.draw_synapses(pairs(80, 80), 2)
     one_each = drawn.group_by(ENDS, maintain_order=True).first() if shared else drawn
     scores = {
@@ -252,21 +270,23 @@ def test_correlated_properties_have_their_correlations(shared):
 def mixed():
     """Several types, families, shared and not within one property, correlated in some pathways."""
     types = ("A", "B", "C")
-    gamma = Law("gamma", {"mean": 2.0, "std": 0.5})
-    laws = {
+    gamma = Marginal("gamma", {"mean": 2.0, "std": 0.5})
+    distributions = {
         "a": {
-            (s, t): Law(gamma.distribution, gamma.parameters, shared=s != "A")
+            (s, t): Marginal(gamma.family, gamma.parameters, shared=s != "A")
             if t != "C"
-            else Law("lognormal", {"mean_log": 0.1, "std_log": 0.4}, shared=True)
+            else Marginal("lognormal", {"mean_log": 0.1, "std_log": 0.4}, shared=True)
             for s in types
             for t in types
         },
-        "b": Law("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
-        "c": Law("negative_binomial", {"mean": 3.0, "dispersion": 2.0}, shared=False, dtype="int"),
-        "d": Law("weibull", {"shape": 1.5, "scale": 2.0}),
+        "b": Marginal("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
+        "c": Marginal(
+            "negative_binomial", {"mean": 3.0, "dispersion": 2.0}, shared=False, dtype="int"
+        ),
+        "d": Marginal("weibull", {"shape": 1.5, "scale": 2.0}),
         "n_syn_per_conn": COUNT,
     }
-    return model_of(laws, types, {("b", "c"): 0.6}), pairs(60, 60, types)
+    return model_of(distributions, types, {("b", "c"): 0.6}), pairs(60, 60, types)
 
 
 def test_values_do_not_depend_on_pieces_threads_order_or_company(mixed, monkeypatch):
@@ -331,13 +351,13 @@ def test_types_come_from_a_table_of_nodes(mixed):
 @pytest.fixture
 def gaps():
     """A model of types A, B, C, whose pathways from C to A, B are not known."""
-    laws = {
-        (s, t): Law("constant", {"mean": 10.0 * "ABC".index(s) + "ABC".index(t)})
+    distributions = {
+        (s, t): Marginal("constant", {"mean": 10.0 * "ABC".index(s) + "ABC".index(t)})
         for s in "ABC"
         for t in "ABC"
         if s != "C" or t == "C"
     }
-    return model_of({"a": laws, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
+    return model_of({"a": distributions, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
 
 
 def test_missing_pathways_are_an_error_that_names_them(gaps):
@@ -364,9 +384,11 @@ def test_missing_pathways_borrow_from_the_level(gaps):
 
 
 def test_of_several_observed_pathways_each_is_borrowed_from():
-    laws = {("A", t): Law("constant", {"mean": float(i)}) for i, t in enumerate("ABC")}
-    laws["B", "A"] = Law("constant", {"mean": 9.0}, level=1)
-    model = model_of({"a": laws, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
+    distributions = {
+        ("A", t): Marginal("constant", {"mean": float(i)}) for i, t in enumerate("ABC")
+    }
+    distributions["B", "A"] = Marginal("constant", {"mean": 9.0}, level=1)
+    model = model_of({"a": distributions, "n_syn_per_conn": COUNT}, ("A", "B", "C"))
     given = pairs(900, 3, ("A", "B", "C")).filter(pl.col("source_type") == "C")
     drawn = model.draw_synapses(given, missing="borrow").group_by(ENDS).first()
     assert stats.chisquare(np.bincount(drawn["a"].cast(pl.Int64))).pvalue > 1e-3
@@ -410,17 +432,17 @@ def test_options_are_checked():
         PLAIN.draw_synapses(pairs(2, 2), properties=["conductence"])
     with pytest.raises(OptionError, match="'borrow'"):
         PLAIN.draw_synapses(pairs(2, 2), missing="borow")
-    bare = model_of({"a": Law("normal", {"mean": 0.0, "std": 1.0})})
+    bare = model_of({"a": Marginal("normal", {"mean": 0.0, "std": 1.0})})
     with pytest.raises(OptionError, match="number of synapses"):
         bare.draw_synapses(pairs(2, 2))
     assert bare.draw_synapses(pairs(2, 2).with_columns(n_syn_per_conn=2)).height == 8
 
 
-def test_laws_that_are_none_never_come_to_be_drawn():
+def test_distributions_that_are_none_never_come_to_be_drawn():
     with pytest.raises(ModelError, match="no number"):
-        model_of({"a": Law("normal", {"mean": np.nan, "std": 1.0})})
+        model_of({"a": Marginal("normal", {"mean": np.nan, "std": 1.0})})
     with pytest.raises(ModelError, match="bounds that exclude its support"):
-        model_of({"a": Law("uniform", {"min": 0.0, "max": 1.0}, lower=2.0)})
+        model_of({"a": Marginal("uniform", {"min": 0.0, "max": 1.0}, lower=2.0)})
 
 
 def test_an_empty_list_gives_an_empty_table(tmp_path):

@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from laws import SCIPY, stacked
+from known_distributions import SCIPY, stacked
 from scipy import optimize, stats
 
-from connprops.families.registry import DISTRIBUTIONS, distribution
+from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import POINTS, Sample
 
 
 class Trial(NamedTuple):
-    """A law, the size of samples of it, and the bias of z-scores to expect.
+    """A distribution, the size of samples of it, and the bias of z-scores to expect.
 
     Maximum-likelihood estimates of other things than means are biased by b/n, so that the mean
     of their z-scores is of the order of 1/sqrt(n): ``bias`` times that is allowed for. The ends
@@ -22,7 +22,7 @@ class Trial(NamedTuple):
     """
 
     name: str
-    law: dict[str, float]
+    distribution: dict[str, float]
     n: int
     bias: float = 1.5
 
@@ -66,13 +66,13 @@ INSIDE = stats.norm.ppf(0.975)
 def test_errors_are_standard_normal_in_units_of_their_standard_error(trial: Trial) -> None:
     replicates = min(max(500_000 // trial.n, 200), 2000)
     if trial.name == "constant":
-        values = np.full((replicates, trial.n), trial.law["mean"])
+        values = np.full((replicates, trial.n), trial.distribution["mean"])
     else:
-        values = SCIPY[trial.name](**trial.law).rvs((replicates, trial.n), random_state=17)
-    estimate = DISTRIBUTIONS[trial.name].fit(Sample.from_values(list(values)))
+        values = SCIPY[trial.name](**trial.distribution).rvs((replicates, trial.n), random_state=17)
+    estimate = FAMILIES[trial.name].fit(Sample.from_values(list(values)))
     assert (estimate.status == "ok").all()
     tested = 0
-    for name, truth in trial.law.items():
+    for name, truth in trial.distribution.items():
         error = estimate.std_error[name]
         if np.isnan(error).all() and name in {"min", "max"}:
             continue  # an end that is taken from the data
@@ -95,10 +95,10 @@ def test_errors_are_standard_normal_in_units_of_their_standard_error(trial: Tria
 
 
 @pytest.mark.parametrize("n", [50, 200, 1000])
-def test_intervals_of_a_cut_normal_law_cover_also_where_it_is_nearly_flat(n: int) -> None:
+def test_intervals_of_a_cut_normal_distribution_cover_also_where_it_is_nearly_flat(n: int) -> None:
     """A fit on the bound of the scale has no error; what is left covers at least as it should."""
     values = SCIPY["truncnorm"](0, 1, -1, 1).rvs((2000, n), random_state=18)
-    estimate = distribution("truncnorm").fit(Sample.from_values(list(values)))
+    estimate = family_named("truncnorm").fit(Sample.from_values(list(values)))
     away = np.abs(estimate.parameters["norm_loc"] - values.mean(axis=1))
     width = np.ptp(values, axis=1)
     on_bound = (estimate.parameters["norm_scale"] > 9.99 * width) | (away > 99 * width)
@@ -113,14 +113,14 @@ def test_intervals_of_a_cut_normal_law_cover_also_where_it_is_nearly_flat(n: int
 def test_extremes_come_as_near_to_the_ends_as_theory_says() -> None:
     """Ends have no normal error: n times the gap is exponential, of mean 1 over the density."""
     n, groups = 400, 4000
-    for name, law, density in (
+    for name, distribution, density in (
         ("uniform", {"min": 2, "max": 3}, 1.0),
         ("truncnorm", {"norm_loc": 0, "norm_scale": 1, "min": -1, "max": 1},
          stats.norm.pdf(1) / (stats.norm.cdf(1) - stats.norm.cdf(-1))),
     ):  # fmt: skip
-        values = SCIPY[name](**law).rvs((groups, n), random_state=19)
-        found = distribution(name).fit(Sample.from_values(list(values))).parameters
-        for gap in (found["min"] - law["min"], law["max"] - found["max"]):
+        values = SCIPY[name](**distribution).rvs((groups, n), random_state=19)
+        found = family_named(name).fit(Sample.from_values(list(values))).parameters
+        for gap in (found["min"] - distribution["min"], distribution["max"] - found["max"]):
             p_value = stats.kstest(gap * n * density, "expon").pvalue
             assert p_value > 1e-4, name
 
@@ -129,7 +129,7 @@ def test_probabilities_of_a_list_are_recovered_within_their_errors() -> None:
     p = np.array([0.2, 0.5, 0.3])
     rng = np.random.default_rng(1)
     sample = Sample.from_values(list(rng.choice([1.5, -2, 7], (500, 200), p=p)))
-    estimate = distribution("discrete").fit(sample)
+    estimate = family_named("discrete").fit(sample)
     assert (estimate.parameters["val"] == [-2, 1.5, 7]).all()
     z = (estimate.parameters["p"] - p[[1, 0, 2]]) / estimate.std_error["p"]
     assert (np.abs(z.mean(axis=0)) < 0.2).all()
@@ -137,7 +137,7 @@ def test_probabilities_of_a_list_are_recovered_within_their_errors() -> None:
     assert np.isnan(estimate.std_error["val"]).all()
 
 
-LAWS_TO_FIT = [
+DISTRIBUTIONS_TO_FIT = [
     ("normal", {"mean": -3, "std": 2}),
     ("lognormal", {"mean_log": 1, "std_log": 0.7}),
     ("gamma", {"mean": 0.7, "std": 0.9}),
@@ -155,16 +155,18 @@ LAWS_TO_FIT = [
 
 
 def _loglik(name: str, values: np.ndarray, params: dict[str, float]) -> float:
-    law = SCIPY[name](**params)
-    log = law.logpdf if DISTRIBUTIONS[name].kind == "continuous" else law.logpmf
+    distribution = SCIPY[name](**params)
+    log = distribution.logpdf if FAMILIES[name].kind == "continuous" else distribution.logpmf
     return float(log(values).sum())
 
 
-@pytest.mark.parametrize(("name", "law"), LAWS_TO_FIT, ids=[name for name, _ in LAWS_TO_FIT])
-def test_estimates_are_maxima_of_the_likelihood(name: str, law: dict[str, float]) -> None:
-    values = SCIPY[name](**law).rvs(400, random_state=3)
+@pytest.mark.parametrize(
+    ("name", "distribution"), DISTRIBUTIONS_TO_FIT, ids=[name for name, _ in DISTRIBUTIONS_TO_FIT]
+)
+def test_estimates_are_maxima_of_the_likelihood(name: str, distribution: dict[str, float]) -> None:
+    values = SCIPY[name](**distribution).rvs(400, random_state=3)
     sample = Sample.from_values([values])
-    family = DISTRIBUTIONS[name]
+    family = FAMILIES[name]
     groups = family.fit(sample).parameters
     best = {key: float(value[0]) for key, value in groups.items()}
     maximum = _loglik(name, values, best)
@@ -180,9 +182,9 @@ def test_estimates_are_maxima_of_the_likelihood(name: str, law: dict[str, float]
 
 @pytest.mark.parametrize("name", ["gamma", "weibull", "truncnorm", "negative_binomial", "beta"])
 def test_estimates_agree_with_a_general_optimiser(name: str) -> None:
-    law = dict(LAWS_TO_FIT)[name]
-    values = SCIPY[name](**law).rvs(300, random_state=5)
-    family, sample = DISTRIBUTIONS[name], Sample.from_values([values])
+    distribution = dict(DISTRIBUTIONS_TO_FIT)[name]
+    values = SCIPY[name](**distribution).rvs(300, random_state=5)
+    family, sample = FAMILIES[name], Sample.from_values([values])
     best = {key: float(value[0]) for key, value in family.fit(sample).parameters.items()}
     fixed = {"min", "max"} if name == "truncnorm" else set()
     free = [key for key in best if key not in fixed]
@@ -202,39 +204,41 @@ def test_estimates_agree_with_a_general_optimiser(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["normal", "gamma", "lognormal", "exponential", "uniform"])
 def test_loglik_of_large_samples_is_exact_where_moments_suffice(name: str) -> None:
-    law = dict(LAWS_TO_FIT)[name]
-    values = SCIPY[name](**law).rvs(20 * POINTS, random_state=2)
+    distribution = dict(DISTRIBUTIONS_TO_FIT)[name]
+    values = SCIPY[name](**distribution).rvs(20 * POINTS, random_state=2)
     sample = Sample.from_values([values])
     assert not sample.exact[0]
-    found = DISTRIBUTIONS[name].loglik(sample, stacked([law]))
-    np.testing.assert_allclose(found, _loglik(name, values, law), rtol=1e-10)
+    found = FAMILIES[name].loglik(sample, stacked([distribution]))
+    np.testing.assert_allclose(found, _loglik(name, values, distribution), rtol=1e-10)
 
 
 def test_loglik_of_thinned_samples_is_near() -> None:
-    law = {"shape": 1.5, "scale": 2}
-    values = SCIPY["weibull"](**law).rvs(20 * POINTS, random_state=2)
-    found = distribution("weibull").loglik(Sample.from_values([values]), stacked([law]))
-    np.testing.assert_allclose(found, _loglik("weibull", values, law), rtol=1e-6)
+    distribution = {"shape": 1.5, "scale": 2}
+    values = SCIPY["weibull"](**distribution).rvs(20 * POINTS, random_state=2)
+    found = family_named("weibull").loglik(Sample.from_values([values]), stacked([distribution]))
+    np.testing.assert_allclose(found, _loglik("weibull", values, distribution), rtol=1e-6)
 
 
-@pytest.mark.parametrize("law", [{"shape": 0.7, "scale": 4.0}, {"shape": 1.7, "scale": 3.0}])
-def test_thinning_a_large_sample_does_not_move_its_fit(law: dict[str, float]) -> None:
-    values = SCIPY["weibull"](**law).rvs(200_000, random_state=3)
+@pytest.mark.parametrize(
+    "distribution", [{"shape": 0.7, "scale": 4.0}, {"shape": 1.7, "scale": 3.0}]
+)
+def test_thinning_a_large_sample_does_not_move_its_fit(distribution: dict[str, float]) -> None:
+    values = SCIPY["weibull"](**distribution).rvs(200_000, random_state=3)
     shape, _, scale = stats.weibull_min.fit(values, floc=0)
-    found = distribution("weibull").fit(Sample.from_values([values]))
+    found = family_named("weibull").fit(Sample.from_values([values]))
     for name, wanted in (("shape", shape), ("scale", scale)):
         assert abs(found.parameters[name][0] - wanted) < 0.05 * found.std_error[name][0]
 
 
 def test_values_outside_the_support_have_no_likelihood() -> None:
     sample = Sample.from_values([[-1.0, 0.5], [1, 2.5], [0.25, 3]])
-    for name, law, expected in (
+    for name, distribution, expected in (
         ("gamma", {"mean": 1.0, "std": 0.5}, [True, False, False]),
         ("exponential", {"mean": 1.0}, [True, False, False]),
         ("uniform", {"min": 0.0, "max": 2.6}, [True, False, True]),
         ("poisson", {"mean": 1.0}, [True, True, True]),
     ):
-        loglik = distribution(name).loglik(sample, stacked([law] * 3))
+        loglik = family_named(name).loglik(sample, stacked([distribution] * 3))
         assert (loglik == -np.inf).tolist() == expected, name
 
 
@@ -270,26 +274,26 @@ FAILURES = [
 def test_what_cannot_be_fitted_says_why(name: str, values: Any, message: str) -> None:
     good = {"zero": [0, 0], "constant": [3, 3]}.get(name, [1, 2, 2, 4, 7])
     sample = Sample.from_values([good, values])
-    estimate = DISTRIBUTIONS[name].fit(sample)
+    estimate = FAMILIES[name].fit(sample)
     assert estimate.status.tolist() == ["ok", "failed"]
     assert estimate.message.tolist() == ["", message]
     for found in (*estimate.parameters.values(), *estimate.std_error.values()):
         assert np.isnan(found[1]).all()
     # What fails has no say in what does not.
-    alone = DISTRIBUTIONS[name].fit(sample.take(np.array([0])))
+    alone = FAMILIES[name].fit(sample.take(np.array([0])))
     for key, value in alone.parameters.items():
         np.testing.assert_array_equal(value[0], estimate.parameters[key][0])
 
 
 def test_thinned_samples_are_no_lists_of_values() -> None:
     sample = Sample.from_values([np.arange(5000)])
-    message = distribution("discrete").fit(sample).message[0]
+    message = family_named("discrete").fit(sample).message[0]
     assert message.startswith("too many distinct values: found more than ")
 
 
 @pytest.mark.parametrize("name", ["constant", "poisson", "ztpoisson", "geometric", "discrete"])
 def test_one_value_is_enough_for_one_parameter(name: str) -> None:
-    family, sample = DISTRIBUTIONS[name], Sample.from_values([[1]])
+    family, sample = FAMILIES[name], Sample.from_values([[1]])
     estimate = family.fit(sample)
     assert estimate.status.tolist() == ["ok"]
     assert family.mean(estimate.parameters).tolist() == [1]
@@ -297,16 +301,16 @@ def test_one_value_is_enough_for_one_parameter(name: str) -> None:
 
 def test_estimates_on_a_bound_have_no_standard_error() -> None:
     ones = Sample.from_values([[1, 1, 1], [0, 0, 0]])
-    assert np.isnan(distribution("ztpoisson").fit(ones).std_error["mean"][0])
-    assert np.isnan(distribution("poisson").fit(ones).std_error["mean"][1])
-    assert distribution("poisson").fit(ones).std_error["mean"][0] == np.sqrt(1 / 3)
+    assert np.isnan(family_named("ztpoisson").fit(ones).std_error["mean"][0])
+    assert np.isnan(family_named("poisson").fit(ones).std_error["mean"][1])
+    assert family_named("poisson").fit(ones).std_error["mean"][0] == np.sqrt(1 / 3)
 
 
 def test_counts_that_are_not_overdispersed_give_the_poisson_limit() -> None:
     rng = np.random.default_rng(4)
     values = [rng.binomial(10, 0.5, 300), np.full(300, 3)]
     sample = Sample.from_values(values)
-    negative, poisson = distribution("negative_binomial"), distribution("poisson")
+    negative, poisson = family_named("negative_binomial"), family_named("poisson")
     estimate = negative.fit(sample)
     assert estimate.status.tolist() == ["ok", "ok"]
     assert np.isnan(estimate.std_error["dispersion"]).all()
@@ -320,7 +324,7 @@ def test_counts_that_are_not_overdispersed_give_the_poisson_limit() -> None:
 def test_a_truncated_normal_fit_follows_shifts_scales_and_reflections() -> None:
     values = SCIPY["truncnorm"](1, 2, 0, 4).rvs(500, random_state=6)
     maps = [(0, 1), (5, 1e-7), (-3, 1e9), (1e4, 1), (2, -3)]
-    estimate = distribution("truncnorm").fit(Sample.from_values([a + b * values for a, b in maps]))
+    estimate = family_named("truncnorm").fit(Sample.from_values([a + b * values for a, b in maps]))
     a, b = np.array(maps).T
     loc, scale = estimate.parameters["norm_loc"], estimate.parameters["norm_scale"]
     np.testing.assert_allclose((loc - a) / b, loc[0], rtol=1e-6)
@@ -332,11 +336,20 @@ def test_a_truncated_normal_fit_follows_shifts_scales_and_reflections() -> None:
 def test_a_truncated_normal_fit_has_the_mean_and_std_of_the_data() -> None:
     """Mean and mean square are what the likelihood depends on: inside the bounds they agree."""
     rng = np.random.default_rng(7)
-    laws = [(0, 1, -1, 1), (0, 0.3, -1, 1), (2, 1, 0, 1.5), (-1, 1, 0, 2), (0, 1e-9, -2e-9, 1e-9)]
+    distributions = [
+        (0, 1, -1, 1),
+        (0, 0.3, -1, 1),
+        (2, 1, 0, 1.5),
+        (-1, 1, 0, 2),
+        (0, 1e-9, -2e-9, 1e-9),
+    ]
     sample = Sample.from_values(
-        [SCIPY["truncnorm"](*law).rvs(20_000, random_state=rng) for law in laws]
+        [
+            SCIPY["truncnorm"](*distribution).rvs(20_000, random_state=rng)
+            for distribution in distributions
+        ]
     )
-    family = distribution("truncnorm")
+    family = family_named("truncnorm")
     parameters = family.fit(sample).parameters
     np.testing.assert_allclose(family.mean(parameters), sample.mean, rtol=1e-9, atol=1e-18)
     np.testing.assert_allclose(family.std(parameters), sample.std, rtol=1e-9)
@@ -361,7 +374,7 @@ def test_a_truncated_normal_fit_has_the_mean_and_std_of_the_data() -> None:
     ids=["flat", "two values", "U", "exponential", "tiny", "heavy", "outlier", "huge", "mini", "4"],
 )
 def test_a_truncated_normal_fit_is_the_best_within_its_bounds(values: np.ndarray) -> None:
-    family, sample = distribution("truncnorm"), Sample.from_values([values])
+    family, sample = family_named("truncnorm"), Sample.from_values([values])
     estimate = family.fit(sample)
     best = {key: float(value[0]) for key, value in estimate.parameters.items()}
     width = np.ptp(values)
@@ -382,30 +395,32 @@ def test_a_truncated_normal_fit_is_the_best_within_its_bounds(values: np.ndarray
         assert _loglik("truncnorm", values, other) <= maximum + 1e-6 * (1 + abs(maximum))
 
 
-def test_a_flat_sample_gives_a_flat_law() -> None:
-    estimate = distribution("truncnorm").fit(Sample.from_values([np.linspace(3, 5, 999)]))
-    law = SCIPY["truncnorm"](**{key: value[0] for key, value in estimate.parameters.items()})
-    np.testing.assert_allclose(law.pdf([3, 3.5, 4, 5]), 0.5, rtol=2e-3)
+def test_a_flat_sample_gives_a_flat_distribution() -> None:
+    estimate = family_named("truncnorm").fit(Sample.from_values([np.linspace(3, 5, 999)]))
+    distribution = SCIPY["truncnorm"](
+        **{key: value[0] for key, value in estimate.parameters.items()}
+    )
+    np.testing.assert_allclose(distribution.pdf([3, 3.5, 4, 5]), 0.5, rtol=2e-3)
     assert np.isnan(estimate.std_error["norm_scale"][0])
 
 
 def test_close_values_keep_their_spread_in_a_gamma_fit() -> None:
     rng = np.random.default_rng(9)
     values = 1000 + 1e-3 * rng.normal(size=2000)
-    found = distribution("gamma").fit(Sample.from_values([values])).parameters["std"]
+    found = family_named("gamma").fit(Sample.from_values([values])).parameters["std"]
     np.testing.assert_allclose(found, values.std(), rtol=1e-5)
 
 
-def test_laws_beyond_what_numbers_hold_are_failed_fits() -> None:
+def test_distributions_beyond_what_numbers_hold_are_failed_fits() -> None:
     far = np.array([1, 2**53], dtype=np.int64).repeat(20)
     wide = np.array([-(2**53), 2**53], dtype=np.int64).repeat([5, 30])
     sample = Sample.from_values([far, wide])
-    found = distribution("lognormal").fit(sample)
+    found = family_named("lognormal").fit(sample)
     assert found.status.tolist() == ["failed", "failed"]
-    assert found.message[0] == "the law's mean or spread is beyond what numbers hold"
+    assert found.message[0] == "the distribution's mean or spread is beyond what numbers hold"
     assert np.isnan(found.parameters["mean_log"]).all()
-    assert distribution("lognormal").fit(Sample.from_values([far.astype(float)])).status == ["ok"]
-    assert distribution("normal").fit(sample).status.tolist() == ["ok", "ok"]
+    assert family_named("lognormal").fit(Sample.from_values([far.astype(float)])).status == ["ok"]
+    assert family_named("normal").fit(sample).status.tolist() == ["ok", "ok"]
 
 
 def test_many_pathways_at_once_are_fitted_as_alone() -> None:
@@ -413,9 +428,9 @@ def test_many_pathways_at_once_are_fitted_as_alone() -> None:
     groups = [rng.gamma(rng.uniform(0.5, 9), 10.0 ** rng.integers(-6, 6), 40) for _ in range(200)]
     sample = Sample.from_values(groups)
     for name in ("gamma", "weibull", "truncnorm", "beta", "lognormal"):
-        together = DISTRIBUTIONS[name].fit(sample)
+        together = FAMILIES[name].fit(sample)
         for g in (0, 57, 199):
-            alone = DISTRIBUTIONS[name].fit(sample.take(np.array([g])))
+            alone = FAMILIES[name].fit(sample.take(np.array([g])))
             for key, value in alone.parameters.items():
                 np.testing.assert_array_equal(together.parameters[key][g], value[0])
 
@@ -423,6 +438,6 @@ def test_many_pathways_at_once_are_fitted_as_alone() -> None:
 def test_a_known_gamma_fit() -> None:
     values = stats.gamma(2.5, scale=0.3).rvs(1000, random_state=11)
     shape, _, scale = stats.gamma.fit(values, floc=0)
-    found = distribution("gamma").fit(Sample.from_values([values])).parameters
+    found = family_named("gamma").fit(Sample.from_values([values])).parameters
     np.testing.assert_allclose(found["mean"], shape * scale, rtol=1e-6)
     np.testing.assert_allclose(found["std"], np.sqrt(shape) * scale, rtol=1e-4)

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import LAWS, SCIPY, stacked
+from known_distributions import PARAMETERS, SCIPY, stacked
 from scipy import integrate, stats
 
 from connprops.errors import OptionError
 from connprops.families.distances import ks, wasserstein
-from connprops.families.registry import DISTRIBUTIONS, distribution
+from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Sample
 
 Float = np.ndarray
 
 
-def values_of(law: Any, q: Float, kind: str) -> Float:
-    """Return values across the support, for discrete laws with some between the integers."""
-    x = law.ppf(q)
+def values_of(distribution: Any, q: Float, kind: str) -> Float:
+    """Return values across the support, for discrete ones with some between the integers."""
+    x = distribution.ppf(q)
     return np.concatenate([x, x[:3] + 0.5]) if kind == "discrete" else x
 
 
@@ -33,22 +33,25 @@ Q = np.array([1e-9, 1e-3, 0.02, 0.2, 0.5, 0.77, 0.9, 0.999, 1 - 1e-9])
 
 @pytest.mark.parametrize("name", SCIPY)
 def test_functions_agree_with_scipy(name: str) -> None:
-    family, laws = DISTRIBUTIONS[name], LAWS[name]
-    params, oracles = stacked(laws), [SCIPY[name](**law) for law in laws]
+    family, distributions = FAMILIES[name], PARAMETERS[name]
+    params, oracles = (
+        stacked(distributions),
+        [SCIPY[name](**distribution) for distribution in distributions],
+    )
     x = np.array([values_of(oracle, Q, family.kind) for oracle in oracles])
     log = "logpdf" if family.kind == "continuous" else "logpmf"
     expected = np.array([getattr(o, log)(row) for o, row in zip(oracles, x, strict=True)])
     np.testing.assert_allclose(family.logpdf(x, params), expected, rtol=1e-8, atol=1e-7)
     expected = np.array([oracle.cdf(row) for oracle, row in zip(oracles, x, strict=True)])
     np.testing.assert_allclose(family.cdf(x, params), expected, rtol=1e-7, atol=1e-12)
-    q = np.broadcast_to(Q, (len(laws), Q.size))
+    q = np.broadcast_to(Q, (len(distributions), Q.size))
     std = np.array([[oracle.std()] for oracle in oracles])
     expected = np.array([oracle.ppf(Q) for oracle in oracles])
     np.testing.assert_allclose(family.ppf(q, params) / std, expected / std, rtol=1e-8, atol=1e-10)
     for moment in ("mean", "std"):
         expected = np.array([getattr(oracle, moment)() for oracle in oracles])
         found = getattr(family, moment)(params)
-        # scipy's moments of the truncated normal law lose digits in the tails.
+        # scipy's moments of the truncated normal distribution lose digits in the tails.
         np.testing.assert_allclose(found / std[:, 0], expected / std[:, 0], rtol=1e-7, atol=1e-10)
     lower, upper = family.support(params)
     expected = np.array([oracle.support() for oracle in oracles])
@@ -57,16 +60,16 @@ def test_functions_agree_with_scipy(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCIPY)
 def test_quantiles_invert_the_distribution_function(name: str) -> None:
-    family, params = DISTRIBUTIONS[name], stacked(LAWS[name])
+    family, params = FAMILIES[name], stacked(PARAMETERS[name])
     rng = np.random.default_rng(1)
-    x = family.ppf(rng.uniform(0.01, 0.99, (len(LAWS[name]), 500)), params)
+    x = family.ppf(rng.uniform(0.01, 0.99, (len(PARAMETERS[name]), 500)), params)
     back = family.ppf(family.cdf(x, params), params)
     np.testing.assert_allclose(back, x, rtol=1e-9 if family.kind == "continuous" else 0)
 
 
 @pytest.mark.parametrize("name", SCIPY)
 def test_ends_of_the_support(name: str) -> None:
-    family, params = DISTRIBUTIONS[name], stacked(LAWS[name])
+    family, params = FAMILIES[name], stacked(PARAMETERS[name])
     lower, upper = family.support(params)
     np.testing.assert_array_equal(family.ppf(np.zeros_like(lower), params), lower)
     np.testing.assert_array_equal(family.ppf(np.ones_like(upper), params), upper)
@@ -81,47 +84,53 @@ def test_ends_of_the_support(name: str) -> None:
 
 
 def test_truncated_normal_moments_far_in_the_tails() -> None:
-    laws = [
+    distributions = [
         {"norm_loc": -1000.0, "norm_scale": 1.0, "min": 0.0, "max": 1.0},
         {"norm_loc": 40.0, "norm_scale": 2.0, "min": -1.0, "max": 1.0},
         {"norm_loc": 0.0, "norm_scale": 1e5, "min": 0.0, "max": 1.0},
     ]
-    family = distribution("truncnorm")
-    for law in laws:
-        near = 0.0 if law["norm_loc"] <= 0 else 1.0
+    family = family_named("truncnorm")
+    for distribution in distributions:
+        near = 0.0 if distribution["norm_loc"] <= 0 else 1.0
 
-        def density(x: float, law: Mapping[str, float] = law, near: float = near) -> float:
+        def density(
+            x: float, distribution: Mapping[str, float] = distribution, near: float = near
+        ) -> float:
             """Return the density over that at the nearer end."""
-            loc = law["norm_loc"]
-            return float(np.exp(-(x - near) * (x + near - 2 * loc) / 2 / law["norm_scale"] ** 2))
+            loc = distribution["norm_loc"]
+            return float(
+                np.exp(-(x - near) * (x + near - 2 * loc) / 2 / distribution["norm_scale"] ** 2)
+            )
 
-        slope = max(abs(near - law["norm_loc"]) / law["norm_scale"] ** 2, 1)
-        start = max(law["min"], near - 60 / slope) if near else law["min"]
-        stop = law["max"] if near else min(law["max"], 60 / slope)
+        slope = max(abs(near - distribution["norm_loc"]) / distribution["norm_scale"] ** 2, 1)
+        start = max(distribution["min"], near - 60 / slope) if near else distribution["min"]
+        stop = distribution["max"] if near else min(distribution["max"], 60 / slope)
         total, mean, second = (
             integrate.quad(lambda x, k=k: x**k * density(x), start, stop, epsabs=0, epsrel=1e-12)[0]
             for k in range(3)
         )
         mean, second = mean / total, second / total
-        np.testing.assert_allclose(family.mean(stacked([law])), mean, rtol=1e-9)
-        np.testing.assert_allclose(family.std(stacked([law])), np.sqrt(second - mean**2), rtol=1e-6)
+        np.testing.assert_allclose(family.mean(stacked([distribution])), mean, rtol=1e-9)
+        np.testing.assert_allclose(
+            family.std(stacked([distribution])), np.sqrt(second - mean**2), rtol=1e-6
+        )
 
 
 def test_truncated_normal_with_an_open_end() -> None:
-    law = stacked([{"norm_loc": 1, "norm_scale": 2, "min": 0, "max": np.inf}])
+    distribution = stacked([{"norm_loc": 1, "norm_scale": 2, "min": 0, "max": np.inf}])
     oracle = stats.truncnorm(-0.5, np.inf, 1, 2)
-    family = distribution("truncnorm")
+    family = family_named("truncnorm")
     x = np.array([[0.1, 1, 7]])
-    np.testing.assert_allclose(family.mean(law), oracle.mean(), rtol=1e-10)
-    np.testing.assert_allclose(family.std(law), oracle.std(), rtol=1e-10)
-    np.testing.assert_allclose(family.cdf(x, law), oracle.cdf(x), rtol=1e-12)
-    np.testing.assert_allclose(family.ppf(oracle.cdf(x), law), x, rtol=1e-12)
+    np.testing.assert_allclose(family.mean(distribution), oracle.mean(), rtol=1e-10)
+    np.testing.assert_allclose(family.std(distribution), oracle.std(), rtol=1e-10)
+    np.testing.assert_allclose(family.cdf(x, distribution), oracle.cdf(x), rtol=1e-12)
+    np.testing.assert_allclose(family.ppf(oracle.cdf(x), distribution), x, rtol=1e-12)
 
 
 def test_zero_truncated_poisson_next_to_its_smallest_mean() -> None:
     excess = np.array([0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-3, 0.1])
     excess = (1 + excess) - 1  # what of it a float near 1 can hold
-    family, params = distribution("ztpoisson"), {"mean": 1 + excess}
+    family, params = family_named("ztpoisson"), {"mean": 1 + excess}
     k = np.broadcast_to(np.arange(1.0, 30), (7, 29))
     mass = np.exp(family.logpdf(k, params))
     np.testing.assert_allclose(mass.sum(axis=1), 1, rtol=1e-14)
@@ -134,7 +143,7 @@ def test_discrete_lists() -> None:
         "val": np.array([[3, 1, 2.5], [7, np.nan, np.nan]]),
         "p": np.array([[0.5, 0.2, 0.3], [1, np.nan, np.nan]]),
     }
-    family = distribution("discrete")
+    family = family_named("discrete")
     np.testing.assert_allclose(family.mean(params), [2.45, 7])
     np.testing.assert_allclose(family.std(params), [np.sqrt(6.575 - 2.45**2), 0], atol=1e-15)
     assert [end.tolist() for end in family.support(params)] == [[1, 7], [3, 7]]
@@ -150,7 +159,7 @@ def test_discrete_lists() -> None:
 
 
 def test_constant_and_zero() -> None:
-    constant, zero = distribution("constant"), distribution("zero")
+    constant, zero = family_named("constant"), family_named("zero")
     params = {"mean": np.array([2.0, -1])}
     assert constant.ppf(np.array([[0, 0.4, 1]] * 2), params).tolist() == [[2] * 3, [-1] * 3]
     assert constant.cdf(np.array([[1, 2], [-1, 0]]), params).tolist() == [[0, 1], [1, 1]]
@@ -183,8 +192,8 @@ def test_constant_and_zero() -> None:
         ("negative_binomial", {"mean": 0, "dispersion": 2}, 0),
     ],
 )
-def test_laws_of_a_single_point(name: str, params: dict[str, float], at: float) -> None:
-    family, groups = DISTRIBUTIONS[name], stacked([params])
+def test_distributions_of_a_single_point(name: str, params: dict[str, float], at: float) -> None:
+    family, groups = FAMILIES[name], stacked([params])
     assert family.mean(groups).tolist() == [at]
     assert family.std(groups).tolist() == [0]
     assert family.ppf(np.array([[1e-9, 0.5, 0.99]]), groups).tolist() == [[at] * 3]
@@ -199,9 +208,9 @@ def test_laws_of_a_single_point(name: str, params: dict[str, float], at: float) 
     assert wasserstein(sample, family, groups).tolist() == [0]
 
 
-@pytest.mark.parametrize("name", [name for name, family in DISTRIBUTIONS.items() if name != "zero"])
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if name != "zero"])
 def test_nan_parameters_give_nan(name: str) -> None:
-    family = DISTRIBUTIONS[name]
+    family = FAMILIES[name]
     params = {p.name: np.full((1, 2) if p.is_list else 1, np.nan) for p in family.parameters}
     sample = Sample.from_values([[1, 2, 3]])
     for result in (
@@ -219,7 +228,7 @@ def test_nan_parameters_give_nan(name: str) -> None:
 
 
 def test_values_may_be_scalars_one_or_many_a_group() -> None:
-    family, params = distribution("gamma"), stacked(LAWS["gamma"])
+    family, params = family_named("gamma"), stacked(PARAMETERS["gamma"])
     one = family.cdf(np.array([1.0, 2, 1e-7, 50]), params)
     assert one.shape == (4,)
     assert family.cdf(1.0, params).shape == (4,)
@@ -229,18 +238,18 @@ def test_values_may_be_scalars_one_or_many_a_group() -> None:
 
 def test_sides_of_a_step() -> None:
     poisson = stacked([{"mean": 2.0}])
-    below, upto = distribution("poisson").cdf_sides(np.array([[0, 1.5, 2]]), poisson)
+    below, upto = family_named("poisson").cdf_sides(np.array([[0, 1.5, 2]]), poisson)
     np.testing.assert_allclose(upto[0], stats.poisson(2).cdf([0, 1, 2]))
     np.testing.assert_allclose(below[0], stats.poisson(2).cdf([-1, 1, 1]))
     normal = stacked([{"mean": 0.0, "std": 1.0}])
-    below, upto = distribution("normal").cdf_sides(np.array([[0.3]]), normal)
+    below, upto = family_named("normal").cdf_sides(np.array([[0.3]]), normal)
     assert below == upto
 
 
 def test_free_parameters() -> None:
     counted = {
         name: int(family.n_free({p.name: np.ones(1) for p in family.parameters})[0])
-        for name, family in DISTRIBUTIONS.items()
+        for name, family in FAMILIES.items()
         if name not in {"discrete", "zero"}
     }
     assert counted == {
@@ -252,27 +261,27 @@ def test_free_parameters() -> None:
 
 def test_the_registry_is_closed_and_complete() -> None:
     with pytest.raises(TypeError):
-        DISTRIBUTIONS["new"] = DISTRIBUTIONS["gamma"]  # type: ignore[index]
+        FAMILIES["new"] = FAMILIES["gamma"]  # type: ignore[index]
     with pytest.raises(dataclasses.FrozenInstanceError):
-        DISTRIBUTIONS["gamma"].name = "other"  # type: ignore[misc]
-    reference = [d.reference_name for d in DISTRIBUTIONS.values() if d.reference_name]
+        FAMILIES["gamma"].name = "other"  # type: ignore[misc]
+    reference = [d.reference_name for d in FAMILIES.values() if d.reference_name]
     assert reference == [
         "constant", "normal", "truncnorm", "gamma", "poisson", "ztpoisson", "discrete", "zero"
     ]  # fmt: skip
-    assert all(name == family.name for name, family in DISTRIBUTIONS.items())
-    assert all(hasattr(stats, d.scipy_name) for d in DISTRIBUTIONS.values() if d.scipy_name)
+    assert all(name == family.name for name, family in FAMILIES.items())
+    assert all(hasattr(stats, d.scipy_name) for d in FAMILIES.values() if d.scipy_name)
 
 
 def test_an_unknown_family_is_named_with_a_near_one() -> None:
     with pytest.raises(OptionError, match=r"'gama'(?s:.*)did you mean 'gamma'"):
-        distribution("gama")
+        family_named("gama")
 
 
 @pytest.mark.parametrize("name", SCIPY)
 def test_ks_agrees_with_scipy(name: str) -> None:
-    family, laws = DISTRIBUTIONS[name], LAWS[name]
+    family, distributions = FAMILIES[name], PARAMETERS[name]
     rng = np.random.default_rng(3)
-    oracles = [SCIPY[name](**law) for law in laws]
+    oracles = [SCIPY[name](**distribution) for distribution in distributions]
     groups = [oracle.rvs(size=200, random_state=rng) for oracle in oracles]
     if family.kind == "continuous":
         expected = [stats.kstest(x, o.cdf).statistic for x, o in zip(groups, oracles, strict=True)]
@@ -282,14 +291,16 @@ def test_ks_agrees_with_scipy(name: str) -> None:
             k = np.arange(values.min() - 1, values.max() + 2)
             share = np.searchsorted(np.sort(values), k, side="right") / values.size
             expected.append(np.abs(share - oracle.cdf(k)).max())
-    found = ks(Sample.from_values(groups), family, stacked(laws))
+    found = ks(Sample.from_values(groups), family, stacked(distributions))
     np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-12)
 
 
 def test_ks_of_a_thinned_sample() -> None:
     rng = np.random.default_rng(4)
     groups = [rng.normal(0, 1, 20_000), rng.normal(0.1, 1, 3000)]
-    found = ks(Sample.from_values(groups), distribution("normal"), stacked(LAWS["normal"][:1] * 2))
+    found = ks(
+        Sample.from_values(groups), family_named("normal"), stacked(PARAMETERS["normal"][:1] * 2)
+    )
     expected = [stats.kstest(x, stats.norm(-3, 2).cdf).statistic for x in groups]
     np.testing.assert_allclose(found, expected, atol=0.0016)
 
@@ -307,22 +318,25 @@ def _distance(values: Float, oracle: Any, kind: str) -> float:
 @pytest.mark.parametrize("size", [1, 3, 150, 4000])
 @pytest.mark.parametrize("name", SCIPY)
 def test_wasserstein_agrees_with_a_fine_integral(name: str, size: int) -> None:
-    family, laws = DISTRIBUTIONS[name], LAWS[name]
+    family, distributions = FAMILIES[name], PARAMETERS[name]
     rng = np.random.default_rng(5)
-    oracles = [SCIPY[name](**law) for law in laws]
+    oracles = [SCIPY[name](**distribution) for distribution in distributions]
     groups = [oracle.rvs(size=size, random_state=rng) for oracle in oracles]
     groups[1] = groups[1] * 1.25 if family.kind == "continuous" else groups[1] + 1
     expected = [_distance(x, o, family.kind) for x, o in zip(groups, oracles, strict=True)]
-    found = wasserstein(Sample.from_values(groups), family, stacked(laws))
+    found = wasserstein(Sample.from_values(groups), family, stacked(distributions))
     std = np.array([oracle.std() for oracle in oracles])
     np.testing.assert_allclose(found / std, expected / std, atol=0.002, rtol=0.01)
 
 
 def test_goodness_of_fit_without_values_is_nan() -> None:
     sample = Sample.from_values([[], [0.5, 1]])
-    law = stacked(LAWS["exponential"])
-    assert np.isnan(ks(sample, distribution("exponential"), law)).tolist() == [True, False]
-    assert np.isnan(wasserstein(sample, distribution("exponential"), law)).tolist() == [True, False]
+    distribution = stacked(PARAMETERS["exponential"])
+    assert np.isnan(ks(sample, family_named("exponential"), distribution)).tolist() == [True, False]
+    assert np.isnan(wasserstein(sample, family_named("exponential"), distribution)).tolist() == [
+        True,
+        False,
+    ]
 
 
 FINITE = st.floats(-1e100, 1e100, allow_subnormal=False)
@@ -338,7 +352,7 @@ FINITE = st.floats(-1e100, 1e100, allow_subnormal=False)
 )
 def test_a_fit_is_finite_or_says_why(values: Float) -> None:
     sample = Sample.from_values(list(values))
-    for family in DISTRIBUTIONS.values():
+    for family in FAMILIES.values():
         estimate = family.fit(sample)
         ok = estimate.status == "ok"
         assert (ok == (estimate.message == "")).all()
@@ -359,10 +373,10 @@ def test_a_fit_is_finite_or_says_why(values: Float) -> None:
 def test_quantiles_of_counts_end_where_integers_are_no_floats(mean: float) -> None:
     """Beyond 2^53 neighbouring floats are more than 1 apart."""
     q = np.array([[0.01, 0.5, 0.99]])
-    geometric = distribution("geometric").ppf(q, stacked([{"mean": mean}]))
+    geometric = family_named("geometric").ppf(q, stacked([{"mean": mean}]))
     np.testing.assert_allclose(geometric, -mean * np.log1p(-q), rtol=1e-12)
-    poisson = distribution("poisson").ppf(q, stacked([{"mean": mean}]))
+    poisson = family_named("poisson").ppf(q, stacked([{"mean": mean}]))
     np.testing.assert_allclose(poisson, mean + np.sqrt(mean) * stats.norm.ppf(q), rtol=1e-12)
-    law = stacked([{"mean": mean, "dispersion": 2.0}])
-    counts = distribution("negative_binomial").ppf(q, law)
+    distribution = stacked([{"mean": mean, "dispersion": 2.0}])
+    counts = family_named("negative_binomial").ppf(q, distribution)
     np.testing.assert_allclose(counts, stats.gamma(2, scale=mean / 2).ppf(q), rtol=1e-9)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from benchmarks.recovery import LAWS, chosen, recovered, simulated
-from connprops.families.registry import DISTRIBUTIONS, Sample, distribution
+from benchmarks.recovery import DISTRIBUTIONS, chosen, recovered, simulated
+from connprops.families.registry import FAMILIES, Sample, family_named
 from connprops.fits.choice import (
     MARGIN,
     aicc,
@@ -24,7 +24,7 @@ from connprops.schema import Property
 FLOAT = Property("g", "float64", "")
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_true_family_is_chosen(name):
     """The full run is ``python -m benchmarks.recovery``: 100 of 100 for every family."""
     properties = 6
@@ -44,7 +44,7 @@ def cut_at_one_sd(pathways, n, seed=0):
     return Sample.from_values(list(3 * scale + scale * values))
 
 
-def test_small_pathways_together_tell_a_cut_normal_law_from_a_uniform_one():
+def test_small_pathways_together_tell_a_cut_normal_distribution_from_a_uniform_one():
     """0.0104 nats a value: 52 in all 5000, while none of the pathways knows, with half a nat."""
     assert chosen(cut_at_one_sd(100, 50)) == "truncnorm"
     alone = cut_at_one_sd(1, 50)
@@ -57,7 +57,7 @@ def test_an_end_that_is_none_is_not_found(n):
     for _ in range(5):
         sample = Sample.from_values(list(rng.normal(50, rng.uniform(1, 6, (40, 1)), (40, n))))
         scores = {
-            name: score(distribution(name), sample, "aicc") for name in ("normal", "truncnorm")
+            name: score(family_named(name), sample, "aicc") for name in ("normal", "truncnorm")
         }
         assert scores["normal"].value < scores["truncnorm"].value
 
@@ -67,7 +67,7 @@ def test_the_ends_of_a_uniform_sample_gain_what_theory_says():
     n = 20
     values = np.random.default_rng(2).random((20_000, n))
     sample = Sample.from_values(list(values))
-    family = distribution("uniform")
+    family = family_named("uniform")
     gained = family.loglik(sample, family.fit(sample).parameters)  # the truth has log-likelihood 0
     error = gained.std() / np.sqrt(gained.size)
     assert gained.mean() == pytest.approx(1 + n / (n - 1), abs=4 * error)
@@ -78,13 +78,13 @@ def test_criteria_by_hand():
     # Two regular parameters, two ends that count as two each; correction 2 k (k + 1) / (n - k - 1).
     assert aicc(loglik, free, 2, n) == pytest.approx(20 + 2 * 6 + 2 * 2 * 3 / 27)
     assert bic(loglik, free, 2, n) == pytest.approx(20 + 6 * np.log(30))
-    ends = {name: n_ends(family) for name, family in DISTRIBUTIONS.items()}
+    ends = {name: n_ends(family) for name, family in FAMILIES.items()}
     assert {name for name, count in ends.items() if count} == {"uniform", "truncnorm", "beta"}
 
 
 @pytest.mark.parametrize("pathways", [1, 3, 10, 30])
 def test_a_useless_parameter_is_rarely_taken(pathways):
-    """The exponential law lies within gamma and Weibull; it is left in 1 % of cases or so."""
+    """The exponential family lies within gamma and Weibull; it is left in 1 % of cases or so."""
     rng = np.random.default_rng(pathways)
     tried = 100
     wrong = sum(
@@ -111,12 +111,12 @@ def test_a_common_shape_is_the_best_of_all_that_are_common(name, draw, shape):
     rng = np.random.default_rng(3)
     scales = np.ones((6, 1)) if name == "negative_binomial" else rng.gamma(5, 1, (6, 1))
     sample = Sample.from_values(list(scales * draw(rng, (6, 200))))
-    family = distribution(name)
+    family = family_named(name)
     own = family.fit(sample).parameters
-    laws = common_shape(family, sample, own)
-    shapes = shape(laws)
+    distributions = common_shape(family, sample, own)
+    shapes = shape(distributions)
     np.testing.assert_allclose(shapes, shapes[0], rtol=1e-9)
-    best = family.loglik(sample, laws).sum()
+    best = family.loglik(sample, distributions).sum()
     assert best <= family.loglik(sample, own).sum() + 1e-6
     # No other common shape is better: each pathway's own is one, tried on all.
     for group in range(6):
@@ -148,13 +148,13 @@ def test_held_out_likelihood_by_hand():
         density = scipy_stats.norm(kept.mean(), kept.std()).pdf(values[left_out])
         m = kept.size
         expected -= 2 * np.log((m * density + 1 / 11) / (m + 1)).sum()
-    found = held_out(distribution("normal"), Sample.from_values([values]))
+    found = held_out(family_named("normal"), Sample.from_values([values]))
     assert found[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_held_out_counts_leave_out_values_not_kinds_of_values():
     values = np.repeat([1, 2, 3], [50, 30, 20])
-    found = held_out(distribution("discrete"), Sample.from_values([values]))
+    found = held_out(family_named("discrete"), Sample.from_values([values]))
     expected = 0.0
     for fold in range(5):
         left_out = fold_of_rank(np.arange(100)) == fold
@@ -173,13 +173,13 @@ def test_folds_are_even_and_not_alike():
     assert scipy_stats.chisquare(pairs).pvalue > 0.01
 
 
-def test_a_value_outside_a_held_out_law_costs_about_log_n_not_everything():
+def test_a_value_outside_a_held_out_distribution_costs_about_log_n_not_everything():
     values = np.linspace(0, 1, 1001)
-    found = held_out(distribution("uniform"), Sample.from_values([values]))[0]
+    found = held_out(family_named("uniform"), Sample.from_values([values]))[0]
     folds = fold_of_rank(np.arange(1001))
     # Outside lie those values that are left out with all beyond them: runs of a fold at both ends.
     outside = sum(int(np.argmax(run != run[0])) for run in (folds, folds[::-1]))
-    # A law known beforehand would have 0.
+    # A distribution known beforehand would have 0.
     assert found == pytest.approx(2 * outside * np.log(801), abs=3)
 
 
@@ -193,7 +193,7 @@ def test_each_pathway_may_choose_for_itself():
 
 
 def test_scores_say_what_was_compared():
-    sample = simulated(LAWS["gamma"], (9,), (30, 100))
+    sample = simulated(DISTRIBUTIONS["gamma"], (9,), (30, 100))
     wanted, scores = chosen_families(["gamma", "weibull"], sample, sample, FLOAT, "bic")
     assert set(wanted) == {"gamma"}
     assert scores["distribution"].to_list() == ["gamma", "weibull"]
@@ -216,7 +216,7 @@ def test_data_that_are_no_continuum(values, expected):
 
 
 def test_a_pathway_of_zeros_does_not_rule_out_what_suits_the_others():
-    """As in a circuit whose gamma law of tiny shape is 0 in single precision."""
+    """As in a circuit whose gamma distribution of tiny shape is 0 in single precision."""
     rng = np.random.default_rng(6)
     values = [*rng.gamma(2, 1, (6, 200)), np.append(np.zeros(198), [1e-40, 4000.0]), np.zeros(50)]
     assert chosen(Sample.from_values(values)) == "gamma"

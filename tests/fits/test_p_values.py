@@ -13,7 +13,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.distances import ks
-from connprops.families.registry import Sample, distribution
+from connprops.families.registry import Sample, family_named
 from connprops.fits.p_values import ks_p_values
 from connprops.model.build import build
 from connprops.model.model import read_model
@@ -25,7 +25,7 @@ GROUPS, TIMES = 200, 79
 def p_values(name, samples, *, times=TIMES, seed=0, names=None):
     names = names or [str(i) for i in range(len(samples))]
     return ks_p_values(
-        Sample.from_values(samples), distribution(name), n_bootstrap=times, seed=seed,
+        Sample.from_values(samples), family_named(name), n_bootstrap=times, seed=seed,
         identities=names,
     )  # fmt: skip
 
@@ -105,8 +105,8 @@ def test_a_p_value_is_the_share_of_simulated_distances():
     rng = np.random.default_rng(15)
     x = rng.gamma(3, 1, 40)
     p = p_values("exponential", [x], times=999)
-    # The distance does not depend on the mean: simulate it for the law of mean 1.
-    family, simulated = distribution("exponential"), rng.exponential(1, (4000, 40))
+    # The distance does not depend on the mean: simulate it for the distribution of mean 1.
+    family, simulated = family_named("exponential"), rng.exponential(1, (4000, 40))
     sample = Sample.from_values([x, *simulated])
     distance = ks(sample, family, family.fit(sample).parameters)
     share = (distance[1:] >= distance[0]).mean()
@@ -124,7 +124,7 @@ def test_what_stands_beside_a_group_does_not_matter():
     assert p_values("gamma", samples, names=names, seed=1).tolist() != p.tolist()
 
 
-def test_laws_that_any_data_fit_and_failed_fits_have_none():
+def test_distributions_that_any_data_fit_and_failed_fits_have_none():
     assert np.isnan(p_values("discrete", [[1, 2, 2, 3]])).all()
     assert np.isnan(p_values("constant", [[2.0, 2.0]])).all()
     assert np.isnan(p_values("gamma", [[1.0], [-1.0, 2.0]])).all()
@@ -180,7 +180,7 @@ def test_a_selection_around_a_pathway_does_not_change_its_p_value(tmp_path):
     assert a.filter(named).equals(b.filter(named))
 
 
-def test_pathways_that_borrow_their_law_have_none(tmp_path):
+def test_pathways_that_borrow_their_distribution_have_none(tmp_path):
     rng = np.random.default_rng(17)
     source, target = np.array([(s, t) for s in range(8) for t in range(8)]).T
     config = write_circuit(
@@ -201,7 +201,7 @@ def test_too_few_samples_are_refused(statistics, times):
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
-def test_the_recipes_laws_are_rejected_as_often_as_chance_would(tmp_path):
+def test_the_recipes_distributions_are_rejected_as_often_as_chance_would(tmp_path):
     config = SHARED / "functionalizer_1000n" / "circuit_config.json"
     stats = extract(Dataset(export(open_circuit(config), tmp_path / "d")))
     families = {"conductance": "gamma", "depression_time": "gamma", "facilitation_time": "gamma",

@@ -71,7 +71,8 @@ def test_fitted_parameters_agree_with_the_demos_truth_within_their_errors(demo):
         seen.add((prop, parameter))
         assert z.size > 50
         # A standard normal's mean and spread, to 4 standard errors of each; the location of a
-        # law cut at one sd either way is bounded to the data's range, which makes it steadier.
+        # distribution cut at one sd either way is bounded to the data's range, which makes it
+        # steadier.
         assert abs(z.mean()) < 4 / np.sqrt(z.size), (prop, parameter)
         least = 0.5 if parameter == "norm_loc" else 1 - 4 / np.sqrt(2 * z.size)
         assert least < z.std() < 1 + 4 / np.sqrt(2 * z.size), (prop, parameter)
@@ -81,12 +82,12 @@ def test_fitted_parameters_agree_with_the_demos_truth_within_their_errors(demo):
 def test_counts_of_synapses_per_connection_follow_the_demos_truth(demo):
     stats, truth = demo
     p_values = []
-    law = text(
+    distribution = text(
         truth.filter(
             (pl.col("property") == "n_syn_per_conn") & (pl.col("distribution") == "discrete")
         )
     )
-    wide = law.pivot(
+    wide = distribution.pivot(
         on="parameter", index=["source_type", "target_type", "position"], values="value"
     )
     counts = text(stats.values.filter(pl.col("property") == "n_syn_per_conn").collect())
@@ -149,9 +150,9 @@ def test_pooled_interpolation_is_the_fit_of_the_pooled_values(tmp_path):
     assert row["level"] == 0
     assert row["n_pathways"] == 2
     assert row["n"] == 32
-    law = model.law("g", "A", "C").parameters
-    assert law["mean"][0] == pytest.approx(g.mean(), rel=1e-12)
-    assert law["std"][0] == pytest.approx(g.std(), rel=1e-12)
+    distribution = model.distribution("g", "A", "C").parameters
+    assert distribution["mean"][0] == pytest.approx(g.mean(), rel=1e-12)
+    assert distribution["std"][0] == pytest.approx(g.std(), rel=1e-12)
 
 
 def test_goodness_of_fit_agrees_with_scipy(tmp_path):
@@ -164,8 +165,8 @@ def test_goodness_of_fit_agrees_with_scipy(tmp_path):
     }
     for row in model.fits.filter(pl.col("property").is_in(["u_syn", "conductance"])).to_dicts():
         key = row["source_type"], row["target_type"], row["property"]
-        x, law = samples[key], model.law(key[2], key[0], key[1]).parameters
-        mean, std = law["mean"][0], law["std"][0]
+        x, distribution = samples[key], model.distribution(key[2], key[0], key[1]).parameters
+        mean, std = distribution["mean"][0], distribution["std"][0]
         frozen = (
             scipy_stats.norm(mean, std)
             if row["distribution"] == "normal"
@@ -235,13 +236,13 @@ def test_types_in_another_order_give_the_same_model(tmp_path):
             attributes={"synapse_class": ["EXC"] * 6, "layer": ["4"] * 6},
         )  # fmt: skip
         model = build(statistics(config, tmp_path / f"{folder}-d"), distr_types={"g": "discrete"})
-        models.append(model.law("g", "B", "C").parameters)
+        models.append(model.distribution("g", "B", "C").parameters)
     assert models[0]["p"].tolist() == models[1]["p"].tolist()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
 def test_functionalizer_keeps_its_spread(tmp_path):
-    """The law is a normal one cut at one sd either way: the reference gives 0.83 of its std."""
+    """A normal distribution cut at one sd either way: the reference gives 0.83 of its std."""
     stats = statistics(SHARED / "functionalizer_1000n" / "circuit_config.json", tmp_path / "d")
     model = build(stats, distr_types={"u_syn": "truncnorm", "decay_time": "truncnorm"})
     for name in ("u_syn", "decay_time"):
@@ -260,7 +261,7 @@ def functionalizer(tmp_path_factory):
     return statistics(config, folder, sel_props=["u_syn", "decay_time", "n_rrp_vesicles"])
 
 
-def laws(model):
+def distributions(model):
     """Return a model's parameters by property, source, target and name; lists as arrays."""
     rows = text(model.table).sort("position").group_by(
         "property", "source_type", "target_type", "parameter"
@@ -279,7 +280,7 @@ def test_the_references_options_give_the_references_model(functionalizer):
         functionalizer, distr_types=families, truncnorm="histogram", interpolation="unweighted"
     )
     levels = set()
-    for (prop, source, target, parameter), (value, level, shared) in laws(model).items():
+    for (prop, source, target, parameter), (value, level, shared) in distributions(model).items():
         expected = theirs[prop][source][target] if prop in families else {}
         if parameter not in expected:
             continue  # a constant pathway, in a family that it cannot have
@@ -305,12 +306,16 @@ def test_unweighted_interpolation_is_the_mean_of_the_parameters(tmp_path):
             statistics(config, tmp_path / f"{folder}-d"),
             distr_types={"g": "gamma"}, interpolation="unweighted",
         )  # fmt: skip
-        own = [model.law("g", names[0], names[i]).parameters for i in range(3)]
-        borrowed = model.law("g", names[0], "X").parameters
+        own = [model.distribution("g", names[0], names[i]).parameters for i in range(3)]
+        borrowed = model.distribution("g", names[0], "X").parameters
         for name in ("mean", "std"):
-            assert borrowed[name][0] == pytest.approx(np.mean([law[name][0] for law in own]))
+            assert borrowed[name][0] == pytest.approx(
+                np.mean([distribution[name][0] for distribution in own])
+            )
         models.append(borrowed)
-    assert [law["std"][0].hex() for law in models] == [models[0]["std"][0].hex()] * 2
+    assert [distribution["std"][0].hex() for distribution in models] == [
+        models[0]["std"][0].hex()
+    ] * 2
 
 
 def test_unweighted_constants_count_with_their_moments(tmp_path):
@@ -323,9 +328,9 @@ def test_unweighted_constants_count_with_their_moments(tmp_path):
     model = build(
         statistics(config, tmp_path / "d"), distr_types={"g": "normal"}, interpolation="unweighted"
     )
-    law = model.law("g", "A", "C")
-    assert law.parameters["mean"][0] == pytest.approx((2.5 + g[target >= 4].mean()) / 2)
-    assert law.parameters["std"][0] == pytest.approx(g[target >= 4].std() / 2)
+    distribution = model.distribution("g", "A", "C")
+    assert distribution.parameters["mean"][0] == pytest.approx((2.5 + g[target >= 4].mean()) / 2)
+    assert distribution.parameters["std"][0] == pytest.approx(g[target >= 4].std() / 2)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +367,7 @@ def test_drawn_values_are_of_the_datas_kind(demo, auto):
     assert {"conductance", "n_rrp_vesicles", "n_syn_per_conn", "u_syn"} <= seen
 
 
-def test_pathways_may_have_laws_of_their_own(tmp_path):
+def test_pathways_may_have_distributions_of_their_own(tmp_path):
     rng = np.random.default_rng(8)
     source, target = np.array([(s, t) for s in range(20) for t in range(40)]).T
     g = np.where(target < 20, rng.gamma(1.5, 1, 800), rng.uniform(5, 9, 800))

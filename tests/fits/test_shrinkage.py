@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types, write_circuit
-from laws import SCIPY
+from known_distributions import SCIPY
 from scipy import optimize
 from scipy import stats as scipy_stats
 
@@ -12,7 +12,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
-from connprops.families.registry import Sample, distribution
+from connprops.families.registry import Sample, family_named
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.shrinkage import LEVEL_FROM, shrunk, with_shrinkage
 from connprops.model.build import build
@@ -22,10 +22,10 @@ from connprops.statistics.extract import extract
 def borrowed_for(name, samples, keys=None):
     """Fit a family to samples and shrink them, all as one level unless ``keys`` says otherwise."""
     sample = Sample.from_values(samples)
-    estimate = distribution(name).fit(sample)
+    estimate = family_named(name).fit(sample)
     one = [np.zeros(len(samples), dtype=np.intp)]
     result = shrunk(
-        distribution(name), estimate.parameters, estimate.std_error, sample, keys or one
+        family_named(name), estimate.parameters, estimate.std_error, sample, keys or one
     )
     return estimate, result
 
@@ -85,24 +85,27 @@ FAMILIES = {
 
 
 def drawn(name, groups, rng):
-    """Return laws of one kind that differ a little, as scipy has them."""
-    laws = []
+    """Return distributions of one kind that differ a little, as scipy has them."""
+    distributions = []
     for _ in range(groups):
-        law = {p: abs(rng.normal(*by)) for p, by in FAMILIES[name].items()}
+        distribution = {p: abs(rng.normal(*by)) for p, by in FAMILIES[name].items()}
         if name == "truncnorm":
-            low, high = law["norm_loc"] - law["norm_scale"], law["norm_loc"] + law["norm_scale"]
-            law |= {"min": low, "max": high}
-        laws.append(law)
-    return laws
+            low, high = (
+                distribution["norm_loc"] - distribution["norm_scale"],
+                distribution["norm_loc"] + distribution["norm_scale"],
+            )
+            distribution |= {"min": low, "max": high}
+        distributions.append(distribution)
+    return distributions
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_unseen_values_are_likelier_and_many_values_keep_their_own(name):
     rng = np.random.default_rng(2)
-    family, groups = distribution(name), 60
-    laws = drawn(name, groups, rng)
+    family, groups = family_named(name), 60
+    distributions = drawn(name, groups, rng)
     n = np.where(np.arange(groups) < 50, 7, 3000)
-    frozen = [SCIPY[name](**law) for law in laws]
+    frozen = [SCIPY[name](**distribution) for distribution in distributions]
     samples = [f.rvs(k, random_state=rng) for f, k in zip(frozen, n, strict=True)]
     unseen = np.stack([f.rvs(2000, random_state=rng) for f in frozen])
     estimate, result = borrowed_for(name, samples)
@@ -152,7 +155,9 @@ def test_a_single_value_gets_the_rest_from_its_level():
     samples = [rng.gamma(9, 1, 200) for _ in range(20)] + [[14.0]]
     estimate, result = borrowed_for("gamma", samples)
     assert estimate.status[-1] == "failed"
-    assert result.values["std"][-1] == pytest.approx(3, rel=0.05)  # of the law all were drawn from
+    assert result.values["std"][-1] == pytest.approx(
+        3, rel=0.05
+    )  # of the distribution all were drawn from
     assert 8.9 < result.values["mean"][-1] < 14
     assert 0.9 < result.borrowed[-1] <= 1
 
@@ -171,7 +176,7 @@ def test_the_narrowest_level_with_enough_pathways_is_taken():
     assert both.values["mean"][many:] == pytest.approx(together.values["mean"][many:], rel=1e-12)
 
 
-def test_three_pathways_and_laws_of_one_point_stay_as_they_are():
+def test_three_pathways_and_distributions_of_one_point_stay_as_they_are():
     rng = np.random.default_rng(7)
     estimate, result = borrowed_for("normal", list(rng.normal(0, 1, (3, 9))))
     assert np.isnan(result.borrowed).all()
@@ -223,9 +228,10 @@ def test_the_model_says_who_borrowed_and_how_much(small_pathways):
     before = plain.fits.join(g.select("source_type", "target_type", "property"), on=g.columns[:3])
     row = before.filter((pl.col("n") == 1) & (pl.col("level") < 0)).row(0, named=True)
     assert (row["distribution"], row["status"]) == ("constant", "fallback")
-    law = model.law("g", "T1", "T1").parameters
+    distribution = model.distribution("g", "T1", "T1").parameters
     frozen = scipy_stats.gamma(
-        (law["mean"][0] / law["std"][0]) ** 2, scale=law["std"][0] ** 2 / law["mean"][0]
+        (distribution["mean"][0] / distribution["std"][0]) ** 2,
+        scale=distribution["std"][0] ** 2 / distribution["mean"][0],
     )
     row = g.row(by_predicate=(pl.col("source_type") == "T1") & (pl.col("target_type") == "T1"),
                 named=True)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Differences of models against distances of scipy's laws, numpy's samples, and by hand."""
+"""Differences of models against distances by scipy, by numpy's samples, and by hand."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from connprops.store.tables import read_table
 KEYS = ["source_type", "target_type", "property"]
 
 
-def law(distribution, *, source="A", target="A", prop="g", level=-1, low=None, high=None, **values):
-    """Return the rows of one law; a list gives a parameter of several positions."""
+def distribution(
+    family, *, source="A", target="A", prop="g", level=-1, low=None, high=None, **values
+):
+    """Return the rows of one distribution; a list gives a parameter of several positions."""
     about = {
         "source_type": source, "target_type": target, "property": prop, "other_property": None,
-        "distribution": distribution, "std_error": None, "level": level, "shared_within": True,
+        "distribution": family, "std_error": None, "level": level, "shared_within": True,
         "dtype": "float", "lower_bound": low, "upper_bound": high,
     }  # fmt: skip
     return [
@@ -37,8 +39,8 @@ def law(distribution, *, source="A", target="A", prop="g", level=-1, low=None, h
     ]
 
 
-def model(*laws, types=("A", "B")):
-    rows = [row for of_law in laws for row in of_law]
+def model(*distributions, types=("A", "B")):
+    rows = [row for of_distribution in distributions for row in of_distribution]
     both = [
         (side, i, name, "EXC", "4", 3)
         for side in ("source", "target")
@@ -58,7 +60,7 @@ def distances(a, b):
 
 
 def numerical(one, other, low, high):
-    """Return KS and Wasserstein distances of scipy's laws from a fine grid of values."""
+    """Return KS and Wasserstein distances of scipy's distributions from a fine grid of values."""
     x = np.linspace(low, high, 2_000_001)
     apart = np.abs(one.cdf(x) - other.cdf(x))
     return apart.max(), np.trapezoid(apart, x)
@@ -67,13 +69,13 @@ def numerical(one, other, low, high):
 @pytest.mark.parametrize(
     ("a", "b", "one", "other", "low", "high"),
     [
-        (law("normal", mean=0, std=1), law("normal", mean=0.5, std=2),
+        (distribution("normal", mean=0, std=1), distribution("normal", mean=0.5, std=2),
          stats.norm(0, 1), stats.norm(0.5, 2), -20, 20),
-        (law("gamma", mean=2, std=0.5), law("gamma", mean=2.2, std=1.5),
+        (distribution("gamma", mean=2, std=0.5), distribution("gamma", mean=2.2, std=1.5),
          stats.gamma(16, scale=2 / 16), stats.gamma((2.2 / 1.5) ** 2, scale=1.5**2 / 2.2), 0, 60),
-        (law("gamma", mean=2, std=0.5), law("normal", mean=2, std=0.5),
+        (distribution("gamma", mean=2, std=0.5), distribution("normal", mean=2, std=0.5),
          stats.gamma(16, scale=2 / 16), stats.norm(2, 0.5), -5, 12),
-        (law("constant", mean=1.3), law("normal", mean=1, std=1),
+        (distribution("constant", mean=1.3), distribution("normal", mean=1, std=1),
          stats.uniform(1.3, 1e-9), stats.norm(1, 1), -10, 12),
     ],
 )  # fmt: skip
@@ -83,54 +85,54 @@ def test_distances_agree_with_a_fine_grid(a, b, one, other, low, high):
     assert distances(b, a) == pytest.approx(expected, rel=2e-3)
 
 
-def test_distances_of_discrete_laws_are_exact():
+def test_distances_of_discrete_distributions_are_exact():
     one = {"val": [1, 2, 5.5], "p": [0.2, 0.3, 0.5]}
     other = {"val": [0, 2, 3, 7], "p": [0.1, 0.2, 0.3, 0.4]}
     expected = stats.wasserstein_distance(one["val"], other["val"], one["p"], other["p"])
     # Distribution functions, by hand: at 0: 0, .1; at 1: .2, .1; 2: .5, .3; 3: .5, .6; 5.5: 1, .6.
-    found = distances(law("discrete", **one), law("discrete", **other))
+    found = distances(distribution("discrete", **one), distribution("discrete", **other))
     assert found == pytest.approx((0.4, expected), rel=1e-12)
-    points = distances(law("constant", mean=1.0), law("constant", mean=3.5))
+    points = distances(distribution("constant", mean=1.0), distribution("constant", mean=3.5))
     assert points == (1.0, 2.5)
-    counts = distances(law("poisson", mean=3.0), law("poisson", mean=4.5))
+    counts = distances(distribution("poisson", mean=3.0), distribution("poisson", mean=4.5))
     k = np.arange(200)
     apart = np.abs(stats.poisson(3.0).cdf(k) - stats.poisson(4.5).cdf(k))
     assert counts == pytest.approx((apart.max(), apart.sum()), rel=1e-8)
 
 
 def test_distances_are_of_values_as_drawn_within_bounds():
-    a = law("normal", mean=0, std=1, low=0.0)
-    b = law("normal", mean=0, std=1)
+    a = distribution("normal", mean=0, std=1, low=0.0)
+    b = distribution("normal", mean=0, std=1)
     # Half of a's values lie on 0: the functions differ by b's below 0, to its half just before.
     half_normal_mean = 1 / math.sqrt(2 * math.pi)
     assert distances(a, b) == pytest.approx((0.5, half_normal_mean), rel=2e-3)
 
 
 def test_equal_models_do_not_differ():
-    laws = [
-        law("gamma", mean=2, std=0.5),
-        law("discrete", source="B", val=[1, 4], p=[0.25, 0.75]),
-        law("constant", prop="n", mean=2),
+    distributions = [
+        distribution("gamma", mean=2, std=0.5),
+        distribution("discrete", source="B", val=[1, 4], p=[0.25, 0.75]),
+        distribution("constant", prop="n", mean=2),
     ]
-    found = compare(model(*laws), model(*laws))
+    found = compare(model(*distributions), model(*distributions))
     assert found["ks"].to_list() == found["wasserstein"].to_list() == [0.0] * 3
     assert found["shift"].to_list() == [0.0, None, 0.0]
 
 
 def test_what_is_added_lost_and_borrowed():
     a = model(
-        law("gamma", mean=2, std=0.5),
-        law("gamma", source="B", mean=2, std=0.5),
-        law("gamma", target="B", mean=2, std=0.5, level=0),
-        law("gamma", source="B", target="B", mean=2, std=0.5, level=3),
+        distribution("gamma", mean=2, std=0.5),
+        distribution("gamma", source="B", mean=2, std=0.5),
+        distribution("gamma", target="B", mean=2, std=0.5, level=0),
+        distribution("gamma", source="B", target="B", mean=2, std=0.5, level=3),
     )
     b = model(
-        law("gamma", mean=3, std=0.5),
-        law("gamma", source="B", mean=2, std=0.5, level=2),
-        law("normal", target="B", mean=2, std=0.5),
-        law("gamma", source="B", target="B", mean=2, std=0.5, level=4),
-        law("gamma", source="C", mean=1, std=0.25),
-        law("constant", prop="n", mean=1),
+        distribution("gamma", mean=3, std=0.5),
+        distribution("gamma", source="B", mean=2, std=0.5, level=2),
+        distribution("normal", target="B", mean=2, std=0.5),
+        distribution("gamma", source="B", target="B", mean=2, std=0.5, level=4),
+        distribution("gamma", source="C", mean=1, std=0.25),
+        distribution("constant", prop="n", mean=1),
         types=("C", "B", "A"),
     )
     found = compare(a, b)
@@ -173,7 +175,8 @@ def test_many_pathways_are_each_compared_with_their_own(monkeypatch):
     names = tuple(f"t{i}" for i in range(6))
     means = {(s, t): rng.uniform(1, 3, 2) for s in names for t in names}
     a, b = (
-        model(*(law("constant", source=s, target=t, mean=m[i]) for (s, t), m in means.items()),
+        model(*(distribution("constant", source=s, target=t, mean=mean[i])
+                for (s, t), mean in means.items()),
               types=order)
         for i, order in enumerate((names, names[::-1]))
     )  # fmt: skip
@@ -184,7 +187,10 @@ def test_many_pathways_are_each_compared_with_their_own(monkeypatch):
 
 
 def test_files_folders_and_the_public_name(tmp_path):
-    a, b = model(law("gamma", mean=2, std=0.5)), model(law("gamma", mean=2.5, std=0.5))
+    a, b = (
+        model(distribution("gamma", mean=2, std=0.5)),
+        model(distribution("gamma", mean=2.5, std=0.5)),
+    )
     a.write_parquet(tmp_path / "a" / "model.parquet")
     b.write_parquet(tmp_path / "b.parquet")
     assert cp.compare(tmp_path / "a", tmp_path / "b.parquet").equals(compare(a, b))
@@ -194,7 +200,10 @@ def test_files_folders_and_the_public_name(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "json"])
 def test_comparisons_are_written(tmp_path, suffix):
-    found = compare(model(law("gamma", mean=2, std=0.5)), model(law("gamma", mean=2.5, std=0.5)))
+    found = compare(
+        model(distribution("gamma", mean=2, std=0.5)),
+        model(distribution("gamma", mean=2.5, std=0.5)),
+    )
     file = write_comparison(found, tmp_path / f"differences.{suffix}")
     if suffix == "parquet":
         assert read_table(file, schema.COMPARISON)[0].equals(found)
@@ -209,8 +218,8 @@ def test_comparisons_are_written(tmp_path, suffix):
 
 
 def test_the_command(tmp_path):
-    model(law("gamma", mean=2, std=0.5)).write_parquet(tmp_path / "a.parquet")
-    model(law("gamma", mean=2.5, std=0.5)).write_parquet(tmp_path / "b.parquet")
+    model(distribution("gamma", mean=2, std=0.5)).write_parquet(tmp_path / "a.parquet")
+    model(distribution("gamma", mean=2.5, std=0.5)).write_parquet(tmp_path / "b.parquet")
     arguments = ["compare", str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
     done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "d.json")])
     assert done.exit_code == 0

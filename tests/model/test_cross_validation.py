@@ -14,11 +14,11 @@ from connprops import schema
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
-from connprops.families.registry import Sample, distribution
-from connprops.model.cross_validation import STRAY, CrossValidation, law_scores
+from connprops.families.registry import Sample, family_named
+from connprops.model.cross_validation import STRAY, CrossValidation, distribution_scores
 from connprops.resources import Resources
 
 KEYS = ["source_type", "target_type", "property", "fold", "model"]
@@ -77,8 +77,10 @@ def test_scores_are_those_that_scipy_gives(dataset, found, fold):
     row = table.row(
         by_predicate=(pl.col("source_type") == "A") & (pl.col("target_type") == "B"), named=True
     )
-    law = cp.build(training, distr_types={"g": "gamma"}).law("g", "A", "B").parameters
-    mean, std = law["mean"][0], law["std"][0]
+    distribution = (
+        cp.build(training, distr_types={"g": "gamma"}).distribution("g", "A", "B").parameters
+    )
+    mean, std = distribution["mean"][0], distribution["std"][0]
     frozen = scipy_stats.gamma((mean / std) ** 2, scale=std**2 / mean)
     scores = row_of(
         found, source_type="A", target_type="B", property="g", fold=fold, model="connprops"
@@ -93,7 +95,7 @@ def test_scores_are_those_that_scipy_gives(dataset, found, fold):
     assert scores["error_std"] == pytest.approx(frozen.std() - x.std())
 
 
-def test_laws_of_counts_are_scored_as_they_are_drawn(dataset, found):
+def test_distributions_of_counts_are_scored_as_they_are_drawn(dataset, found):
     training, values = fold_by_hand(dataset, 1)
     x = values["n_syn_per_conn"]
     table = training.table.filter(pl.col("property") == "n_syn_per_conn").collect()
@@ -113,25 +115,27 @@ def test_laws_of_counts_are_scored_as_they_are_drawn(dataset, found):
     assert ours["kind"] == "probability"
 
 
-def test_values_that_a_law_excludes_are_counted_and_cost_a_stray_value():
-    family = distribution("uniform")
-    laws = Laws(
+def test_values_that_a_distribution_excludes_are_counted_and_cost_a_stray_value():
+    family = family_named("uniform")
+    distributions = Distributions(
         family, np.array([0]), {"min": np.array([1.0]), "max": np.array([3.0])},
         np.array([-np.inf]), np.array([np.inf]),
     )  # fmt: skip
     test = Sample.from_values([[0.5, 1.5, 2.0, 4.0, 9.0]])
-    scores = law_scores(laws, test, spread=10.0, whole=False).row(0, named=True)
+    scores = distribution_scores(distributions, test, spread=10.0, whole=False).row(0, named=True)
     assert scores["n_outside"] == 3
     inside, outside = np.log(0.999 / 2 + 0.0001), np.log(0.0001)
     assert scores["loglik"] == pytest.approx((2 * inside + 3 * outside) / 5)
 
 
-def test_a_law_of_one_point_is_scored_by_probability():
-    laws = Laws(
-        distribution("constant"), np.array([0]), {"mean": np.array([2.5])},
+def test_a_distribution_of_one_point_is_scored_by_probability():
+    distributions = Distributions(
+        family_named("constant"), np.array([0]), {"mean": np.array([2.5])},
         np.array([-np.inf]), np.array([np.inf]),
     )  # fmt: skip
-    scores = law_scores(laws, Sample.from_values([[2.5, 2.5, 3.0]]), spread=1.0, whole=False)
+    scores = distribution_scores(
+        distributions, Sample.from_values([[2.5, 2.5, 3.0]]), spread=1.0, whole=False
+    )
     row = scores.row(0, named=True)
     assert row["kind"] == "probability"
     assert row["n_outside"] == 1

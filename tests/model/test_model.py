@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types
-from laws import LAWS, SCIPY
+from known_distributions import PARAMETERS, SCIPY
 from scipy import stats as scipy_stats
 
 from connprops import schema
@@ -71,9 +71,9 @@ def test_evaluation_agrees_with_scipy():
 
 @pytest.mark.parametrize("family", list(SCIPY))
 def test_every_family_follows_scipy(family):
-    for law in LAWS[family]:
-        m = model(*(row("A", "g", family, name, value) for name, value in law.items()))
-        theirs = SCIPY[family](**law)
+    for distribution in PARAMETERS[family]:
+        m = model(*(row("A", "g", family, name, value) for name, value in distribution.items()))
+        theirs = SCIPY[family](**distribution)
         q = np.array([1e-3, 0.2, 0.5, 0.9, 0.999])
         x = theirs.ppf(q)
         tiny = 1e-12 * theirs.std()
@@ -95,7 +95,7 @@ def test_bounds_hold_what_is_drawn():
     assert m.cdf("g", "B", "A", [-0.1, 0.0, 1.5]).tolist() == pytest.approx([0.0, below, 1.0])
 
 
-def test_draws_follow_the_law_and_the_type():
+def test_draws_follow_the_distribution_and_the_type():
     m = model()
     assert scipy_stats.kstest(m.draw("g", "A", "A", 2000, rng=0),
                               scipy_stats.gamma(16, scale=0.125).cdf).pvalue > 1e-3  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types
-from laws import LAWS, SCIPY
+from known_distributions import PARAMETERS, SCIPY
 
 from connprops import schema
 from connprops.circuit.circuit import open_circuit
@@ -22,7 +22,7 @@ from connprops.model.reference_json import from_json, to_json
 from connprops.statistics.extract import extract
 
 EXACT = {"normal", "truncnorm", "gamma", "poisson", "ztpoisson", "exponential", "uniform"}
-MOST = 256  # values that stand for a law
+MOST = 256  # values that stand for a distribution
 ONE_TYPE = pl.DataFrame(
     [(side, 0, "A", "EXC", "4", 3) for side in ("source", "target")],
     schema=schema.TYPES.polars_schema(),
@@ -50,17 +50,17 @@ def reference():
         return pytest.importorskip("connectome_manipulator.model_building.model_types")
 
 
-def model(**laws):
+def model(**distributions):
     """Return a model of one pathway: for each property a family and its parameters."""
     rows = [
         ("A", "A", name, None, family, parameter, position, value, None, -1,
          None if name == "n_syn_per_conn" else True, "float", None, None)
-        for name, (family, law) in laws.items()
-        for parameter, given in law.items()
+        for name, (family, distribution) in distributions.items()
+        for parameter, given in distribution.items()
         for position, value in enumerate(given if isinstance(given, list) else [given])
     ]  # fmt: skip
     table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
-    return Model(table, types=ONE_TYPE, units=dict.fromkeys(laws, ""))
+    return Model(table, types=ONE_TYPE, units=dict.fromkeys(distributions, ""))
 
 
 def quietly(m):
@@ -100,9 +100,9 @@ def test_keys_and_their_order():
 
 @of_the_reference
 @pytest.mark.parametrize("family", list(SCIPY))
-def test_the_reference_draws_our_laws(reference, tmp_path, family):
-    laws = LAWS[family]
-    m = model(**{f"p{i}": (family, law) for i, law in enumerate(laws)})
+def test_the_reference_draws_our_distributions(reference, tmp_path, family):
+    distributions = PARAMETERS[family]
+    m = model(**{f"p{i}": (family, distribution) for i, distribution in enumerate(distributions)})
     if family in EXACT:
         m.write_json(tmp_path / "model.json")  # without a warning
     else:
@@ -112,10 +112,10 @@ def test_the_reference_draws_our_laws(reference, tmp_path, family):
     assert theirs.get_prop_names() == m.properties
     np.random.seed(7)  # noqa: NPY002 - the reference draws from the global state
     n = 4000
-    for name, law in zip(m.properties, laws, strict=True):
+    for name, distribution in zip(m.properties, distributions, strict=True):
         spec = theirs.get_distr_props(name, "A", "A")
         drawn = np.sort(theirs.draw_from_distribution(spec, size=n))
-        truth = SCIPY[family](**law)
+        truth = SCIPY[family](**distribution)
         at, first = np.unique(drawn, return_index=True)
         upto = np.append(first[1:], n) / n
         distance = np.abs(upto - truth.cdf(at)).max()
@@ -125,11 +125,11 @@ def test_the_reference_draws_our_laws(reference, tmp_path, family):
 
 @pytest.mark.parametrize("family", [name for name in SCIPY if name not in EXACT])
 def test_what_is_lost_is_little(family):
-    names = [f"p{i}" for i in range(len(LAWS[family]))]
-    content = strictly(quietly(model(**dict(zip(names, ((family, law) for law in LAWS[family]),
-                                                strict=True)))))  # fmt: skip
-    for name, law in zip(names, LAWS[family], strict=True):
-        spec, truth = content["prop_stats"][name]["A"]["A"], SCIPY[family](**law)
+    names = [f"p{i}" for i in range(len(PARAMETERS[family]))]
+    marginals = ((family, parameters) for parameters in PARAMETERS[family])
+    content = strictly(quietly(model(**dict(zip(names, marginals, strict=True)))))
+    for name, distribution in zip(names, PARAMETERS[family], strict=True):
+        spec, truth = content["prop_stats"][name]["A"]["A"], SCIPY[family](**distribution)
         values, p = np.array(spec["val"]), np.array(spec["p"])
         assert spec["type"] == "discrete"
         assert p.sum() == pytest.approx(1, abs=1e-12)
@@ -156,7 +156,7 @@ def test_families_that_others_hold(tmp_path):
         np.testing.assert_allclose(again.cdf(name, "A", "A", x), m.cdf(name, "A", "A", x),
                                    rtol=1e-7)  # fmt: skip
     for name in "cd":  # the reference draws no gamma of mean 0
-        assert again.law(name, "A", "A").family.name == "constant"
+        assert again.distribution(name, "A", "A").family.name == "constant"
         assert again.draw(name, "A", "A", 2).tolist() == [0, 0]
 
 
@@ -181,8 +181,8 @@ def test_what_the_reference_wrote_comes_back(reference, tmp_path):
     assert ours.source_types == ours.target_types == types
     assert ours.dtype("e") == "int"
     assert ours.dtype("c") == "float"
-    assert ours.law("d", "A", "B µ").parameters == {"mean": [0.7], "std": [1.9]}
-    assert ours.law("g", "A", "B µ").parameters["val"][0, 0] == 7
+    assert ours.distribution("d", "A", "B µ").parameters == {"mean": [0.7], "std": [1.9]}
+    assert ours.distribution("g", "A", "B µ").parameters["val"][0, 0] == 7
     back = strictly(to_json(ours))["prop_stats"]
     assert back == stats
 
@@ -276,5 +276,5 @@ def test_a_model_of_a_circuit_there_and_back(reference, tmp_path):
         assert np.abs(ecdf - m.cdf(name, "L4_PC", "L5_BC", grid)).max() < 0.04, name
     again = read_model(tmp_path / "model.json")
     for name in ("conductance", "u_syn", "decay_time"):
-        ours, back = (x.law(name, "L4_PC", "L5_BC").parameters for x in (m, again))
+        ours, back = (x.distribution(name, "L4_PC", "L5_BC").parameters for x in (m, again))
         assert {k: v.tolist() for k, v in ours.items()} == {k: v.tolist() for k, v in back.items()}

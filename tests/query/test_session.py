@@ -361,9 +361,9 @@ def test_worst_fits(ask, folder):
 
 def test_what_the_model_is_made_of(ask, folder):
     rows = pl.read_parquet(folder / "model.parquet").cast({pl.Enum: pl.String})
-    laws = rows.unique([*PAIR, "property"])
+    distributions = rows.unique([*PAIR, "property"])
     chosen = (
-        laws.filter(pl.col("level") == -1)
+        distributions.filter(pl.col("level") == -1)
         .group_by("property", "distribution")
         .agg(pl.len().cast(pl.Int64).alias("n_pathways"))
         .with_columns(part=pl.col("n_pathways") / pl.col("n_pathways").sum().over("property"))
@@ -371,7 +371,7 @@ def test_what_the_model_is_made_of(ask, folder):
     )
     same(ask("distributions_chosen"), chosen)
     found = ask("borrowed_pathways")
-    assert found["property"].to_list() == sorted(laws["property"].unique())
+    assert found["property"].to_list() == sorted(distributions["property"].unique())
     assert found.select(pl.exclude("property")).unique().rows() == [(4, 0, 0, 0, 0, 0, 0.0)]
 
 

@@ -106,11 +106,11 @@ def test_numbers_are_those_of_the_tables(tables, page):
     for row in table.to_dicts():
         at = sources.index(row["source_type"]) * len(targets) + targets.index(row["target_type"])
         assert found[at] == pytest.approx((row["mean"], row["q95"]), rel=1e-5)
-    laws = chunk_of(page, "property-1")["model"]
+    distributions = chunk_of(page, "property-1")["model"]
     values = model.table.filter(
         (pl.col("property") == "property_1") & (pl.col("parameter") == "std")
     )
-    assert sorted(laws["parameters"]["std"]) == pytest.approx(
+    assert sorted(distributions["parameters"]["std"]) == pytest.approx(
         sorted(values["value"]), rel=1e-5
     )  # fmt: skip
 

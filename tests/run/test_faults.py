@@ -656,8 +656,8 @@ def test_hostile_names_live_through_everything(tmp_path, name):
     rows = pl.read_parquet(out / "statistics.parquet", glob=False)
     of_name = rows.filter(pl.col("property") == name)
     assert of_name["source_type"].cast(pl.String).to_list().count(name) >= 1
-    law = from_json(out / "model.json").draw(name, name, "B", size=3, rng=0)
-    assert len(law) == 3
+    distribution = from_json(out / "model.json").draw(name, name, "B", size=3, rng=0)
+    assert len(distribution) == 3
     page = (out / "report.html").read_text()
     assert "<script>'" not in page
     assert "synapses; --<script>" not in page

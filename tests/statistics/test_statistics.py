@@ -428,7 +428,9 @@ def is_stable(bins):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
 @pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
-def test_normal_laws_through_histograms_are_the_references_where_its_fits_converged(tmp_path):
+def test_normal_distributions_through_histograms_are_the_references_where_its_fits_converged(
+    tmp_path,
+):
     golden = pl.read_parquet(
         SHARED.parent / "reference" / "golden" / "functionalizer_1000n.statistics.parquet"
     ).pivot(on="statistic", index=["source_mtype", "target_mtype", "property"], values="value")

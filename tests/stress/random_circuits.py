@@ -24,7 +24,7 @@ NAME = "'; drop table synapses; --<script>"
 
 
 def clean(rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray, None]:
-    """Draw a circuit as they should be: ordered rows, and values of one law per pathway."""
+    """Draw a circuit as they should be: ordered rows, and values of one family per pathway."""
     n_nodes, n_types = int(rng.integers(3, 9)), int(rng.integers(1, 4))
     types = [f"T{code}" for code in rng.integers(0, n_types, n_nodes)]
     n_pairs = int(rng.integers(1, n_nodes**2))
@@ -33,11 +33,11 @@ def clean(rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray, 
     shared = rng.random() < 0.5
     size = n_pairs if shared else int(counts.sum())
     dtype = rng.choice(["f4", "f8", "i2", "i4"])
-    law = rng.choice(["gamma", "normal", "poisson"])
+    distribution = rng.choice(["gamma", "normal", "poisson"])
     values = {
         "gamma": rng.gamma(3, 1, size), "normal": rng.normal(5, 2, size),
         "poisson": rng.poisson(3, size),
-    }[str(law)].astype(dtype)  # fmt: skip
+    }[str(distribution)].astype(dtype)  # fmt: skip
     if shared:
         values = np.repeat(values, counts)
     return (
@@ -60,17 +60,17 @@ def agrees(case: tuple, folder: Path, threads: int) -> None:
     stats = extract(data, sel_props=[NAME], resources=resources)
     assert_agrees(stats, source, target, {NAME: values}, types)
     model = build(stats, distr_types={NAME: "normal", "n_syn_per_conn": "discrete"})
-    laws = {
+    distributions = {
         (row["source_type"], row["target_type"]): row["value"]
         for row in model.table.iter_rows(named=True)
         if (row["property"], row["parameter"], row["level"]) == (NAME, "mean", -1)
     }
     for pathway, rows_of in pathways(source, target, types, types).items():
         kept, _, _ = values_of(values, rows_of)
-        if pathway in laws and kept.size and np.abs(kept.astype(float)).max() < 1e150:
+        if pathway in distributions and kept.size and np.abs(kept.astype(float)).max() < 1e150:
             mean = float(np.mean(kept.astype(np.longdouble)))
             spread = float(np.abs(kept.astype(float)).max())
-            assert abs(laws[pathway] - mean) <= 1e-12 * spread, pathway
+            assert abs(distributions[pathway] - mean) <= 1e-12 * spread, pathway
 
 
 def try_circuits(n: int, folder: Path, seed: int = 0) -> tuple[dict[str, int], list[str]]:

@@ -48,7 +48,7 @@ def named(key: Bits, name: str) -> Bits:
 
 
 def uniform(key: Bits, index: Ints | None = None) -> NDArray[np.float64]:
-    """Return numbers from the uniform law on (0, 1), (n,): never 0 or 1, and symmetric about 1/2.
+    """Return uniform numbers on (0, 1), (n,): never 0 or 1, and symmetric about 1/2.
 
     They are the middles of 2^52 cells: number ``index`` (0 by default) of the SplitMix64
     generator whose state starts at the key.

@@ -167,14 +167,16 @@ def _pathway_charts(
     histograms = model.expected(_of(stats.histograms, where).collect())
     order = _of(stats.order_statistics, where).collect()
     discrete, whole = _discrete(model, units), whole_numbers(stats.properties)
-    laws = _of(model.marginals.lazy(), where).collect()
+    distributions = _of(model.marginals.lazy(), where).collect()
     n_values = _of(stats.table, where).select("property", "n").collect()
     for name, unit in units.items():
         common: dict[str, Any] = {
             "property": name,
             "unit": unit,
             "title": f"{name}: {pathway[0]} → {pathway[1]}",
-            "subtitle": _origin(rows_of(laws, property=name), rows_of(n_values, property=name)),
+            "subtitle": _origin(
+                rows_of(distributions, property=name), rows_of(n_values, property=name)
+            ),
             "whole": name in whole,
         }
         bins = rows_of(histograms, property=name)
@@ -197,12 +199,12 @@ def _pathway_charts(
         yield "correlations", score_charts.correlations(copula, title=title)
 
 
-def _origin(laws: pl.DataFrame, n_values: pl.DataFrame) -> str:
+def _origin(distributions: pl.DataFrame, n_values: pl.DataFrame) -> str:
     """Return the values of a pathway, and where the model of them comes from, in words."""
     n = f"{n_values['n'].sum():,} values"
-    if laws.is_empty():
+    if distributions.is_empty():
         return n
-    family, level = laws["distribution"][0], int(laws["level"][0])
+    family, level = distributions["distribution"][0], int(distributions["level"][0])
     return f"{n}; {family}, {'fitted to them' if level < 0 else f'borrowed from level {level}'}"
 
 
@@ -225,7 +227,7 @@ def _discrete(model: Model, names: Mapping[str, str]) -> set[str]:
     return {
         name
         for name in names
-        if all(laws.family.kind == "discrete" for laws in model.laws(name))
+        if all(each.family.kind == "discrete" for each in model.distributions(name))
     }  # fmt: skip
 
 

@@ -53,17 +53,21 @@ def model_statistics(model: Model) -> pl.DataFrame:
     place = (place + pl.col("target_type").to_physical()).alias("place")
     found = []
     for name in model.properties:
-        for laws in model.laws(name):
-            quantiles = laws.ppf(np.tile(list(QUANTILES.values()), (laws.pathway.size, 1)))
+        for distributions in model.distributions(name):
+            quantiles = distributions.ppf(
+                np.tile(list(QUANTILES.values()), (distributions.pathway.size, 1))
+            )
             found.append(
                 pl.DataFrame(
                     {
-                        "place": laws.pathway,
+                        "place": distributions.pathway,
                         "mean": np.broadcast_to(
-                            laws.family.mean(laws.parameters), laws.pathway.shape
+                            distributions.family.mean(distributions.parameters),
+                            distributions.pathway.shape,
                         ),
                         "std": np.broadcast_to(
-                            laws.family.std(laws.parameters), laws.pathway.shape
+                            distributions.family.std(distributions.parameters),
+                            distributions.pathway.shape,
                         ),
                         **dict(zip(QUANTILES, quantiles.T, strict=True)),
                     }
@@ -115,9 +119,11 @@ def quantile_pairs(
     placed = order_statistics.with_columns(place=place)
     for name in model.properties:
         rows = rows_of(placed, property=name)
-        for laws in model.laws(name):
-            index = pl.DataFrame({"place": laws.pathway}).with_row_index("law")
-            parts.append(_pairs(rows.join(index, on="place", maintain_order="left"), laws, at_most))
+        for distributions in model.distributions(name):
+            index = pl.DataFrame({"place": distributions.pathway}).with_row_index("distribution")
+            parts.append(
+                _pairs(rows.join(index, on="place", maintain_order="left"), distributions, at_most)
+            )
     lists = dict.fromkeys(("p", "data", "model"), pl.List(pl.Float64))
     if not parts:
         keys = order_statistics.head(0).select(*schema.PATHWAY, "property")
@@ -125,14 +131,14 @@ def quantile_pairs(
     return pl.concat(parts)
 
 
-def _pairs(rows: pl.DataFrame, laws: Any, at_most: int) -> pl.DataFrame:
-    """Return quantiles of pathways that have laws of one family."""
+def _pairs(rows: pl.DataFrame, distributions: Any, at_most: int) -> pl.DataFrame:
+    """Return quantiles of pathways that have distributions of one family."""
     sizes = rows["rank"].list.len().to_numpy()
     n = (rows["rank"].list.last() + 1).to_numpy()
     m = np.minimum(n, at_most)
     column = np.arange(int(m.max(initial=1)))
     p = (np.minimum(column, m[:, None] - 1) + 0.5) / m[:, None]
-    fitted = laws.take(rows["law"].to_numpy()).ppf(p) if len(rows) else p
+    fitted = distributions.take(rows["distribution"].to_numpy()).ppf(p) if len(rows) else p
     some = column < m[:, None]
     rank = rows["rank"].explode(empty_as_null=False).to_numpy()
     value = rows["value"].explode(empty_as_null=False).to_numpy()
@@ -216,8 +222,8 @@ def widened(bins: pl.DataFrame, model: Model) -> pl.DataFrame:
     """
     keys = [*schema.PATHWAY, "property"]
     source, target, name = bins.select(pl.col(keys).cast(pl.String)).row(0)
-    law = model.law(name, source, target)
-    tails = law.ppf(np.array([_TAILS]))[0]
+    distribution = model.distribution(name, source, target)
+    tails = distribution.ppf(np.array([_TAILS]))[0]
     bins = bins.sort("bin")
     edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
     width = float(np.diff(edges).min())
@@ -229,7 +235,7 @@ def widened(bins: pl.DataFrame, model: Model) -> pl.DataFrame:
     )  # fmt: skip
     wide = np.concatenate([edges[0] - below[::-1], edges, edges[-1] + above])
     counts = np.concatenate([np.zeros(below.size), bins["count"].to_numpy(), np.zeros(above.size)])
-    before, upto = law.cdf_sides(wide[None, :])
+    before, upto = distribution.cdf_sides(wide[None, :])
     ends = before[0].copy()  # a bin holds its left edge, the data's last one its right edge too
     last = below.size + edges.size - 1
     ends[last] = upto[0, last]

@@ -201,7 +201,7 @@ def cross_validation(
 def comparison(
     table: pl.DataFrame, *, title: str = "Two models", palette: Palette = LIGHT
 ) -> alt.HConcatChart:
-    """Draw how far two models are apart, by property: distance of laws, and shift of means.
+    """Draw how far two models are apart, by property: distance, and shift of means.
 
     Parameters
     ----------
@@ -235,10 +235,10 @@ def comparison(
     far = alt.Scale(type="symlog")
     return alt.HConcatChart(
         hconcat=[
-            strip("ks", "Kolmogorov-Smirnov distance of the laws (1)", alt.Scale(), labels=True),
+            strip("ks", "Kolmogorov-Smirnov distance (1)", alt.Scale(), labels=True),
             strip("shift", "shift of the mean (standard deviations)", far, labels=False),
         ],
         title=title,
         description=f"{title}: a tick for each pathway that both have from data; on the left how "
-        "far their laws are apart, on the right how far the second model's mean has moved.",
+        "far distributions are apart, on the right how far the second model's mean has moved.",
     )  # fmt: skip

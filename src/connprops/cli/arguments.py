@@ -110,8 +110,8 @@ Truncnorm = Annotated[
     str | None,
     typer.Option(
         metavar="M", rich_help_panel=NUMBERS,
-        help="How a cut normal law is fitted: mle, or histogram, as connectome-manipulator does. "
-        "[default: mle]",
+        help="How a cut normal distribution is fitted: mle, or histogram, as "
+        "connectome-manipulator does. [default: mle]",
     ),
 ]  # fmt: skip
 Interpolation = Annotated[

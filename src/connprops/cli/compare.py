@@ -54,10 +54,10 @@ def compare(
     overwrite: arg.Overwrite = False,
     debug: arg.Debug = False,
 ) -> None:
-    """Tell where two models differ: pathways, distributions, means, and how far laws are apart.
+    """Tell where two models differ: pathways, families, means, and how far they are apart.
 
-    Printed are a line for each property, and the largest distances between laws that both models
-    have from data, those of many values first; FILE has all.
+    Printed are a line for each property, and the largest distances between distributions that both
+    models have from data, those of many values first; FILE has all.
     """
     with errors(debug=debug), warnings_shown():
         import polars as pl
@@ -83,7 +83,7 @@ def compare(
             typer.echo(str(write_comparison(found, out, overwrite=overwrite)), err=True)
         _show(summarized(found))
         apart = found.filter((pl.col("status") == "both") & (pl.col("ks") > 0))
-        # As the two-sample test weighs a distance: by the values that both laws rest on.
+        # As the two-sample test weighs a distance: by the values that both distributions rest on.
         weight = (pl.col("n_a") * pl.col("n_b") / (pl.col("n_a") + pl.col("n_b"))).sqrt()
         ranks = [pl.col("ks") * weight.fill_null(1), "source_type", "target_type", "property"]
         largest = apart.sort(ranks, descending=[True, False, False, False]).head(rows)

@@ -112,7 +112,7 @@ def demo(
 ) -> None:
     """Write a small circuit whose truth is known, and run on it; results go to DIR-connprops.
 
-    The circuit is a scale model of a published neocortical microcircuit. The law of each
+    The circuit is a scale model of a published neocortical microcircuit. The distribution of each
     pathway and property is in DIR/truth.parquet, to compare the model with.
     """
     with errors(debug=debug):

@@ -25,7 +25,7 @@ from connprops.dataset.selection import Selection
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
 from connprops.export.export import export
 from connprops.export.request import is_property
-from connprops.families.registry import FAMILIES
+from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.arrays import to_arrays
@@ -165,8 +165,9 @@ def build(
 ) -> ConnPropsModel:
     """Build a model from what :func:`extract` returned, as the reference does.
 
-    The laws' parameters are the statistics themselves; pathways without data borrow unweighted
-    means, see :mod:`connprops.compat.interpolation`. :func:`connprops.build` fits instead.
+    The distributions' parameters are the statistics themselves; pathways without data borrow
+    unweighted means, see :mod:`connprops.compat.interpolation`. :func:`connprops.build` fits
+    instead.
 
     Parameters
     ----------
@@ -192,12 +193,12 @@ def build(
     Raises
     ------
     CompatError
-        Where there are no data, an option cannot be met, or a law does not hold together.
+        Where there are no data, an option cannot be met, or a distribution does not hold together.
     """
     properties = [*syn_props, N_SYN_PER_CONN]
     _warn_of_unknown(properties, distr_types, data_types, data_bounds, shared_within)
     syns, props = interpolated(syns_per_conn_data, conn_prop_data, m_type_class, m_type_layer)
-    laws: dict[str, dict[str, dict[str, Any]]] = {}
+    distributions: dict[str, dict[str, dict[str, Any]]] = {}
     for p, name in enumerate(properties):
         is_count = name == N_SYN_PER_CONN
         cells = syns if is_count else {key: array[:, :, p] for key, array in props.items()}
@@ -210,14 +211,14 @@ def build(
                 f"ERROR: Not all required attribute(s) found! {name!r} is to be {family!r}",
                 found=f"no {listing(missing)}", expected=listing(kept),
             )  # fmt: skip
-        laws[name] = {
+        distributions[name] = {
             source: {
                 target: {"type": family, **{key: cells[key][i, j] for key in kept}, **about}
                 for j, target in enumerate(m_types[1])
             }
             for i, source in enumerate(m_types[0])
         }
-    return ConnPropsModel(src_types=m_types[0], tgt_types=m_types[1], prop_stats=laws)
+    return ConnPropsModel(src_types=m_types[0], tgt_types=m_types[1], prop_stats=distributions)
 
 
 def _warn_of_unknown(properties: Sequence[str], *options: Mapping[str, Any] | None) -> None:
@@ -240,10 +241,10 @@ def _family(name: str, distr_types: Mapping[str, str], cells: Mapping[str, Any])
             stacklevel=3,
         )
     family = distr_types.get(name, "normal")
-    if family not in FAMILIES:
+    if family not in REFERENCE_FAMILIES:
         raise CompatError.of(
             f'Distribution type "{family}" not supported! It is asked for {name!r}',
-            expected=listing(FAMILIES),
+            expected=listing(REFERENCE_FAMILIES),
         )
     varying = int(np.count_nonzero(np.asarray(cells.get("std", 0)) > 0))
     if family == "constant" and varying:
@@ -263,7 +264,7 @@ def _about(
     data_bounds: Mapping[str, Sequence[float | None]],
     shared_within: Mapping[str, bool],
 ) -> dict[str, Any]:
-    """Return what the options say of a property's laws, as these hold it."""
+    """Return what the options say of a property's distributions, as these hold it."""
     about: dict[str, Any] = {}
     if data_types.get(name) is not None:
         try:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError, UnknownNameError
 from connprops.errors import ConnpropsWarning, listing
-from connprops.families.registry import FAMILIES
+from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.model.reference_json import as_text, to_json
 from connprops.schema import N_SYN_PER_CONN
 from connprops.store.writing import write_text
@@ -38,8 +38,8 @@ class ConnPropsModel:
     src_types, tgt_types
         Source and target types.
     prop_stats
-        Laws by property, source type and target type: dicts of ``type``, its parameters, and
-        optionally ``shared_within``, ``dtype``, ``lower_bound`` and ``upper_bound``.
+        Distributions by property, source type and target type: dicts of ``type``, its parameters,
+        and optionally ``shared_within``, ``dtype``, ``lower_bound`` and ``upper_bound``.
     prop_cov
         Correlations (a Gaussian copula): ``props``, names of properties, and ``cov``, by source
         and target type their symmetric matrix with ones in its diagonal.
@@ -49,7 +49,7 @@ class ConnPropsModel:
     Raises
     ------
     CompatError
-        Where the laws or the correlations do not hold together: the message names property
+        Where the distributions or the correlations do not hold together: the message names property
         and pathway.
     """
 
@@ -57,7 +57,9 @@ class ConnPropsModel:
     param_defaults: ClassVar[dict[str, Any]] = {"prop_cov": {}}
     data_names: ClassVar[list[str]] = []
     input_names: ClassVar = ["src_type", "tgt_type", "n_syn"]
-    distribution_attributes: ClassVar = {name: specifications.parameters(name) for name in FAMILIES}
+    distribution_attributes: ClassVar = {
+        name: specifications.parameters(name) for name in REFERENCE_FAMILIES
+    }
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class ConnPropsModel:
         if not isinstance(prop_stats, Mapping):
             raise CompatError.of('"prop_stats" dictionary required!', found=repr(prop_stats))
         self.prop_stats: dict[str, dict[str, dict[str, dict[str, Any]]]] = {
-            name: self._checked_laws(name, of) for name, of in prop_stats.items()
+            name: self._checked_distributions(name, of) for name, of in prop_stats.items()
         }
         self.prop_names = list(self.prop_stats)
         self.has_nsynconn = N_SYN_PER_CONN in self.prop_names
@@ -88,15 +90,15 @@ class ConnPropsModel:
         if self.prop_cov:
             self._check_correlations()
 
-    def _checked_laws(self, name: str, laws: Any) -> dict[str, dict[str, Any]]:
+    def _checked_distributions(self, name: str, distributions: Any) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for source, target in product(self.src_types, self.tgt_types):
             whose = f"{name!r} of {source!r} to {target!r}"
             try:
-                law = laws[source][target]
+                distribution = distributions[source][target]
             except (KeyError, TypeError) as error:
                 raise CompatError.of(f"Statistics missing! There is no {whose}") from error
-            found.setdefault(source, {})[target] = specifications.checked(law, whose)
+            found.setdefault(source, {})[target] = specifications.checked(distribution, whose)
         return found
 
     def _check_correlations(self) -> None:
@@ -126,7 +128,10 @@ class ConnPropsModel:
                     f"{whose} is no correlation matrix",
                     expected="a symmetric one with ones in its diagonal",
                 )
-            shared = {self._law(name, source, target).get("shared_within", True) for name in names}
+            shared = {
+                self._distribution(name, source, target).get("shared_within", True)
+                for name in names
+            }
             if len({bool(one) for one in shared}) > 1:
                 raise CompatError.of(
                     f"{whose}: some of its properties are shared within connections, some not",
@@ -195,7 +200,7 @@ class ConnPropsModel:
         write_text(Path(model_path) / f"{model_name}.json", content, overwrite=True)
 
     def get_param_dict(self) -> dict[str, Any]:
-        """Return what the model is made of: types, laws, correlations."""
+        """Return what the model is made of: types, distributions, correlations."""
         return {name: getattr(self, name) for name in self.param_names}
 
     def get_data_dict(self) -> dict[str, Any]:
@@ -226,16 +231,16 @@ class ConnPropsModel:
         return self.tgt_types
 
     def get_distr_props(self, prop_name: str, src_type: str, tgt_type: str) -> dict[str, Any]:
-        """Return type and parameters of one law.
+        """Return type and parameters of one distribution.
 
         Raises
         ------
         UnknownNameError
             Where there is no such property or type; it is a KeyError too.
         """
-        return self._law(prop_name, src_type, tgt_type)
+        return self._distribution(prop_name, src_type, tgt_type)
 
-    def _law(self, name: str, source: str, target: str) -> dict[str, Any]:
+    def _distribution(self, name: str, source: str, target: str) -> dict[str, Any]:
         if name not in self.prop_stats:
             raise UnknownNameError.unknown("property", name, self.prop_names)
         self._check_types(source, target)
@@ -251,24 +256,26 @@ class ConnPropsModel:
 
     @staticmethod
     def zero_truncated_poisson(lam: float, size: int = 1) -> NDArray[np.int64]:
-        """Draw from a zero-truncated Poisson law of a rate."""
+        """Draw from a zero-truncated Poisson distribution of a rate."""
         return specifications.zero_truncated_poisson(lam, size)
 
     @staticmethod
     def compute_ztpoisson_lambda(mean: float) -> float:
-        """Return the rate of a zero-truncated Poisson law of a mean."""
+        """Return the rate of a zero-truncated Poisson distribution of a mean."""
         return specifications.ztpoisson_rate(mean)
 
     @staticmethod
     def draw_from_distribution(distr_spec: Mapping[str, Any], size: int = 1) -> NDArray[Any]:
-        """Draw values from a law, before bounds and data type."""
-        return specifications.draw(specifications.checked(distr_spec, "the given law"), size)
+        """Draw values from a distribution, before bounds and data type."""
+        return specifications.draw(
+            specifications.checked(distr_spec, "the given distribution"), size
+        )
 
     @staticmethod
     def remap_distribution(values: ArrayLike, distr_spec: Mapping[str, Any]) -> NDArray[Any]:
-        """Return standard normal values as those of a law, with its bounds and data type."""
-        law = specifications.checked(distr_spec, "the given law")
-        return specifications.from_normal(values, law)
+        """Return standard normal values as values of a distribution, in its bounds and type."""
+        distribution = specifications.checked(distr_spec, "the given distribution")
+        return specifications.from_normal(values, distribution)
 
     def draw(self, prop_name: str, src_type: str, tgt_type: str, size: int = 1) -> NDArray[Any]:
         """Draw a property of the synapses of one connection, or ``n_syn_per_conn`` of several.
@@ -279,14 +286,14 @@ class ConnPropsModel:
             (size,): all equal where the property is shared within connections. Numbers of
             synapses are whole, and at least 1.
         """
-        law = self._law(prop_name, src_type, tgt_type)
+        distribution = self._distribution(prop_name, src_type, tgt_type)
         if prop_name == N_SYN_PER_CONN:
-            values = np.maximum(np.round(specifications.draw(law, size)).astype(int), 1)
-        elif law.get("shared_within", True):
-            values = np.repeat(specifications.draw(law, 1), size)
+            values = np.maximum(np.round(specifications.draw(distribution, size)).astype(int), 1)
+        elif distribution.get("shared_within", True):
+            values = np.repeat(specifications.draw(distribution, 1), size)
         else:
-            values = specifications.draw(law, size)
-        return specifications.finished(values, law)
+            values = specifications.draw(distribution, size)
+        return specifications.finished(values, distribution)
 
     def draw_cov(self, src_type: str, tgt_type: str, size: int = 1) -> list[NDArray[Any]]:
         """Draw the correlated properties of the synapses of one connection.
@@ -299,8 +306,8 @@ class ConnPropsModel:
         names = self.prop_cov_names
         if not names:
             return []
-        laws = [self._law(name, src_type, tgt_type) for name in names]
-        shared = laws[0].get("shared_within", True)
+        distributions = [self._distribution(name, src_type, tgt_type) for name in names]
+        shared = distributions[0].get("shared_within", True)
         normal = np.random.multivariate_normal(  # noqa: NPY002 - as the reference draws
             np.zeros(len(names)),
             self.get_prop_cov_mat(src_type, tgt_type),
@@ -308,7 +315,7 @@ class ConnPropsModel:
         )
         normal = np.broadcast_to(normal, (size, len(names)))
         return [
-            specifications.from_normal(normal[:, [i]], law) for i, law in enumerate(laws)
+            specifications.from_normal(normal[:, [i]], spec) for i, spec in enumerate(distributions)
         ]  # fmt: skip
 
     def get_model_output(
@@ -372,9 +379,21 @@ class ConnPropsModel:
             f"  {len(self.src_types)} source and {len(self.tgt_types)} target types",
         ]
         for name, by_source in self.prop_stats.items():
-            laws = [law for by_target in by_source.values() for law in by_target.values()]
-            types = "/".join(sorted({law["type"] for law in laws}))
-            dtypes = "/".join(sorted({str(law["dtype"]) for law in laws if "dtype" in law}))
+            distributions = [
+                distribution
+                for by_target in by_source.values()
+                for distribution in by_target.values()
+            ]
+            types = "/".join(sorted({distribution["type"] for distribution in distributions}))
+            dtypes = "/".join(
+                sorted(
+                    {
+                        str(distribution["dtype"])
+                        for distribution in distributions
+                        if "dtype" in distribution
+                    }
+                )
+            )
             lines.append(f"  {name}: {types}" + (f" ({dtypes})" if dtypes else ""))
         if self.prop_cov_names:
             lines.append(f"  correlated: {', '.join(self.prop_cov_names)}")

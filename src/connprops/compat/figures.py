@@ -111,12 +111,12 @@ def _figures(
     from connprops.charts import pathway as charts
 
     names = [name for name in model.get_prop_names() if name in (*data.properties, N_SYN_PER_CONN)]
-    types, laws = data.types_table(), model.get_param_dict()["prop_stats"]
+    types, distributions = data.types_table(), model.get_param_dict()["prop_stats"]
     for statistic, name in product(_MAPPED, names):
         if statistic == "shared_within" and name == N_SYN_PER_CONN:
             continue  # it belongs to the connection as a whole
         observed = _observed(data, name, statistic)
-        of_model = _of_model(laws[name], data.types, name, statistic)
+        of_model = _of_model(distributions[name], data.types, name, statistic)
         yield (
             f"data_vs_model_map_{statistic}__{name}",
             maps.maps(observed, of_model, types, property=name, statistic=statistic,
@@ -153,17 +153,17 @@ def _observed(data: Extracted, name: str, statistic: str) -> pl.DataFrame:
 
 
 def _of_model(
-    laws: Mapping[str, Any], types: Sequence[Sequence[str]], name: str, statistic: str
+    distributions: Mapping[str, Any], types: Sequence[Sequence[str]], name: str, statistic: str
 ) -> pl.DataFrame:
-    """Return the same of the model's laws, of the types that the data have."""
+    """Return the same of the model's distributions, of the types that the data have."""
     rows = []
     for source, target in product(*types):
-        law = laws.get(source, {}).get(target)
-        if law is not None:
+        distribution = distributions.get(source, {}).get(target)
+        if distribution is not None:
             value = (
-                float(law.get("shared_within", True))
+                float(distribution.get("shared_within", True))
                 if statistic == "shared_within"
-                else specifications.mean_and_std(law)[_MAPPED.index(statistic)]
+                else specifications.mean_and_std(distribution)[_MAPPED.index(statistic)]
             )
             rows.append((source, target, name, value))
     return _map_rows(rows, statistic)
@@ -178,12 +178,12 @@ def _map_rows(rows: Sequence[tuple[Any, ...]], statistic: str) -> pl.DataFrame:
     return frame
 
 
-def _drawn(law: Mapping[str, Any], name: str, size: int) -> NDArray[np.float64]:
+def _drawn(distribution: Mapping[str, Any], name: str, size: int) -> NDArray[np.float64]:
     """Return draws of as many connections, or synapses, as asked for."""
-    values = specifications.draw(law, size)
+    values = specifications.draw(distribution, size)
     if name == N_SYN_PER_CONN:
         values = np.maximum(np.round(values), 1)
-    return specifications.finished(values, law).astype(np.float64)
+    return specifications.finished(values, distribution).astype(np.float64)
 
 
 def _common_bins(

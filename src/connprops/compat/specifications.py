@@ -1,4 +1,4 @@
-"""One law as the reference writes it: a dict of type, parameters, bounds and data type.
+"""One distribution as the reference writes it: a dict of type, parameters, bounds and data type.
 
 The reference draws from numpy's global state, and scripts seed that. So does this module, with
 the same samplers on the same random numbers: a seed gives the reference's values.
@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from connprops.compat.errors import CompatError
 from connprops.errors import listing
-from connprops.families.registry import FAMILIES, Parameter
+from connprops.families.registry import REFERENCE_FAMILIES, Parameter
 
-Law = Mapping[str, Any]
+Specification = Mapping[str, Any]
 
 
 _BELOW_ONE = 1 - 2.0**-53
@@ -28,7 +28,7 @@ _SUM_TO_ONE = 1e-5  # as near as the reference asks for
 
 def parameters(family: str) -> list[str]:
     """Return the names of a family's parameters, in the reference's order."""
-    return [p.name for p in FAMILIES[family].parameters]
+    return [p.name for p in REFERENCE_FAMILIES[family].parameters]
 
 
 def plain(value: Any) -> Any:
@@ -40,14 +40,14 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def checked(law: Any, whose: str) -> dict[str, Any]:
-    """Return a law as a dict of Python's own types, after checking that it is one.
+def checked(distribution: Any, whose: str) -> dict[str, Any]:
+    """Return a distribution as a dict of Python's own types, after checking that it is one.
 
     An infinite bound is none, and left out: JSON has no word for it.
 
     Parameters
     ----------
-    law
+    distribution
         As given.
     whose
         Property and pathway, for messages.
@@ -58,18 +58,22 @@ def checked(law: Any, whose: str) -> dict[str, Any]:
         Where the type is unknown, a parameter missing, empty, no number or out of its range, or
         the bounds are in disorder.
     """
-    if not isinstance(law, Mapping):
-        raise CompatError.of(f"The law of {whose} is no dictionary", found=repr(law))
-    if "type" not in law:
-        raise CompatError.of(f"Distribution type missing! {whose} has none", found=repr(law))
-    name = law["type"]
-    if name not in FAMILIES:
+    if not isinstance(distribution, Mapping):
+        raise CompatError.of(
+            f"The distribution of {whose} is no dictionary", found=repr(distribution)
+        )
+    if "type" not in distribution:
+        raise CompatError.of(
+            f"Distribution type missing! {whose} has none", found=repr(distribution)
+        )
+    name = distribution["type"]
+    if name not in REFERENCE_FAMILIES:
         raise CompatError.of(
             f'Distribution type "{name}" not supported! {whose} asks for it',
-            expected=listing(FAMILIES),
+            expected=listing(REFERENCE_FAMILIES),
         )
-    spec: dict[str, Any] = plain(law)
-    for parameter in FAMILIES[name].parameters:
+    spec: dict[str, Any] = plain(distribution)
+    for parameter in REFERENCE_FAMILIES[name].parameters:
         _check_parameter(spec, parameter, whose)
     if name == "discrete":
         _check_probabilities(spec, whose)
@@ -77,7 +81,7 @@ def checked(law: Any, whose: str) -> dict[str, Any]:
     return spec
 
 
-def _check_parameter(spec: Law, parameter: Parameter, whose: str) -> None:
+def _check_parameter(spec: Specification, parameter: Parameter, whose: str) -> None:
     if parameter.name not in spec:
         raise CompatError.of(
             f"Distribution attributes missing! {whose} has no {parameter.name!r}",
@@ -116,14 +120,14 @@ def _numbers(given: Any, name: str, whose: str) -> NDArray[np.float64]:
     if not values.size:
         raise CompatError.of(
             f"Distribution attribute(s) empty! {whose} has no values in {name!r}",
-            hint="discrete laws need values that occur more than once, at most 100 of them",
+            hint="discrete needs values that occur more than once, at most 100 of them",
         )
     if not np.isfinite(values).all():
         raise CompatError.of(f"{whose}: {name!r} is no finite number", found=repr(given))
     return values
 
 
-def _check_probabilities(spec: Law, whose: str) -> None:
+def _check_probabilities(spec: Specification, whose: str) -> None:
     lengths = np.size(spec["val"]), np.size(spec["p"])
     if np.ndim(spec["val"]) != 1 or lengths[0] != lengths[1]:
         raise CompatError.of(
@@ -137,54 +141,56 @@ def _check_probabilities(spec: Law, whose: str) -> None:
         )
 
 
-def mean_and_std(law: Law) -> tuple[float, float]:
-    """Return mean and standard deviation of a law, before bounds."""
-    family = FAMILIES[law["type"]]
-    values = _as_groups(law)
+def mean_and_std(distribution: Specification) -> tuple[float, float]:
+    """Return mean and standard deviation of a distribution, before bounds."""
+    family = REFERENCE_FAMILIES[distribution["type"]]
+    values = _as_groups(distribution)
     return float(np.ravel(family.mean(values))[0]), float(np.ravel(family.std(values))[0])
 
 
-def draw(law: Law, size: int) -> NDArray[Any]:
-    """Draw values from a law, (size,), before bounds and data type.
+def draw(distribution: Specification, size: int) -> NDArray[Any]:
+    """Draw values from a distribution, (size,), before bounds and data type.
 
     Raises
     ------
     CompatError
-        Where a truncated normal law has its minimum above its maximum.
+        Where a truncated normal distribution has its minimum above its maximum.
     """
-    return _SAMPLERS[law["type"]](law, size)
+    return _SAMPLERS[distribution["type"]](distribution, size)
 
 
-def _draw_point(law: Law, size: int) -> NDArray[np.float64]:
-    return np.full(size, law.get("mean", 0.0))
+def _draw_point(distribution: Specification, size: int) -> NDArray[np.float64]:
+    return np.full(size, distribution.get("mean", 0.0))
 
 
-def _draw_truncnorm(law: Law, size: int) -> NDArray[np.float64]:
-    low, high = law["min"], law["max"]
+def _draw_truncnorm(distribution: Specification, size: int) -> NDArray[np.float64]:
+    low, high = distribution["min"], distribution["max"]
     if low > high:
         raise CompatError.of("Range error (truncnorm)!", found=f"min {low:g} above max {high:g}")
-    if law["norm_scale"] == 0:
-        return np.full(size, float(np.clip(law["norm_loc"], low, high)))
+    if distribution["norm_scale"] == 0:
+        return np.full(size, float(np.clip(distribution["norm_loc"], low, high)))
     uniform = np.random.random_sample((1, size))
-    drawn: NDArray[np.float64] = FAMILIES["truncnorm"].ppf(uniform, _as_groups(law))[0]
+    drawn: NDArray[np.float64] = REFERENCE_FAMILIES["truncnorm"].ppf(
+        uniform, _as_groups(distribution)
+    )[0]
     return drawn
 
 
-def _draw_gamma(law: Law, size: int) -> NDArray[np.float64]:
-    mean, variance = law["mean"], law["std"] ** 2
+def _draw_gamma(distribution: Specification, size: int) -> NDArray[np.float64]:
+    mean, variance = distribution["mean"], distribution["std"] ** 2
     if mean == 0 or variance == 0:
-        return _draw_point(law, size)
+        return _draw_point(distribution, size)
     return np.random.gamma(mean**2 / variance, variance / mean, size)
 
 
-def _draw_discrete(law: Law, size: int) -> NDArray[Any]:
-    p = np.asarray(law["p"], dtype=np.float64)
-    return np.random.choice(law["val"], size, p=p / p.sum())
+def _draw_discrete(distribution: Specification, size: int) -> NDArray[Any]:
+    p = np.asarray(distribution["p"], dtype=np.float64)
+    return np.random.choice(distribution["val"], size, p=p / p.sum())
 
 
 @lru_cache(maxsize=4096)
 def ztpoisson_rate(mean: float) -> float:
-    """Return the rate r of a zero-truncated Poisson law: r / (1 - exp(-r)) = mean."""
+    """Return the rate r of a zero-truncated Poisson distribution: r / (1 - exp(-r)) = mean."""
     if mean == 1:
         return 0.0
     # Its variance is mean (1 + r - mean).
@@ -201,34 +207,42 @@ def zero_truncated_poisson(rate: float, size: int) -> NDArray[np.int64]:
     return 1 + np.random.poisson(np.maximum(rate - first, 0))
 
 
-_SAMPLERS: Mapping[str, Callable[[Law, int], NDArray[Any]]] = MappingProxyType(
+_SAMPLERS: Mapping[str, Callable[[Specification, int], NDArray[Any]]] = MappingProxyType(
     {
         "constant": _draw_point,
         "zero": _draw_point,
-        "normal": lambda law, size: np.random.normal(law["mean"], law["std"], size),
+        "normal": lambda distribution, size: np.random.normal(
+            distribution["mean"], distribution["std"], size
+        ),
         "truncnorm": _draw_truncnorm,
         "gamma": _draw_gamma,
-        "poisson": lambda law, size: np.random.poisson(law["mean"], size),
-        "ztpoisson": lambda law, size: zero_truncated_poisson(ztpoisson_rate(law["mean"]), size),
+        "poisson": lambda distribution, size: np.random.poisson(distribution["mean"], size),
+        "ztpoisson": lambda distribution, size: zero_truncated_poisson(
+            ztpoisson_rate(distribution["mean"]), size
+        ),
         "discrete": _draw_discrete,
     }
 )
 
 
-def from_normal(values: ArrayLike, law: Law) -> NDArray[Any]:
-    """Return what standard normal values stand for in a law: its quantiles there, as drawn."""
+def from_normal(values: ArrayLike, distribution: Specification) -> NDArray[Any]:
+    """Return a distribution's quantiles at the probabilities of standard normal values."""
     from scipy.special import ndtr
 
     values = np.asarray(values, dtype=np.float64)
     q = np.minimum(ndtr(values), _BELOW_ONE)
-    found = FAMILIES[law["type"]].ppf(q.reshape(1, -1), _as_groups(law)).reshape(values.shape)
-    return finished(found, law)
+    found = (
+        REFERENCE_FAMILIES[distribution["type"]]
+        .ppf(q.reshape(1, -1), _as_groups(distribution))
+        .reshape(values.shape)
+    )
+    return finished(found, distribution)
 
 
-def finished(values: NDArray[Any], law: Law) -> NDArray[Any]:
-    """Return drawn values within the law's bounds, of its data type, whole numbers rounded."""
-    values = np.clip(values, law.get("lower_bound"), law.get("upper_bound"))
-    dtype = law.get("dtype")
+def finished(values: NDArray[Any], distribution: Specification) -> NDArray[Any]:
+    """Return drawn values within their bounds, of their data type, whole numbers rounded."""
+    values = np.clip(values, distribution.get("lower_bound"), distribution.get("upper_bound"))
+    dtype = distribution.get("dtype")
     if dtype is None:
         return values
     if np.dtype(dtype).kind in "iu":
@@ -236,6 +250,9 @@ def finished(values: NDArray[Any], law: Law) -> NDArray[Any]:
     return values.astype(dtype)
 
 
-def _as_groups(law: Law) -> dict[str, NDArray[np.float64]]:
-    """Return a law's parameters as our families take them: those of one group."""
-    return {name: np.array([law[name]], dtype=np.float64) for name in parameters(law["type"])}
+def _as_groups(distribution: Specification) -> dict[str, NDArray[np.float64]]:
+    """Return a distribution's parameters as our families take them: those of one group."""
+    return {
+        name: np.array([distribution[name]], dtype=np.float64)
+        for name in parameters(distribution["type"])
+    }

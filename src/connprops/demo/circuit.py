@@ -61,9 +61,10 @@ def write_demo(
 
     The folder then holds ``circuit_config.json``, ``node_sets.json``, ``nodes.h5``, ``edges.h5``
     (sorted by target and source, with indices), the two schematic cells under ``components``, and
-    ``truth.parquet``: the law of each pathway and property, one row per source_type, target_type,
-    property, parameter and position, with columns distribution, value and shared_within, in the
-    words of the model table. ``delay`` and positions, which follow from the geometry, are not in.
+    ``truth.parquet``: the distribution of each pathway and property, one row per source_type,
+    target_type, property, parameter and position, with columns distribution, value and
+    shared_within, in the words of the model table. ``delay`` and positions, which follow from the
+    geometry, are not in.
 
     The same ``synapses`` and ``seed`` give the same circuit. Synapses are generated in blocks of
     target neurons and written as they come, about a million in a second, so memory hardly grows

@@ -1,10 +1,10 @@
-"""A scale model of the neocortical microcircuit, with the laws that its values follow.
+"""A scale model of the neocortical microcircuit, with the distributions that its values follow.
 
 The numbers of each pathway are those published for the neocortical microcircuit of juvenile rat
 (Markram et al. 2015, Cell 163:456-492, and the NMC portal): connections, synapses per connection,
 and mean and standard deviation of five properties of the synapse; see the tables in ``nmc2015/``.
-The values are drawn by the laws with which the Blue Brain Project draws them, one draw for all
-synapses of a connection:
+The values are drawn by the distributions with which the Blue Brain Project draws them, one draw for
+all synapses of a connection:
 
 ========================================= ======================================================
 conductance, depression_time,             gamma of the published mean and standard deviation
@@ -126,7 +126,7 @@ class Connections:
 
 
 class ScaleModel:
-    """The circuit before it is written: neurons and laws; connections and synapses on demand.
+    """The circuit before it is written: neurons and distributions; the rest on demand.
 
     Whatever is random comes from the seed and the identity of what is drawn: the pathway for the
     numbers of inputs, the block of targets for partners and values.
@@ -145,7 +145,7 @@ class ScaleModel:
     pathways : polars.DataFrame
         One row per pathway with connections: source_type, target_type, source_class,
         target_class, ``n_published`` and ``n_connections``, published and in the model, and the
-        parameters of its laws as ``<property>_<parameter>``.
+        parameters of its distributions as ``<property>_<parameter>``.
     n_blocks : int
         Into how many blocks of target neurons the circuit is cut.
     """
@@ -153,13 +153,13 @@ class ScaleModel:
     def __init__(self, synapses: int, seed: int) -> None:
         self.seed = seed
         published = _published_pathways()
-        laws = [
-            _count_law(mean, std)
+        distributions = [
+            _count_distribution(mean, std)
             for mean, std in published.select(
                 f"{schema.N_SYN_PER_CONN}_mean", f"{schema.N_SYN_PER_CONN}_std"
             ).iter_rows()
         ]
-        n_expected = np.array([p @ value for value, p in laws])
+        n_expected = np.array([p @ value for value, p in distributions])
         n_published = published.get_column("n_published").to_numpy()
         scale = synapses / (n_published @ n_expected)
         self.neurons = place_neurons(np.sqrt(scale), _FEW, self._rng(_FOR_NEURONS))
@@ -173,7 +173,9 @@ class ScaleModel:
         n_connections = _apportion(n_published, n_expected, synapses, most=n_pairs)
         kept = n_connections > 0
         self.pathways = published.with_columns(n_connections=n_connections).filter(kept)
-        self._laws = [law for law, keep in zip(laws, kept, strict=True) if keep]
+        self._distributions = [
+            distribution for distribution, keep in zip(distributions, kept, strict=True) if keep
+        ]
         self._source, self._target = source[kept], target[kept]
         self._n_inputs = self._draw_inputs()
         per_block = max(1, round(_BLOCK * len(self.neurons) / synapses))
@@ -227,25 +229,25 @@ class ScaleModel:
         return columns
 
     def truth(self) -> pl.DataFrame:
-        """Return the law of each pathway and property, in the long layout of the model table.
+        """Return the distribution of each pathway and property, laid out as a model's table.
 
         One row per source_type, target_type, property, parameter and position, with columns
         distribution, value and shared_within. Delay and positions, which follow from the
         geometry, have none.
         """
-        laws = pl.concat(
-            [*(self._law(name) for name in _DISTRIBUTION), self._law_of_counts()],
+        distributions = pl.concat(
+            [*(self._distribution(name) for name in _DISTRIBUTION), self._distribution_of_counts()],
             how="diagonal_relaxed",
         )
         words: dict[str, list[str] | pl.Series] = {
             **dict.fromkeys(schema.PATHWAY, self.neurons.mtypes),
             "property": [*_DISTRIBUTION, schema.N_SYN_PER_CONN],
             **{
-                name: laws.get_column(name).unique().sort()
+                name: distributions.get_column(name).unique().sort()
                 for name in ("distribution", "parameter")
             },
         }
-        return laws.select(
+        return distributions.select(
             *(pl.col(name).cast(pl.Enum(known)) for name, known in words.items()),
             "position",
             "value",
@@ -259,7 +261,7 @@ class ScaleModel:
         """Return how many inputs each neuron (row) has from each m-type (column).
 
         The connections of a pathway are a random subset of its pairs, so the numbers of inputs
-        of its targets have a multivariate hypergeometric law.
+        of its targets have a multivariate hypergeometric distribution.
         """
         neurons = self.neurons
         n_inputs = np.zeros((len(neurons), len(neurons.mtypes)), np.int32)
@@ -282,12 +284,12 @@ class ScaleModel:
 
     @cached_property
     def _counts(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The laws of the number of synapses in one table, so that one search draws from all.
+        """All distributions of the number of synapses in one table: one search draws from all.
 
         The values, and the row of the pathway plus the probability of smaller values.
         """
-        value = np.concatenate([value for value, _ in self._laws])
-        below = [row + np.cumsum(p) - p for row, (_, p) in enumerate(self._laws)]
+        value = np.concatenate([value for value, _ in self._distributions])
+        below = [row + np.cumsum(p) - p for row, (_, p) in enumerate(self._distributions)]
         return value, np.concatenate(below)
 
     @cached_property
@@ -315,7 +317,7 @@ class ScaleModel:
             values[name] = number[f"{name}_mean"][pathway]
         return values
 
-    def _law(self, name: str) -> pl.DataFrame:
+    def _distribution(self, name: str) -> pl.DataFrame:
         distribution = _DISTRIBUTION[name]
         parameters = {
             parameter: pl.col(f"{name}_{column}")
@@ -332,9 +334,9 @@ class ScaleModel:
             )
         )
 
-    def _law_of_counts(self) -> pl.DataFrame:
+    def _distribution_of_counts(self) -> pl.DataFrame:
         rows = []
-        for row, (value, p) in enumerate(self._laws):
+        for row, (value, p) in enumerate(self._distributions):
             if len(value) == 1:
                 rows.append((row, "constant", "mean", value.tolist()))
             else:
@@ -361,7 +363,7 @@ class ScaleModel:
 
 
 def _published_pathways() -> pl.DataFrame:
-    """Return the published pathways with the parameters of all their laws."""
+    """Return the published pathways with the parameters of all their distributions."""
 
     def by_class(*, onto_exc: float, onto_inh: float, inhibitory: float) -> pl.Expr:
         from_excitatory = pl.col("source_class") == "EXC"
@@ -400,11 +402,11 @@ def _published_pathways() -> pl.DataFrame:
     )
 
 
-def _count_law(mean: float, std: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the law of the number of synapses of a connection: values and probabilities.
+def _count_distribution(mean: float, std: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the distribution of the number of synapses of a connection: values and probabilities.
 
-    A gamma law of the published mean and standard deviation, rounded, and at least 1. Where the
-    standard deviation is 0, all connections have the mean, which then is a whole number.
+    A gamma distribution of the published mean and standard deviation, rounded, and at least 1.
+    Where the standard deviation is 0, all connections have the mean, which then is a whole number.
     """
     if std == 0:
         return np.array([round(mean)]), np.ones(1)

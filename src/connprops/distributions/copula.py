@@ -1,8 +1,8 @@
 """Gaussian copulas: correlation matrices of pathways, and correlated numbers from them.
 
 The properties of a pathway that connections share have one matrix, those that vary within
-connections another. A value is the quantile of its property's law at Phi(z), and the z of one
-connection, or of one synapse, are normal with that matrix.
+connections another. A value is the quantile of its property's distribution at Phi(z), and the z of
+one connection, or of one synapse, are normal with that matrix.
 """
 
 from __future__ import annotations
@@ -117,19 +117,19 @@ def fault_in(
     That the matrices are positive definite is not looked into.
     """
     keys = [*PATHWAY, "property"]
-    laws = marginals.select(*keys, *_AS_ITS_PROPERTY).unique(keys)
-    others = laws.select(
+    distributions = marginals.select(*keys, *_AS_ITS_PROPERTY).unique(keys)
+    others = distributions.select(
         *PATHWAY, pl.col("property").alias("other_property"),
         pl.col("shared_within").alias("other_shared"),
     )  # fmt: skip
-    told = rows.join(laws, on=keys, how="left", suffix="_of_law", maintain_order="left").join(
-        others, on=[*PATHWAY, "other_property"], how="left", maintain_order="left"
-    )
+    told = rows.join(
+        distributions, on=keys, how="left", suffix="_of_distribution", maintain_order="left"
+    ).join(others, on=[*PATHWAY, "other_property"], how="left", maintain_order="left")
     pair = [*keys, "other_property"]
     is_count = pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN)
     in_order = pl.col("property").to_physical() < pl.col("other_property").to_physical()
     unlike = pl.any_horizontal(
-        pl.col(name).ne_missing(pl.col(f"{name}_of_law")) for name in _AS_ITS_PROPERTY
+        pl.col(name).ne_missing(pl.col(f"{name}_of_distribution")) for name in _AS_ITS_PROPERTY
     )
     for wrong, text in (
         ((pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
@@ -141,11 +141,11 @@ def fault_in(
          "has several correlations with one other property"),
         (~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
          "has a correlation that is not within [-1, 1]"),
-        (pl.col("dtype_of_law").is_null() | pl.col("other_shared").is_null(),
-         "is correlated, yet one of the two has no law"),
+        (pl.col("dtype_of_distribution").is_null() | pl.col("other_shared").is_null(),
+         "is correlated, yet one of the two has no distribution"),
         (pl.col("shared_within") != pl.col("other_shared"),
          "is correlated with one that is not shared alike"),
-        (unlike, "has correlations that say something else of it than its law"),
+        (unlike, "has correlations that say something else of it than its distribution"),
     ):  # fmt: skip
         found = told.filter(wrong)
         if len(found):

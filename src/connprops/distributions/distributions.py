@@ -1,4 +1,4 @@
-"""The laws of one property in many pathways, evaluated together."""
+"""The distributions of one property in many pathways, evaluated together."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connprops.arrays import Floats
-from connprops.families.registry import Distribution
+from connprops.families.registry import Family
 
 
 @dataclass(frozen=True)
-class Laws:
-    """The pathways of a property that have laws of one family, and their parameters.
+class Distributions:
+    """The pathways of a property that have distributions of one family, and their parameters.
 
     ``pathway`` is source index times number of target types plus target index, (g,), increasing;
     ``parameters`` maps names to (g,), or (g, k) for lists, padded with NaN; ``lower`` and
     ``upper`` are the bounds of drawn values, infinite where there are none.
     """
 
-    family: Distribution
+    family: Family
     pathway: NDArray[np.int64]
     parameters: dict[str, Floats]
     lower: Floats
     upper: Floats
 
-    def take(self, rows: NDArray[Any]) -> Laws:
-        """Return the laws of some pathways, by their place here."""
+    def take(self, rows: NDArray[Any]) -> Distributions:
+        """Return the distributions of some pathways, by their place here."""
         parameters = {name: values[rows] for name, values in self.parameters.items()}
-        return Laws(self.family, self.pathway[rows], parameters, self.lower[rows], self.upper[rows])
+        return Distributions(
+            self.family, self.pathway[rows], parameters, self.lower[rows], self.upper[rows]
+        )
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""

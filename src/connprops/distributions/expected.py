@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from connprops.arrays import Floats
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 
 
 def with_expected(
     histograms: pl.DataFrame,
-    laws_of: Mapping[str, Sequence[Laws]],
+    distributions_of: Mapping[str, Sequence[Distributions]],
     source_types: list[str],
     target_types: list[str],
 ) -> pl.DataFrame:
@@ -29,10 +29,10 @@ def with_expected(
         pl.int_range(pl.len()).alias("_row"),
     )
     expected = np.full(len(rows), np.nan)
-    for name, of_name in laws_of.items():
+    for name, of_name in distributions_of.items():
         of_property = rows.filter(pl.col("property") == name)
-        for laws in of_name:
-            _expect(of_property, laws, expected)
+        for distributions in of_name:
+            _expect(of_property, distributions, expected)
     return histograms.with_columns(pl.Series("expected", expected).fill_nan(None))
 
 
@@ -41,21 +41,23 @@ def _places(types: pl.Series, known: list[str]) -> pl.Series:
     return types.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)
 
 
-def _expect(rows: pl.DataFrame, laws: Laws, expected: Floats) -> None:
-    """Fill in the expected counts of the histograms that are of these laws."""
-    places = pl.DataFrame({"_pathway": laws.pathway, "_law": np.arange(laws.pathway.size)})
-    found = rows.join(places, on="_pathway").sort("_law", "bin")
+def _expect(rows: pl.DataFrame, distributions: Distributions, expected: Floats) -> None:
+    """Fill in the expected counts of the histograms that are of these distributions."""
+    places = pl.DataFrame(
+        {"_pathway": distributions.pathway, "_distribution": np.arange(distributions.pathway.size)}
+    )
+    found = rows.join(places, on="_pathway").sort("_distribution", "bin")
     if found.is_empty():
         return
-    law, row = found["_law"].to_numpy(), found["_row"].to_numpy()
+    distribution, row = found["_distribution"].to_numpy(), found["_row"].to_numpy()
     left, right = found["left"].to_numpy(), found["right"].to_numpy()
-    starts = np.flatnonzero(np.diff(law, prepend=-1))
-    counts = np.diff(starts, append=law.size)
+    starts = np.flatnonzero(np.diff(distribution, prepend=-1))
+    counts = np.diff(starts, append=distribution.size)
     total = np.add.reduceat(found["count"].to_numpy(), starts)
     n_bins = int(counts.max())
-    chosen = laws.take(law[starts])
+    chosen = distributions.take(distribution[starts])
     # Histograms as rows of one matrix; shorter ones repeat their last edge, which is no bin.
-    column = np.arange(law.size) - np.repeat(starts, counts)
+    column = np.arange(distribution.size) - np.repeat(starts, counts)
     of_row = np.repeat(np.arange(starts.size), counts)
     edges = np.repeat(right[starts + counts - 1][:, None], n_bins + 1, axis=1)
     edges[of_row, column] = left

@@ -1,4 +1,4 @@
-"""The rows of a model's table: checked, and read as laws."""
+"""The rows of a model's table: checked, and read as distributions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Floats
 from connprops.distributions.copula import Copulas, copulas, fault_in
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.errors import ModelError
-from connprops.families.registry import DISTRIBUTIONS, distribution
+from connprops.families.registry import FAMILIES, family_named
 from connprops.schema import N_SYN_PER_CONN
 
 _SUM_TO_ONE = 1e-5  # as near as the reference asks for
 
 _ENUMS = {
-    "distribution": pl.Enum([*DISTRIBUTIONS, schema.COPULA]),
+    "distribution": pl.Enum([*FAMILIES, schema.COPULA]),
     "parameter": pl.Enum(
-        sorted(
-            {schema.CORRELATION, *(p.name for f in DISTRIBUTIONS.values() for p in f.parameters)}
-        )
+        sorted({schema.CORRELATION, *(p.name for f in FAMILIES.values() for p in f.parameters)})
     ),
     "dtype": pl.Enum(["int", "float"]),
 }
@@ -74,10 +72,10 @@ class ModelRows:
         return dict(self.table.select("property", "dtype").unique().iter_rows())
 
     def check(self) -> None:
-        """Check what rows say of themselves, and that those of one law agree."""
-        law = ("source_type", "target_type", "property")
-        # Rows are sorted: those of one law follow each other.
-        goes_on = pl.all_horizontal(pl.col(law) == pl.col(law).shift())
+        """Check what rows say of themselves, and that those of one distribution agree."""
+        distribution = ("source_type", "target_type", "property")
+        # Rows are sorted: those of one distribution follow each other.
+        goes_on = pl.all_horizontal(pl.col(distribution) == pl.col(distribution).shift())
         unshared = pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN)
         unbounded = pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan())
         is_copula = pl.col("distribution") == schema.COPULA
@@ -100,8 +98,8 @@ class ModelRows:
                 f"Property {several[0]!r} has several data types", expected="one in all pathways"
             )
 
-    def laws(self, name: str) -> list[Laws]:
-        """Return the laws of a property, after checking that they hold together."""
+    def distributions(self, name: str) -> list[Distributions]:
+        """Return the distributions of a property, after checking that they hold together."""
         n_target = len(self._target_types)
         place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
         rows = self.marginals.filter(pl.col("property") == name).with_columns(
@@ -109,24 +107,24 @@ class ModelRows:
         )
         found = []
         for (family,), of_family in rows.group_by("distribution", maintain_order=True):
-            law = distribution(str(family))
+            distribution = family_named(str(family))
             pathway = of_family["pathway"].unique(maintain_order=True).to_numpy()
-            # A law without parameters has one row all the same: the mean, 0.
-            known = [p.name for p in law.parameters] or ["mean"]
+            # A distribution without parameters has one row all the same: the mean, 0.
+            known = [p.name for p in distribution.parameters] or ["mean"]
             others = of_family.filter(~pl.col("parameter").is_in(known))
             if len(others):
                 at, text = int(others["pathway"][0]), f"is {family}, yet has a parameter"
                 self._refuse(name, at, f"{text} {others['parameter'][0]!r}")
             parameters = {
                 p.name: self._parameter(name, of_family, p.name, pathway, is_list=p.is_list)
-                for p in law.parameters
+                for p in distribution.parameters
             }
             bounds = of_family.unique("pathway", keep="first", maintain_order=True)
             lower = bounds["lower_bound"].fill_null(-np.inf).to_numpy()
             upper = bounds["upper_bound"].fill_null(np.inf).to_numpy()
-            laws = Laws(law, pathway, parameters, lower, upper)
-            self._check_values(name, laws)
-            found.append(laws)
+            distributions = Distributions(distribution, pathway, parameters, lower, upper)
+            self._check_values(name, distributions)
+            found.append(distributions)
         return found
 
     def copulas(self) -> dict[bool, Copulas]:
@@ -180,53 +178,63 @@ class ModelRows:
         padded[at, position] = values
         return padded
 
-    def _check_values(self, name: str, laws: Laws) -> None:
-        for p in laws.family.parameters:
-            values = laws.parameters[p.name]
+    def _check_values(self, name: str, distributions: Distributions) -> None:
+        for p in distributions.family.parameters:
+            values = distributions.parameters[p.name]
             with np.errstate(invalid="ignore"):
                 wrong = (values < p.lower) | (values > p.upper)
             rows = np.flatnonzero(wrong.any(axis=1) if p.is_list else wrong)
             if rows.size:
-                bad = int(laws.pathway[rows[0]])
+                bad = int(distributions.pathway[rows[0]])
                 text = f"has a {p.name!r} outside [{p.lower}, {p.upper}]"
                 self._refuse(name, bad, text)
-        if "p" in laws.parameters:
-            total = np.nansum(laws.parameters["p"], axis=1)
-            lengths = [np.isfinite(laws.parameters[k]).sum(axis=1) for k in ("val", "p")]
+        if "p" in distributions.parameters:
+            total = np.nansum(distributions.parameters["p"], axis=1)
+            lengths = [np.isfinite(distributions.parameters[k]).sum(axis=1) for k in ("val", "p")]
             for wrong, text in (
                 (np.abs(total - 1) > _SUM_TO_ONE, "has probabilities that do not sum to 1"),
                 (lengths[0] != lengths[1], "has values and probabilities of different number"),
             ):
                 if wrong.any():
-                    self._refuse(name, int(laws.pathway[wrong][0]), text)
-        if {"min", "max"} <= laws.parameters.keys():
-            wrong = laws.parameters["min"] > laws.parameters["max"]
+                    self._refuse(name, int(distributions.pathway[wrong][0]), text)
+        if {"min", "max"} <= distributions.parameters.keys():
+            wrong = distributions.parameters["min"] > distributions.parameters["max"]
             if wrong.any():
-                self._refuse(name, int(laws.pathway[wrong][0]), "has min above max")
-        self._check_moments(name, laws)
-        low, high = laws.family.support(laws.parameters)
+                self._refuse(name, int(distributions.pathway[wrong][0]), "has min above max")
+        self._check_moments(name, distributions)
+        low, high = distributions.family.support(distributions.parameters)
         for wrong, text in (
-            (laws.lower > laws.upper, "has a lower bound above the upper one"),
-            ((low > laws.upper) | (high < laws.lower), "has bounds that exclude its support"),
+            (distributions.lower > distributions.upper, "has a lower bound above the upper one"),
+            (
+                (low > distributions.upper) | (high < distributions.lower),
+                "has bounds that exclude its support",
+            ),
         ):
             if wrong.any():
-                at = int(np.flatnonzero(np.broadcast_to(wrong, laws.pathway.shape))[0])
-                self._refuse(name, int(laws.pathway[at]), text)
+                at = int(np.flatnonzero(np.broadcast_to(wrong, distributions.pathway.shape))[0])
+                self._refuse(name, int(distributions.pathway[at]), text)
 
-    def _check_moments(self, name: str, laws: Laws) -> None:
-        """Refuse laws that floating-point numbers cannot hold, or that are none."""
-        mean, std = laws.family.mean(laws.parameters), laws.family.std(laws.parameters)
-        mean, std = (np.broadcast_to(values, laws.pathway.shape) for values in (mean, std))
+    def _check_moments(self, name: str, distributions: Distributions) -> None:
+        """Refuse distributions that floating-point numbers cannot hold, or that are none."""
+        mean, std = (
+            distributions.family.mean(distributions.parameters),
+            distributions.family.std(distributions.parameters),
+        )
+        mean, std = (np.broadcast_to(values, distributions.pathway.shape) for values in (mean, std))
         whole = self.dtypes[name] == "int" or name == N_SYN_PER_CONN
-        beyond = laws.family.beyond_numbers(laws.parameters, whole=whole)
+        beyond = distributions.family.beyond_numbers(distributions.parameters, whole=whole)
         vast = np.flatnonzero(beyond & np.isfinite(mean) & (std >= 0))
         if vast.size:
-            self._refuse(name, int(laws.pathway[vast[0]]), "has values too large for counts")
-        median = laws.family.ppf(np.full(laws.pathway.shape, 0.5), laws.parameters)
+            self._refuse(
+                name, int(distributions.pathway[vast[0]]), "has values too large for counts"
+            )
+        median = distributions.family.ppf(
+            np.full(distributions.pathway.shape, 0.5), distributions.parameters
+        )
         none = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(median) & (std >= 0)))
         if none.size:
             text = "has parameters that describe no distribution"
-            self._refuse(name, int(laws.pathway[none[0]]), text)
+            self._refuse(name, int(distributions.pathway[none[0]]), text)
 
     def _refuse(self, name: str, pathway: int, text: str) -> None:
         source, target = divmod(pathway, len(self._target_types))

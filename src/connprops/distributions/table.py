@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from connprops import schema
 from connprops.arrays import Floats
 from connprops.distributions.copula import Copulas
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.distributions.expected import with_expected
 from connprops.distributions.rows import ModelRows
 from connprops.errors import OptionError
@@ -60,7 +60,7 @@ class ModelTable:
         rows.check()
         self.table = rows.table
         self._dtypes = rows.dtypes
-        self._laws = {name: rows.laws(name) for name in self.properties}
+        self._distributions = {name: rows.distributions(name) for name in self.properties}
         self._copulas = rows.copulas()
 
     @property
@@ -91,11 +91,11 @@ class ModelTable:
         """Return the rows of the table that are of the copulas: a correlation each."""
         return self._rows.correlations
 
-    def laws(self, property: str) -> list[Laws]:  # noqa: A002 - the field's own word
-        """Return the laws of a property, family by family."""
-        if property not in self._laws:
+    def distributions(self, property: str) -> list[Distributions]:  # noqa: A002 - the field's own word
+        """Return the distributions of a property, family by family."""
+        if property not in self._distributions:
             raise OptionError.unknown("property", property, self.properties)
-        return self._laws[property]
+        return self._distributions[property]
 
     def copulas(self, *, shared: bool) -> Copulas:
         """Return the correlations of properties that connections share, or of the others.
@@ -104,8 +104,8 @@ class ModelTable:
         """
         return self._copulas[shared]
 
-    def law(self, property: str, source_type: str, target_type: str) -> Laws:  # noqa: A002
-        """Return the law of one property of one pathway.
+    def distribution(self, property: str, source_type: str, target_type: str) -> Distributions:  # noqa: A002
+        """Return the distribution of one property of one pathway.
 
         Raises
         ------
@@ -120,10 +120,10 @@ class ModelTable:
                 raise OptionError.unknown(what, name, known)
         pathway = self.source_types.index(source_type) * len(self.target_types)
         pathway += self.target_types.index(target_type)
-        for laws in self.laws(property):
-            at = int(np.searchsorted(laws.pathway, pathway))
-            if at < laws.pathway.size and laws.pathway[at] == pathway:
-                return laws.take(np.array([at]))
+        for distributions in self.distributions(property):
+            at = int(np.searchsorted(distributions.pathway, pathway))
+            if at < distributions.pathway.size and distributions.pathway[at] == pathway:
+                return distributions.take(np.array([at]))
         raise OptionError.of(
             f"The model has no {property!r} for pathway {source_type!r} to {target_type!r}"
         )
@@ -137,7 +137,7 @@ class ModelTable:
     ) -> Floats:
         """Return the probability of values up to and including x, of the shape of x."""
         x = np.asarray(x, dtype=np.float64)
-        found = self.law(property, source_type, target_type).cdf(x.reshape(1, -1))
+        found = self.distribution(property, source_type, target_type).cdf(x.reshape(1, -1))
         return found.reshape(x.shape)
 
     def quantile(
@@ -149,7 +149,7 @@ class ModelTable:
     ) -> Floats:
         """Return quantiles, of the shape of q."""
         q = np.asarray(q, dtype=np.float64)
-        found = self.law(property, source_type, target_type).ppf(q.reshape(1, -1))
+        found = self.distribution(property, source_type, target_type).ppf(q.reshape(1, -1))
         return found.reshape(q.shape)
 
     def pdf(
@@ -159,20 +159,22 @@ class ModelTable:
         target_type: str,
         x: ArrayLike,
     ) -> Floats:
-        """Return the density of a continuous law, or the mass of a discrete one, before bounds."""
+        """Return the density, or the mass of a discrete distribution, before bounds."""
         x = np.asarray(x, dtype=np.float64)
-        law = self.law(property, source_type, target_type)
-        return np.exp(law.family.logpdf(x.reshape(1, -1), law.parameters)).reshape(x.shape)
+        distribution = self.distribution(property, source_type, target_type)
+        return np.exp(
+            distribution.family.logpdf(x.reshape(1, -1), distribution.parameters)
+        ).reshape(x.shape)
 
     def mean(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
-        """Return the mean of a law, before bounds."""
-        law = self.law(property, source_type, target_type)
-        return float(law.family.mean(law.parameters).item())
+        """Return the mean of a distribution, before bounds."""
+        distribution = self.distribution(property, source_type, target_type)
+        return float(distribution.family.mean(distribution.parameters).item())
 
     def std(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
-        """Return the standard deviation of a law, before bounds."""
-        law = self.law(property, source_type, target_type)
-        return float(law.family.std(law.parameters).item())
+        """Return the standard deviation of a distribution, before bounds."""
+        distribution = self.distribution(property, source_type, target_type)
+        return float(distribution.family.std(distribution.parameters).item())
 
     def draw(
         self,
@@ -187,7 +189,7 @@ class ModelTable:
         Parameters
         ----------
         property, source_type, target_type
-            Which law.
+            Which distribution.
         size
             How many values.
         rng
@@ -199,10 +201,10 @@ class ModelTable:
             (size,): within the bounds; int64, rounded, for properties of type int, else
             float64. ``n_syn_per_conn`` is an integer of at least 1.
         """
-        law = self.law(property, source_type, target_type)
+        distribution = self.distribution(property, source_type, target_type)
         # A probability of exactly 0, which the generator can give, may be minus infinity's.
         q = np.maximum(np.random.default_rng(rng).random((1, size)), _LEAST_PROBABILITY)
-        values: NDArray[Any] = law.ppf(q)[0]
+        values: NDArray[Any] = distribution.ppf(q)[0]
         if property == N_SYN_PER_CONN:
             values = np.maximum(np.rint(values), 1).astype(np.int64)
         elif self.dtype(property) == "int":
@@ -221,4 +223,4 @@ class ModelTable:
         A bin holds its left edge, and its right one only if it is the last of its histogram.
         Pathways that the model does not know get null.
         """
-        return with_expected(histograms, self._laws, self.source_types, self.target_types)
+        return with_expected(histograms, self._distributions, self.source_types, self.target_types)

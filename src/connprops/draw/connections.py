@@ -27,7 +27,7 @@ ConnectionTable: TypeAlias = pl.DataFrame | ConnectionStream
 """A list of connections; a path is that of a Parquet file."""
 
 Missing = Literal["error", "borrow", "skip"]
-"""What to do with connections of a pathway that the model has no laws of."""
+"""What to do with connections of a pathway that the model has no distributions of."""
 
 MISSING: tuple[Missing, ...] = ("error", "borrow", "skip")
 
@@ -40,8 +40,8 @@ class Connections:
     """Connections, or stretches of the synapses of some.
 
     ``types`` is the pathway that a connection is of, source index times number of target types
-    plus target index, and ``pathway`` the one whose laws it is drawn from. ``n_syn`` is the number
-    of synapses and ``first`` the place of the first within its connection. All (n,).
+    plus target index, and ``pathway`` the one whose distributions it is drawn from. ``n_syn`` is
+    the number of synapses and ``first`` the place of the first within its connection. All (n,).
     """
 
     source: Ints
@@ -142,12 +142,13 @@ class Pathways:
     model
         The model.
     known
-        Whether it has the laws of each pathway, (n_pathways,).
+        Whether it has the distributions of each pathway, (n_pathways,).
     seed
         Seed of what is borrowed.
     missing
-        ``"error"``; ``"skip"``; or ``"borrow"``: each connection takes the laws of one of the
-        observed pathways of the first level that has any (:mod:`connprops.fits.levels`), at random.
+        ``"error"``; ``"skip"``; or ``"borrow"``: each connection takes the distributions of one of
+        the observed pathways of the first level that has any (:mod:`connprops.fits.levels`), at
+        random.
     """
 
     def __init__(
@@ -210,7 +211,7 @@ class Pathways:
         return ModelError.of(
             f"The model lacks {len(names)} of the connections' pathways",
             found=", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else ""),
-            expected="the laws of all its properties in each",
+            expected="the distributions of all its properties in each",
             hint="missing='borrow' or 'skip' (--missing) says what else to do with them",
         )
 

@@ -1,23 +1,24 @@
-"""Quantiles of many laws at once, fast: what turns uniform numbers into values of a property.
+"""Quantiles of many distributions at once: what turns uniform numbers into values.
 
-Each way of computing them belongs to a family, so that a value depends on the law and the number
-alone, not on how many are computed together:
+Each way of computing them belongs to a family, so that a value depends on the distribution and the
+number alone, not on how many are computed together:
 
 - closed forms are evaluated as they are;
-- laws of counts and of lists keep their distribution function as steps, of which a guide table
-  finds the right one in constant time (Chen and Asau 1974, AIIE Transactions 6): exact;
-- the truncated normal law keeps the probability of what is cut off and of what is left, unless
-  these are too small for a float;
-- the gamma and beta laws, whose quantiles take an iteration each, keep polynomials on panels of the
-  standard normal quantile z of the probability: a quantile differs from the exact one by less than
-  1e-9 of the law's standard deviation, relatively for the gamma law (by 2e-9 for shapes beyond
-  10^5, where the iteration itself is no better). That is measured for each law where the error is
-  greatest, at the panels' edges; laws for which it does not hold (some beta laws of infinite
-  density) and numbers beyond the panels (|z| > 5, six in 10^7) are iterated.
+- distributions of counts and of lists keep their distribution function as steps, of which a guide
+  table finds the right one in constant time (Chen and Asau 1974, AIIE Transactions 6): exact;
+- the truncated normal distribution keeps the probability of what is cut off and of what is left,
+  unless these are too small for a float;
+- the gamma and beta distributions, whose quantiles take an iteration each, keep polynomials on
+  panels of the standard normal quantile z of the probability: a quantile differs from the exact one
+  by less than 1e-9 of the distribution's standard deviation, relatively for the gamma distribution
+  (by 2e-9 for shapes beyond 10^5, where the iteration itself is no better). That is measured for
+  each distribution where the error is greatest, at the panels' edges; distributions for which it
+  does not hold (some beta distributions of infinite density) and numbers beyond the panels (|z| >
+  5, six in 10^7) are iterated.
 
-The polynomials are fitted once for each law, of degree 11 at Chebyshev's nodes, for that takes the
-fewest quantiles; and written anew as twice as many of degree 7, whose coefficients are one line of
-the cache. What the Chebyshev series of the first loses by that is part of the error.
+The polynomials are fitted once for each distribution, of degree 11 at Chebyshev's nodes, for that
+takes the fewest quantiles; and written anew as twice as many of degree 7, whose coefficients are
+one line of the cache. What the Chebyshev series of the first loses by that is part of the error.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from connprops.arrays import Floats, Ints
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 
 _STEPS_AT_MOST = 4096
 _CELLS_AT_MOST = 256
@@ -52,31 +53,31 @@ _FIRST, _LAST = special.ndtr([-_REACH * (1 - 1e-12), _REACH * (1 - 1e-12)])
 
 
 class Quantiles:
-    """Quantile functions of the laws of a property, by pathway.
+    """Quantile functions of the distributions of a property, by pathway.
 
     Parameters
     ----------
-    laws
-        The laws, family by family: :meth:`connprops.model.model.Model.laws`.
+    distributions
+        The distributions, family by family: :meth:`connprops.model.model.Model.distributions`.
     n_pathways
-        Number of pathways there may be: those without a law have no values.
+        Number of pathways there may be: those without a distribution have no values.
     """
 
-    def __init__(self, laws: Sequence[Laws], n_pathways: int) -> None:
-        self._functions = [_function(group) for group in laws]
+    def __init__(self, distributions: Sequence[Distributions], n_pathways: int) -> None:
+        self._functions = [_function(group) for group in distributions]
         self._group = np.full(n_pathways, -1, dtype=np.int16)
         self._row = np.zeros(n_pathways, dtype=np.int32)
-        for number, group in enumerate(laws):
+        for number, group in enumerate(distributions):
             self._group[group.pathway] = number
             self._row[group.pathway] = np.arange(group.pathway.size)
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Return whether each pathway has a law, (n_pathways,)."""
+        """Return whether each pathway has a distribution, (n_pathways,)."""
         return self._group >= 0
 
     def __call__(self, pathway: Ints, q: Floats) -> Floats:
-        """Return the quantiles q, within (0, 1), of the laws of pathways, (n,), within bounds."""
+        """Return the quantiles q, in (0, 1), of the distributions of pathways, (n,), in bounds."""
         if len(self._functions) == 1:
             return self._functions[0](self._row[pathway], q)
         group = self._group[pathway]
@@ -92,48 +93,48 @@ Rows = NDArray[np.int32]
 Function = Callable[[Rows, Floats], Floats]
 
 
-def _function(laws: Laws) -> Function:
-    """Return the quantile function of the laws: rows of them and probabilities to values."""
-    family = laws.family
+def _function(distributions: Distributions) -> Function:
+    """Return the quantile function: rows of distributions and probabilities to values."""
+    family = distributions.family
     if family.name == "discrete":
-        return _lists(laws)
+        return _lists(distributions)
     if family.kind == "discrete" and family.name not in ("constant", "zero"):
-        return _Counts(laws)
+        return _Counts(distributions)
     if family.name == "truncnorm":
-        return _TruncatedNormal(laws)
+        return _TruncatedNormal(distributions)
     if family.name in _TRANSFORMS:
-        return _Panels(laws)
-    return _Exact(laws)
+        return _Panels(distributions)
+    return _Exact(distributions)
 
 
 class _Exact:
     """The family's own quantile function."""
 
-    def __init__(self, laws: Laws) -> None:
-        self._laws = laws
+    def __init__(self, distributions: Distributions) -> None:
+        self._distributions = distributions
 
     def __call__(self, row: Rows, q: Floats) -> Floats:
-        return self._laws.take(row).ppf(q)
+        return self._distributions.take(row).ppf(q)
 
 
-def _lists(laws: Laws) -> Function:
-    """Return the quantiles of laws of lists of values."""
-    value, p = laws.parameters["val"], laws.parameters["p"]
+def _lists(distributions: Distributions) -> Function:
+    """Return the quantiles of distributions of lists of values."""
+    value, p = distributions.parameters["val"], distributions.parameters["p"]
     order = np.argsort(value, axis=1)  # NaN, which pads, comes last
     value, p = np.take_along_axis(value, order, 1), np.take_along_axis(p, order, 1)
     reached = np.nancumsum(p, axis=1)
     reached /= reached[:, -1:]
     held = ~np.isnan(value)
     counts = np.count_nonzero(held, axis=1)
-    bounded = np.clip(value, laws.lower[:, None], laws.upper[:, None])
+    bounded = np.clip(value, distributions.lower[:, None], distributions.upper[:, None])
     return _Steps(bounded[held], reached[held], counts)
 
 
 class _Steps:
-    """Exact quantiles of laws of few values.
+    """Exact quantiles of distributions of few values.
 
-    ``value`` and ``reached``, the distribution function at the values, hold those of all laws one
-    after the other, ``counts`` of each.
+    ``value`` and ``reached``, the distribution function at the values, hold those of all
+    distributions one after the other, ``counts`` of each.
     """
 
     def __init__(self, value: Floats, reached: Floats, counts: Ints) -> None:
@@ -143,9 +144,11 @@ class _Steps:
         self._cells = min(_CELLS_AT_MOST, 1 << int(counts.max(initial=1)).bit_length())
         starts = np.arange(self._cells) / self._cells
         self._guide = np.empty((counts.size, self._cells), dtype=np.int32)
-        for law, (stop, n) in enumerate(zip((last + 1).tolist(), counts.tolist(), strict=True)):
+        for distribution, (stop, n) in enumerate(
+            zip((last + 1).tolist(), counts.tolist(), strict=True)
+        ):
             first = stop - n
-            self._guide[law] = first + np.searchsorted(reached[first:stop], starts)
+            self._guide[distribution] = first + np.searchsorted(reached[first:stop], starts)
 
     def __call__(self, row: Rows, q: Floats) -> Floats:
         step = self._guide[row, (q * self._cells).astype(np.int32)]
@@ -157,20 +160,22 @@ class _Steps:
 
 
 class _Counts:
-    """Exact quantiles of laws of counts: by steps where a law has few, else by the family."""
+    """Exact quantiles of counts: by steps where a distribution has few, else by the family."""
 
-    def __init__(self, laws: Laws) -> None:
-        self._exact = _Exact(laws)
-        lowest = laws.family.support(laws.parameters)[0]
-        highest = laws.family.ppf(np.full(laws.pathway.shape, _ALMOST_1), laws.parameters)
+    def __init__(self, distributions: Distributions) -> None:
+        self._exact = _Exact(distributions)
+        lowest = distributions.family.support(distributions.parameters)[0]
+        highest = distributions.family.ppf(
+            np.full(distributions.pathway.shape, _ALMOST_1), distributions.parameters
+        )
         few = np.flatnonzero(highest - lowest < _STEPS_AT_MOST)
         counts = (highest - lowest)[few].astype(np.int64) + 1
-        self._place = np.full(laws.pathway.size, -1, dtype=np.int32)
+        self._place = np.full(distributions.pathway.size, -1, dtype=np.int32)
         self._place[few] = np.arange(few.size)
         row = np.repeat(few, counts)
         ends = np.cumsum(counts)
         value = lowest[row] + np.arange(row.size) - np.repeat(ends - counts, counts)
-        held = laws.take(row)
+        held = distributions.take(row)
         reached = held.family.cdf(value, held.parameters)
         self._steps = _Steps(np.clip(value, held.lower, held.upper), reached, counts)
 
@@ -192,10 +197,12 @@ def _identity(x: Floats) -> Floats:
 class _Approximate:
     """A way to most quantiles; it gives NaN for those that are left to the family's own."""
 
-    def __init__(self, laws: Laws) -> None:
-        self._laws = laws
-        self._exact = _Exact(laws)
-        self._bounded = bool((np.isfinite(laws.lower) | np.isfinite(laws.upper)).any())
+    def __init__(self, distributions: Distributions) -> None:
+        self._distributions = distributions
+        self._exact = _Exact(distributions)
+        self._bounded = bool(
+            (np.isfinite(distributions.lower) | np.isfinite(distributions.upper)).any()
+        )
 
     def _settled(self, values: Floats, row: Rows, q: Floats) -> Floats:
         """Return the values within their bounds, in place, and complete."""
@@ -203,17 +210,24 @@ class _Approximate:
             rest = np.flatnonzero(np.isnan(values))
             values[rest] = self._exact(row[rest], q[rest])
         if self._bounded:
-            np.clip(values, self._laws.lower[row], self._laws.upper[row], out=values)
+            np.clip(
+                values, self._distributions.lower[row], self._distributions.upper[row], out=values
+            )
         return values
 
 
 class _TruncatedNormal(_Approximate):
-    """Quantiles of normal laws that are cut, each from the nearer side, where digits are kept."""
+    """Quantiles of cut normal distributions, each from the nearer side, to keep digits."""
 
-    def __init__(self, laws: Laws) -> None:
-        super().__init__(laws)
-        self._loc, self._scale = laws.parameters["norm_loc"], laws.parameters["norm_scale"]
-        low, high = ((laws.parameters[b] - self._loc) / self._scale for b in ("min", "max"))
+    def __init__(self, distributions: Distributions) -> None:
+        super().__init__(distributions)
+        self._loc, self._scale = (
+            distributions.parameters["norm_loc"],
+            distributions.parameters["norm_scale"],
+        )
+        low, high = (
+            (distributions.parameters[b] - self._loc) / self._scale for b in ("min", "max")
+        )
         self._below, self._above = special.ndtr(low), special.ndtr(-high)
         self._mass = np.where(
             low + high > 0,
@@ -242,12 +256,12 @@ _TRANSFORMS: dict[str, Callable[[Floats], Floats]] = {"gamma": np.log, "beta": n
 
 
 class _Panels(_Approximate):
-    """Quantiles by polynomials of the normal quantile z, made when a law is first asked for."""
+    """Quantiles by polynomials of the normal quantile z, made when first asked for."""
 
-    def __init__(self, laws: Laws) -> None:
-        super().__init__(laws)
-        self._into = _TRANSFORMS[laws.family.name]
-        n = laws.pathway.size
+    def __init__(self, distributions: Distributions) -> None:
+        super().__init__(distributions)
+        self._into = _TRANSFORMS[distributions.family.name]
+        n = distributions.pathway.size
         self._coefficients = _aligned(n * _PANELS, _DEGREE + 1)
         self._made = np.zeros(n, dtype=np.bool_)
         self._all_made = False
@@ -281,12 +295,14 @@ class _Panels(_Approximate):
         return self._settled(values, row, q)
 
     def _make(self, rows: Ints) -> None:
-        """Fit the polynomials of some laws; those that do not serve become NaN."""
+        """Fit the polynomials of some distributions; those that do not serve become NaN."""
         if not rows.size:
             return
-        laws, grid = self._laws.take(rows), _grid()
+        distributions, grid = self._distributions.take(rows), _grid()
         with np.errstate(all="ignore"):
-            exact = self._into(laws.family.ppf(np.tile(grid.q, (rows.size, 1)), laws.parameters))
+            exact = self._into(
+                distributions.family.ppf(np.tile(grid.q, (rows.size, 1)), distributions.parameters)
+            )
             of_nodes, of_edges = exact[:, : grid.n_nodes], exact[:, grid.n_nodes :]
             fitted = np.einsum(
                 "pij,lpj->lpi", grid.inverse, of_nodes.reshape(rows.size, _PANELS_FITTED, -1)
@@ -300,7 +316,9 @@ class _Panels(_Approximate):
             ]
             kept, dropped = (np.einsum("hij,lpj->lphi", half, fitted) for half in _halves())
             lost = np.abs(dropped).sum(axis=3)
-            scale = 1.0 if self._into is np.log else laws.family.std(laws.parameters)
+            scale = (
+                1.0 if self._into is np.log else distributions.family.std(distributions.parameters)
+            )
             usable = np.abs(errors).max(axis=(0, 2)) + lost.max(axis=(1, 2)) < _TOLERANCE * scale
         kept[~usable] = np.nan
         self._coefficients.reshape(-1, _PANELS, _DEGREE + 1)[rows] = kept.reshape(
@@ -319,7 +337,7 @@ def _aligned(rows: int, columns: int) -> Floats:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where laws are fitted: the same for all.
+    """Where distributions are fitted: the same for all.
 
     ``q`` are the probabilities of the nodes, panel by panel, and of the panels' edges; ``inverse``
     maps values at the nodes of each panel to coefficients, (panels, 12, 12); ``edges`` are the

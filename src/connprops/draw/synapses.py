@@ -1,8 +1,9 @@
 """Synapses of connections: the values of all properties, drawn from a model.
 
-A value is the quantile of its law at a number on (0, 1) that is a function of the seed, the
-connection (its node ids), the property's name, and the place of the synapse within the connection:
-of nothing else. So it is the same whatever else is drawn, in whatever order, pieces or threads.
+A value is the quantile of its distribution at a number on (0, 1) that is a function of the seed,
+the connection (its node ids), the property's name, and the place of the synapse within the
+connection: of nothing else. So it is the same whatever else is drawn, in whatever order, pieces or
+threads.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Drawer:
     properties
         Their names, in the model's order.
     known
-        Whether the model has the laws of all of them in each pathway, (n_pathways,).
+        Whether the model has the distributions of all of them in each pathway, (n_pathways,).
 
     Raises
     ------
@@ -86,7 +87,9 @@ class Drawer:
         n_pathways = len(model.source_types) * len(model.target_types)
         self.draws_numbers = N_SYN_PER_CONN in model.properties
         wanted = [*self.properties, *([N_SYN_PER_CONN] if self.draws_numbers else [])]
-        self._quantiles = {name: Quantiles(model.laws(name), n_pathways) for name in wanted}
+        self._quantiles = {
+            name: Quantiles(model.distributions(name), n_pathways) for name in wanted
+        }
         self._shared = {name: _shared(model, name, n_pathways) for name in self.properties}
         self._copulas = {shared: model.copulas(shared=shared) for shared in (True, False)}
         self._whole = {name: model.dtype(name) == "int" for name in self.properties}

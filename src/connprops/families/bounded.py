@@ -1,8 +1,8 @@
 """Continuous families on an interval: uniform, truncated normal, beta.
 
 Estimators maximise the likelihood, within bounds where it has no maximum: data that are flat
-would send the scale of a truncated normal law to infinity, say. An estimate that ends on such a
-bound has no standard error.
+would send the scale of a truncated normal distribution to infinity, say. An estimate that ends on
+such a bound has no standard error.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from scipy import special
 from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
 from connprops.families.continuous import LOG_ROOT_2PI, Estimates, loglik_normal
-from connprops.families.family import Distribution, Formulas, Parameter, at_least, varied
+from connprops.families.family import Family, Formulas, Parameter, at_least, varied
 from connprops.families.sample import Sample
 
 FARTHEST_SCALE = 10.0
 FARTHEST_LOC = 100.0
 FARTHEST_END = 10.0
-"""How far estimates may go, in ranges of the data: the scale of a truncated normal law, the
-distance of its location from the data, and that of the ends of a beta law. Further out the laws
-on the data's range hardly change: the log-likelihood of a value by 1e-5 at most for the first
-two, by 1e-3 for the last."""
+"""How far estimates may go, in ranges of the data: the scale of a truncated normal distribution,
+the distance of its location from the data, and that of the ends of a beta distribution. Further out
+the distributions on the data's range hardly change: the log-likelihood of a value by 1e-5 at most
+for the first two, by 1e-3 for the last."""
 
 _MIN = Parameter("min", "property", "smallest value")
 _MAX = Parameter("max", "property", "largest value")
@@ -37,7 +37,7 @@ def _fit_uniform(sample: Sample) -> Estimates:
     return {"min": sample.min, "max": sample.max}, {"min": none, "max": none}
 
 
-UNIFORM = Distribution(
+UNIFORM = Family(
     name="uniform",
     kind="continuous",
     parameters=(_MIN, _MAX),
@@ -59,7 +59,7 @@ UNIFORM = Distribution(
 
 # Truncated normal. Probabilities are taken in logarithms, so that the support may lie anywhere
 # in the tails. Moments are integrals over the part of the support that carries weight: the
-# closed forms are differences that lose all digits where the law is flat or far out.
+# closed forms are differences that lose all digits where the distribution is flat or far out.
 
 _NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
 _NODES = _NODES + 0.5
@@ -105,7 +105,7 @@ def _ppf_truncnorm(q: Floats, loc: Floats, scale: Floats, low: Floats, high: Flo
 
 
 def _quadrature(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return nodes and their probabilities for the standard normal law within an interval.
+    """Return nodes and their probabilities for the standard normal distribution within an interval.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
 
     everywhere = np.full_like(mean, np.inf)
     least = np.full_like(mean, 1 / FARTHEST_SCALE**2)
-    # Between 1 / variance of a narrow law and the expansion of a nearly flat one.
+    # Between 1 / variance of a narrow distribution and the expansion of a nearly flat one.
     c = np.maximum((1 / variance - 12) * (1 + 18 * variance), least)
     b, c = box_maximum(
         plane,
@@ -230,11 +230,11 @@ def _standard_errors(information: Floats, jacobian: Floats) -> Floats:
     return np.sqrt(variance)
 
 
-TRUNCNORM = Distribution(
+TRUNCNORM = Family(
     name="truncnorm",
     kind="continuous",
     parameters=(
-        Parameter("norm_loc", "property", "mean of the normal law before truncation"),
+        Parameter("norm_loc", "property", "mean of the normal distribution before truncation"),
         Parameter("norm_scale", "property", "standard deviation before truncation", lower=0),
         _MIN,
         _MAX,
@@ -382,7 +382,7 @@ def _logpdf_beta(x: Floats, a: Floats, b: Floats, low: Floats, high: Floats) -> 
     return np.asarray(kernel - special.betaln(a, b) - np.log(high - low), dtype=np.float64)
 
 
-BETA = Distribution(
+BETA = Family(
     name="beta",
     kind="continuous",
     parameters=(

@@ -14,7 +14,7 @@ from scipy import special
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root
 from connprops.families.family import (
-    Distribution,
+    Family,
     Formulas,
     Parameter,
     above,
@@ -43,12 +43,12 @@ def _fit_normal(sample: Sample) -> Estimates:
 
 
 def loglik_normal(sample: Sample, mean: Floats, std: Floats) -> Floats:
-    """Return the log-likelihood of a normal law, (g,)."""
+    """Return the log-likelihood of a normal distribution, (g,)."""
     squares = (sample.std / std) ** 2 + ((sample.mean - mean) / std) ** 2
     return -sample.n * (0.5 * squares + np.log(std) + LOG_ROOT_2PI)
 
 
-NORMAL = Distribution(
+NORMAL = Family(
     name="normal",
     kind="continuous",
     parameters=(_MEAN, _STD),
@@ -92,7 +92,7 @@ def _loglik_lognormal(sample: Sample, mean_log: Floats, std_log: Floats) -> Floa
     return np.where(sample.min > 0, total, -np.inf)
 
 
-LOGNORMAL = Distribution(
+LOGNORMAL = Family(
     name="lognormal",
     kind="continuous",
     parameters=(
@@ -181,7 +181,7 @@ def _fit_gamma(sample: Sample) -> Estimates:
     )
 
 
-GAMMA = Distribution(
+GAMMA = Family(
     name="gamma",
     kind="continuous",
     parameters=(_POSITIVE_MEAN, _STD),
@@ -209,7 +209,7 @@ def _loglik_exponential(sample: Sample, mean: Floats) -> Floats:
     return -sample.n * (np.log(mean) + sample.mean / mean)
 
 
-EXPONENTIAL = Distribution(
+EXPONENTIAL = Family(
     name="exponential",
     kind="continuous",
     parameters=(_POSITIVE_MEAN,),
@@ -283,7 +283,7 @@ def _logpdf_weibull(x: Floats, shape: Floats, scale: Floats) -> Floats:
     return density
 
 
-WEIBULL = Distribution(
+WEIBULL = Family(
     name="weibull",
     kind="continuous",
     parameters=(

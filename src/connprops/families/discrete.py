@@ -15,7 +15,7 @@ from scipy import special
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root, smallest_count
 from connprops.families.family import (
-    Distribution,
+    Family,
     Formulas,
     Parameter,
     all_zero,
@@ -34,14 +34,14 @@ DISTINCT = 100
 """Number of distinct values beyond which no list of them is made."""
 
 
-# Laws of a single point
+# Distributions of a single point
 
 
 def _fit_constant(sample: Sample) -> Estimates:
     return {"mean": sample.min}, {"mean": np.zeros_like(sample.min)}
 
 
-CONSTANT = Distribution(
+CONSTANT = Family(
     name="constant",
     kind="discrete",
     parameters=(Parameter("mean", "property", "the value"),),
@@ -59,7 +59,7 @@ CONSTANT = Distribution(
     reference_name="constant",
 )
 
-ZERO = Distribution(
+ZERO = Family(
     name="zero",
     kind="discrete",
     parameters=(),
@@ -131,7 +131,7 @@ def _ppf_discrete(q: Floats, value: Floats, p: Floats) -> Floats:
     return found
 
 
-DISCRETE = Distribution(
+DISCRETE = Family(
     name="discrete",
     kind="discrete",
     parameters=(
@@ -153,7 +153,7 @@ DISCRETE = Distribution(
 )
 
 
-# Laws of counts
+# Distributions of counts
 
 
 def _counts(
@@ -163,7 +163,7 @@ def _counts(
     cdf: Callable[..., Floats],
     moments: Callable[..., tuple[Floats, Floats, Floats]],
 ) -> Formulas:
-    """Return the formulas of a law on the whole numbers from ``lowest``.
+    """Return the formulas of a distribution on the whole numbers from ``lowest``.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _counts(
         ends = np.where(q == 0, lowest, np.where(q == 1, np.inf, np.nan))
         inner = (q > 0) & (q < 1) & np.isfinite(std)
         z, spread, p = special.ndtri(q[inner]), std[inner], [x[inner] for x in given_each]
-        # Cornish's and Fisher's first correction of the normal law's quantile.
+        # Cornish's and Fisher's first correction of the normal distribution's quantile.
         skew = np.where(spread > 0, skewness[inner], 0.0) * (z**2 - 1) / 6
         ends[inner] = smallest_count(
             lambda k, at: cdf(k, *(x[at] for x in p)),
@@ -211,7 +211,7 @@ def _count_mean(lowest: float) -> Parameter:
 
 
 def _fit_mean(variance: Callable[[Floats], Floats]) -> Callable[[Sample], Estimates]:
-    """Return the estimator of laws whose likelihood is greatest where the mean is the data's."""
+    """Return the estimator of families whose likelihood is greatest at the data's mean."""
 
     def fit(sample: Sample) -> Estimates:
         square = variance(sample.mean) / sample.n
@@ -230,7 +230,7 @@ def _logpmf_poisson(k: Floats, rate: Floats) -> Floats:
     return mass
 
 
-POISSON = Distribution(
+POISSON = Family(
     name="poisson",
     kind="discrete",
     parameters=(_count_mean(0),),
@@ -247,7 +247,7 @@ POISSON = Distribution(
     reference_name="poisson",
 )
 
-SHIFTED_POISSON = Distribution(
+SHIFTED_POISSON = Family(
     name="shifted_poisson",
     kind="discrete",
     parameters=(_count_mean(1),),
@@ -297,7 +297,7 @@ def _variance_ztpoisson(mean: Floats) -> Floats:
 
 def _moments_ztpoisson(mean: Floats, rate: Floats) -> tuple[Floats, Floats, Floats]:
     std = np.sqrt(mean * (rate - (mean - 1)))
-    # Moments about 0 are those of the Poisson law, times m / r.
+    # Moments about 0 are those of the Poisson distribution, times m / r.
     third = mean * (rate**2 + 3 * rate + 1) - 3 * mean**2 * (rate + 1) + 2 * mean**3
     return mean, std, third / std**3
 
@@ -313,7 +313,7 @@ def _cdf_ztpoisson(k: Floats, _: Floats, rate: Floats) -> Floats:
     return np.where(rate == 0, 1.0, 1 - above)
 
 
-ZTPOISSON = Distribution(
+ZTPOISSON = Family(
     name="ztpoisson",
     kind="discrete",
     parameters=(_count_mean(1),),
@@ -343,7 +343,7 @@ def _moments_geometric(mean: Floats) -> tuple[Floats, Floats, Floats]:
     return mean, np.sqrt(mean * (mean - 1)), (1 + failure) / np.sqrt(failure)
 
 
-GEOMETRIC = Distribution(
+GEOMETRIC = Family(
     name="geometric",
     kind="discrete",
     parameters=(_count_mean(1),),
@@ -364,7 +364,7 @@ GEOMETRIC = Distribution(
 
 MOST_DISPERSION = 1e4
 """Greatest fitted dispersion, in units of the mean, or of 1 where that is less. There the
-variance is a ten-thousandth above that of the Poisson law, the limit of growing dispersion."""
+variance is a ten-thousandth above the Poisson distribution's, the limit of growing dispersion."""
 
 
 def _logpmf_negative_binomial(k: Floats, mean: Floats, r: Floats) -> Floats:
@@ -383,7 +383,7 @@ def _fit_negative_binomial(sample: Sample) -> Estimates:
 
     It has one root where the variance exceeds the mean (Levin, Reeds, "Compound multinomial
     likelihood functions are unimodal", Annals of Statistics 5, 1977), and else none: the Poisson
-    law, at infinite dispersion, is the best then. Mean and dispersion are orthogonal.
+    distribution, at infinite dispersion, is the best then. Mean and dispersion are orthogonal.
     """
     most = MOST_DISPERSION * np.maximum(sample.mean, 1)
     r, error = most.copy(), np.full_like(most, np.nan)
@@ -424,7 +424,7 @@ def _dispersion(sample: Sample, most: Floats) -> tuple[Floats, Floats]:
     return r, np.where(bounded, np.nan, 1 / np.sqrt(sample.n * information(r)))
 
 
-NEGATIVE_BINOMIAL = Distribution(
+NEGATIVE_BINOMIAL = Family(
     name="negative_binomial",
     kind="discrete",
     parameters=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.families.family import Distribution, Parameters
+from connprops.families.family import Family, Parameters
 from connprops.families.sample import Sample
 
 _CELLS, _TAIL_CELLS = 64, 24
@@ -27,16 +27,16 @@ def _cumulated(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.float64]
     return np.concatenate([np.zeros_like(after[:, :1]), after[:, :-1]], axis=1), after
 
 
-def ks(sample: Sample, distribution: Distribution, params: Parameters) -> NDArray[np.float64]:
+def ks(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
     """Return the Kolmogorov-Smirnov distances of samples and distributions, (g,), from 0 to 1.
 
     The greatest difference between the distribution functions. Both sides of each step are
-    compared with the same side of the law, so that it is right for discrete laws too. Points of
-    a thinned sample stand in the middle of their cells; it is then exact to half the share of
-    the largest cell, 0.0016. NaN where there are no values, or a parameter is NaN.
+    compared with the same side of the distribution, so that it is right for discrete distributions
+    too. Points of a thinned sample stand in the middle of their cells; it is then exact to half the
+    share of the largest cell, 0.0016. NaN where there are no values, or a parameter is NaN.
     """
     before, after = _cumulated(sample)
-    below, upto = distribution.cdf_sides(sample.value, params)
+    below, upto = family.cdf_sides(sample.value, params)
     sides = np.maximum(np.abs(after - upto), np.abs(before - below))
     middle = np.abs((before + after) / 2 - (upto + below) / 2)
     distance = np.where(sample.exact[:, None], sides, middle)
@@ -44,28 +44,26 @@ def ks(sample: Sample, distribution: Distribution, params: Parameters) -> NDArra
     return np.where(sample.n > 0, greatest, np.nan)
 
 
-def wasserstein(
-    sample: Sample, distribution: Distribution, params: Parameters
-) -> NDArray[np.float64]:
+def wasserstein(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
     """Return the first Wasserstein distances of samples and distributions, (g,).
 
-    In the values' unit: how far, on average, values must be moved to follow the law. That is the
-    area between the two distribution functions. For laws of counts it is a sum over whole numbers;
-    for continuous ones, between the sample's points by trapezoids, and beyond them by the law's
-    quantiles. For lists of values, and for counts that spread over more than 512 whole numbers, it
-    is summed by quantiles throughout.
+    In the values' unit: how far, on average, values must be moved to follow the distribution. That
+    is the area between the two distribution functions. For distributions of counts it is a sum over
+    whole numbers; for continuous ones, between the sample's points by trapezoids, and beyond them
+    by the distribution's quantiles. For lists of values, and for counts that spread over more than
+    512 whole numbers, it is summed by quantiles throughout.
     """
-    if distribution.kind == "continuous":
-        area = _area_between_points(sample, distribution, params)
+    if family.kind == "continuous":
+        area = _area_between_points(sample, family, params)
     else:
-        low, high = _reach(sample, distribution, params)
-        narrow = sample.whole & (high - low < _LISTED) & (distribution.name != "discrete")
+        low, high = _reach(sample, family, params)
+        narrow = sample.whole & (high - low < _LISTED) & (family.name != "discrete")
         area = np.empty(len(sample))
         for rows, method in ((narrow, _area_over_counts), (~narrow, _area_by_quantiles)):
             some = np.flatnonzero(rows)
             if some.size:
                 parameters = _of_rows(params, some, len(sample))
-                area[some] = method(sample.take(some), distribution, parameters)
+                area[some] = method(sample.take(some), family, parameters)
     return np.where(sample.n > 0, area, np.nan)
 
 
@@ -78,38 +76,34 @@ def _of_rows(params: Parameters, rows: NDArray[np.intp], n: int) -> dict[str, ND
 
 
 def _reach(
-    sample: Sample, distribution: Distribution, params: Parameters
+    sample: Sample, family: Family, params: Parameters
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return between which values both the sample and all but 1e-9 of the law lie."""
-    ends = (distribution.ppf(np.full(len(sample), q), params) for q in (_FAR, 1 - _FAR))
+    """Return between which values both the sample and all but 1e-9 of the distribution lie."""
+    ends = (family.ppf(np.full(len(sample), q), params) for q in (_FAR, 1 - _FAR))
     low, high = ends
     return np.fmin(sample.min, low), np.fmax(sample.max, high)
 
 
-def _area_over_counts(
-    sample: Sample, distribution: Distribution, params: Parameters
-) -> NDArray[np.float64]:
+def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
     """Return the area between steps at whole numbers."""
-    low, high = _reach(sample, distribution, params)
+    low, high = _reach(sample, family, params)
     value = low[:, None] + np.arange(int(np.max(high - low)) + 1)
     group, at, weight = sample.points()
     counts = np.zeros(value.shape)
     np.add.at(counts, (group, (at - low[group]).astype(np.intp)), weight)
     share = np.cumsum(counts, axis=1) / sample.n[:, None]
-    return np.asarray(np.abs(distribution.cdf(value, params) - share).sum(axis=1))
+    return np.asarray(np.abs(family.cdf(value, params) - share).sum(axis=1))
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-def _area_between_points(
-    sample: Sample, distribution: Distribution, params: Parameters
-) -> NDArray[np.float64]:
+def _area_between_points(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
     """Return the area between the steps of a sample and a continuous distribution function."""
     value, step = sample.value, _cumulated(sample)[1][:, :-1]
-    reached = distribution.cdf(value, params)
+    reached = family.cdf(value, params)
     length = np.diff(value, axis=1)
     low, high = reached[:, :-1] - step, reached[:, 1:] - step
     area = _trapezoids(length, low, high)
-    # The widest gaps, in the tails mostly, are parted: there the law is no straight line.
+    # The widest gaps, in the tails mostly, are parted: there the distribution is no straight line.
     gaps = min(_WIDEST, length.shape[1])
     if gaps:
         widest = np.argpartition(-length, gaps - 1, axis=1)[:, :gaps]
@@ -118,11 +112,11 @@ def _area_between_points(
         )
         parts = -(-_NODES // gaps)
         node = (start + width * (np.arange(parts + 1) / parts)).reshape(len(sample), -1)
-        excess = distribution.cdf(node, params).reshape(len(sample), gaps, -1) - level
+        excess = family.cdf(node, params).reshape(len(sample), gaps, -1) - level
         fine = _trapezoids(width / parts, excess[:, :, :-1], excess[:, :, 1:]).sum(axis=2)
         np.put_along_axis(area, widest, fine, axis=1)
-    above = _beyond(sample.max, reached[:, -1], 1.0, distribution, params)
-    below = _beyond(sample.min, reached[:, 0], 0.0, distribution, params)
+    above = _beyond(sample.max, reached[:, -1], 1.0, family, params)
+    below = _beyond(sample.min, reached[:, 0], 0.0, family, params)
     return np.asarray(area.sum(axis=1) + above + below)
 
 
@@ -139,10 +133,10 @@ def _beyond(
     value: NDArray[np.float64],
     reached: NDArray[np.float64],
     end: float,
-    distribution: Distribution,
+    family: Family,
     params: Parameters,
 ) -> NDArray[np.float64]:
-    """Return how far the law's part beyond an extreme of the sample lies from it, times its mass.
+    """Return the distance of the part beyond an extreme of the sample, times its mass.
 
     ``end`` is the probability at which the part ends, 0 or 1. It is cut into cells that narrow
     towards there, whose quantiles may grow without limit.
@@ -151,25 +145,24 @@ def _beyond(
     mass = end - reached
     middle = reached[:, None] + mass[:, None] * (cut[1:] + cut[:-1]) / 2
     middle = np.clip(middle, np.nextafter(0, 1), np.nextafter(1, 0))
-    moved = np.abs(distribution.ppf(middle, params) - value[:, None])
+    moved = np.abs(family.ppf(middle, params) - value[:, None])
     area = np.sum(np.diff(cut) * moved, axis=1) * np.abs(mass)
     return np.asarray(np.where(mass == 0, 0.0, area))
 
 
-def _area_by_quantiles(
-    sample: Sample, distribution: Distribution, params: Parameters
-) -> NDArray[np.float64]:
+def _area_by_quantiles(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
     """Return the integral over q of the absolute difference of quantiles.
 
-    It is summed over cells of q that are cut at each point of the sample, at the law's own larger
-    steps, and, narrowing towards the ends, at 63 other places, by the quantiles in their middles.
+    It is summed over cells of q that are cut at each point of the sample, at the distribution's own
+    larger steps, and, narrowing towards the ends, at 63 other places, by the quantiles in their
+    middles.
     """
     steps = _cumulated(sample)[1]
     # Cells narrow towards both ends, to 4e-6, where quantiles may grow without limit.
     inner = np.arange(1, _CELLS) / _CELLS
     inner = inner**3 / (inner**3 + (1 - inner) ** 3)
     inner = np.broadcast_to(inner, (len(sample), inner.size))
-    sides = distribution.cdf_sides(distribution.ppf(inner, params), params)
+    sides = family.cdf_sides(family.ppf(inner, params), params)
     cut = np.concatenate([steps, inner, *sides], axis=1)
     order = np.argsort(cut, axis=1, kind="stable")
     end = np.take_along_axis(cut, order, axis=1)
@@ -177,9 +170,7 @@ def _area_by_quantiles(
     is_step = order < steps.shape[1]
     point = np.minimum(np.cumsum(is_step, axis=1) - is_step, steps.shape[1] - 1)
     width = end - start
-    # The law's own steps may come so near to 1 that the middle is rounded to it.
+    # The distribution's own steps may come so near to 1 that the middle is rounded to it.
     middle = np.where(width > 0, np.minimum((start + end) / 2, np.nextafter(1, 0)), 0.5)
-    moved = np.abs(
-        np.take_along_axis(sample.value, point, axis=1) - distribution.ppf(middle, params)
-    )
+    moved = np.abs(np.take_along_axis(sample.value, point, axis=1) - family.ppf(middle, params))
     return np.asarray(np.sum(width * moved, axis=1))

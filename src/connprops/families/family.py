@@ -1,6 +1,6 @@
 """What a family of distributions is: parameters, probabilities, and how it is fitted.
 
-A family is one :class:`Distribution`, whose formulas are plain functions of its parameters. The
+A family is one :class:`Family`, whose formulas are plain functions of its parameters. The
 class gives them their common behaviour: arrays of groups are lined up with arrays of values,
 what lies outside the support has no probability, parameters that describe a single point (a
 standard deviation of 0, say) give that point, and a sample that the family cannot be fitted to
@@ -24,8 +24,8 @@ Requirement = Callable[[Sample], NDArray[np.object_]]
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
 
 LARGEST_COUNT = 2.0**54
-"""Sum of mean and std beyond which a law is none of whole numbers: float64 tells those up to 2^53
-apart, which have neither a mean nor a std beyond that."""
+"""Sum of mean and std beyond which a distribution is none of whole numbers: float64 tells those up
+to 2^53 apart, which have neither a mean nor a std beyond that."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Estimate:
     parameters, std_error
         For each parameter (g,), or (g, k) for a list, which is padded with NaN. All NaN where
         the fit failed; a standard error is NaN also where there is none: for ends of a support
-        and for estimates on a bound, whose errors no normal law describes.
+        and for estimates on a bound, whose errors no normal distribution describes.
     status
         "ok" or "failed", (g,).
     message
@@ -103,7 +103,7 @@ class Formulas:
 
 
 @dataclass(frozen=True)
-class Distribution:
+class Family:
     """A family of distributions, for g groups at once.
 
     ``params`` are a mapping from parameter names to arrays (g,), lists (g, k) padded with NaN.
@@ -158,7 +158,7 @@ class Distribution:
     def _settled(
         self, inside: Floats, p: list[Floats], at_point: Callable[[Floats], ArrayLike]
     ) -> Floats:
-        """Put in what holds for laws of a single point, and NaN where a parameter is NaN."""
+        """Put in what holds for single points, and NaN where a parameter is NaN."""
         is_point, point = self.formulas.atom(*p)
         unknown: ArrayLike = False
         for parameter, value in zip(self.parameters, p, strict=True):
@@ -190,7 +190,7 @@ class Distribution:
     def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> NDArray[np.bool_]:
         """Return whether mean or std, or for ``whole`` numbers their sum, are too large, (g,).
 
-        Laws of unbounded counts are of whole numbers in any case.
+        Distributions of unbounded counts are of whole numbers in any case.
         """
         mean, std = self.mean(params), self.std(params)
         counts = (self.kind == "discrete") & np.isinf(self.support(params)[1])
@@ -201,7 +201,7 @@ class Distribution:
     def logpdf(self, x: ArrayLike, params: Parameters) -> Floats:
         """Return the logarithm of the density, in 1 over the values' unit, or of the mass.
 
-        It is -inf outside the support, and inf where a continuous law is a single point.
+        It is -inf outside the support, and inf where a continuous distribution is a single point.
         """
         x = np.asarray(x, dtype=np.float64)
         p = self._aligned(params, x.ndim)
@@ -225,7 +225,7 @@ class Distribution:
         upto = self.cdf(x, params)
         if self.kind == "discrete":
             return self.cdf(np.nextafter(x, -np.inf), params), upto
-        # Continuous laws have a step only where they are a single point.
+        # Continuous distributions have a step only where they are a single point.
         p = self._aligned(params, x.ndim)
         return self._settled(upto, p, lambda at: np.where(x > at, 1.0, 0.0)), upto
 
@@ -288,7 +288,7 @@ class Distribution:
             found &= np.isfinite(value if value.ndim == 1 else value[:, 0])
         message[rows[~found]] = "the likelihood's maximum was not found"
         vast = found & self.beyond_numbers(estimates, whole=sample.is_integer)
-        message[rows[vast]] = "the law's mean or spread is beyond what numbers hold"
+        message[rows[vast]] = "the distribution's mean or spread is beyond what numbers hold"
         found &= ~vast
 
         def spread(values: dict[str, Floats]) -> dict[str, Floats]:

@@ -1,4 +1,4 @@
-"""A normal law through a histogram by least squares, as connectome-manipulator fits one.
+"""A normal distribution through a histogram by least squares, as connectome-manipulator fits one.
 
 It is kept for comparison: the fit starts from a width of 1 whatever the unit, so it depends on the
 unit, and it may be accepted when it is absurd. The default estimator is maximum likelihood.
@@ -78,7 +78,7 @@ def column_edges(left: Sequence[float], last: float, dtype: str) -> NDArray[np.f
 def truncnorms_through_histograms(
     sample: Sample, histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the parameters of truncated normal laws as connectome-manipulator has them.
+    """Return the parameters of truncated normal distributions as connectome-manipulator has them.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
 """The registry of distribution families, and how well a distribution fits a sample.
 
-Adding a family is adding one :class:`Distribution` to the registry. All functions work on many
+Adding a family is adding one :class:`Family` to the registry. All functions work on many
 groups (pathways) at once: parameters are arrays with one element for each group.
 
 Examples
 --------
 >>> sample = Sample.from_values([[1, 2, 2, 5, 1], [3, 3, 4, 7, 2]])
->>> poisson = distribution("poisson")
+>>> poisson = family_named("poisson")
 >>> poisson.fit(sample).parameters["mean"]
 array([2.2, 3.8])
 """
@@ -30,21 +30,21 @@ from connprops.families.discrete import (
     ZTPOISSON,
 )
 from connprops.families.distances import ks, wasserstein
-from connprops.families.family import Distribution, Estimate, Parameter
+from connprops.families.family import Estimate, Family, Parameter
 from connprops.families.sample import Sample
 
 __all__ = [
-    "DISTRIBUTIONS",
-    "Distribution",
+    "FAMILIES",
     "Estimate",
+    "Family",
     "Parameter",
     "Sample",
-    "distribution",
+    "family_named",
     "ks",
     "wasserstein",
 ]
 
-DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
+FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         family.name: family
         for family in (
@@ -70,7 +70,7 @@ DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
 """All families by name: the eight of connectome-manipulator, then the others."""
 
 
-def distribution(name: str) -> Distribution:
+def family_named(name: str) -> Family:
     """Return the family of that name.
 
     Raises
@@ -78,12 +78,12 @@ def distribution(name: str) -> Distribution:
     OptionError
         Where there is none.
     """
-    if name not in DISTRIBUTIONS:
-        raise OptionError.unknown("distribution", name, DISTRIBUTIONS)
-    return DISTRIBUTIONS[name]
+    if name not in FAMILIES:
+        raise OptionError.unknown("distribution", name, FAMILIES)
+    return FAMILIES[name]
 
 
-FAMILIES: Mapping[str, Distribution] = MappingProxyType(
-    {d.reference_name: d for d in DISTRIBUTIONS.values() if d.reference_name}
+REFERENCE_FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {d.reference_name: d for d in FAMILIES.values() if d.reference_name}
 )
 """The families that the reference knows, by its names."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from connprops.errors import OptionError
-from connprops.families.registry import DISTRIBUTIONS
+from connprops.families.registry import FAMILIES
 from connprops.fits.choice import AUTO, AUTO_PER_PATHWAY, CRITERIA, Criterion, DistrType
 from connprops.schema import Property
 
@@ -136,9 +136,9 @@ def _family(name: str, family: DistrType) -> DistrType:
             found=repr(family),
         )
     for one in several:
-        if one not in DISTRIBUTIONS:
+        if one not in FAMILIES:
             raise OptionError.unknown(
-                f"distribution for property {name!r}", one, [*DISTRIBUTIONS, AUTO, AUTO_PER_PATHWAY]
+                f"distribution for property {name!r}", one, [*FAMILIES, AUTO, AUTO_PER_PATHWAY]
             )
     if not isinstance(family, str) and not family:
         raise OptionError.of(f"distr_types has no candidate for property {name!r}")

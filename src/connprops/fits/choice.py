@@ -1,7 +1,7 @@
 """Which family suits a property: its candidates, and the evidence for each over all pathways.
 
-All pathways of a property get laws of one family. What a candidate is worth is its deviance, minus
-twice the log-likelihood summed over pathways, plus the cost of its parameters:
+All pathways of a property get distributions of one family. What a candidate is worth is its
+deviance, minus twice the log-likelihood summed over pathways, plus the cost of its parameters:
 
 ``"aicc"``, the default
     2 for each parameter of each pathway, and the correction for small samples (Hurvich, Tsai,
@@ -16,25 +16,27 @@ Four things are not as in textbooks, where there is one sample and all is regula
 
 *Ends of a support count twice.* The extremes of n values lie within 1/n of the ends, not within
 1/sqrt(n). To take one for the other gains 1 nat of likelihood in the mean, twice what a regular
-parameter gains: n (1/n + 1/(n - 1)) for both ends of a uniform law, by E[log range] of uniform
-samples; and what the fit loses on new values is twice as much likewise, if it grants that they may
-lie outside. So AICc charges 4 for an end. In Laplace's approximation of the marginal likelihood,
-which BIC is, a parameter costs -2 log of the width it is known to: log(n) where that is
+parameter gains: n (1/n + 1/(n - 1)) for both ends of a uniform distribution, by E[log range] of
+uniform samples; and what the fit loses on new values is twice as much likewise, if it grants that
+they may lie outside. So AICc charges 4 for an end. In Laplace's approximation of the marginal
+likelihood, which BIC is, a parameter costs -2 log of the width it is known to: log(n) where that is
 1/sqrt(n), 2 log(n) where it is 1/n. If an end counted as any other parameter, every normal
 property would seem cut at its extremes.
 
-*Laws with ends are compared with each other given the extremes.* Between the smallest and the
-largest value of a sample the others are a sample of the same law cut there; whatever the ends are,
-their likelihood is exact, and ends are no parameters of it. In all of the likelihood a law that
-is low at its ends, as a normal law cut at one standard deviation, pays for two values that lie
-there by construction. With the other laws these are compared by the likelihood of all values.
+*Distributions with ends are compared with each other given the extremes.* Between the smallest and
+the largest value of a sample the others are a sample of the same distribution cut there; whatever
+the ends are, their likelihood is exact, and ends are no parameters of it. In all of the likelihood
+a distribution that is low at its ends, as a normal distribution cut at one standard deviation, pays
+for two values that lie there by construction. With the other distributions these are compared by
+the likelihood of all values.
 
 *A shape may be common to all pathways.* Candidates that have a shape are scored with a shape for
-each pathway and with one for all (``fits.common_shape``), and the better counts; of laws
-with ends only among themselves, for in these the ends tell location and scale too. Else a law that
-differs little from a simpler one, as a normal law cut at one standard deviation from a uniform
-one (0.0104 nats a value), would be given up wherever pathways are small, though all of them
-together leave no doubt: each would be charged for what it cannot know on its own.
+each pathway and with one for all (``fits.common_shape``), and the better counts; of distributions
+with ends only among themselves, for in these the ends tell location and scale too. Else a
+distribution that differs little from a simpler one, as a normal distribution cut at one standard
+deviation from a uniform one (0.0104 nats a value), would be given up wherever pathways are small,
+though all of them together leave no doubt: each would be charged for what it cannot know on its
+own.
 
 *Parameters need proof.* Of the candidates within 6 of the best, odds of 20 to 1, the one with the
 fewest parameters is taken (Burnham, Anderson, "Model Selection and Multimodel Inference", 2nd
@@ -43,19 +45,19 @@ pathways gains a chi-squared variate of P degrees of freedom and costs 2 P: AICc
 16 % of cases for one pathway, 7 % for five, 1e-5 for fifty; with the margin in less than 1 % for
 any P. So a single pathway is judged with caution, and many are not kept from speaking.
 
-The candidates are the laws of counts for whole numbers, a list of values where all pathways consist
-of a few, and else the continuous laws whose support holds the data: those on the positive
-half-line where all values are positive, beta where all are between 0 and 1, as shares are
-(elsewhere its four parameters imitate other laws rather than describe anything), normal where it
-would give hardly any negative values to a property that has none. Two families are never
-candidates: constant, which data that vary refute and others do not need, and zero, which is a
-decision, not a law of data. Pathways of less than ten values, constant ones, and those of a few
-values where others are a continuum (a property switched off, say) have no say; of others the
-largest 400 have.
+The candidates are the distributions of counts for whole numbers, a list of values where all
+pathways consist of a few, and else the continuous distributions whose support holds the data: those
+on the positive half-line where all values are positive, beta where all are between 0 and 1, as
+shares are (elsewhere its four parameters imitate other distributions rather than describe
+anything), normal where it would give hardly any negative values to a property that has none. Two
+families are never candidates: constant, which data that vary refute and others do not need, and
+zero, which is a decision, not a distribution of data. Pathways of less than ten values, constant
+ones, and those of a few values where others are a continuum (a property switched off, say) have no
+say; of others the largest 400 have.
 
-There is no mixture of laws among them, for the public circuits do not call for one: in those of
-Blue Brain that this was tried on (cortex, thalamus, hippocampus), the Kolmogorov-Smirnov distance
-of what is chosen falls with the number of values, to 0.005 at 19,651.
+There is no mixture of distributions among them, for the public circuits do not call for one: in
+those of Blue Brain that this was tried on (cortex, thalamus, hippocampus), the Kolmogorov-Smirnov
+distance of what is chosen falls with the number of values, to 0.005 at 19,651.
 """
 
 from __future__ import annotations
@@ -71,7 +73,7 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Floats
 from connprops.families.family import Parameters
-from connprops.families.registry import DISTRIBUTIONS, Distribution, Sample, distribution
+from connprops.families.registry import FAMILIES, Family, Sample, family_named
 from connprops.fits.common_shape import common_shape, n_shapes
 from connprops.fits.p_values import of_points
 from connprops.schema import N_SYN_PER_CONN, Property
@@ -135,7 +137,7 @@ def chosen_families(
     if len(candidates) == 1 or not len(compared):
         of_all[:] = candidates[0] if len(candidates) == 1 else "constant"
         return of_all, _no_scores()
-    scored = [score(distribution(name), compared, criterion) for name in candidates]
+    scored = [score(family_named(name), compared, criterion) for name in candidates]
     of_all[:] = _best(_rivals(scored)).family.name
     if asked == AUTO_PER_PATHWAY:
         varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
@@ -178,9 +180,9 @@ def _candidates(sample: Sample, prop: Property) -> tuple[str, ...]:
 
 
 def _mass_below_zero(sample: Sample) -> Floats:
-    """Return the probability of negative values under normal laws, where no value is negative."""
+    """Return how probable negative values are by normal distributions, where none is negative."""
     normal = {"mean": sample.mean, "std": np.maximum(sample.std, 1e-300)}
-    below = DISTRIBUTIONS["normal"].cdf(np.zeros(len(sample)), normal)
+    below = FAMILIES["normal"].cdf(np.zeros(len(sample)), normal)
     return np.where(sample.min >= 0, below, 0.0)
 
 
@@ -226,7 +228,7 @@ class Score:
         The same, given the samples' extremes; NaN for families without ends.
     """
 
-    family: Distribution
+    family: Family
     loglik: float
     n_parameters: float
     aicc: float
@@ -239,7 +241,7 @@ class Score:
     given_extremes: float
 
 
-def n_ends(family: Distribution) -> int:
+def n_ends(family: Family) -> int:
     """Return how many parameters of a family are ends of its support."""
     return sum(parameter.name in ("min", "max") for parameter in family.parameters)
 
@@ -259,7 +261,7 @@ def bic(loglik: Floats, free: Floats, ends: int, n: Floats) -> Floats:
     return (free + ends) * np.log(n) - 2 * loglik
 
 
-def score(family: Distribution, sample: Sample, criterion: Criterion) -> Score:
+def score(family: Family, sample: Sample, criterion: Criterion) -> Score:
     """Score a candidate on the samples of pathways."""
     estimate = family.fit(sample)
     own = _scored(family, sample, estimate.parameters, estimate.status == "ok", 0, criterion)
@@ -268,11 +270,11 @@ def score(family: Distribution, sample: Sample, criterion: Criterion) -> Score:
         return replace(own, held_out=value, value=value, given_extremes=np.nan)
     if own.n_failed or len(sample) == 1:
         return own
-    laws = common_shape(family, sample, estimate.parameters)
-    if laws is None:
+    distributions = common_shape(family, sample, estimate.parameters)
+    if distributions is None:
         return own
     everywhere = np.ones(len(sample), dtype=np.bool_)
-    common = _scored(family, sample, laws, everywhere, n_shapes(family), criterion)
+    common = _scored(family, sample, distributions, everywhere, n_shapes(family), criterion)
     if not n_ends(family):
         return min(own, common, key=lambda one: one.value)
     if own.given_extremes <= common.given_extremes:
@@ -286,17 +288,17 @@ def score(family: Distribution, sample: Sample, criterion: Criterion) -> Score:
 
 
 def _scored(
-    family: Distribution,
+    family: Family,
     sample: Sample,
-    laws: Parameters,
+    distributions: Parameters,
     ok: NDArray[np.bool_],
     shared: int,
     criterion: Criterion,
 ) -> Score:
-    """Return the score of laws of which so many parameters are the same in all pathways."""
-    loglik, ends = family.loglik(sample, laws), n_ends(family)
+    """Return the score of distributions that share so many parameters in all pathways."""
+    loglik, ends = family.loglik(sample, distributions), n_ends(family)
     ok = ok & np.isfinite(loglik)
-    free = family.n_free(laws) - shared
+    free = family.n_free(distributions) - shared
     n, total = sample.n, float(sample.n.sum())
 
     def values(loglik: Floats, free: Floats, ends: int) -> dict[str, float]:
@@ -309,7 +311,9 @@ def _scored(
     whole = values(loglik, free, ends)
     given_extremes = np.nan
     if ends:
-        extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), laws).sum(axis=1)
+        extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), distributions).sum(
+            axis=1
+        )
         given_extremes = values(loglik - extremes, free - ends, 0)[criterion]
     return Score(
         family=family,
@@ -326,14 +330,14 @@ def _scored(
     )
 
 
-def held_out(family: Distribution, sample: Sample) -> Floats:
+def held_out(family: Family, sample: Sample) -> Floats:
     """Return minus twice the log-likelihood of values left out of the fit, (g,).
 
     Each value is left out once, in one of five folds; in which, its rank in the sorted sample says,
-    by a hash: so nothing is random, and folds are no more alike than random ones. A law is granted
-    that a share 1/(m + 1) of values, m being those it was fitted to, are strays, spread evenly
-    over the sample's range: so a value outside its support costs about log(m) nats, what it costs
-    to learn of it, and not the family's life.
+    by a hash: so nothing is random, and folds are no more alike than random ones. A distribution is
+    granted that a share 1/(m + 1) of values, m being those it was fitted to, are strays, spread
+    evenly over the sample's range: so a value outside its support costs about log(m) nats, what it
+    costs to learn of it, and not the family's life.
     """
     found = np.zeros(len(sample))
     upto = np.round(np.cumsum(sample.weight, axis=1)).astype(np.int64)
@@ -380,7 +384,7 @@ def _with_weights(sample: Sample, weight: Floats) -> Sample:
 def _rivals(scored: Sequence[Score]) -> list[Score]:
     """Return the candidates that failed least, their values such that all can be compared.
 
-    Laws with ends differ by their values given the extremes, from the best of them on.
+    Distributions with ends differ by their values given the extremes, from the best of them on.
     """
     fewest = min(one.n_failed for one in scored)
     left = [one for one in scored if one.n_failed == fewest]
@@ -410,7 +414,7 @@ def _best_of_each(
     n = len(samples)
     value, parameters = np.full((2, len(candidates), n), np.inf)
     for row, name in enumerate(candidates):
-        family = distribution(name)
+        family = family_named(name)
         estimate = family.fit(samples)
         loglik = family.loglik(samples, estimate.parameters)
         free, ends = family.n_free(estimate.parameters), n_ends(family)

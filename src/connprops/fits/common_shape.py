@@ -14,11 +14,11 @@ import numpy as np
 
 from connprops.arrays import Floats
 from connprops.families.family import Parameters
-from connprops.families.registry import Distribution, Sample
+from connprops.families.registry import Family, Sample
 
 
 def _normal(sample: Sample, cv: float) -> Parameters:
-    """Return the laws whose std is cv times their mean m: cv^2 m^2 + E[x] m = E[x^2]."""
+    """Return the distributions whose std is cv times their mean m: cv^2 m^2 + E[x] m = E[x^2]."""
     square = sample.std**2 + sample.mean**2
     mean = (np.sqrt(sample.mean**2 + 4 * cv**2 * square) - sample.mean) / (2 * cv**2)
     return {"mean": mean, "std": cv * mean}
@@ -33,7 +33,7 @@ def _lognormal(sample: Sample, std_log: float) -> Parameters:
 
 
 def _weibull(sample: Sample, shape: float) -> Parameters:
-    """Return the laws whose scale, to the power of the shape, is the mean of such powers."""
+    """Return distributions whose scale, to the power of the shape, is the mean of such powers."""
     relative = sample.value / sample.max[:, None]
     power = np.sum(sample.balanced * relative**shape, axis=1) / sample.n
     return {"shape": np.full_like(sample.n, shape), "scale": sample.max * power ** (1 / shape)}
@@ -50,16 +50,16 @@ _SHAPES: dict[str, tuple[Callable[[Parameters], Floats], Callable[[Sample, float
     "weibull": (lambda own: own["shape"], _weibull),
     "negative_binomial": (lambda own: own["dispersion"], _negative_binomial),
 }
-"""The shape of a pathway's own law, and the law of greatest likelihood that has a given shape."""
+"""The shape of a pathway's own fit, and the fit of greatest likelihood with a given shape."""
 
 
-def n_shapes(family: Distribution) -> int:
+def n_shapes(family: Family) -> int:
     """Return how many parameters of a family pathways may have in common; 0 for none."""
     return 2 if family.name == "truncnorm" else int(family.name in _SHAPES)
 
 
-def common_shape(family: Distribution, sample: Sample, own: Parameters) -> Parameters | None:
-    """Return the maximum-likelihood laws of a family that have a shape in common.
+def common_shape(family: Family, sample: Sample, own: Parameters) -> Parameters | None:
+    """Return the maximum-likelihood distributions of a family that have a shape in common.
 
     Parameters
     ----------
@@ -68,7 +68,8 @@ def common_shape(family: Distribution, sample: Sample, own: Parameters) -> Param
     sample
         The pathways' samples, g of them.
     own
-        The laws fitted to each pathway on its own, between whose shapes the common one lies.
+        The distributions fitted to each pathway on its own, between whose shapes the common one
+        lies.
 
     Returns
     -------
@@ -80,23 +81,23 @@ def common_shape(family: Distribution, sample: Sample, own: Parameters) -> Param
         return _truncnorm(family, sample)
     if family.name not in _SHAPES or (family.name == "normal" and not (sample.mean > 0).all()):
         return None
-    shape, laws = _SHAPES[family.name]
+    shape, distributions = _SHAPES[family.name]
     from scipy.optimize import minimize_scalar
 
     logs = np.log(shape(own))
 
     def loss(log: float) -> float:
-        return -float(family.loglik(sample, laws(sample, float(np.exp(log)))).sum())
+        return -float(family.loglik(sample, distributions(sample, float(np.exp(log)))).sum())
 
     found = minimize_scalar(loss, bounds=(logs.min() - 0.1, logs.max() + 0.1), method="bounded")
-    return laws(sample, float(np.exp(found.x)))
+    return distributions(sample, float(np.exp(found.x)))
 
 
-def _truncnorm(family: Distribution, sample: Sample) -> Parameters:
-    """Return laws that are alike in units of the pathways' ranges.
+def _truncnorm(family: Family, sample: Sample) -> Parameters:
+    """Return distributions that are alike in units of the pathways' ranges.
 
     Given the extremes, which are at 0 and 1 in these units, the other values of all pathways are a
-    sample of one law. Of it, mean and variance are all that matters.
+    sample of one distribution. Of it, mean and variance are all that matters.
     """
     low, width = sample.min, sample.max - sample.min
     mean, square = (sample.mean - low) / width, ((sample.std / width) ** 2)

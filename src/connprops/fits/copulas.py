@@ -54,8 +54,8 @@ def copula_rows(
     tables
         Their tables.
     marginals
-        The rows of the properties' own laws, with ``pathway``, ``property`` and what is the same
-        on all rows of these: which properties are shared is taken from there.
+        The rows of the properties' own distributions, with ``pathway``, ``property`` and what is
+        the same on all rows of these: which properties are shared is taken from there.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def copula_rows(
     """
     names = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN]
     n_pathways = tables.shape[0] * tables.shape[1]
-    laws = marginals.filter(pl.col("property").is_in(names)).unique(
+    distributions = marginals.filter(pl.col("property").is_in(names)).unique(
         ["pathway", "property"], keep="first", maintain_order=True
     )
     pairs = _pairs(correlations, names, tables.shape)
@@ -72,14 +72,14 @@ def copula_rows(
     found = []
     for shared in (True, False):
         flags = np.zeros((n_pathways, len(names)), dtype=np.bool_)
-        of_flag = laws.filter(pl.col("shared_within") == shared)
+        of_flag = distributions.filter(pl.col("shared_within") == shared)
         place = {name: i for i, name in enumerate(names)}
         column = of_flag["property"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
         flags[of_flag["pathway"].to_numpy(), column] = True
         allowed = flags[:, :, None] & flags[:, None, :]
         found.append(_rows(pairs.where(allowed), allowed, sampled[shared], names, tables))
     correlated = pl.concat(found)
-    about = laws.select("pathway", "property", "shared_within", "dtype", "lower_bound",
+    about = distributions.select("pathway", "property", "shared_within", "dtype", "lower_bound",
                         "upper_bound")  # fmt: skip
     return correlated.join(about, on=["pathway", "property"], maintain_order="left").select(
         pl.lit(0).alias(name).cast(marginals.schema[name]) if name == "sample" else name

@@ -1,4 +1,4 @@
-"""Laws of many samples of one property: what was fitted, and what stands in where it could not be.
+"""Distributions of many samples of one property: the fits, and what stands in where they failed.
 
 What is here turns samples and the families wanted for them into :class:`Fitted`, and puts the
 parameters of the reference's rules in their place, for those who ask for them.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.families.family import Estimate
-from connprops.families.registry import distribution
+from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.levels import Levels
 
@@ -48,7 +48,7 @@ class Fitted:
     message: list[str | None]
 
     def replaced(self, family: str, rows: NDArray[np.intp], values: Parameters) -> Fitted:
-        """Give some samples a law of a family, with these parameters and no standard errors."""
+        """Give some samples these parameters of a family, without standard errors."""
         if not rows.size:
             return self
         choice, status, message = self.choice.copy(), self.status.copy(), list(self.message)
@@ -71,9 +71,9 @@ def fit_with_fallbacks(wanted: NDArray[np.str_], samples: Sample) -> Fitted:
     parameters: dict[str, tuple[Parameters, Parameters]] = {}
 
     def attempt(name: str, rows: NDArray[np.intp]) -> None:
-        family = distribution(name)
+        family = family_named(name)
         estimate = family.fit(samples.take(rows))
-        # A law without parameters has nothing to fit: it is taken at its user's word.
+        # A distribution without parameters has nothing to fit: it is taken at its user's word.
         found = (estimate.status == "ok") | (not family.parameters)
         choice[rows[found]] = name
         status[rows[found]] = np.where(wanted[rows[found]] == name, "ok", "fallback")
@@ -146,7 +146,7 @@ def with_unweighted_means(
     """
     n = len(observed)
     for name in np.unique(wanted[n:]):
-        family = distribution(str(name))
+        family = family_named(str(name))
         if not family.parameters or any(p.is_list for p in family.parameters):
             continue
         own = fitted.parameters.get(str(name), ({}, {}))[0]

@@ -1,9 +1,9 @@
 """Goodness of fit as a probability: a parametric bootstrap of the Kolmogorov-Smirnov distance.
 
-A distance to a law that was fitted to the same sample is smaller than to a law known beforehand, so
-the usual tables do not hold. What holds is this: draw samples from the fitted law, fit the family
-to each, and see how far they are from their own fits (Stute, Gonzales Manteiga, Presedo Quindimil,
-"Bootstrap based goodness-of-fit-tests", Metrika 40:243-256, 1993).
+A distance to a distribution that was fitted to the same sample is smaller than to a distribution
+known beforehand, so the usual tables do not hold. What holds is this: draw samples from the fitted
+distribution, fit the family to each, and see how far they are from their own fits (Stute, Gonzales
+Manteiga, Presedo Quindimil, "Bootstrap based goodness-of-fit-tests", Metrika 40:243-256, 1993).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from connprops.arrays import Floats
 from connprops.families.distances import ks
 from connprops.families.family import Parameters
-from connprops.families.registry import Distribution, Sample
+from connprops.families.registry import Family, Sample
 from connprops.families.sample import POINTS, weighted_points
 
 _AT_ONCE = 1 << 22
 """Simulated values in memory at once."""
 
 _FAR = 1e-9
-"""Probability beyond which no values of a discrete law are listed on either side."""
+"""Probability beyond which no values of a discrete distribution are listed on either side."""
 
 _LISTED = 10_000
-"""Number of values up to which a discrete law's are listed."""
+"""Number of values up to which a discrete distribution's are listed."""
 
 _TIES = 1e-9
 """Distances that differ by less are equal, and rounding is why they differ."""
@@ -35,13 +35,13 @@ _TIES = 1e-9
 
 def ks_p_values(
     sample: Sample,
-    family: Distribution,
+    family: Family,
     *,
     n_bootstrap: int,
     seed: int,
     identities: Sequence[str],
 ) -> Floats:
-    """Return p-values of the hypothesis that samples come from some law of a family.
+    """Return p-values of the hypothesis that samples come from some distribution of a family.
 
     Parameters
     ----------
@@ -59,15 +59,15 @@ def ks_p_values(
     -------
     numpy.ndarray
         (g,): (1 + number of simulated distances at least as large) / (1 + number simulated); NaN
-        where the family cannot be fitted, and for laws that list or repeat the data's values
-        (constant, discrete, zero), whose distance is 0 whatever the data.
+        where the family cannot be fitted, and for distributions that list or repeat the data's
+        values (constant, discrete, zero), whose distance is 0 whatever the data.
 
     Notes
     -----
-    A simulated sample is thinned as the sample itself is: of a law with a density, the order
-    statistics at its ranks are drawn, by sums of exponential spacings. So the cost does not grow
-    with n, but a thinned sample is blind to what happens between its ranks. Of a discrete law, the
-    counts of its values are drawn, all n of them.
+    A simulated sample is thinned as the sample itself is: of a distribution with a density, the
+    order statistics at its ranks are drawn, by sums of exponential spacings. So the cost does not
+    grow with n, but a thinned sample is blind to what happens between its ranks. Of a discrete
+    distribution, the counts of its values are drawn, all n of them.
     """
     found = np.full(len(sample), np.nan)
     if not family.parameters or family.name in ("constant", "discrete"):
@@ -98,12 +98,12 @@ def _generator(seed: int, identity: str) -> np.random.Generator:
 
 def _simulated(
     points: Sample,
-    family: Distribution,
+    family: Family,
     parameters: Parameters,
     times: int,
     rngs: Sequence[np.random.Generator],
 ) -> Sample:
-    """Return samples of g laws, ``times`` of each, the g groups one after the other."""
+    """Return samples of g distributions, ``times`` of each, the g groups one after the other."""
     repeated = points.take(np.repeat(np.arange(len(points)), times))
     if family.kind == "continuous":
         pieces = [_order(points, row, times, rng) for row, rng in enumerate(rngs)]
@@ -113,21 +113,25 @@ def _simulated(
             [np.pad(u, ((0, 0), (0, width - w.size)), mode="edge") for u, w in pieces]
         )
         weights = np.stack([np.pad(w, (0, width - w.size)) for _, w in pieces])
-        laws = {name: np.repeat(value, times, axis=0) for name, value in parameters.items()}
-        return of_points(family.ppf(uniform, laws), np.repeat(weights, times, axis=0), repeated)
+        distributions = {
+            name: np.repeat(value, times, axis=0) for name, value in parameters.items()
+        }
+        return of_points(
+            family.ppf(uniform, distributions), np.repeat(weights, times, axis=0), repeated
+        )
     groups, values, weights_drawn = [], [], []
     low, high = (family.ppf(np.full(len(points), q), parameters) for q in (_FAR, 1 - _FAR))
     for row, rng in enumerate(rngs):
-        law = {name: given[row : row + 1] for name, given in parameters.items()}
+        distribution = {name: given[row : row + 1] for name, given in parameters.items()}
         if points.exact[row] and high[row] - low[row] < _LISTED:
             listed = np.arange(low[row], high[row] + 1)
-            counts = _counts(points.n[row], family, law, listed, times, rng)
+            counts = _counts(points.n[row], family, distribution, listed, times, rng)
             sample, at = np.nonzero(counts)
             value, weight = listed[at], counts[sample, at].astype(np.float64)
         else:
             uniform, each = _order(points, row, times, rng)
             sample, weight = np.repeat(np.arange(times), each.size), np.tile(each, times)
-            value = family.ppf(uniform.reshape(1, -1), law)[0]
+            value = family.ppf(uniform.reshape(1, -1), distribution)[0]
         groups.append(row * times + sample)
         values.append(value)
         weights_drawn.append(weight)
@@ -140,14 +144,14 @@ def _simulated(
 
 def _counts(
     n: float,
-    family: Distribution,
-    law: Parameters,
+    family: Family,
+    distribution: Parameters,
     values: Floats,
     times: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Draw how often each value occurs among n, (times, values)."""
-    upto = family.cdf(values[None], law)[0]
+    upto = family.cdf(values[None], distribution)[0]
     upto[-1] = 1.0
     p = np.maximum(np.diff(upto, prepend=0.0), 0.0)
     return rng.multinomial(int(n), p / p.sum(), size=times)

@@ -22,7 +22,7 @@ from connprops import schema
 from connprops.arrays import Floats
 from connprops.families.distances import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
-from connprops.families.registry import distribution
+from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.build_options import Settings
 from connprops.fits.choice import AUTO, aicc, bic, chosen_families, n_ends
@@ -111,7 +111,7 @@ def _through_histograms(
     tables: Tables,
     prop: Property,
 ) -> Fitted:
-    """Return the fits with the reference's truncated normal laws where there are such laws.
+    """Return the fits with the reference's truncated normal distributions in their place.
 
     Observed pathways have the histograms of the statistics, pools those of their points.
     """
@@ -141,7 +141,7 @@ def _p_values(
         of_family = np.flatnonzero(choice == name)
         found[of_family] = ks_p_values(
             observed.take(of_family),
-            distribution(name),
+            family_named(name),
             n_bootstrap=settings.p_values,
             seed=settings.seed,
             identities=[identities[i] for i in of_family],
@@ -210,7 +210,7 @@ def _model_rows(
                     }
                 )
             )
-        if not values:  # a law without parameters still needs a row that says so
+        if not values:  # a distribution without parameters still needs a row that says so
             rows = np.flatnonzero(fitted.choice[sample_of] == name)
             pieces.append(_bare_rows(name, place[rows], sample_of[rows]))
     about = pl.DataFrame(
@@ -242,7 +242,7 @@ def _model_rows(
 
 
 def _bare_rows(name: str, place: NDArray[np.intp], sample: NDArray[np.intp]) -> pl.DataFrame:
-    """Return rows for a law without parameters: one a pathway, with the value it always gives."""
+    """Return rows for a family without parameters: one a pathway, with its only value."""
     return pl.DataFrame(
         {
             "pathway": place,
@@ -257,7 +257,7 @@ def _bare_rows(name: str, place: NDArray[np.intp], sample: NDArray[np.intp]) -> 
 
 
 def _inferred_lower(fitted: Fitted, samples: Sample) -> float | None:
-    """Return 0 where no value is negative but some law in use could give one."""
+    """Return 0 where no value is negative but some distribution in use could give one."""
     if not len(samples) or np.nanmin(samples.min) < 0:
         return None
     return 0.0 if "normal" in fitted.parameters else None
@@ -281,7 +281,7 @@ def _fit_rows(
         found[name][:n_observed] = column
     for name, (values, _) in fitted.parameters.items():
         rows = np.flatnonzero(fitted.choice == name)
-        family, sample = distribution(name), samples.take(rows)
+        family, sample = family_named(name), samples.take(rows)
         parameters = {k: v[rows] for k, v in values.items()}
         free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
         found["loglik"][rows] = loglik

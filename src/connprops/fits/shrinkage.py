@@ -3,9 +3,9 @@
 It is parametric empirical Bayes (Morris, "Parametric empirical Bayes inference: theory and
 applications", Journal of the American Statistical Association 78:47-55, 1983). Each parameter, on a
 scale on which its bounds cannot be left, is taken to vary between the pathways of a level by a
-normal law, whose variance t is what the estimates vary by beyond their own errors v (Paule,
-Mandel, "Consensus values and weighting factors", Journal of Research of the National Bureau of
-Standards 87:377-385, 1982). A pathway's parameter then is the mean of its own and the level's,
+normal distribution, whose variance t is what the estimates vary by beyond their own errors v
+(Paule, Mandel, "Consensus values and weighting factors", Journal of Research of the National Bureau
+of Standards 87:377-385, 1982). A pathway's parameter then is the mean of its own and the level's,
 in which the level has the weight v / (v + t), times (k - 3) / (k - 1) of k pathways, as t is
 not known but estimated. With many values a pathway keeps its own; where pathways do not differ by
 more than chance, small ones get what all have in common.
@@ -25,7 +25,7 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.families.discrete import DISTINCT
-from connprops.families.registry import Distribution, Sample, distribution
+from connprops.families.registry import Family, Sample, family_named
 from connprops.fits.fitted import Fitted, joined_width
 
 Parameters = Mapping[str, Floats]
@@ -53,7 +53,7 @@ class Shrunk:
 
 
 def shrunk(
-    family: Distribution,
+    family: Family,
     values: Mapping[str, Floats],
     errors: Mapping[str, Floats],
     sample: Sample,
@@ -139,7 +139,7 @@ def with_shrinkage(
         both = parameters[family]
         own, error = ({key: array[rows] for key, array in part.items()} for part in both)
         some = [key[rows] for key in keys]
-        one = shrunk(distribution(family), own, error, observed.take(rows), some)
+        one = shrunk(family_named(family), own, error, observed.take(rows), some)
         values, errors = (
             {key: _put(array, rows, new[key]) for key, array in part.items()}
             for part, new in zip(both, (one.values, one.errors), strict=True)
@@ -288,7 +288,7 @@ class _Scale:
 
 _AS_IT_IS = _Scale(lambda x: x, lambda y: y, np.ones_like)
 _LOGARITHM = _Scale(np.log, np.exp, lambda x: 1 / x)
-# Its bound, the Poisson law at infinite dispersion, is 0 here and can take part in a mean.
+# Its bound, the Poisson distribution at infinite dispersion, is 0 here and can take part in a mean.
 _RECIPROCAL = _Scale(lambda x: 1 / x, lambda y: 1 / y, lambda x: 1 / x**2)
 
 _Way = Callable[[Parameters, Parameters, Sample, _Pools], Shrunk]
@@ -320,15 +320,15 @@ def _toward_log_std(
     """Move logarithms of standard deviations towards their pool's.
 
     That of n normal values is too small on average, by 0.98 where n is 2: it is set right. Its
-    variance is ``unit`` / n times what it is of a normal law over 1 / (2 n): the logarithm of
-    a chi-squared variable has known moments.
+    variance is ``unit`` / n times what it is of a normal distribution over 1 / (2 n): the logarithm
+    of a chi-squared variable has known moments.
     """
     bias = (special.psi((n - 1) / 2) + np.log(2 / n)) / 2
     return pools.toward(own - bias, unit * special.polygamma(1, (n - 1) / 2) / 2)
 
 
 def _normal(location: str, scale: str) -> _Way:
-    """Return the way of the normal law, of values or of logarithms.
+    """Return the way of the normal distribution, of values or of logarithms.
 
     The error of a location follows from the pathway's scale, which is borrowed for first; so it
     is known also where there are too few values for a scale.
@@ -353,7 +353,7 @@ def _normal(location: str, scale: str) -> _Way:
 
 
 def _gamma(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
-    """Return what gamma laws borrow: std over mean, then the mean, whose errors are independent."""
+    """Return what gamma fits borrow: std over mean, then the mean, whose errors are independent."""
     with np.errstate(all="ignore"):
         square = (errors["std"] / values["std"]) ** 2 - (errors["mean"] / values["mean"]) ** 2
         unit = pools.unit_variance(np.sqrt(square))
@@ -370,11 +370,11 @@ def _gamma(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools
 
 
 _WEIBULL_UNIT = 1 + 6 / np.pi**2 * (1 - np.euler_gamma) ** 2
-"""Variance of the logarithm of a Weibull law's scale by one value, in units of 1 / shape^2."""
+"""Variance of the logarithm of a Weibull scale by one value, in units of 1 / shape^2."""
 
 
 def _weibull(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
-    """Return what Weibull laws borrow: the shape, which gives the error of the scale, then that."""
+    """Return what Weibull fits borrow: the shape, which gives the error of the scale, then that."""
     first = _each(shape=_LOGARITHM)(values, errors, sample, pools)
     with np.errstate(all="ignore"):
         variance = _WEIBULL_UNIT / first.values["shape"] ** 2 / sample.n
@@ -387,14 +387,14 @@ def _weibull(values: Parameters, errors: Parameters, sample: Sample, pools: _Poo
     )
 
 
-# Laws between two ends. With t the distance from their middle, in units of that between them (so
-# from -1/2 to 1/2), the density is proportional to exp(b t - c t^2 / 2).
+# Distributions between two ends. With t the distance from their middle, in units of that between
+# them (so from -1/2 to 1/2), the density is proportional to exp(b t - c t^2 / 2).
 
 _NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
 
 
 def _between_ends(values: Parameters, _: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
-    """Return what truncated normal and uniform laws borrow: shape, then width and middle.
+    """Return what truncated normal and uniform distributions borrow: shape, then width and middle.
 
     Extremes of n values fall short of the ends by 1 / ((n - 1) f) of their distance on average, f
     being the density there, with an error of that size. They are set right by as much, though no
@@ -485,7 +485,7 @@ def _extremes(low: Floats, high: Floats, pools: _Pools) -> tuple[Floats, Floats]
 
 
 def _listed(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
-    """Return lists of values with the probabilities of a Dirichlet-multinomial law's posterior.
+    """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
 
     The level's probabilities count as many values as its pathways' concentration says, which
     is estimated by moments (Brier, "Analysis of contingency tables under cluster sampling",

@@ -10,7 +10,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.errors import ConnpropsWarning
-from connprops.families.registry import DISTRIBUTIONS
+from connprops.families.registry import FAMILIES
 from connprops.fits.build_options import Interpolation, Settings, TruncnormFit
 from connprops.fits.choice import Criterion, DistrType
 from connprops.fits.copulas import copula_rows
@@ -61,9 +61,9 @@ def build(
         For a property whether all synapses of a connection get one value, where it is not to
         be as in the data.
     truncnorm
-        How truncated normal laws are fitted: by maximum likelihood, or ``"histogram"``: by the
-        least squares of connectome-manipulator (:mod:`connprops.families.histogram`), which have no
-        standard errors and no p-values.
+        How truncated normal distributions are fitted: by maximum likelihood, or ``"histogram"``: by
+        the least squares of connectome-manipulator (:mod:`connprops.families.histogram`), which
+        have no standard errors and no p-values.
     interpolation
         What pathways without data borrow: ``"pooled"``, a fit to all values of the pathways that
         they borrow from, or ``"unweighted"``, as in connectome-manipulator, the mean of the
@@ -174,11 +174,11 @@ def _finished(
             frame = frame.with_columns(
                 types.cast(enum).gather(frame.select(number).to_series()).alias(f"{side}_type")
             )
-    parameters = {p.name for family in DISTRIBUTIONS.values() for p in family.parameters}
+    parameters = {p.name for family in FAMILIES.values() for p in family.parameters}
     enums = {
         "property": names,
         "other_property": names,
-        "distribution": pl.Enum([*DISTRIBUTIONS, schema.COPULA]),
+        "distribution": pl.Enum([*FAMILIES, schema.COPULA]),
         "parameter": pl.Enum(sorted({*parameters, schema.CORRELATION})),
         "status": pl.Enum(["ok", "fallback", "failed"]),
         "dtype": pl.Enum(["int", "float"]),

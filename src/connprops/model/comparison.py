@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.arrays import Floats
-from connprops.distributions.distances import law_distances
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distances import distribution_distances
+from connprops.distributions.distributions import Distributions
 from connprops.model.model import Model, read_model
 from connprops.store.tables import write_table
 from connprops.store.writing import check_format, replacing
@@ -24,14 +24,14 @@ _ROWS = 2048
 
 
 def compare(a: Model | str | Path, b: Model | str | Path) -> pl.DataFrame:
-    """Compare two models, law by law.
+    """Compare two models, distribution by distribution.
 
     The distance ``ks`` is the largest difference of the two distribution functions, and
     ``wasserstein`` the area between them (Vallender 1974, Theory Probab. Appl. 18:784), which for
-    two point laws is the distance of the points. Both are of values as they are drawn, within
-    bounds, but before rounding. Discrete laws are compared at all their values, others at 261
-    quantiles of each, from 4e-11 to 1 - 4e-11, between which the difference is taken as linear.
-    Means and standard deviations are those of the laws before bounds.
+    two point distributions is the distance of the points. Both are of values as they are drawn,
+    within bounds, but before rounding. Discrete distributions are compared at all their values,
+    others at 261 quantiles of each, from 4e-11 to 1 - 4e-11, between which the difference is taken
+    as linear. Means and standard deviations are those of the distributions before bounds.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def summarized(comparison: pl.DataFrame) -> pl.DataFrame:
     -------
     polars.DataFrame
         One row per property: numbers of pathways with data in both, added and lost; of those in
-        both, how many have another distribution; the median and the largest KS distance, and the
+        both, how many have another family; the median and the largest KS distance, and the
         pathway that has it.
     """
     status, ks = pl.col("status"), pl.col("ks").filter(pl.col("status") == "both")
@@ -117,7 +117,9 @@ def summarized(comparison: pl.DataFrame) -> pl.DataFrame:
         in_both.sum().alias("both"),
         (status == "added").sum().alias("added"),
         (status == "lost").sum().alias("lost"),
-        (in_both & (pl.col("distribution_a") != pl.col("distribution_b"))).sum().alias("other law"),
+        (in_both & (pl.col("distribution_a") != pl.col("distribution_b")))
+        .sum()
+        .alias("other family"),
         ks.median().alias("median KS"),
         ks.max().alias("largest KS"),
         *(pl.col(name).filter(in_both).get(worst).alias(name) for name in schema.PATHWAY),
@@ -147,12 +149,14 @@ def _described(model: Model, end: str) -> pl.DataFrame:
 
 def _moments(model: Model) -> pl.DataFrame:
     found = [
-        _named(model, name, laws.pathway).with_columns(
-            pl.Series(what, np.broadcast_to(of(laws.parameters), laws.pathway.shape))
-            for what, of in (("mean", laws.family.mean), ("std", laws.family.std))
+        _named(model, name, distributions.pathway).with_columns(
+            pl.Series(
+                what, np.broadcast_to(of(distributions.parameters), distributions.pathway.shape)
+            )
+            for what, of in (("mean", distributions.family.mean), ("std", distributions.family.std))
         )
         for name in model.properties
-        for laws in model.laws(name)
+        for distributions in model.distributions(name)
     ]
     empty = dict.fromkeys(_KEYS, pl.String()) | dict.fromkeys(("mean", "std"), pl.Float64())
     moments = pl.concat([pl.DataFrame(schema=empty), *found])
@@ -161,7 +165,7 @@ def _moments(model: Model) -> pl.DataFrame:
 
 
 def _named(model: Model, name: str, pathway: NDArray[np.int64]) -> pl.DataFrame:
-    """Return the keys of a property's laws, by the numbers of their pathways."""
+    """Return the keys of a property's distributions, by the numbers of their pathways."""
     source, target = np.divmod(pathway, len(model.target_types))
     return pl.DataFrame(
         {
@@ -178,9 +182,9 @@ def _distances(a: Model, b: Model) -> pl.DataFrame:
     empty = dict.fromkeys(_KEYS, pl.String()) | dict.fromkeys(("ks", "wasserstein"), pl.Float64())
     found = [pl.DataFrame(schema=empty)]
     for name in set(a.properties) & set(b.properties):
-        for one in a.laws(name):
+        for one in a.distributions(name):
             left = _named(a, name, one.pathway).with_row_index("of_a")
-            for other in b.laws(name):
+            for other in b.distributions(name):
                 right = _named(b, name, other.pathway).with_row_index("of_b")
                 pairs = left.join(right, on=_KEYS)
                 for part in pairs.iter_slices(_ROWS):
@@ -196,15 +200,15 @@ def _distances(a: Model, b: Model) -> pl.DataFrame:
     return pl.concat(found)
 
 
-def _of_different(a: Laws, b: Laws) -> tuple[Floats, Floats]:
-    """Return the distances of laws; pairs that are the same, as borrowed ones are, but once."""
+def _of_different(a: Distributions, b: Distributions) -> tuple[Floats, Floats]:
+    """Return the distances of distributions; of equal pairs, as borrowed ones are, once."""
     columns = [
         np.asarray(values, dtype=np.float64).reshape(a.pathway.size, -1)
-        for laws in (a, b)
-        for values in (*laws.parameters.values(), laws.lower, laws.upper)
+        for distributions in (a, b)
+        for values in (*distributions.parameters.values(), distributions.lower, distributions.upper)
     ]
     _, first, place = np.unique(
         np.concatenate(columns, axis=1), axis=0, return_index=True, return_inverse=True
     )
-    ks, wasserstein = law_distances(a.take(first), b.take(first))
+    ks, wasserstein = distribution_distances(a.take(first), b.take(first))
     return ks[place.reshape(-1)], wasserstein[place.reshape(-1)]

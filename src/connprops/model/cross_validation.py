@@ -19,10 +19,10 @@ from connprops import schema
 from connprops.arrays import Floats
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError
 from connprops.families.distances import ks
-from connprops.families.registry import DISTRIBUTIONS, Sample
+from connprops.families.registry import FAMILIES, Sample
 from connprops.fits.samples import Tables, observed_rows, sample_of
 from connprops.model.build import build
 from connprops.model.model import Model
@@ -36,11 +36,11 @@ from connprops.store.tables import read_table, write_table
 OURS, BASELINE = MODELS = ("connprops", "reference")
 
 STRAY = 1e-3
-"""Share of stray values that every law is granted: spread evenly over the training values."""
+"""Share of stray values granted to every distribution, spread evenly over the training values."""
 
 _ENUMS = {
     "model": pl.Enum(MODELS),
-    "distribution": pl.Enum(list(DISTRIBUTIONS)),
+    "distribution": pl.Enum(list(FAMILIES)),
     "kind": pl.Enum(["density", "probability"]),
 }
 _KEYS = (*PATHWAY, "property", "fold")
@@ -194,14 +194,15 @@ def cross_validate(
     resources, progress
         What may be used, and whom to tell.
     **options
-        Those of :func:`~connprops.extract` and :func:`~connprops.build` that laws depend on.
+        Those of :func:`~connprops.extract` and :func:`~connprops.build` that distributions depend
+        on.
 
     Returns
     -------
     CrossValidation
         Scores of the model with these options ("connprops") and of the baseline ("reference"): for
-        each property the family named, where the reference has it, else the normal law; truncated
-        normal laws through the histogram; unweighted interpolation.
+        each property the family named, where the reference has it, else the normal distribution;
+        truncated normal distributions through the histogram; unweighted interpolation.
 
     Raises
     ------
@@ -210,16 +211,16 @@ def cross_validate(
 
     Notes
     -----
-    A value that a law excludes would cost the whole log-likelihood. So each law is granted a
-    share of 0.001 (:data:`STRAY`) of values spread evenly over the range of the property's training
-    values, all pathways together: the score of a value x is log(0.999 f(x) + 0.001 / range).
-    ``n_outside`` counts the values with f(x) = 0.
+    A value that a distribution excludes would cost the whole log-likelihood. So each distribution
+    is granted a share of 0.001 (:data:`STRAY`) of values spread evenly over the range of the
+    property's training values, all pathways together: the score of a value x is log(0.999 f(x) +
+    0.001 / range). ``n_outside`` counts the values with f(x) = 0.
 
     Of integer properties f is the probability that a drawn value, rounded and within its bounds,
-    is x: so discrete and continuous laws can be compared. Of the others it is the density, or
-    for laws of single values the probability; ``kind`` says which, and only scores of the same kind
-    can be compared. Long samples are scored by their order statistics. Other scores are those of
-    the law before bounds.
+    is x: so discrete and continuous distributions can be compared. Of the others it is the density,
+    or for distributions of single values the probability; ``kind`` says which, and only scores of
+    the same kind can be compared. Long samples are scored by their order statistics. Other scores
+    are those of the distribution before bounds.
     """
     if isinstance(cv_folds, bool) or not isinstance(cv_folds, int) or cv_folds < 2:  # noqa: PLR2004
         raise OptionError.of("cv_folds is no number of folds", found=repr(cv_folds),
@@ -273,7 +274,7 @@ def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _of_reference(named: Any) -> str:
     """Return the family that the reference fits: the one named if it has it, else the normal."""
-    family = DISTRIBUTIONS.get(named) if isinstance(named, str) else None
+    family = FAMILIES.get(named) if isinstance(named, str) else None
     return family.name if family and family.reference_name else "normal"
 
 
@@ -316,7 +317,7 @@ def _property_scores(
     sample: Sample,
     spread: float,
 ) -> pl.DataFrame:
-    """Return the scores of a property's laws on test samples; pathways without law are left out."""
+    """Return the scores of a property's distributions on test samples, where there are any."""
     source, target = (
         keys[f"{side}_type"].replace_strict(
             {t: i for i, t in enumerate(types)}, default=None, return_dtype=pl.Int64
@@ -325,35 +326,41 @@ def _property_scores(
     )
     place = (source * len(model.target_types) + target).fill_null(-1).to_numpy()
     pieces = []
-    for laws in model.laws(name):
-        at = np.searchsorted(laws.pathway, place)
-        known = laws.pathway[np.minimum(at, laws.pathway.size - 1)] == place
+    for distributions in model.distributions(name):
+        at = np.searchsorted(distributions.pathway, place)
+        known = distributions.pathway[np.minimum(at, distributions.pathway.size - 1)] == place
         rows = np.flatnonzero(known & (place >= 0))
         if rows.size:
             whole = model.dtype(name) == "int"
             least = 1.0 if name == N_SYN_PER_CONN else -np.inf
-            laws = laws.take(at[rows])  # noqa: PLW2901 - of the test part's pathways alone
-            laws = replace(laws, lower=np.maximum(laws.lower, least))  # noqa: PLW2901
-            scores = law_scores(laws, sample.take(rows), spread=spread, whole=whole)
+            distributions = distributions.take(at[rows])  # noqa: PLW2901 - of the test part's pathways alone
+            distributions = replace(distributions, lower=np.maximum(distributions.lower, least))  # noqa: PLW2901
+            scores = distribution_scores(
+                distributions, sample.take(rows), spread=spread, whole=whole
+            )
             pieces.append(keys[rows].hstack(scores))
     return pl.concat(pieces) if pieces else pl.DataFrame(schema=_SCORES)
 
 
-def law_scores(laws: Laws, test: Sample, *, spread: float, whole: bool) -> pl.DataFrame:
-    """Return how well laws foretell samples, one row each: see :func:`cross_validate`.
+def distribution_scores(
+    distributions: Distributions, test: Sample, *, spread: float, whole: bool
+) -> pl.DataFrame:
+    """Return how well distributions foretell samples, one row each: see :func:`cross_validate`.
 
     Parameters
     ----------
-    laws, test
-        g laws of one family, and a sample for each.
+    distributions, test
+        g distributions of one family, and a sample for each.
     spread
         Range of the property's training values.
     whole
         Whether drawn values are integers.
     """
-    family, parameters = laws.family, laws.parameters
+    family, parameters = distributions.family, distributions.parameters
     is_density = family.kind == "continuous" and not whole
-    likelihood = _probability(laws, test.value) if whole else _likelihood(laws, test.value)
+    likelihood = (
+        _probability(distributions, test.value) if whole else _likelihood(distributions, test.value)
+    )
     among = spread + whole if whole or is_density else 1.0
     stray = 1 / among if among > 0 else 1.0
     score = np.log((1 - STRAY) * likelihood + STRAY * stray)
@@ -371,16 +378,16 @@ def law_scores(laws: Laws, test: Sample, *, spread: float, whole: bool) -> pl.Da
     )
 
 
-def _probability(laws: Laws, x: Floats) -> Floats:
+def _probability(distributions: Distributions, x: Floats) -> Floats:
     """Return the probability that a drawn value, rounded and within bounds, is x."""
-    mass = laws.cdf(x + 0.5) - laws.cdf(x - 0.5)
+    mass = distributions.cdf(x + 0.5) - distributions.cdf(x - 0.5)
     return np.where(x == np.rint(x), np.maximum(mass, 0.0), 0.0)
 
 
-def _likelihood(laws: Laws, x: Floats) -> Floats:
-    """Return density or probability, 0 beyond the bounds; 1 at the point of a law of one point."""
-    log = laws.family.logpdf(x, laws.parameters)
-    within = (x >= laws.lower[:, None]) & (x <= laws.upper[:, None])
+def _likelihood(distributions: Distributions, x: Floats) -> Floats:
+    """Return density or probability, 0 beyond the bounds; 1 at the point of a single one."""
+    log = distributions.family.logpdf(x, distributions.parameters)
+    within = (x >= distributions.lower[:, None]) & (x <= distributions.upper[:, None])
     with np.errstate(over="ignore"):
         return np.where(within, np.where(log == np.inf, 1.0, np.exp(log)), 0.0)
 

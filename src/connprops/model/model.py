@@ -130,10 +130,10 @@ class Model(ModelTable):
         )
 
     def _repr_html_(self) -> str:
-        laws = self.marginals.unique(["source_type", "target_type", "property"])
+        distributions = self.marginals.unique(["source_type", "target_type", "property"])
         rows = []
         for name, unit in self.units.items():
-            of_property = laws.filter(pl.col("property") == name)
+            of_property = distributions.filter(pl.col("property") == name)
             counts = of_property["distribution"].value_counts().sort(
                 "count", "distribution", descending=[True, False]
             )  # fmt: skip

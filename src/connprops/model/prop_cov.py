@@ -1,8 +1,8 @@
 """Correlations of properties as the reference's model files have them, out and in.
 
 ``{"props": names, "cov": {source: {target: matrix}}}``: one list of properties for all pathways, of
-which those of a pathway are shared within connections all or none, and whose laws are of four
-families.
+which those of a pathway are shared within connections all or none, and whose distributions are of
+four families.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _SPREAD = {"normal": "std", "truncnorm": "norm_scale", "gamma": "std", "poisson"
 _MOVED = 1e-3
 
 Specs = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
-"""Laws by property, source and target type."""
+"""Distributions by property, source and target type."""
 
 
-def prop_cov(model: ModelTable, laws: Specs) -> dict[str, Any]:
+def prop_cov(model: ModelTable, distributions: Specs) -> dict[str, Any]:
     """Return the correlations of a model, as far as the reference can have them.
 
     Properties are left out, with a warning that tells which and why, where in some pathway
-    the law is of another family, or where in some pathway they are shared and in others not. Of
-    those shared and those not, the more are written.
+    the distribution is of another family, or where in some pathway they are shared and in others
+    not. Of those shared and those not, the more are written.
     """
     both = [model.copulas(shared=shared) for shared in (True, False)]
     names = [n for n in model.properties if n in {*both[0].properties, *both[1].properties}]
@@ -42,7 +42,7 @@ def prop_cov(model: ModelTable, laws: Specs) -> dict[str, Any]:
     reasons: dict[str, str] = {}
     by_flag: dict[bool, list[str]] = {True: [], False: []}
     for name in names:
-        specs = [spec for of_source in laws[name].values() for spec in of_source.values()]
+        specs = [spec for of_source in distributions[name].values() for spec in of_source.values()]
         unfit = [s["type"] for s in specs if not s.get(_SPREAD.get(s["type"], ""), 0)]
         flags = {bool(spec["shared_within"]) for spec in specs}
         if unfit:
@@ -64,8 +64,8 @@ def prop_cov(model: ModelTable, laws: Specs) -> dict[str, Any]:
     if reasons:
         told = "; ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
         warnings.warn(
-            "connectome-manipulator correlates normal, truncnorm, gamma and poisson laws, all or "
-            f"none of them shared: written without correlations are {told}",
+            "connectome-manipulator correlates normal, truncnorm, gamma and poisson distributions, "
+            f"all or none of them shared: written without correlations are {told}",
             ConnpropsWarning,
             stacklevel=3,
         )

@@ -14,46 +14,46 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Floats
-from connprops.distributions.distributions import Laws
+from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import ModelTable
 from connprops.errors import ConnpropsWarning, ModelError
-from connprops.families.registry import FAMILIES
+from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.model.prop_cov import correlation_rows, prop_cov
 from connprops.schema import N_SYN_PER_CONN
 
 _TAIL = 1e-10
-"""Probability that the counts of a law without end may leave out at either end."""
+"""Probability that the counts of a distribution without end may leave out at either end."""
 
 _VALUES = 256
-"""How many values stand for a law that the reference lacks, at most."""
+"""How many values stand for a distribution that the reference lacks, at most."""
 
-# Of equal steps s, slices s^3 / (s^3 + (1 - s)^3) leave mean and std of skewed laws nearly as
-# they are, which slices of equal probability, too wide in the tails, do not.
+# Of equal steps s, slices s^3 / (s^3 + (1 - s)^3) leave mean and std of skewed distributions nearly
+# as they are, which slices of equal probability, too wide in the tails, do not.
 _STEPS = np.linspace(0, 1, _VALUES + 1)
 _SLICES = _STEPS**3 / (_STEPS**3 + (1 - _STEPS) ** 3)
 
-_LAW_DEPTH = 4
-"""How deep the laws lie in the nested objects of a file."""
+_DISTRIBUTION_DEPTH = 4
+"""How deep the distributions lie in the nested objects of a file."""
 
 
 def to_json(model: ModelTable) -> str:
-    """Return a model as the reference's JSON, strictly valid, one law a line.
+    """Return a model as the reference's JSON, strictly valid, one distribution a line.
 
     Families that the reference lacks become others that it has. Without loss: exponential is
-    gamma, uniform is truncnorm of a wide normal law, and counts that take few values are listed
-    with their probabilities. The others become :data:`_VALUES` values: the medians of as many
-    slices of the law, narrower towards its tails, with the slices' probabilities. A warning names
-    property, family and what is lost. Correlations are written as far as the reference can have
-    them: see :func:`connprops.model.prop_cov.prop_cov`.
+    gamma, uniform is truncnorm of a wide normal distribution, and counts that take few values are
+    listed with their probabilities. The others become :data:`_VALUES` values: the medians of as
+    many slices of the distribution, narrower towards its tails, with the slices' probabilities. A
+    warning names property, family and what is lost. Correlations are written as far as the
+    reference can have them: see :func:`connprops.model.prop_cov.prop_cov`.
 
     Raises
     ------
     ModelError
-        Where a pathway has no law, which the reference does not allow.
+        Where a pathway has no distribution, which the reference does not allow.
     """
-    laws = {name: _property(model, name) for name in model.properties}
-    correlated = prop_cov(model, laws)
-    return as_text(model.source_types, model.target_types, laws, correlated)
+    distributions = {name: _property(model, name) for name in model.properties}
+    correlated = prop_cov(model, distributions)
+    return as_text(model.source_types, model.target_types, distributions, correlated)
 
 
 def as_text(
@@ -63,7 +63,7 @@ def as_text(
     prop_cov: Mapping[str, Any],
     **facts: Any,
 ) -> str:
-    """Return the JSON of a model file from what stands in it, one law a line.
+    """Return the JSON of a model file from what stands in it, one distribution a line.
 
     ``facts`` go where readers do not look, beside the version.
     """
@@ -79,26 +79,28 @@ def as_text(
     return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
 
 
-def _nested(laws: Mapping[str, Any], depth: int = 2) -> str:
-    """Return the JSON of laws by property, source and target type: each law on a line."""
-    last = depth == _LAW_DEPTH
+def _nested(distributions: Mapping[str, Any], depth: int = 2) -> str:
+    """Return the JSON of distributions by property, source and target type: each on a line."""
+    last = depth == _DISTRIBUTION_DEPTH
     lines = (
         f"{'  ' * depth}{json.dumps(key)}: "
         + (json.dumps(of_key, allow_nan=False) if last else _nested(of_key, depth + 1))
-        for key, of_key in laws.items()
+        for key, of_key in distributions.items()
     )
     return "{\n" + ",\n".join(lines) + f"\n{'  ' * (depth - 1)}}}"
 
 
 def _property(model: ModelTable, name: str) -> dict[str, dict[str, Any]]:
-    """Return one property's laws as the reference nests them."""
+    """Return one property's distributions as the reference nests them."""
     about = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
     of_pathway = {
         (row["source_type"], row["target_type"]): row for row in about.iter_rows(named=True)
     }
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for laws in model.laws(name):
-        for place, spec in zip(laws.pathway.tolist(), _specifications(laws, name), strict=True):
+    for distributions in model.distributions(name):
+        for place, spec in zip(
+            distributions.pathway.tolist(), _specifications(distributions, name), strict=True
+        ):
             source, target = divmod(place, len(model.target_types))
             pathway = model.source_types[source], model.target_types[target]
             row = of_pathway[pathway]
@@ -118,15 +120,15 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Any]]:
     return {s: {t: found[s, t] for t in model.target_types} for s in model.source_types}
 
 
-def _specifications(laws: Laws, name: str) -> list[dict[str, Any]]:
+def _specifications(distributions: Distributions, name: str) -> list[dict[str, Any]]:
     """Return type and parameters of each pathway, in the reference's words."""
-    family, values = laws.family, laws.parameters
+    family, values = distributions.family, distributions.parameters
     if family.reference_name == "discrete":
         return _listed(values["val"], values["p"])
-    if family.name in ("gamma", "exponential"):  # which is a gamma law of shape 1
+    if family.name in ("gamma", "exponential"):  # which is a gamma distribution of shape 1
         means, stds = values["mean"].tolist(), values.get("std", values["mean"]).tolist()
         return [
-            # The reference cannot draw from gamma laws of mean 0, which are nothing but 0.
+            # The reference cannot draw from gamma distributions of mean 0, which are nothing but 0.
             {"type": "gamma", "mean": m, "std": s} if m else {"type": "constant", "mean": m}
             for m, s in zip(means, stds, strict=True)
         ]
@@ -136,20 +138,20 @@ def _specifications(laws: Laws, name: str) -> list[dict[str, Any]]:
         return [
             {"type": family.reference_name}
             | {name: column[i] for name, column in zip(names, columns, strict=True)}
-            for i in range(laws.pathway.size)
+            for i in range(distributions.pathway.size)
         ]
     if family.name == "uniform":
         low, high = values["min"], values["max"]
-        wide = 1e4 * (high - low)  # so wide a normal law is level between the bounds
+        wide = 1e4 * (high - low)  # so wide a normal distribution is level between the bounds
         return [
             {"type": "truncnorm", "norm_loc": (a + b) / 2, "norm_scale": s, "min": a, "max": b}
             for a, b, s in zip(low.tolist(), high.tolist(), wide.tolist(), strict=True)
         ]
-    return _tabulated(laws, name)
+    return _tabulated(distributions, name)
 
 
 def _listed(values: Floats, p: Floats) -> list[dict[str, Any]]:
-    """Return discrete laws (g, k) without what pads them: values of NaN or of probability NaN."""
+    """Return discrete distributions (g, k) without padding: values or probabilities of NaN."""
     kept = ~np.isnan(values) & ~np.isnan(p)
     return [
         {"type": "discrete", "val": v[k].tolist(), "p": q[k].tolist()}
@@ -157,27 +159,28 @@ def _listed(values: Floats, p: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def _tabulated(laws: Laws, name: str) -> list[dict[str, Any]]:
-    """Return discrete laws for those of a family that the reference lacks, with a warning."""
+def _tabulated(distributions: Distributions, name: str) -> list[dict[str, Any]]:
+    """Return discrete distributions in place of those the reference lacks, with a warning."""
     specs: dict[int, dict[str, Any]] = {}
-    few = np.zeros(laws.pathway.size, dtype=bool)
-    if laws.family.kind == "discrete":
-        first, last = (laws.family.ppf(np.full(few.shape, q), laws.parameters)
+    few = np.zeros(distributions.pathway.size, dtype=bool)
+    if distributions.family.kind == "discrete":
+        first, last = (distributions.family.ppf(np.full(few.shape, q), distributions.parameters)
                        for q in (_TAIL, 1 - _TAIL))  # fmt: skip
         few = last - first < _VALUES
         rows = np.flatnonzero(few)
         counts = first[rows, None] + np.arange(_VALUES)
-        p = np.exp(laws.family.logpdf(counts, laws.take(rows).parameters))
+        p = np.exp(distributions.family.logpdf(counts, distributions.take(rows).parameters))
         p[counts > last[rows, None]] = np.nan
         specs |= zip(rows.tolist(), _listed(counts, p / np.nansum(p, axis=1)[:, None]), strict=True)
     rows = np.flatnonzero(~few)
-    medians = laws.take(rows).family.ppf(
-        np.tile((_SLICES[1:] + _SLICES[:-1]) / 2, (rows.size, 1)), laws.take(rows).parameters
+    medians = distributions.take(rows).family.ppf(
+        np.tile((_SLICES[1:] + _SLICES[:-1]) / 2, (rows.size, 1)),
+        distributions.take(rows).parameters,
     )
     p = np.broadcast_to(np.diff(_SLICES), medians.shape)
     specs |= zip(rows.tolist(), _listed(medians, p), strict=True)
-    _warn(name, laws.family.name, int(few.sum()), rows.size)
-    return [specs[i] for i in range(laws.pathway.size)]
+    _warn(name, distributions.family.name, int(few.sum()), rows.size)
+    return [specs[i] for i in range(distributions.pathway.size)]
 
 
 def _warn(name: str, family: str, n_counts: int, n_slices: int) -> None:
@@ -205,8 +208,8 @@ def from_json(path: str | Path) -> ModelTable:
     Raises
     ------
     ModelError
-        Where the file is missing, not valid JSON, or not such a model, or its laws do not hold
-        together.
+        Where the file is missing, not valid JSON, or not such a model, or its distributions do not
+        hold together.
     """
     file = Path(path)
     try:
@@ -276,11 +279,13 @@ def _names(given: Any) -> list[str]:
 
 
 def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the parameters of one law of the reference, as rows of the model with lists."""
-    family = FAMILIES.get(spec["type"])
+    """Return the parameters of a distribution of the reference, as rows of the model with lists."""
+    family = REFERENCE_FAMILIES.get(spec["type"])
     if family is None:
         raise ModelError.unknown(
-            f"distribution of {name!r} for {source!r} to {target!r}", spec["type"], FAMILIES
+            f"distribution of {name!r} for {source!r} to {target!r}",
+            spec["type"],
+            REFERENCE_FAMILIES,
         )
     if name == N_SYN_PER_CONN:
         shared, dtype = None, "int"
@@ -289,7 +294,7 @@ def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[
         whole = str(spec.get("dtype", "float")).startswith(("int", "uint"))
         dtype = "int" if whole else "float"
     about = (-1, shared, dtype, *(_bound(spec.get(key)) for key in ("lower_bound", "upper_bound")))
-    # A law without parameters has one row all the same: the mean, 0.
+    # A distribution without parameters has one row all the same: the mean, 0.
     parameters = {p.name: spec[p.name] for p in family.parameters} or {"mean": 0.0}
     rows = []
     for parameter, given in parameters.items():

@@ -26,7 +26,7 @@ from connprops.charts.rows import (
     whole_numbers,
 )
 from connprops.charts.theme import diverging_scale, sequential_scale, ticks
-from connprops.families.registry import DISTRIBUTIONS
+from connprops.families.registry import FAMILIES
 
 if TYPE_CHECKING:
     from connprops.model.model import Model
@@ -400,7 +400,7 @@ def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
         "parameters": {
             family.name: {p.name: {"unit": p.unit, "meaning": p.meaning}
                           for p in family.parameters}
-            for family in DISTRIBUTIONS.values()
+            for family in FAMILIES.values()
         },
         "pathways": {
             column: pathways[column].to_list()

@@ -119,10 +119,12 @@ class RunSummary:
 def property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
-    laws = model.marginals.filter(pl.col("level") < 0).select(*PATHWAY, "property", "distribution")
+    distributions = model.marginals.filter(pl.col("level") < 0).select(
+        *PATHWAY, "property", "distribution"
+    )
     found = []
     for prop in stats.properties:
-        used = laws.filter(pl.col("property") == prop.name).unique()["distribution"]
+        used = distributions.filter(pl.col("property") == prop.name).unique()["distribution"]
         counts = used.cast(pl.String).value_counts().sort(
             "count", "distribution", descending=[True, False]
         )  # fmt: skip

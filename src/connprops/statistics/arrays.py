@@ -60,8 +60,8 @@ def to_arrays(
     order
         Order of the properties; by default theirs.
     fitted
-        Properties to fit normal laws to, which takes most of the time; by default all. Others
-        have ``norm_loc`` and ``norm_scale`` NaN.
+        Properties to fit normal distributions to, which takes most of the time; by default all.
+        Others have ``norm_loc`` and ``norm_scale`` NaN.
     """
     dtypes = {p.name: np.dtype(p.dtype) for p in stats.properties}
     known = [name for name in dtypes if name != N_SYN_PER_CONN]

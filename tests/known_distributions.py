@@ -1,4 +1,4 @@
-"""Laws with known parameters, and scipy's name for them: the oracle of the distributions."""
+"""Distributions of known parameters, and scipy's name for them: the families' oracle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Float = np.ndarray
 
 
 class _TruncatedPoisson(stats.rv_discrete):
-    """The zero-truncated Poisson law of a rate, written from its definition."""
+    """The zero-truncated Poisson distribution of a rate, written from its definition."""
 
     def _pmf(self, k: Float, rate: Float) -> Float:
         return stats.poisson.pmf(k, rate) / -np.expm1(-rate)
@@ -61,7 +61,7 @@ SCIPY = {
     "shifted_poisson": lambda mean: stats.poisson(mean - 1, loc=1),
 }
 
-LAWS: dict[str, list[dict[str, float]]] = {
+PARAMETERS: dict[str, list[dict[str, float]]] = {
     "normal": [{"mean": -3, "std": 2}, {"mean": 1e-9, "std": 1e-12}, {"mean": 0, "std": 1e9}],
     "truncnorm": [
         {"norm_loc": 0, "norm_scale": 1, "min": -1, "max": 1},
@@ -99,5 +99,8 @@ LAWS: dict[str, list[dict[str, float]]] = {
 }
 
 
-def stacked(laws: list[dict[str, float]]) -> dict[str, Float]:
-    return {name: np.array([law[name] for law in laws], dtype=float) for name in laws[0]}
+def stacked(distributions: list[dict[str, float]]) -> dict[str, Float]:
+    return {
+        name: np.array([distribution[name] for distribution in distributions], dtype=float)
+        for name in distributions[0]
+    }
