@@ -1,57 +1,64 @@
-"""The columns of an edge population: those of its groups, and those inherited by edge type."""
+"""The columns of a population, of nodes or of edges: those of its groups, and inherited ones.
+
+A row's values lie in one of the population's groups, at a place that :meth:`ColumnReader.in_groups`
+tells; what the groups lack, rows inherit by their type, from a types file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.circuit import hdf5
-from connprops.circuit.types_files import read_types
-from connprops.errors import CircuitError
+from connprops.errors import CircuitError, listing
 
 CATEGORIES_AT_MOST = 100
-"""A text column with more distinct values than this is not a property but a label."""
+"""A text column of edges with more distinct values than this is not a property but a label."""
 
 LEFT_OUT = {
     "text": "text with too many distinct values",
     "other": "values that are neither numbers nor text",
 }
-"""Why columns of these dtypes cannot be properties."""
+"""Why columns of these types cannot be properties."""
+
+Kind = Literal["node", "edge"]
 
 _BLOCK = 1 << 20
 """Rows read at once where a column is only looked through."""
 
-_NOT_PROPERTIES = frozenset({"target_query", "source_query"})
+_QUERIES = frozenset({"target_query", "source_query"})
+"""Columns of types files that say how a network was built."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of an edge population.
+    """A column of a population.
 
-    ``dtype`` is that of the values as read here: numbers keep their type, enumerated and text
-    columns become ``int32`` codes into ``labels``; ``"text"`` is text with more distinct values
-    than categories have, ``"other"`` neither text nor numbers: those cannot be read as a property.
-    ``inherited`` holds the values by edge type for a column that comes from ``edge_types.csv``.
-    ``partial`` says that some edge groups lack it; their rows read as NaN.
+    ``stored`` is the type of its values: numbers keep theirs, categories are integer codes into
+    ``labels``, ``"text"`` is text that is not made categories of, ``"other"`` anything else.
+    ``partial`` columns have no value in some rows. ``inherited`` columns have theirs by type id.
     """
 
     name: str
-    dtype: str
+    stored: str
     labels: tuple[str, ...] | None = None
     partial: bool = False
     inherited: Mapping[int, float] | None = None
 
-
-def group_names(population: h5py.Group, file: Path) -> list[str]:
-    """Return the names of the groups that hold a population's attributes."""
-    found = (name for name, item in hdf5.members(population, file) if isinstance(item, h5py.Group))
-    return sorted((name for name in found if name.isdecimal()), key=int)
+    @property
+    def dtype(self) -> str:
+        """Return the type of the values as read: floating, for NaN, where rows may have none."""
+        if not self.partial or self.stored in LEFT_OUT:
+            return self.stored
+        return np.result_type(self.stored, np.float32).name
 
 
 def path_in_group(name: str) -> str:
@@ -59,128 +66,240 @@ def path_in_group(name: str) -> str:
     return name.replace("@dynamics:", "dynamics_params/", 1)
 
 
-def own_columns(population: h5py.Group, file: Path) -> Iterator[Column]:
-    """Yield the columns that the groups of a population hold."""
-    names = group_names(population, file)
-    members: dict[str, list[str]] = {}
-    for name in names:
-        group = population[name]
-        for column, item in hdf5.members(group, file):
-            if hdf5.is_column(item):
-                members.setdefault(column, []).append(name)
-        dynamics = group.get("dynamics_params")
-        for column, item in (
-            hdf5.members(dynamics, file) if isinstance(dynamics, h5py.Group) else ()
-        ):
-            if hdf5.is_column(item):
-                members.setdefault(f"@dynamics:{column}", []).append(name)
-    for column, having in members.items():
-        paths = [f"{name}/{path_in_group(column)}" for name in having]
-        datasets = [hdf5.dataset(population, path, file) for path in paths]
-        labels = [
-            library
-            for name in having
-            for library in [_library(population[name], column, file)]
-            if library is not None
-        ]
-        if any(one != labels[0] for one in labels[1:]):
+def group_names(population: h5py.Group) -> list[str]:
+    """Return the names of the groups that hold a population's columns."""
+    members = hdf5.members(population)
+    groups = [name for name, member in members if isinstance(member, h5py.Group)]
+    return sorted(filter(str.isdecimal, groups), key=int)
+
+
+class ColumnReader:
+    """Ranges of rows of an open population, column by column."""
+
+    def __init__(self, population: h5py.Group, kind: Kind, size: int) -> None:
+        self.population = population
+        self.kind = kind
+        self.size = size
+        self.groups = group_names(population)
+
+    @property
+    def whole_group(self) -> str | None:
+        """Return the group that holds all rows in order; None where each row tells its own."""
+        return self.groups[0] if len(self.groups) == 1 else None
+
+    def in_groups(self, start: int, stop: int) -> Iterator[tuple[str, Ints, Ints]]:
+        """Yield each group that rows of a range are in: its name, these rows, their places in it.
+
+        Rows count from ``start``; rows and places have the same shape.
+        """
+        if self.whole_group is not None:
+            yield self.whole_group, np.arange(stop - start), np.arange(start, stop)
+            return
+        group_of_row = self._ids("group_id", start, stop)
+        index_of_row = self._ids("group_index", start, stop)
+        unknown = np.flatnonzero(~np.isin(group_of_row, [int(name) for name in self.groups]))
+        if unknown.size:
             raise CircuitError.of(
-                f"{file}: groups of {population.name} name the values of {column!r} differently"
+                f"{self._place(f'{self.kind}_group_id')} names a group that is not there",
+                found=f"group {group_of_row[unknown[0]]} in row {start + unknown[0]:,}",
+                expected=listing(self.groups),
             )
-        yield _column(column, datasets, labels, partial=len(having) < len(names))
+        for group in self.groups:
+            rows = np.flatnonzero(group_of_row == int(group))
+            if not rows.size:
+                continue
+            index = index_of_row[rows]
+            if index.min() < 0:
+                raise CircuitError.of(
+                    f"{self._place(f'{self.kind}_group_index')} has a negative index",
+                    found=f"{index.min()}",
+                )
+            yield group, rows, index
 
+    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
+        """Return the values of a column in the rows, shape (stop - start,), of its dtype.
 
-def _library(group: h5py.Group, name: str, file: Path) -> tuple[str, ...] | None:
-    """Return the labels of an enumerated column of a group; None where it is not enumerated."""
-    libraries = group.get("@library")
-    if not isinstance(libraries, h5py.Group) or name not in libraries:
-        return None
-    return tuple(hdf5.labels(libraries, name, file))
+        Text is an array of ``str``, with None in rows that have none.
+        """
+        if column.inherited is not None:
+            return _inherited_values(column, self._ids("type_id", start, stop))
+        if self.whole_group is not None:
+            return self._of_group(column, self.whole_group, start, stop)
+        values: NDArray[Any] = np.empty(stop - start, dtype=object)
+        if column.stored != "text":
+            values = np.full(stop - start, np.nan if column.partial else 0, dtype=column.dtype)
+        for group, rows, index in self.in_groups(start, stop):
+            if f"{group}/{path_in_group(column.name)}" in self.population:
+                low, high = int(index.min()), int(index.max()) + 1
+                values[rows] = self._of_group(column, group, low, high)[index - low]
+        return values
 
+    def _of_group(self, column: Column, group: str, start: int, stop: int) -> NDArray[Any]:
+        """Return a range of the values of a group as the column's dtype."""
+        path = f"{group}/{path_in_group(column.name)}"
+        stored = hdf5.dataset(self.population, path)
+        if group == self.whole_group and stored.shape[0] != self.size:
+            raise CircuitError.of(
+                f"{self._place(path)} has another length than its population",
+                found=f"{stored.shape[0]:,} values",
+                expected=f"{self.size:,}",
+            )
+        if column.stored == "text" or hdf5.is_text(stored.dtype):
+            words = self._words(
+                path, hdf5.library(self.population[group], column.name), start, stop
+            )
+            if column.labels is None:
+                return words
+            code = {label: i for i, label in enumerate(column.labels)}
+            return np.array([code[word] for word in words], dtype=column.dtype)
+        if column.labels is not None:
+            return self._codes(path, column.labels, start, stop).astype(column.dtype)
+        values = hdf5.read(self.population, path, start, stop)
+        return values.astype(np.dtype(column.dtype), copy=False)
 
-def _column(
-    name: str, datasets: list[h5py.Dataset], libraries: list[tuple[str, ...]], *, partial: bool
-) -> Column:
-    """Return the column's description."""
-    if all(hdf5.is_text(dataset.dtype) for dataset in datasets):
+    def _words(
+        self, path: str, labels: tuple[str, ...] | None, start: int, stop: int
+    ) -> NDArray[np.object_]:
+        """Return values of any type as text."""
+        if labels is not None:
+            return np.array(labels, dtype=object)[self._codes(path, labels, start, stop)]
+        values = hdf5.read(self.population, path, start, stop).tolist()
+        return np.array([hdf5.text(value) for value in values], dtype=object)
+
+    def _codes(self, path: str, labels: tuple[str, ...], start: int, stop: int) -> Ints:
+        """Return codes, each of which has its label."""
+        codes = hdf5.read_ids(self.population, path, start, stop)
+        if codes.size and (codes.min() < 0 or codes.max() >= len(labels)):
+            raise CircuitError.of(
+                f"{self._place(path)} has values that its @library does not name",
+                found=f"from {codes.min()} to {codes.max()}",
+                expected=f"codes from 0 to {len(labels) - 1}",
+            )
+        return codes
+
+    def own_columns(self) -> Iterator[Column]:
+        """Yield the columns that the groups hold."""
+        groups_of: dict[str, list[str]] = {}
+        for group in self.groups:
+            parent = self.population[group]
+            dynamics = parent.get("dynamics_params")
+            names = list(hdf5.columns(parent))
+            if isinstance(dynamics, h5py.Group):
+                names += [f"@dynamics:{name}" for name in hdf5.columns(dynamics)]
+            for name in names:
+                groups_of.setdefault(name, []).append(group)
+        for name, groups in groups_of.items():
+            yield self._described(name, groups)
+
+    def _described(self, name: str, groups: list[str]) -> Column:
+        paths = [f"{group}/{path_in_group(name)}" for group in groups]
+        types = [hdf5.dataset(self.population, path).dtype for path in paths]
+        of_groups = (hdf5.library(self.population[group], name) for group in groups)
+        libraries = {labels for labels in of_groups if labels is not None}
+        partial = len(groups) < len(self.groups)
+        n_text, n_numbers = sum(map(hdf5.is_text, types)), sum(map(hdf5.is_number, types))
+        if n_text + n_numbers < len(types) or (n_text and n_numbers and self.kind == "edge"):
+            return Column(name, "other")
+        if self.kind == "node" and (n_text or len(libraries) > 1):
+            return Column(name, "text", partial=partial)
+        if len(libraries) > 1:
+            raise CircuitError.of(
+                f"{self.population.file.filename}: groups of {self.population.name} name the "
+                f"values of {name!r} differently"
+            )
+        if n_text:
+            labels = self._distinct(paths)
+            return (
+                Column(name, "text") if labels is None else Column(name, "int32", labels, partial)
+            )
+        common = np.result_type(*types)
+        stored = {"bool": "uint8", "float16": "float32"}.get(common.name, common.name)
+        return Column(name, stored, next(iter(libraries), None), partial)
+
+    def _distinct(self, paths: Iterable[str]) -> tuple[str, ...] | None:
+        """Return the distinct values of text, in order; None where they are too many."""
         labels: set[str] = set()
-        for dataset in datasets:
-            for start in range(0, dataset.shape[0], _BLOCK):
-                labels |= {hdf5.text(v) for v in dataset[start : start + _BLOCK].tolist()}
+        for path in paths:
+            size = hdf5.count(self.population, path)
+            for start in range(0, size, _BLOCK):
+                raw = hdf5.read(self.population, path, start, min(start + _BLOCK, size))
+                labels |= {hdf5.text(value) for value in raw.tolist()}
                 if len(labels) > CATEGORIES_AT_MOST:
-                    return Column(name, "text")
-        dtype = "float64" if partial else "int32"
-        return Column(name, dtype, tuple(sorted(labels)), partial)
-    if not all(hdf5.is_number(dataset.dtype) for dataset in datasets):
-        return Column(name, "other")
-    common = np.result_type(*(dataset.dtype for dataset in datasets))
-    if common.kind == "b":
-        common = np.dtype(np.uint8)
-    elif common == np.float16:
-        common = np.dtype(np.float32)
-    if partial:  # the rows that lack it are NaN; float64 wherever float32 might round
-        common = np.result_type(common, np.float32)
-    return Column(name, common.newbyteorder("=").name, libraries[0] if libraries else None, partial)
+                    return None
+        return tuple(sorted(labels))
+
+    def types_used(self) -> set[int]:
+        """Return the types that rows refer to."""
+        path = f"{self.kind}_type_id"
+        used: set[int] = set()
+        size = hdf5.count(self.population, path) if path in self.population else 0
+        for start in range(0, size, _BLOCK):
+            used |= set(np.unique(self._ids("type_id", start, min(start + _BLOCK, size))).tolist())
+        return used
+
+    def _ids(self, name: str, start: int, stop: int) -> Ints:
+        return hdf5.read_ids(self.population, f"{self.kind}_{name}", start, stop)
+
+    def _place(self, path: str) -> str:
+        return hdf5.place(self.population, path)
 
 
-def edge_types_used(h5: h5py.File, population: str, file: Path) -> set[int]:
-    """Return the edge types that rows refer to."""
-    path = f"edges/{population}/edge_type_id"
-    if path not in h5:
-        return set()
-    used: set[int] = set()
-    size = hdf5.count(h5, path, file)
-    for start in range(0, size, _BLOCK):
-        ids = hdf5.read_ids(h5, path, start, min(start + _BLOCK, size), file)
-        used |= set(np.unique(ids).tolist())
-    return used
-
-
-def inherited_columns(types_file: Path, used: set[int]) -> Iterator[Column]:
-    """Yield the columns that edges inherit by their type, numbers and categories alike."""
-    rows = {k: v for k, v in read_types(types_file, "edge_type_id").items() if k in used}
-    names = dict.fromkeys(n for row in rows.values() for n in row if n not in _NOT_PROPERTIES)
-    for name in names:
-        cells = {k: row.get(name) for k, row in rows.items()}
-        cells |= dict.fromkeys(used - rows.keys())
-        try:
-            numbers = {k: float("nan" if v is None else v) for k, v in cells.items()}
-        except ValueError:
-            labels = tuple(sorted({v for v in cells.values() if v is not None}))
-            code = {label: float(i) for i, label in enumerate(labels)}
-            codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
-            complete = None not in cells.values()
-            yield Column(name, "int32" if complete else "float64", labels, inherited=codes)
-        else:
+def inherited_columns(types_file: Path, kind: Kind, used: set[int]) -> Iterator[Column]:
+    """Yield the columns that rows inherit by their type: text, or for edges numbers."""
+    rows = {k: v for k, v in read_types(types_file, f"{kind}_type_id").items() if k in used}
+    for name in dict.fromkeys(n for row in rows.values() for n in row if n not in _QUERIES):
+        cells = {k: rows.get(k, {}).get(name) for k in used}
+        if kind == "edge" and (numbers := _as_numbers(cells)) is not None:
             yield Column(name, "float64", inherited=numbers)
+            continue
+        labels = tuple(sorted({v for v in cells.values() if v is not None}))
+        code = {label: float(i) for i, label in enumerate(labels)}
+        codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
+        yield Column(name, "int32", labels, partial=None in cells.values(), inherited=codes)
 
 
-def inherited_values(column: Column, type_ids: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the values that rows of these edge types inherit."""
-    inherited = column.inherited or {}
-    known = np.array(sorted(inherited), dtype=np.int64)
-    values = np.array([inherited[k] for k in known.tolist()], dtype=column.dtype)
-    taken: NDArray[Any] = values[np.searchsorted(known, type_ids).clip(0, known.size - 1)]
-    return taken
+def _as_numbers(cells: Mapping[int, str | None]) -> dict[int, float] | None:
+    """Return cells as numbers; None where one is text."""
+    try:
+        return {k: float("nan" if v is None else v) for k, v in cells.items()}
+    except ValueError:
+        return None
 
 
-def decoded(raw: NDArray[Any], column: Column, place: str) -> NDArray[Any]:
-    """Return values as the column's dtype; text as codes into its labels.
-
-    Raises
-    ------
-    CircuitError
-        Where a code has no label.
-    """
-    if raw.dtype.kind in "OSU":
-        code = {label: i for i, label in enumerate(column.labels or ())}
-        return np.array([code[hdf5.text(v)] for v in raw.tolist()], dtype=np.int32)
-    if column.labels is not None and raw.size:
-        low, high = raw.min(), raw.max()
-        if raw.dtype.kind not in "iu" or low < 0 or high >= len(column.labels):
+def read_types(file: Path, key: str) -> dict[int, dict[str, str]]:
+    """Return the rows of a types file by their id; NULL and empty cells left out."""
+    try:
+        with file.open(encoding="utf-8", newline="") as text:
+            rows = list(csv.DictReader(text, delimiter=" ", skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CircuitError.of(f"{file} cannot be read", found=str(error)) from error
+    if rows and key not in rows[0]:
+        raise CircuitError.of(f"{file} has no column {key!r}", found=listing(rows[0]))
+    by_id: dict[int, dict[str, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            type_id = int(row[key])
+        except (TypeError, ValueError) as error:
             raise CircuitError.of(
-                f"{place} has values that its @library does not name",
-                found=f"from {low} to {high}",
-                expected=f"codes from 0 to {len(column.labels) - 1}",
-            )
-    return raw.astype(np.dtype(column.dtype), copy=False)
+                f"{file}: {key} in line {number} is no whole number", found=repr(row[key])
+            ) from error
+        if type_id in by_id:
+            raise CircuitError.of(f"{file}: {key} {type_id} stands in several lines")
+        by_id[type_id] = {
+            name: value
+            for name, value in row.items()
+            if isinstance(name, str)
+            and isinstance(value, str)
+            and name != key
+            and value not in ("", "NULL")
+        }
+    return by_id
+
+
+def _inherited_values(column: Column, type_ids: Ints) -> NDArray[Any]:
+    """Return the values that rows of these types inherit."""
+    inherited = column.inherited or {}
+    types = np.array(sorted(inherited), dtype=np.int64)
+    values = np.array([inherited[k] for k in types.tolist()], dtype=column.dtype)
+    taken: NDArray[Any] = values[np.searchsorted(types, type_ids).clip(0, types.size - 1)]
+    return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,7 @@ _LONGEST = 1 << 16
 
 
 def read_config(config: Path) -> dict[str, Any]:
-    """Return the content of a circuit or simulation configuration.
-
-    Raises
-    ------
-    CircuitError
-        Where the file is missing, or holds something else.
-    """
+    """Return the content of a circuit or simulation configuration."""
     if config.exists() and not config.is_file():
         raise CircuitError.of(f"{config} is not a file", expected="a SONATA circuit configuration")
     try:
@@ -45,13 +40,7 @@ def read_config(config: Path) -> dict[str, Any]:
 
 
 def checked_networks(networks: object, config: Path) -> dict[str, Any]:
-    """Return the networks of a configuration, each part of them of the kind that it must be.
-
-    Raises
-    ------
-    CircuitError
-        Where one is of another kind.
-    """
+    """Return the networks of a configuration, each part of them of the kind that it must be."""
     content: dict[str, Any] = _of_kind(networks or {}, dict, "networks", config)
     for kind in ("nodes", "edges"):
         for entry in _of_kind(content.get(kind) or [], list, f"networks/{kind}", config):
@@ -83,12 +72,6 @@ def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[dict[str, A
     """Return networks and node sets file of a configuration, with absolute paths.
 
     A simulation configuration leads to the circuit that it names.
-
-    Raises
-    ------
-    CircuitError
-        Where a file is missing, a part is of the wrong kind, or configurations name each other in
-        a circle.
     """
     base = config.resolve().parent
     content = _expanded(read_config(config), base, config)
@@ -108,10 +91,10 @@ def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[dict[str, A
 
 def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
     """Return a configuration with the manifest's names replaced, wherever they stand."""
-    manifest = {"$configdir": str(base), "${configdir}": str(base)}
-    given = _of_kind(raw.get("manifest") or {}, dict, "manifest", config)
-    manifest |= {str(k): str(v) for k, v in given.items() if k}
-    names = sorted(manifest, key=len, reverse=True)
+    manifest = _of_kind(raw.get("manifest") or {}, dict, "manifest", config)
+    values = {"$configdir": str(base), "${configdir}": str(base)}
+    values |= {str(k): str(v) for k, v in manifest.items() if k}
+    names = re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))))
 
     def expand(value: Any) -> Any:
         if isinstance(value, dict):
@@ -121,16 +104,13 @@ def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
         return text(value) if isinstance(value, str) else value
 
     def text(value: str) -> str:
-        found = value
-        for _ in range(len(names) + 1):
-            if len(found) > _LONGEST:
+        replaced = value
+        for _ in values:  # a name may stand for one that stands for another
+            replaced = names.sub(lambda match: values[match.group()], replaced)
+            if len(replaced) > _LONGEST:
                 break
-            if not any(name in found for name in names):
-                return found
-            for name in names:
-                found = found.replace(name, manifest[name])
-                if len(found) > _LONGEST:
-                    break
+        if len(replaced) <= _LONGEST and not names.search(replaced):
+            return replaced
         raise CircuitError.of(
             f"{config}: the manifest's names refer to each other in a circle, or too often",
             found=value,

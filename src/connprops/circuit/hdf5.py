@@ -1,7 +1,7 @@
-"""Reading HDF5 that others wrote: what is missing, odd or damaged is said with file and place.
+"""Reading HDF5 that others wrote: an error names the file and the place that it is about.
 
-A file is read as it is, by itself. What leads out of it, an external link or a virtual dataset,
-is refused: nobody could vouch for what is read there, nor see that it has changed.
+A file is read by itself. External links and virtual datasets lead to other files and are refused:
+nobody could vouch for what is read there, or see that it has changed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.errors import CircuitError
 
-_HELD = 1 << 26
-"""Values up to which a dataset may be as empty as it likes: zeros need not be written."""
+_MAY_BE_EMPTY = 1 << 26
+"""Values up to which a dataset may have nothing stored: zeros need not be written."""
 
-_COMPRESSED_AT_MOST = 2000
+_LARGEST_RATIO = 2000
 """Bytes that a stored byte may stand for: deflate reaches 1032."""
 
 _EXACT = 2**53
@@ -30,54 +31,12 @@ _OF_DAMAGE = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError,
     OverflowError, SystemError,
 )  # fmt: skip
-"""What h5py raises, depending on where it stumbles, in a file that is not what it says it is."""
+"""What h5py raises, depending on where it stumbles, in a damaged file."""
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading.
-
-    Raises
-    ------
-    CircuitError
-        Where it is missing, is no HDF5, or leads to other files.
-    """
-    if not file.is_file():
-        raise CircuitError.of(f"No file {file}", hint="the circuit's configuration names it")
-    try:
-        h5 = h5py.File(file, "r")
-    except _OF_DAMAGE as error:
-        raise CircuitError.of(
-            f"{file} cannot be opened as HDF5", found=str(error), hint="damaged, or cut short?"
-        ) from error
-    with h5:
-        with reading(file):
-            leading_out = h5.visititems_links(_external)
-        if leading_out is not None:
-            name, link = leading_out
-            raise CircuitError.of(
-                f"{file}: {name} is a link to another file",
-                found=f"{link.path} in {link.filename}",
-                expected="everything in one file",
-                hint="h5copy -f ext puts what it leads to in its place",
-            )
-        yield h5
-
-
-def _external(name: str, link: object) -> tuple[str, h5py.ExternalLink] | None:
-    """Return a link that leads to another file, which ends the visit."""
-    return (name, link) if isinstance(link, h5py.ExternalLink) else None
-
-
-@contextmanager
-def reading(file: Path) -> Iterator[None]:
-    """Turn what h5py raises in a damaged file into an error that names the file.
-
-    Raises
-    ------
-    CircuitError
-        In place of what h5py raised.
-    """
+def guarded(file: Path) -> Iterator[None]:
+    """Turn what h5py raises in a damaged file into an error that names the file."""
     try:
         yield
     except _OF_DAMAGE as error:
@@ -87,159 +46,177 @@ def reading(file: Path) -> Iterator[None]:
         ) from error
 
 
-def group(h5: h5py.Group, path: str, file: Path) -> h5py.Group:
-    """Return a group of a file.
-
-    Raises
-    ------
-    CircuitError
-        Where there is none.
-    """
-    found = _member(h5, path)
-    if not isinstance(found, h5py.Group):
-        raise CircuitError.of(f"{file} lacks {path}", expected="an HDF5 group")
-    return found
-
-
-def dataset(h5: h5py.Group, path: str, file: Path) -> h5py.Dataset:
-    """Return a one-dimensional dataset of a file.
-
-    Raises
-    ------
-    CircuitError
-        Where there is none, or it lies in other files.
-    """
-    found = _member(h5, path)
-    if found is None:
-        raise CircuitError.of(f"{file} lacks {path}", expected="a one-dimensional HDF5 dataset")
-    if not isinstance(found, h5py.Dataset) or found.ndim != 1:
-        raise CircuitError.of(f"{file}: {path} is not a one-dimensional HDF5 dataset")
-    if found.is_virtual or found.external:
-        raise CircuitError.of(
-            f"{file}: the values of {path} lie in other files", expected="everything in one file"
-        )
-    return found
-
-
-def count(h5: h5py.Group, path: str, file: Path) -> int:
-    """Return the number of values of a dataset that says how many rows there are.
-
-    Raises
-    ------
-    CircuitError
-        As :func:`dataset`, and where it claims more than the file can hold: nobody waits for
-        trillions of rows that a damaged file has made up.
-    """
-    found = dataset(h5, path, file)
-    stored = found.id.get_storage_size()
-    if found.size > _HELD and found.size * found.dtype.itemsize > stored * _COMPRESSED_AT_MOST:
-        raise CircuitError.of(
-            f"{file}: {path} claims values that the file does not hold",
-            found=f"{found.size:,} values in {stored:,} bytes",
-            hint="cut short, or never written in full?",
-        )
-    return int(found.size)
-
-
-def members(parent: h5py.Group, file: Path) -> Iterator[tuple[str, h5py.HLObject]]:
-    """Yield the members of a group.
-
-    Raises
-    ------
-    CircuitError
-        Where a link leads nowhere: what it stood for would be missed by nobody.
-    """
-    for name in parent:
-        found = _member(parent, name)
-        if found is None:
-            raise CircuitError.of(f"{file}: {parent.name}/{name} is a link that leads nowhere")
-        yield name, found
-
-
-def is_column(item: object) -> bool:
-    """Return whether a member of a group is a column: one value for each row."""
-    return isinstance(item, h5py.Dataset) and item.ndim == 1
-
-
-def _member(h5: h5py.Group, path: str) -> object:
-    """Return what lies at a path; None where nothing does, a link that leads nowhere included."""
+@contextmanager
+def opened(file: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; refuse one that links to other files."""
+    if not file.is_file():
+        raise CircuitError.of(f"No file {file}", hint="the circuit's configuration names it")
     try:
-        return h5[path]
+        h5 = h5py.File(file, "r")
+    except _OF_DAMAGE as error:
+        raise CircuitError.of(
+            f"{file} cannot be opened as HDF5", found=str(error), hint="damaged, or cut short?"
+        ) from error
+    with h5:
+        with guarded(file):
+            external = h5.visititems_links(_external)
+        if external is not None:
+            name, link = external
+            raise CircuitError.of(
+                f"{file}: {name} is a link to another file",
+                found=f"{link.path} in {link.filename}",
+                expected="everything in one file",
+                hint="h5copy -f ext puts the content in place of the link",
+            )
+        yield h5
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading that is all done within the block, guarded."""
+    with opened(file) as h5, guarded(file):
+        yield h5
+
+
+def _external(name: str, link: object) -> tuple[str, h5py.ExternalLink] | None:
+    """Return an external link, which ends the visit of links."""
+    return (name, link) if isinstance(link, h5py.ExternalLink) else None
+
+
+def _member(parent: h5py.Group, path: str) -> object:
+    """Return the member at a path; None where there is none, or a link leads nowhere."""
+    try:
+        return parent[path]
     except (KeyError, RuntimeError, ValueError):
         return None
 
 
-def read(h5: h5py.Group, path: str, start: int, stop: int, file: Path) -> NDArray[Any]:
-    """Return a range of a dataset, shape (stop - start,).
+def _path(parent: h5py.Group, path: str) -> str:
+    return f"{parent.name}/{path}".lstrip("/")
 
-    Raises
-    ------
-    CircuitError
-        Where the dataset is missing, too short, or cannot be read there.
-    """
-    found = dataset(h5, path, file)
-    if found.shape[0] < stop:
+
+def place(parent: h5py.Group, path: str) -> str:
+    """Return file and path, for a message."""
+    return f"{parent.file.filename}: {_path(parent, path)}"
+
+
+def group(parent: h5py.Group, path: str) -> h5py.Group:
+    """Return a group, which must be there."""
+    member = _member(parent, path)
+    if not isinstance(member, h5py.Group):
         raise CircuitError.of(
-            f"{file}: {path} is shorter than its population",
-            found=f"{found.shape[0]:,} values",
+            f"{parent.file.filename} lacks {_path(parent, path)}", expected="an HDF5 group"
+        )
+    return member
+
+
+def dataset(parent: h5py.Group, path: str) -> h5py.Dataset:
+    """Return a one-dimensional dataset, which must be there."""
+    member = _member(parent, path)
+    if member is None:
+        raise CircuitError.of(
+            f"{parent.file.filename} lacks {_path(parent, path)}",
+            expected="a one-dimensional HDF5 dataset",
+        )
+    if not isinstance(member, h5py.Dataset) or member.ndim != 1:
+        raise CircuitError.of(f"{place(parent, path)} is not a one-dimensional HDF5 dataset")
+    if member.is_virtual or member.external:
+        raise CircuitError.of(
+            f"{parent.file.filename}: the values of {_path(parent, path)} lie in other files",
+            expected="everything in one file",
+        )
+    return member
+
+
+def count(parent: h5py.Group, path: str) -> int:
+    """Return the number of values of a dataset, unless the file cannot hold as many.
+
+    Nobody is to wait for trillions of rows that a damaged file has made up.
+    """
+    member = dataset(parent, path)
+    stored, size = member.id.get_storage_size(), member.size * member.dtype.itemsize
+    if member.size > _MAY_BE_EMPTY and size > stored * _LARGEST_RATIO:
+        raise CircuitError.of(
+            f"{place(parent, path)} claims values that the file does not hold",
+            found=f"{member.size:,} values in {stored:,} bytes",
+            hint="cut short, or never written in full?",
+        )
+    return int(member.size)
+
+
+def members(parent: h5py.Group) -> Iterator[tuple[str, h5py.HLObject]]:
+    """Yield the members of a group; refuse a link that leads nowhere, which nobody would miss."""
+    for name in parent:
+        member = _member(parent, name)
+        if member is None:
+            raise CircuitError.of(
+                f"{parent.file.filename}: {parent.name}/{name} is a link that leads nowhere"
+            )
+        yield name, member
+
+
+def columns(parent: h5py.Group) -> Iterator[str]:
+    """Yield the names of the members that are columns: one value for each row."""
+    for name, member in members(parent):
+        if isinstance(member, h5py.Dataset) and member.ndim == 1:
+            yield name
+
+
+def read(parent: h5py.Group, path: str, start: int, stop: int) -> NDArray[Any]:
+    """Return a range of a dataset, shape (stop - start,)."""
+    member = dataset(parent, path)
+    if member.shape[0] < stop:
+        raise CircuitError.of(
+            f"{place(parent, path)} is shorter than its population",
+            found=f"{member.shape[0]:,} values",
             expected=f"at least {stop:,}",
         )
     try:
-        values: NDArray[Any] = found[start:stop]
+        values: NDArray[Any] = member[start:stop]
     except _OF_DAMAGE as error:
         raise CircuitError.of(
-            f"{file}: {path} cannot be read in rows {start:,} to {stop:,}", found=str(error)
+            f"{place(parent, path)} cannot be read in rows {start:,} to {stop:,}", found=str(error)
         ) from error
     return values
 
 
-def read_ids(h5: h5py.Group, path: str, start: int, stop: int, file: Path) -> NDArray[np.int64]:
-    """Return a range of a dataset of whole numbers: ids, indices, codes.
-
-    Raises
-    ------
-    CircuitError
-        As :func:`read`, and where the values are no whole numbers.
-    """
-    values = read(h5, path, start, stop, file)
+def read_ids(parent: h5py.Group, path: str, start: int, stop: int) -> Ints:
+    """Return a range of a dataset of whole numbers: ids, indices, codes."""
+    values = read(parent, path, start, stop)
     if values.dtype.kind == "f":  # some writers have ids as floating numbers
         odd = np.flatnonzero(~(np.abs(values) < _EXACT) | (values != np.trunc(values)))
     else:
         odd = np.arange(0 if values.dtype.kind in "iu" else values.size)
     if odd.size:
         raise CircuitError.of(
-            f"{file}: {path} does not hold whole numbers",
+            f"{place(parent, path)} does not hold whole numbers",
             found=f"{values[odd[0]]} in row {start + odd[0]:,}",
         )
     # A copy takes as long as reading; what an int64 cannot hold gets negative either way.
     return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
 
 
-def labels(libraries: h5py.Group, name: str, file: Path) -> list[str]:
-    """Return the labels of an enumerated column, in the order of their codes.
-
-    Raises
-    ------
-    CircuitError
-        As :func:`count`, and where they are no text.
-    """
-    size = count(libraries, name, file)
-    found = read(libraries, name, 0, size, file)
+def library(parent: h5py.Group, name: str) -> tuple[str, ...] | None:
+    """Return the labels of an enumerated column by their codes; None where it is not enumerated."""
+    libraries = parent.get("@library")
+    if not isinstance(libraries, h5py.Group) or name not in libraries:
+        return None
+    labels = read(libraries, name, 0, count(libraries, name))
     if not is_text(libraries[name].dtype):
         raise CircuitError.of(
-            f"{file}: {libraries.name}/{name} does not hold text", found=f"type {found.dtype}"
+            f"{place(libraries, name)} does not hold text", found=f"type {labels.dtype}"
         )
-    return [text(value) for value in found.tolist()]
+    return tuple(map(text, labels.tolist()))
 
 
 def is_text(dtype: np.dtype[Any]) -> bool:
-    """Return whether the values are text: strings of fixed or of variable length."""
+    """Return whether values are text: strings of fixed or of variable length."""
     return dtype.kind in "SU" or (dtype.kind == "O" and h5py.check_string_dtype(dtype) is not None)
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
-    """Return whether the values are numbers that tables have, truth values included."""
-    return dtype.kind in "biuf" and dtype.itemsize <= 8  # noqa: PLR2004 - bytes, of a float64
+    """Return whether values are numbers that tables can hold, truth values included."""
+    return dtype.kind in "biuf" and dtype.itemsize <= np.dtype(np.float64).itemsize
 
 
 def text(value: object) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from connprops.arrays import Ints
 from connprops.circuit.circuit import Circuit, EdgePopulation
 from connprops.errors import ConnpropsWarning, OptionError
 
@@ -18,6 +18,9 @@ BY_POPULATION = "@population"
 
 BY_NODE = "@node"
 """Grouping that makes each node a type of its own."""
+
+_NAMED = 5
+"""Types that a warning names."""
 
 
 @dataclass(frozen=True)
@@ -32,26 +35,11 @@ class Side:
 def group_nodes(
     nodes: pl.DataFrame, population: str, by: str, side: str, *, report: bool = True
 ) -> Side:
-    """Group the nodes of one side by an attribute.
+    """Group the nodes of one side by an attribute, ``"@population"`` or ``"@node"``.
 
-    Parameters
-    ----------
-    nodes
-        One row per node: ``node``, its id, and its attributes.
-    population
-        Name of the node population.
-    by
-        Attribute, or ``"@population"`` for one group, or ``"@node"`` for one of each node. Where
-        nodes have no ``mtype``, grouping by it falls back to one group, with a warning.
-    side
-        ``"source"`` or ``"target"``.
-    report
-        Whether to warn of types that span several classes or layers.
-
-    Raises
-    ------
-    OptionError
-        Where there is no such attribute.
+    ``nodes`` has a row per node: ``node``, its id, and its attributes. Where nodes have no
+    ``mtype``, grouping by it falls back to one group, with a warning. ``report`` also warns of
+    types that span several classes or layers.
     """
     if by == BY_POPULATION:
         values = pl.repeat(population, len(nodes), eager=True)
@@ -98,11 +86,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     Types that have several are warned of, unless ``population`` is None.
     """
     if attribute not in nodes.columns:
-        return (
-            nodes.select("type")
-            .unique()
-            .with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
-        )
+        nodes = nodes.with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
     counts = (
         nodes.select("type", pl.col(attribute).cast(pl.String))
         .drop_nulls()
@@ -111,14 +95,13 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
         .sort(["type", "len", attribute], descending=[False, True, False])
     )
     several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
-    one = nodes["type"].n_unique() == 1
-    if (
-        population is not None and len(several) and not one
-    ):  # one type of all nodes spans what they do
-        names = ", ".join(several["type"].to_list()[:5])
+    # One type of all nodes spans whatever they do.
+    if population is not None and len(several) and nodes["type"].n_unique() > 1:
+        names = ", ".join(several["type"].to_list()[:_NAMED])
+        more = ", ..." if len(several) > _NAMED else ""
         warnings.warn(
             f"{len(several)} types of {population!r} span several values of {attribute!r} "
-            f"({names}{', ...' if len(several) > 5 else ''}): each takes that of most of its nodes",  # noqa: PLR2004
+            f"({names}{more}): each takes that of most of its nodes",
             ConnpropsWarning,
             stacklevel=4,
         )
@@ -130,18 +113,15 @@ def node_sets_of(circuit: Circuit, edges: EdgePopulation) -> pl.DataFrame:
     of_population = {
         population: circuit.node_sets(population) for population in {edges.source, edges.target}
     }
+    columns = {"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
     sets = [
-        pl.DataFrame(
-            {"start": starts, "stop": stops}, schema={"start": pl.Int64, "stop": pl.Int64}
-        ).select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set"), "start", "stop")
+        pl.select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set")).join(
+            pl.DataFrame(_ranges(ids)), how="cross"
+        )
         for side, population in (("source", edges.source), ("target", edges.target))
         for name, ids in of_population[population].items()
-        for starts, stops in [_ranges(ids)]
     ]
-    no_sets = pl.DataFrame(
-        schema={"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
-    )
-    return pl.concat([no_sets, *sets])
+    return pl.concat([pl.DataFrame(schema=columns), *sets])
 
 
 def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -159,12 +139,9 @@ def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str,
     }
 
 
-def _ranges(ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _ranges(ids: Ints) -> dict[str, Ints]:
     """Return sorted ids as half-open ranges; an empty set as one empty range, to keep its name."""
     if not ids.size:
-        zero = np.zeros(1, dtype=np.int64)
-        return zero, zero
+        return {"start": np.zeros(1, np.int64), "stop": np.zeros(1, np.int64)}
     cuts = np.flatnonzero(np.diff(ids) != 1) + 1
-    starts = ids[np.concatenate([[0], cuts])]
-    stops = ids[np.concatenate([cuts - 1, [ids.size - 1]])] + 1
-    return starts, stops
+    return {"start": ids[np.append(0, cuts)], "stop": ids[np.append(cuts - 1, -1)] + 1}

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
-from connprops.circuit.circuit import EdgeReader
-from connprops.circuit.columns import group_names, path_in_group
+from connprops.circuit.circuit import EdgePopulation, EdgeReader
+from connprops.circuit.columns import path_in_group
 from connprops.circuit.edge_file import (
     create_column,
     create_edges,
@@ -122,7 +122,7 @@ def redraw_edges(
     limits = resources or Resources()
     with replacing_hdf5(path, overwrite=overwrite) as aside, edges.reader() as reader:
         with created(aside) as (file, written):
-            columns = _copy_but(reader, file, drawer)
+            columns = _copy_but(reader, edges, file, drawer)
             if missing == "skip" and (new := columns.keys() - edges.columns.keys()):
                 raise OptionError.of(
                     "Skipped synapses keep their values, but the circuit lacks a property",
@@ -163,13 +163,13 @@ def _drawn(drawer: Drawer, stretches: Connections) -> tuple[Values, NDArray[np.b
 
 
 def _copy_but(
-    reader: EdgeReader, new: h5py.File, drawer: Drawer
+    reader: EdgeReader, edges: EdgePopulation, new: h5py.File, drawer: Drawer
 ) -> dict[str, dict[str, h5py.Dataset]]:
     """Copy a file but for the properties to be drawn; return the columns these are to be put in.
 
     A property has one in every group of attributes, wherever it was before.
     """
-    edges, old = reader.population, reader.h5
+    old = reader.population.file
     population = f"/edges/{edges.name}"
     for name in drawer.properties:
         column = edges.columns.get(name)
@@ -180,7 +180,7 @@ def _copy_but(
         name: {group: f"{population}/{group}/{path_in_group(name)}" for group in sizes}
         for name in drawer.properties
     }
-    with hdf5.reading(edges.file):
+    with hdf5.guarded(edges.file):
         _copy(old, new, frozenset(path for of in paths.values() for path in of.values()))
     return {
         name: {
@@ -195,10 +195,9 @@ def _copy_but(
 
 def _group_sizes(reader: EdgeReader) -> dict[str, int]:
     """Return how many rows each group of attributes has room for."""
-    edges = reader.population
-    sizes = dict.fromkeys(group_names(reader.h5[f"edges/{edges.name}"], edges.file), 0)
-    for start in range(0, edges.size, SYNAPSES_AT_ONCE):
-        stop = min(start + SYNAPSES_AT_ONCE, edges.size)
+    sizes = dict.fromkeys(reader.groups, 0)
+    for start in range(0, reader.size, SYNAPSES_AT_ONCE):
+        stop = min(start + SYNAPSES_AT_ONCE, reader.size)
         for group, _, index in reader.in_groups(start, stop):
             sizes[group] = max(sizes[group], int(index.max()) + 1)
     return sizes
