@@ -73,6 +73,15 @@ class Table:
             }
         )
 
+    def conform(self, frame: pl.DataFrame, enums: Mapping[str, pl.Enum]) -> pl.DataFrame:
+        """Return a frame with this table's columns, types and order; names as ``enums`` say."""
+        dtypes = {
+            c.name: enums.get(c.name, frame.schema[c.name]) if c.dtype is pl.Enum else c.dtype
+            for c in self.columns
+        }
+        columns = [pl.col(name).cast(dtype) for name, dtype in dtypes.items()]
+        return frame.select(columns).sort(self.keys)
+
     def check(self, frame: pl.DataFrame, origin: str) -> None:
         """Raise :class:`DatasetError` unless ``frame``, read from ``origin``, is this table."""
         missing = [name for name in self.names if name not in frame.columns]

@@ -13,12 +13,12 @@ from connprops.fits.choice import (
     aicc,
     bic,
     chosen_families,
+    common_shape,
     fold_of_rank,
     held_out,
     n_ends,
     score,
 )
-from connprops.fits.common_shape import common_shape
 from connprops.schema import Property
 
 FLOAT = Property("g", "float64", "")

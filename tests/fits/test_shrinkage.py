@@ -253,12 +253,13 @@ def test_pathways_borrow_from_those_of_their_own_family():
     sample = Sample.from_values(samples)
     keys = [np.zeros(22, dtype=np.intp)]
     fitted, borrowed = with_shrinkage(fit_with_fallbacks(wanted, sample), wanted, sample, keys)
-    assert fitted.choice.tolist() == wanted.tolist()
+    assert fitted.families.tolist() == wanted.tolist()
     for name, rows in (("exponential", slice(10)), ("normal", slice(10, 21))):
         _, alone = borrowed_for(name, samples[rows])
         for parameter, value in alone.values.items():
-            assert fitted.parameters[name][0][parameter][rows] == pytest.approx(value, rel=1e-12)
+            assert fitted.distributions[name].parameters[parameter] == pytest.approx(value, rel=1e-12)
         assert borrowed[rows] == pytest.approx(alone.borrowed)
+        assert fitted.distributions[name].pathway.tolist() == list(range(22))[rows]
     assert np.isnan(borrowed[-1])  # alone of its family
     assert fitted.status[-2] == "ok"
     assert "too few values" in fitted.message[-2]

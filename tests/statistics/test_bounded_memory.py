@@ -176,22 +176,6 @@ def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, val
             np.testing.assert_array_equal(found, expected)
 
 
-def test_as_many_properties_are_fitted_at_once_as_memory_holds(data, monkeypatch):
-    stats, models, at_once = extract(data), [], []
-
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, threads):
-            at_once.append(threads)
-            super().__init__(threads)
-
-    monkeypatch.setattr(connprops.fits.property, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(connprops.fits.property, "_BYTES_PER_PATHWAY", 1 << 24)  # of 9 pathways
-    for memory, threads in ((1 << 27, 8), (1 << 29, 8), (1 << 34, 8), (1 << 34, 3)):
-        models.append(build(stats, resources=Resources(memory=memory, threads=threads)).table)
-    assert at_once == [1, 1, 4, 3]
-    assert all(model.equals(models[0]) for model in models)
-
-
 _EXTRACT = """
 import resource, sys
 import connprops as cp

@@ -53,13 +53,19 @@ def uniform(key: Bits, index: Ints | None = None) -> NDArray[np.float64]:
     They are the middles of 2^52 cells: number ``index`` (0 by default) of the SplitMix64
     generator whose state starts at the key.
     """
-    state = key.copy() if index is None else key + index.astype(np.uint64) * _STEP
-    _advance(state)
+    state = bits(key, index)
     state >>= np.uint64(12)
     numbers = state.astype(np.float64)
     numbers += 0.5
     numbers *= 2.0**-52
     return numbers
+
+
+def bits(key: Bits, index: Ints | None = None) -> Bits:
+    """Return 64 random bits each: number ``index``, or 0, of the generator that starts at key."""
+    state = key.copy() if index is None else key + index.astype(np.uint64) * _STEP
+    _advance(state)
+    return state
 
 
 def _advance(state: Bits) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,10 @@ from connprops.families.registry import Family
 class Distributions:
     """The pathways of a property that have distributions of one family, and their parameters.
 
-    ``pathway`` is source index times number of target types plus target index, (g,), increasing;
+    ``pathway`` are numbers of :class:`connprops.pathways.Pathways`, (g,), increasing;
     ``parameters`` maps names to (g,), or (g, k) for lists, padded with NaN; ``lower`` and
-    ``upper`` are the bounds of drawn values, infinite where there are none.
+    ``upper`` are the bounds of drawn values, infinite where there are none; ``std_error`` are
+    the errors of the parameters, NaN where there are none, or is empty.
     """
 
     family: Family
@@ -26,13 +27,50 @@ class Distributions:
     parameters: dict[str, Floats]
     lower: Floats
     upper: Floats
+    std_error: dict[str, Floats] = field(default_factory=dict)
+
+    @classmethod
+    def unbounded(
+        cls,
+        family: Family,
+        pathway: NDArray[np.int64],
+        parameters: dict[str, Floats],
+        std_error: dict[str, Floats] | None = None,
+    ) -> Distributions:
+        """Return distributions without bounds."""
+        lower, upper = (np.full(pathway.shape, bound) for bound in (-np.inf, np.inf))
+        return cls(family, pathway, parameters, lower, upper, std_error or {})
 
     def take(self, rows: NDArray[Any]) -> Distributions:
         """Return the distributions of some pathways, by their place here."""
-        parameters = {name: values[rows] for name, values in self.parameters.items()}
         return Distributions(
-            self.family, self.pathway[rows], parameters, self.lower[rows], self.upper[rows]
+            self.family,
+            self.pathway[rows],
+            {name: values[rows] for name, values in self.parameters.items()},
+            self.lower[rows],
+            self.upper[rows],
+            {name: errors[rows] for name, errors in self.std_error.items()},
         )
+
+    def joined(self, other: Distributions) -> Distributions:
+        """Return these distributions and those of other pathways, of the same family."""
+        order = np.argsort(np.concatenate([self.pathway, other.pathway]), kind="stable")
+
+        def stacked(a: Floats, b: Floats) -> Floats:
+            return np.concatenate(same_width(a, b))[order]
+
+        def errors_of(part: Distributions, name: str) -> Floats:
+            return part.std_error.get(name, np.full_like(part.parameters[name], np.nan))
+
+        return Distributions(
+            self.family,
+            np.concatenate([self.pathway, other.pathway])[order],
+            {name: stacked(own, other.parameters[name]) for name, own in self.parameters.items()},
+            stacked(self.lower, other.lower),
+            stacked(self.upper, other.upper),
+            {name: stacked(errors_of(self, name), errors_of(other, name))
+             for name in self.parameters},
+        )  # fmt: skip
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""
@@ -55,3 +93,14 @@ class Distributions:
         low, high = (b[:, None] if q.ndim > 1 else b for b in (self.lower, self.upper))
         clipped: Floats = np.clip(self.family.ppf(q, self.parameters), low, high)
         return clipped
+
+
+def same_width(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return both arrays, lists (g, k) padded with NaN to the longer of both."""
+    if a.ndim == 1:
+        return a, b
+    width = max(a.shape[1], b.shape[1])
+    first, second = (
+        np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=np.nan) for x in (a, b)
+    )
+    return first, second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -18,13 +19,15 @@ from connprops.schema import N_SYN_PER_CONN
 
 _SUM_TO_ONE = 1e-5  # as near as the reference asks for
 
-_ENUMS = {
+ENUMS = {
     "distribution": pl.Enum([*FAMILIES, schema.COPULA]),
     "parameter": pl.Enum(
         sorted({schema.CORRELATION, *(p.name for f in FAMILIES.values() for p in f.parameters)})
     ),
     "dtype": pl.Enum(["int", "float"]),
+    "status": pl.Enum(["ok", "fallback", "failed"]),
 }
+"""Columns of names that are the same in all models."""
 
 _OF_PATHWAY = ("distribution", "level", "shared_within", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property."""
@@ -254,7 +257,8 @@ def _with_enums(
     """Return the table with its names as Enums in their order, sorted by its keys."""
     names = {"source_type": source, "target_type": target, "property": properties,
              "other_property": properties}  # fmt: skip
-    enums = {column: pl.Enum(known) for column, known in names.items()} | _ENUMS
+    enums = {column: pl.Enum(known) for column, known in names.items()}
+    enums |= {column: enum for column, enum in ENUMS.items() if column in table.columns}
     for column, enum in enums.items():
         text = table[column].cast(pl.String).drop_nulls()
         unknown = text.filter(text.cast(enum, strict=False).is_null())
@@ -266,3 +270,32 @@ def _with_enums(
         .with_columns(pl.col(column).cast(pl.String).cast(enum) for column, enum in enums.items())
         .sort(schema.MODEL.keys)
     )
+
+
+_PARAMETER_ROWS = pl.Schema(
+    {name: schema.MODEL.polars_schema()[name]
+     for name in ("distribution", "parameter", "position", "value", "std_error")}
+    | {"pathway": pl.Int64()}
+)  # fmt: skip
+
+
+def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
+    """Return a row for each parameter of each pathway, as in a model but for their numbers."""
+    pieces = [pl.DataFrame(schema=_PARAMETER_ROWS)]
+    for of_family in distributions:
+        n = of_family.pathway.size
+        # A family without parameters has one row all the same: the mean, 0.
+        for name, array in (of_family.parameters or {"mean": np.zeros(n)}).items():
+            values = array.reshape(n, -1)
+            errors = of_family.std_error.get(name, np.full_like(values, np.nan)).reshape(n, -1)
+            row, position = np.nonzero(~np.isnan(values))
+            piece = {
+                "distribution": pl.repeat(of_family.family.name, row.size, eager=True),
+                "parameter": pl.repeat(name, row.size, eager=True),
+                "position": position,
+                "value": values[row, position],
+                "std_error": pl.Series(errors[row, position], dtype=pl.Float64).fill_nan(None),
+                "pathway": of_family.pathway[row],
+            }
+            pieces.append(pl.DataFrame(piece, schema_overrides=_PARAMETER_ROWS))
+    return pl.concat(pieces)

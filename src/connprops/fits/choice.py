@@ -1,68 +1,11 @@
 """Which family suits a property: its candidates, and the evidence for each over all pathways.
 
-All pathways of a property get distributions of one family. What a candidate is worth is its
-deviance, minus twice the log-likelihood summed over pathways, plus the cost of its parameters:
-
-``"aicc"``, the default
-    2 for each parameter of each pathway, and the correction for small samples (Hurvich, Tsai,
-    "Regression and time series model selection in small samples", Biometrika 76:297-307, 1989).
-``"bic"``
-    log(n) for each (Schwarz, "Estimating the dimension of a model", Annals of Statistics 6:461-464,
-    1978).
-``"held-out"``
-    None; the likelihood is that of values left out of the fit, in five folds. See :func:`held_out`.
-
-Four things are not as in textbooks, where there is one sample and all is regular.
-
-*Ends of a support count twice.* The extremes of n values lie within 1/n of the ends, not within
-1/sqrt(n). To take one for the other gains 1 nat of likelihood in the mean, twice what a regular
-parameter gains: n (1/n + 1/(n - 1)) for both ends of a uniform distribution, by E[log range] of
-uniform samples; and what the fit loses on new values is twice as much likewise, if it grants that
-they may lie outside. So AICc charges 4 for an end. In Laplace's approximation of the marginal
-likelihood, which BIC is, a parameter costs -2 log of the width it is known to: log(n) where that is
-1/sqrt(n), 2 log(n) where it is 1/n. If an end counted as any other parameter, every normal
-property would seem cut at its extremes.
-
-*Distributions with ends are compared with each other given the extremes.* Between the smallest and
-the largest value of a sample the others are a sample of the same distribution cut there; whatever
-the ends are, their likelihood is exact, and ends are no parameters of it. In all of the likelihood
-a distribution that is low at its ends, as a normal distribution cut at one standard deviation, pays
-for two values that lie there by construction. With the other distributions these are compared by
-the likelihood of all values.
-
-*A shape may be common to all pathways.* Candidates that have a shape are scored with a shape for
-each pathway and with one for all (``fits.common_shape``), and the better counts; of distributions
-with ends only among themselves, for in these the ends tell location and scale too. Else a
-distribution that differs little from a simpler one, as a normal distribution cut at one standard
-deviation from a uniform one (0.0104 nats a value), would be given up wherever pathways are small,
-though all of them together leave no doubt: each would be charged for what it cannot know on its
-own.
-
-*Parameters need proof.* Of the candidates within 6 of the best, odds of 20 to 1, the one with the
-fewest parameters is taken (Burnham, Anderson, "Model Selection and Multimodel Inference", 2nd
-edition, 2002, section 2.6: differences of 4 to 7 say little). One useless parameter in each of P
-pathways gains a chi-squared variate of P degrees of freedom and costs 2 P: AICc alone takes it in
-16 % of cases for one pathway, 7 % for five, 1e-5 for fifty; with the margin in less than 1 % for
-any P. So a single pathway is judged with caution, and many are not kept from speaking.
-
-The candidates are the distributions of counts for whole numbers, a list of values where all
-pathways consist of a few, and else the continuous distributions whose support holds the data: those
-on the positive half-line where all values are positive, beta where all are between 0 and 1, as
-shares are (elsewhere its four parameters imitate other distributions rather than describe
-anything), normal where it would give hardly any negative values to a property that has none. Two
-families are never candidates: constant, which data that vary refute and others do not need, and
-zero, which is a decision, not a distribution of data. Pathways of less than ten values, constant
-ones, and those of a few values where others are a continuum (a property switched off, say) have no
-say; of others the largest 400 have.
-
-There is no mixture of distributions among them, for the public circuits do not call for one: in
-those of Blue Brain that this was tried on (cortex, thalamus, hippocampus), the Kolmogorov-Smirnov
-distance of what is chosen falls with the number of values, to 0.005 at 19,651.
+docs/numbers.md, "Choice of a family", gives the reasons for the criteria and their exceptions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -71,10 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.arrays import Floats
+from connprops.arrays import Bools, Floats, Ints
+from connprops.arrays.random_numbers import bits
 from connprops.families.family import Parameters
 from connprops.families.registry import FAMILIES, Family, Sample, family_named
-from connprops.fits.common_shape import common_shape, n_shapes
 from connprops.fits.p_values import of_points
 from connprops.schema import N_SYN_PER_CONN, Property
 
@@ -108,44 +51,35 @@ _RANKS = 1 << 16  # ranks after which folds repeat
 def chosen_families(
     asked: DistrType, observed: Sample, samples: Sample, prop: Property, criterion: Criterion
 ) -> tuple[NDArray[np.str_], pl.DataFrame]:
-    """Return the family to fit to each sample, and the table of the candidates' scores.
+    """Return the family to fit to each of ``samples``, and the table of the candidates' scores.
 
-    Parameters
-    ----------
-    asked
-        A family, several candidates, "auto" or "auto-per-pathway".
-    observed
-        Samples of the pathways with data: what the choice is made on.
-    samples
-        Samples that need a family: the observed, and those pooled for pathways without data.
-    prop
-        The property.
-    criterion
-        What decides.
+    The choice is made on ``observed``, the pathways with data; ``samples`` are these and those
+    pooled for pathways without data.
     """
-    of_all = np.full(len(samples), asked if isinstance(asked, str) else "", dtype="U32")
+    families = np.full(len(samples), asked if isinstance(asked, str) else "", dtype="U32")
     if isinstance(asked, str) and asked not in (AUTO, AUTO_PER_PATHWAY):
-        return of_all, _no_scores()
-    telling = _telling(observed)
-    candidates = _candidates(telling, prop) if isinstance(asked, str) else tuple(asked)
-    for_each = candidates
+        return families, _no_scores()
+    informative = _informative(observed)
+    candidates = of_each = _candidates(informative, prop) if isinstance(asked, str) else asked
     if isinstance(asked, str) and "normal" in candidates:
-        below = np.average(_mass_below_zero(telling), weights=telling.n)
+        below = np.average(_mass_below_zero(informative), weights=informative.n)
         if below > _NEGATIVE_AT_MOST:
-            candidates = tuple(name for name in candidates if name != "normal")
-    compared = _compared(telling)
+            candidates = [name for name in candidates if name != "normal"]
+    compared = _compared(informative)
     if len(candidates) == 1 or not len(compared):
-        of_all[:] = candidates[0] if len(candidates) == 1 else "constant"
-        return of_all, _no_scores()
-    scored = [score(family_named(name), compared, criterion) for name in candidates]
-    of_all[:] = _best(_rivals(scored)).family.name
+        families[:] = candidates[0] if len(candidates) == 1 else "constant"
+        return families, _no_scores()
+    scores = [score(family_named(name), compared, criterion) for name in candidates]
+    rivals = _rivals(scores)
+    best = _best(rivals)
+    families[:] = best.family.name
     if asked == AUTO_PER_PATHWAY:
         varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
-        of_all[varied] = _best_of_each(for_each, samples.take(varied), criterion)
-    return of_all, _table(scored, criterion)
+        families[varied] = _best_of_each(of_each, samples.take(varied), criterion)
+    return families, _table(scores, rivals, best, criterion)
 
 
-def _telling(sample: Sample) -> Sample:
+def _informative(sample: Sample) -> Sample:
     """Return the pathways that can tell families apart.
 
     Constant ones cannot. Nor can, where others are a continuum, those that consist of a few values:
@@ -159,28 +93,28 @@ def _telling(sample: Sample) -> Sample:
 
 
 def _compared(sample: Sample) -> Sample:
-    """Return the pathways on which candidates are compared: the largest of those that can tell."""
+    """Return the pathways on which candidates are compared: the largest that are informative."""
     enough = sample.take(sample.n >= _COMPARED_FROM)
     kept = enough if len(enough) else sample
-    largest = np.lexsort((kept.std, kept.mean, -kept.n))[:_COMPARED_AT_MOST]
-    return kept.take(largest)
+    return kept.take(np.lexsort((kept.std, kept.mean, -kept.n))[:_COMPARED_AT_MOST])
 
 
-def _candidates(sample: Sample, prop: Property) -> tuple[str, ...]:
+def _candidates(sample: Sample, prop: Property) -> Sequence[str]:
     """Return the families that suit varied data: their type, their support, how many values."""
     if not len(sample):
-        return ("constant",)
+        return ["constant"]
     low, high = float(sample.min.min()), float(sample.max.max())
     if sample.is_integer or sample.whole.all():
-        names = [name for name in COUNTS if _reaches(name, low, high)]
-        return tuple(names) if sample.is_integer or prop.name == N_SYN_PER_CONN else ("discrete",)
+        if sample.is_integer or prop.name == N_SYN_PER_CONN:
+            return [name for name in COUNTS if _reaches(name, low, high)]
+        return ["discrete"]
     if _repeats(sample).all():
-        return ("discrete",)
-    return tuple(name for name in CONTINUOUS if _reaches(name, low, high))
+        return ["discrete"]
+    return [name for name in CONTINUOUS if _reaches(name, low, high)]
 
 
 def _mass_below_zero(sample: Sample) -> Floats:
-    """Return how probable negative values are by normal distributions, where none is negative."""
+    """Return the probability of negative values by a normal fit, where no value is negative."""
     normal = {"mean": sample.mean, "std": np.maximum(sample.std, 1e-300)}
     below = FAMILIES["normal"].cdf(np.zeros(len(sample)), normal)
     return np.where(sample.min >= 0, below, 0.0)
@@ -197,7 +131,7 @@ def _reaches(name: str, low: float, high: float) -> bool:
     return low >= least.get(name, -np.inf)
 
 
-def _repeats(sample: Sample) -> NDArray[np.bool_]:
+def _repeats(sample: Sample) -> Bools:
     """Return whether values repeat so much that they are a choice of a few, not a continuum."""
     distinct = (sample.weight > 0).sum(axis=1)
     return np.asarray(sample.exact & (distinct * 5 <= sample.n))
@@ -208,37 +142,24 @@ def _repeats(sample: Sample) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Score:
-    """A candidate's score over the pathways that it could be fitted to.
+    """A candidate's score over the pathways that it could be fitted to: sums, and two counts.
 
-    Attributes
-    ----------
-    family
-        The candidate.
-    loglik, n_parameters, aicc, bic
-        Sums over pathways; the last two include the cost of the parameters.
-    held_out
-        Minus twice the log-likelihood of values left out of the fit; NaN unless asked for.
-    n_pathways, n_failed
-        How many pathways there were, and on how many the fit failed.
-    is_common
-        Whether one shape for all pathways is the better.
-    value
-        That of the criterion asked for: the smaller, the better.
-    given_extremes
-        The same, given the samples' extremes; NaN for families without ends.
+    ``common_shape`` says whether one shape for all pathways is the better. ``value`` is that of
+    the criterion: the smaller, the better; ``given_extremes`` is the same given the samples'
+    extremes, NaN for families without ends.
     """
 
     family: Family
-    loglik: float
-    n_parameters: float
-    aicc: float
-    bic: float
-    held_out: float
     n_pathways: int
     n_failed: int
-    is_common: bool
+    common_shape: bool
+    n_parameters: float
+    loglik: float
+    aicc: float
+    bic: float
     value: float
     given_extremes: float
+    held_out: float = np.nan
 
 
 def n_ends(family: Family) -> int:
@@ -266,65 +187,58 @@ def score(family: Family, sample: Sample, criterion: Criterion) -> Score:
     estimate = family.fit(sample)
     own = _scored(family, sample, estimate.parameters, estimate.status == "ok", 0, criterion)
     if criterion == "held-out":
-        value = float(held_out(family, sample)[estimate.status == "ok"].sum())
-        return replace(own, held_out=value, value=value, given_extremes=np.nan)
+        total = float(held_out(family, sample)[estimate.status == "ok"].sum())
+        return replace(own, held_out=total, value=total, given_extremes=np.nan)
     if own.n_failed or len(sample) == 1:
         return own
-    distributions = common_shape(family, sample, estimate.parameters)
-    if distributions is None:
+    parameters = common_shape(family, sample, estimate.parameters)
+    if parameters is None:
         return own
     everywhere = np.ones(len(sample), dtype=np.bool_)
-    common = _scored(family, sample, distributions, everywhere, n_shapes(family), criterion)
+    common = _scored(family, sample, parameters, everywhere, _n_shapes(family), criterion)
     if not n_ends(family):
-        return min(own, common, key=lambda one: one.value)
+        return min(own, common, key=lambda scored: scored.value)
     if own.given_extremes <= common.given_extremes:
         return own
-    return replace(
-        own,
-        n_parameters=common.n_parameters,
-        is_common=True,
-        given_extremes=common.given_extremes,
-    )
+    names = ("n_parameters", "common_shape", "given_extremes")
+    return replace(own, **{name: getattr(common, name) for name in names})
 
 
 def _scored(
     family: Family,
     sample: Sample,
-    distributions: Parameters,
-    ok: NDArray[np.bool_],
-    shared: int,
+    parameters: Parameters,
+    ok: Bools,
+    n_common: int,
     criterion: Criterion,
 ) -> Score:
-    """Return the score of distributions that share so many parameters in all pathways."""
-    loglik, ends = family.loglik(sample, distributions), n_ends(family)
+    """Return the score of fits of which ``n_common`` parameters are the same in all pathways."""
+    loglik, ends = family.loglik(sample, parameters), n_ends(family)
     ok = ok & np.isfinite(loglik)
-    free = family.n_free(distributions) - shared
+    free = family.n_free(parameters) - n_common
     n, total = sample.n, float(sample.n.sum())
 
-    def values(loglik: Floats, free: Floats, ends: int) -> dict[str, float]:
+    def sums(loglik: Floats, free: Floats, ends: int) -> dict[str, float]:
         return {
-            "aicc": float(aicc(loglik, free, ends, n)[ok].sum()) + 2 * shared,
-            "bic": float(bic(loglik, free, ends, n)[ok].sum() + shared * np.log(total)),
+            "aicc": float(aicc(loglik, free, ends, n)[ok].sum()) + 2 * n_common,
+            "bic": float(bic(loglik, free, ends, n)[ok].sum() + n_common * np.log(total)),
             "held-out": np.inf,
         }
 
-    whole = values(loglik, free, ends)
+    whole = sums(loglik, free, ends)
     given_extremes = np.nan
     if ends:
-        extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), distributions).sum(
-            axis=1
-        )
-        given_extremes = values(loglik - extremes, free - ends, 0)[criterion]
+        extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), parameters).sum(axis=1)
+        given_extremes = sums(loglik - extremes, free - ends, 0)[criterion]
     return Score(
         family=family,
-        loglik=float(loglik[ok].sum()),
-        n_parameters=float(free[ok].sum()) + shared,
-        aicc=whole["aicc"],
-        bic=whole["bic"],
-        held_out=np.nan,
         n_pathways=len(sample),
         n_failed=int((~ok).sum()),
-        is_common=shared > 0,
+        common_shape=n_common > 0,
+        n_parameters=float(free[ok].sum()) + n_common,
+        loglik=float(loglik[ok].sum()),
+        aicc=whole["aicc"],
+        bic=whole["bic"],
         value=whole[criterion],
         given_extremes=given_extremes,
     )
@@ -333,13 +247,10 @@ def _scored(
 def held_out(family: Family, sample: Sample) -> Floats:
     """Return minus twice the log-likelihood of values left out of the fit, (g,).
 
-    Each value is left out once, in one of five folds; in which, its rank in the sorted sample says,
-    by a hash: so nothing is random, and folds are no more alike than random ones. A distribution is
-    granted that a share 1/(m + 1) of values, m being those it was fitted to, are strays, spread
-    evenly over the sample's range: so a value outside its support costs about log(m) nats, what it
-    costs to learn of it, and not the family's life.
+    Each value is left out once, in the fold that its rank gives. A fit to m values grants a share
+    of 1/(m + 1) to strays, spread evenly over the sample's range.
     """
-    found = np.zeros(len(sample))
+    deviance = np.zeros(len(sample))
     upto = np.round(np.cumsum(sample.weight, axis=1)).astype(np.int64)
     width = sample.max - sample.min + (1.0 if family.kind == "discrete" else 0.0)
     folds = fold_of_rank(np.arange(_RANKS))
@@ -355,20 +266,14 @@ def held_out(family: Family, sample: Sample) -> Floats:
             density = np.where(np.isfinite(density), density, 0.0)
             granted = (n * density + 1 / width[:, None]) / (n + 1)
             logs = np.where(left_out > 0, left_out * np.log(granted), 0.0)
-        found -= 2 * logs.sum(axis=1)
-    return found
+        deviance -= 2 * logs.sum(axis=1)
+    return deviance
 
 
-def fold_of_rank(rank: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return in which fold the value of a rank is left out.
-
-    The hash is the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom
-    number generators", OOPSLA 2014).
-    """
-    mixed = rank.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(_FOLDS)).astype(np.int64)
+def fold_of_rank(rank: Ints) -> Ints:
+    """Return in which fold the value of a rank is left out: folds are as good as random."""
+    hashed = bits(np.zeros(rank.shape, dtype=np.uint64), rank - 1)
+    return (hashed % np.uint64(_FOLDS)).astype(np.int64)
 
 
 def _with_weights(sample: Sample, weight: Floats) -> Sample:
@@ -381,88 +286,182 @@ def _with_weights(sample: Sample, weight: Floats) -> Sample:
     return of_points(np.where(weight > 0, value, greatest), weight, sample)
 
 
-def _rivals(scored: Sequence[Score]) -> list[Score]:
+def _rivals(scores: Sequence[Score]) -> list[Score]:
     """Return the candidates that failed least, their values such that all can be compared.
 
-    Distributions with ends differ by their values given the extremes, from the best of them on.
+    Families with ends differ by their values given the extremes, from the best of them on.
     """
-    fewest = min(one.n_failed for one in scored)
-    left = [one for one in scored if one.n_failed == fewest]
-    with_ends = [one for one in left if np.isfinite(one.given_extremes)]
+    fewest = min(scored.n_failed for scored in scores)
+    rivals = [scored for scored in scores if scored.n_failed == fewest]
+    with_ends = [scored for scored in rivals if np.isfinite(scored.given_extremes)]
     if not with_ends:
-        return left
-    first = min(with_ends, key=lambda one: one.given_extremes)
+        return rivals
+    first = min(with_ends, key=lambda scored: scored.given_extremes)
+    offset = first.value, first.given_extremes
     return [
-        replace(one, value=first.value + one.given_extremes - first.given_extremes)
-        if one in with_ends
-        else one
-        for one in left
+        replace(scored, value=offset[0] + scored.given_extremes - offset[1])
+        if np.isfinite(scored.given_extremes)
+        else scored
+        for scored in rivals
     ]
 
 
 def _best(rivals: Sequence[Score]) -> Score:
     """Return the simplest of the candidates that are about as good as the best."""
-    least = min(one.value for one in rivals)
-    near = [one for one in rivals if one.value <= least + MARGIN]
-    return min(near, key=lambda one: (one.n_parameters, one.value, one.family.name))
+    least = min(scored.value for scored in rivals)
+    near = [scored for scored in rivals if scored.value <= least + MARGIN]
+    return min(near, key=lambda scored: (scored.n_parameters, scored.value, scored.family.name))
 
 
 def _best_of_each(
     candidates: Sequence[str], samples: Sample, criterion: Criterion
 ) -> NDArray[np.str_]:
     """Return the best candidate of each sample on its own, by the rules that hold for all."""
-    n = len(samples)
-    value, parameters = np.full((2, len(candidates), n), np.inf)
+    value, parameters = np.full((2, len(candidates), len(samples)), np.inf)
     for row, name in enumerate(candidates):
         family = family_named(name)
         estimate = family.fit(samples)
         loglik = family.loglik(samples, estimate.parameters)
-        free, ends = family.n_free(estimate.parameters), n_ends(family)
+        free = family.n_free(estimate.parameters)
         if criterion == "held-out":
-            found = held_out(family, samples)
+            values = held_out(family, samples)
         else:
-            found = {"aicc": aicc, "bic": bic}[criterion](loglik, free, ends, samples.n)
-        ok = (estimate.status == "ok") & np.isfinite(loglik) & np.isfinite(found)
+            values = {"aicc": aicc, "bic": bic}[criterion](loglik, free, n_ends(family), samples.n)
+        ok = (estimate.status == "ok") & np.isfinite(loglik) & np.isfinite(values)
         if name == "normal":
             ok &= _mass_below_zero(samples) <= _NEGATIVE_AT_MOST
-        value[row, ok], parameters[row, ok] = found[ok], free[ok]
+        value[row, ok], parameters[row, ok] = values[ok], free[ok]
     near = value <= value.min(axis=0, initial=np.inf) + MARGIN
     fewest = np.where(near, parameters, np.inf).min(axis=0, initial=np.inf)
     row = np.where(near & (parameters == fewest), value, np.inf).argmin(axis=0)
-    return np.array([candidates[i] for i in row], dtype="U32")
+    best: NDArray[np.str_] = np.array(candidates, dtype="U32")[row]
+    return best
 
 
-def _table(scored: Sequence[Score], criterion: Criterion) -> pl.DataFrame:
-    rivals = {one.family.name: one for one in _rivals(scored)}
-    best = _best([*rivals.values()])
-    least = min(one.value for one in rivals.values())
-    rows = []
-    for one in scored:
-        rival = rivals.get(one.family.name)
-        rows.append(
-            {
-                "distribution": one.family.name,
-                "n_pathways": one.n_pathways,
-                "n_failed": one.n_failed,
-                "common_shape": one.is_common,
-                "n_parameters": int(one.n_parameters),
-                "loglik": one.loglik,
-                "aicc": one.aicc if rival else None,
-                "bic": one.bic if rival else None,
-                "held_out": one.held_out if rival and np.isfinite(one.held_out) else None,
-                "criterion": criterion,
-                "delta": rival.value - least if rival else None,
-                "chosen": rival is best,
-            }
-        )
+def _table(
+    scores: Sequence[Score], rivals: Sequence[Score], best: Score, criterion: Criterion
+) -> pl.DataFrame:
+    """Return a row for each candidate; its criteria are null where more fits failed than need."""
+    values = {scored.family.name: scored.value for scored in rivals}
+    least = min(values.values())
+    finite = {scored.family.name for scored in rivals if np.isfinite(scored.held_out)}
+    rows = [
+        {
+            "distribution": name,
+            "n_pathways": scored.n_pathways,
+            "n_failed": scored.n_failed,
+            "common_shape": scored.common_shape,
+            "n_parameters": int(scored.n_parameters),
+            "loglik": scored.loglik,
+            "aicc": scored.aicc if name in values else None,
+            "bic": scored.bic if name in values else None,
+            "held_out": scored.held_out
+            if name in values and np.isfinite(scored.held_out)
+            else None,
+            "criterion": criterion,
+            "delta": values[name] - least if name in values else None,
+            "chosen": name == best.family.name,
+        }
+        for scored in scores
+        for name in (scored.family.name,)
+    ]
     return pl.DataFrame(rows, schema=_no_scores().schema)
 
 
 def _no_scores() -> pl.DataFrame:
-    return pl.DataFrame(
-        schema={
-            column.name: pl.String if column.dtype is pl.Enum else column.dtype
-            for column in schema.SCORES.columns
-            if column.name != "property"
-        }
+    columns = schema.SCORES.polars_schema()
+    del columns["property"]
+    return pl.DataFrame(schema=columns)
+
+
+# One shape for all pathways, a scale for each
+
+
+def _normal(sample: Sample, cv: float) -> Parameters:
+    """Return the fits whose std is cv times their mean m: cv^2 m^2 + E[x] m = E[x^2]."""
+    square = sample.std**2 + sample.mean**2
+    mean = (np.sqrt(sample.mean**2 + 4 * cv**2 * square) - sample.mean) / (2 * cv**2)
+    return {"mean": mean, "std": cv * mean}
+
+
+def _weibull(sample: Sample, shape: float) -> Parameters:
+    """Return the fits whose scale, to the power of the shape, is the mean of such powers."""
+    relative = sample.value / sample.max[:, None]
+    power = np.sum(sample.balanced * relative**shape, axis=1) / sample.n
+    return {"shape": np.full_like(sample.n, shape), "scale": sample.max * power ** (1 / shape)}
+
+
+_SHAPES: dict[str, tuple[Callable[[Parameters], Floats], Callable[[Sample, float], Parameters]]] = {
+    "normal": (lambda own: own["std"] / own["mean"], _normal),
+    "gamma": (
+        lambda own: own["std"] / own["mean"],
+        lambda sample, cv: {"mean": sample.mean, "std": cv * sample.mean},
+    ),
+    "lognormal": (
+        lambda own: own["std_log"],
+        lambda sample, std: {"mean_log": sample.mean_log, "std_log": np.full_like(sample.n, std)},
+    ),
+    "weibull": (lambda own: own["shape"], _weibull),
+    "negative_binomial": (
+        lambda own: own["dispersion"],
+        lambda sample, dispersion: {
+            "mean": sample.mean, "dispersion": np.full_like(sample.n, dispersion)
+        },
+    ),
+}  # fmt: skip
+"""The shape of a pathway's own fit, and the fits of greatest likelihood that have a given shape."""
+
+
+def _n_shapes(family: Family) -> int:
+    """Return how many parameters of a family pathways may have in common; 0 for none."""
+    return 2 if family.name == "truncnorm" else int(family.name in _SHAPES)
+
+
+def common_shape(family: Family, sample: Sample, own: Parameters) -> Parameters | None:
+    """Return the maximum-likelihood fits of a family that have a shape in common.
+
+    It lies between the shapes of the fits to each pathway, ``own``. None where the family has no
+    such shape, or a mean that is not positive has no multiples.
+    """
+    if family.name == "truncnorm":
+        return _common_truncnorm(family, sample)
+    if family.name not in _SHAPES or (family.name == "normal" and not (sample.mean > 0).all()):
+        return None
+    from scipy.optimize import minimize_scalar
+
+    shape, with_shape = _SHAPES[family.name]
+    logs = np.log(shape(own))
+
+    def loss(log: float) -> float:
+        return -float(family.loglik(sample, with_shape(sample, float(np.exp(log)))).sum())
+
+    best = minimize_scalar(loss, bounds=(logs.min() - 0.1, logs.max() + 0.1), method="bounded")
+    return with_shape(sample, float(np.exp(best.x)))
+
+
+def _common_truncnorm(family: Family, sample: Sample) -> Parameters:
+    """Return fits that are alike in units of the pathways' ranges.
+
+    In these units the extremes are 0 and 1. Given them, the other values of all pathways are one
+    sample, of which mean and variance are all that matters.
+    """
+    low, width = sample.min, sample.max - sample.min
+    mean, square = (sample.mean - low) / width, ((sample.std / width) ** 2)
+    others = sample.n.sum() - 2 * len(sample)
+    pooled_mean = np.sum(sample.n * mean - 1) / others
+    pooled_square = np.sum(sample.n * (square + mean**2) - 1) / others
+    pooled = replace(
+        sample.take(np.array([0])),
+        n=np.array([others]),
+        mean=np.array([pooled_mean]),
+        std=np.sqrt([pooled_square - pooled_mean**2]),
+        min=np.zeros(1),
+        max=np.ones(1),
     )
+    unit = family.fit(pooled).parameters
+    return {
+        "norm_loc": low + width * unit["norm_loc"],
+        "norm_scale": width * unit["norm_scale"],
+        "min": low,
+        "max": sample.max,
+    }

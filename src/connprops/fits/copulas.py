@@ -1,4 +1,7 @@
-"""From the correlations of pathways to the copulas of a model: borrowed, and positive definite."""
+"""From the correlations of pathways to the copulas of a model: borrowed, and positive definite.
+
+docs/numbers.md, "Correlations of a model", says how.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ import polars as pl
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
 from connprops.distributions.copula import nearest_correlations
-from connprops.fits.levels import OBSERVED, borrowed_levels
-from connprops.fits.samples import Tables
+from connprops.fits.levels import borrowed_levels
+from connprops.fits.samples import StatisticsTables
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
 
@@ -36,110 +39,75 @@ class _Pairs:
 
 
 def copula_rows(
-    correlations: pl.DataFrame, stats: Statistics, tables: Tables, marginals: pl.DataFrame
+    correlations: pl.DataFrame, stats: Statistics, tables: StatisticsTables, marginals: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the rows of a model's copulas.
+    """Return the rows of a model's copulas, with the columns of ``marginals``.
 
-    A pathway whose pairs of values are no more than the number of properties and 2 counts as one
-    without data. Those borrow, by the levels of ``fits.levels``: the mean of Fisher's z,
-    weighed by n, of each pair over the pathways of the pool. Then each matrix becomes the nearest
-    positive definite one.
-
-    Parameters
-    ----------
-    correlations
-        :data:`connprops.schema.CORRELATIONS`.
-    stats
-        The statistics that it is of.
-    tables
-        Their tables.
-    marginals
-        The rows of the properties' own distributions, with ``pathway``, ``property`` and what is
-        the same on all rows of these: which properties are shared is taken from there.
-
-    Returns
-    -------
-    polars.DataFrame
-        The columns of ``marginals``.
+    ``marginals`` are the rows of the properties' own distributions: which properties are shared is
+    taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
     """
     names = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN]
-    n_pathways = tables.shape[0] * tables.shape[1]
-    distributions = marginals.filter(pl.col("property").is_in(names)).unique(
+    n_pathways = len(tables.pathways)
+    own = marginals.filter(pl.col("property").is_in(names)).unique(
         ["pathway", "property"], keep="first", maintain_order=True
     )
-    pairs = _pairs(correlations, names, tables.shape)
-    sampled = _numbers_of_values(stats, tables.shape)
-    found = []
-    for shared in (True, False):
+    pairs = _pairs(correlations.with_columns(tables.pathways.number_of_row.alias("pathway")),
+                   names, n_pathways)  # fmt: skip
+    sampled = (
+        stats.pathways.filter(pl.col("n_sampled") > 0)
+        .with_columns(tables.pathways.number_of_row.alias("pathway"))
+        .collect()
+    )
+    pieces = []
+    for shared, count in ((True, "n_sampled"), (False, "n_synapses")):
+        n_values = np.zeros(n_pathways, dtype=np.int64)
+        n_values[sampled["pathway"].to_numpy()] = sampled[count].to_numpy()
+        alike = own.filter(pl.col("shared_within") == shared)
         flags = np.zeros((n_pathways, len(names)), dtype=np.bool_)
-        of_flag = distributions.filter(pl.col("shared_within") == shared)
-        place = {name: i for i, name in enumerate(names)}
-        column = of_flag["property"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
-        flags[of_flag["pathway"].to_numpy(), column] = True
+        flags[alike["pathway"].to_numpy(), _places(alike["property"], names)] = True
         allowed = flags[:, :, None] & flags[:, None, :]
-        found.append(_rows(pairs.where(allowed), allowed, sampled[shared], names, tables))
-    correlated = pl.concat(found)
-    about = distributions.select("pathway", "property", "shared_within", "dtype", "lower_bound",
-                        "upper_bound")  # fmt: skip
-    return correlated.join(about, on=["pathway", "property"], maintain_order="left").select(
-        pl.lit(0).alias(name).cast(marginals.schema[name]) if name == "sample" else name
-        for name in marginals.columns
+        pieces.append(_rows(pairs.where(allowed), allowed, n_values, names, tables))
+    columns = ("shared_within", "dtype", "lower_bound", "upper_bound")
+    about = own.select("pathway", "property", *columns)
+    return (
+        pl.concat(pieces)
+        .join(about, on=["pathway", "property"], maintain_order="left")
+        .select(marginals.columns)
     )
 
 
-def _pairs(frame: pl.DataFrame, names: list[str], shape: tuple[int, int]) -> _Pairs:
+def _places(properties: pl.Series, names: list[str]) -> Ints:
+    return properties.cast(pl.String).cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
+
+
+def _pairs(frame: pl.DataFrame, names: list[str], n_pathways: int) -> _Pairs:
     """Return the correlations of all pathways as symmetric matrices."""
-    pathway = _pathway(frame, shape)
-    of = {name: i for i, name in enumerate(names)}
-    i, j = (
-        frame[column].cast(pl.String).replace_strict(of, return_dtype=pl.Int64).to_numpy()
-        for column in ("property", "other_property")
-    )
-    found = []
-    for name in ("r", "std_error", "n"):
-        matrix = np.full((shape[0] * shape[1], len(names), len(names)), np.nan)
+    pathway = frame["pathway"].to_numpy()
+    i, j = (_places(frame[column], names) for column in ("property", "other_property"))
+    matrices = np.full((3, n_pathways, len(names), len(names)), np.nan)
+    for matrix, name in zip(matrices, ("r", "std_error", "n"), strict=True):
         values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         matrix[pathway, i, j] = matrix[pathway, j, i] = values
-        found.append(matrix)
-    return _Pairs(*found)
-
-
-def _pathway(frame: pl.DataFrame, shape: tuple[int, int]) -> Ints:
-    source, target = (frame[side].to_physical().cast(pl.Int64) for side in schema.PATHWAY)
-    return (source * shape[1] + target).to_numpy()
-
-
-def _numbers_of_values(stats: Statistics, shape: tuple[int, int]) -> dict[bool, Ints]:
-    """Return how many values pathways have of shared properties, and of others."""
-    frame = stats.pathways.filter(pl.col("n_sampled") > 0).collect()
-    found = {}
-    for shared, column in ((True, "n_sampled"), (False, "n_synapses")):
-        found[shared] = np.zeros(shape[0] * shape[1], dtype=np.int64)
-        found[shared][_pathway(frame, shape)] = frame[column].to_numpy()
-    return found
+    return _Pairs(*matrices)
 
 
 def _rows(
-    pairs: _Pairs, allowed: Bools, sampled: Ints, names: list[str], tables: Tables
+    pairs: _Pairs, allowed: Bools, n_values: Ints, names: list[str], tables: StatisticsTables
 ) -> pl.DataFrame:
     """Return the rows of the properties that are shared, or of those that are not."""
-    some = ~np.isnan(pairs.r)
-    fewest = np.where(some, pairs.n, np.inf).min(axis=(1, 2), initial=np.inf)
-    any_ = some.any(axis=(1, 2))
-    enough = np.where(any_, fewest, sampled) > len(names) + _SPARE
-    levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(any_ & enough))
-    borrows = ~enough[levels.missing]
-    missing = levels.missing[borrows]
+    exists = ~np.isnan(pairs.r)
+    fewest = np.where(exists, pairs.n, np.inf).min(axis=(1, 2), initial=np.inf)
+    correlated = exists.any(axis=(1, 2))
+    enough = np.where(correlated, fewest, n_values) > len(names) + _SPARE
+    levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
+    n = levels.observed.size
     pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
-    pool = levels.pool_of_missing[borrows]
-    level = np.concatenate([
-        np.full(levels.observed.size, OBSERVED),
-        levels.level[levels.observed.size :][borrows],
-    ])  # fmt: skip
-    pathway = np.concatenate([levels.observed, missing])
+    # Pathways whose own values show no correlation borrow none.
+    kept = np.concatenate([np.ones(n, dtype=np.bool_), ~enough[levels.missing]])
+    pathway, sample, level = levels.pathway[kept], levels.sample[kept], levels.level[kept]
     r, std_error = (
-        np.where(allowed[pathway], np.concatenate([own[levels.observed], borrowed[pool]]), np.nan)
-        for own, borrowed in ((pairs.r, pooled.r), (pairs.std_error, pooled.std_error))
+        np.where(allowed[pathway], np.concatenate([own[levels.observed], lent])[sample], np.nan)
+        for own, lent in ((pairs.r, pooled.r), (pairs.std_error, pooled.std_error))
     )
     matrices = np.nan_to_num(r)
     diagonal = np.arange(len(names))
@@ -150,18 +118,18 @@ def _rows(
     nearest = nearest_correlations(matrices) * (linked[:, :, None] & linked[:, None, :])
     upper = np.triu(np.ones((len(names), len(names)), dtype=np.bool_), 1)
     of, i, j = np.nonzero((known | (nearest != 0)) & upper)
-    text = np.array(names, dtype=object)
+    properties = pl.Series(names, dtype=pl.String)
     return pl.DataFrame(
         {
             "pathway": pathway[of],
-            "property": pl.Series(text[i], dtype=pl.String),
-            "other_property": pl.Series(text[j], dtype=pl.String),
+            "property": properties.gather(i),
+            "other_property": properties.gather(j),
             "distribution": pl.repeat(schema.COPULA, of.size, eager=True),
             "parameter": pl.repeat(schema.CORRELATION, of.size, eager=True),
             "position": np.zeros(of.size, dtype=np.int32),
             "value": nearest[of, i, j],
             "std_error": pl.Series(std_error[of, i, j], dtype=pl.Float64).fill_nan(None),
-            "level": level[of].astype(np.int8),
+            "level": level[of],
         }
     )
 

@@ -1,9 +1,6 @@
-"""Goodness of fit as a probability: a parametric bootstrap of the Kolmogorov-Smirnov distance.
+"""P-values of fits: a parametric bootstrap of the Kolmogorov-Smirnov distance.
 
-A distance to a distribution that was fitted to the same sample is smaller than to a distribution
-known beforehand, so the usual tables do not hold. What holds is this: draw samples from the fitted
-distribution, fit the family to each, and see how far they are from their own fits (Stute, Gonzales
-Manteiga, Presedo Quindimil, "Bootstrap based goodness-of-fit-tests", Metrika 40:243-256, 1993).
+docs/numbers.md, "P-values of fits", says why, and what the test cannot see.
 """
 
 from __future__ import annotations
@@ -12,9 +9,8 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from connprops.arrays import Floats
+from connprops.arrays import Floats, Ints
 from connprops.families.distances import ks
 from connprops.families.family import Parameters
 from connprops.families.registry import Family, Sample
@@ -43,52 +39,36 @@ def ks_p_values(
 ) -> Floats:
     """Return p-values of the hypothesis that samples come from some distribution of a family.
 
-    Parameters
-    ----------
-    sample
-        Samples of g groups.
-    family
-        It is fitted here, by maximum likelihood, to the samples and to those simulated.
-    n_bootstrap
-        Number of samples simulated for each group.
-    seed, identities
-        A seed, and what each group is called: groups draw for themselves, so that a result does
-        not depend on the groups beside it.
+    The family is fitted to the samples, and to ``n_bootstrap`` samples simulated for each group.
+    Each group draws its own from the seed and its identity, so that a result does not depend on
+    the groups beside it.
 
     Returns
     -------
     numpy.ndarray
         (g,): (1 + number of simulated distances at least as large) / (1 + number simulated); NaN
-        where the family cannot be fitted, and for distributions that list or repeat the data's
-        values (constant, discrete, zero), whose distance is 0 whatever the data.
-
-    Notes
-    -----
-    A simulated sample is thinned as the sample itself is: of a distribution with a density, the
-    order statistics at its ranks are drawn, by sums of exponential spacings. So the cost does not
-    grow with n, but a thinned sample is blind to what happens between its ranks. Of a discrete
-    distribution, the counts of its values are drawn, all n of them.
+        where the family cannot be fitted, or lists or repeats the data's values (constant,
+        discrete, zero), at a distance of 0 whatever the data.
     """
-    found = np.full(len(sample), np.nan)
+    p_values = np.full(len(sample), np.nan)
     if not family.parameters or family.name in ("constant", "discrete"):
-        return found
+        return p_values
     points = of_points(sample.value, sample.weight, sample)
     estimate = family.fit(points)
     distance = ks(points, family, estimate.parameters)
     fitted = np.flatnonzero((estimate.status == "ok") & np.isfinite(distance))
-    width = max(sample.value.shape[1], 1)
-    step = max(_AT_ONCE // (width * n_bootstrap), 1)
+    step = max(_AT_ONCE // (max(sample.value.shape[1], 1) * n_bootstrap), 1)
     for start in range(0, fitted.size, step):
         rows = fitted[start : start + step]
         parameters = {name: value[rows] for name, value in estimate.parameters.items()}
         rngs = [_generator(seed, identities[row]) for row in rows]
         simulated = _simulated(points.take(rows), family, parameters, n_bootstrap, rngs)
-        own = family.fit(simulated).parameters
-        distances = ks(simulated, family, own).reshape(rows.size, n_bootstrap)
-        known = np.isfinite(distances)
-        reached = (distances >= distance[rows, None] - _TIES) & known
-        found[rows] = (1 + reached.sum(axis=1)) / (1 + known.sum(axis=1))
-    return found
+        refitted = family.fit(simulated).parameters
+        distances = ks(simulated, family, refitted).reshape(rows.size, n_bootstrap)
+        finite = np.isfinite(distances)
+        reached = (distances >= distance[rows, None] - _TIES) & finite
+        p_values[rows] = (1 + reached.sum(axis=1)) / (1 + finite.sum(axis=1))
+    return p_values
 
 
 def _generator(seed: int, identity: str) -> np.random.Generator:
@@ -103,35 +83,35 @@ def _simulated(
     times: int,
     rngs: Sequence[np.random.Generator],
 ) -> Sample:
-    """Return samples of g distributions, ``times`` of each, the g groups one after the other."""
+    """Return samples of g distributions, ``times`` of each, the g groups one after the other.
+
+    A simulated sample is thinned as the sample itself is: only the order statistics at its ranks
+    are drawn, so that the cost does not grow with n. Of short counts all n values are drawn.
+    """
     repeated = points.take(np.repeat(np.arange(len(points)), times))
     if family.kind == "continuous":
-        pieces = [_order(points, row, times, rng) for row, rng in enumerate(rngs)]
+        pieces = [_order_statistics(points, row, times, rng) for row, rng in enumerate(rngs)]
         width = max(weight.size for _, weight in pieces)
         # Padded as samples are: with the last value, of weight 0.
         uniform = np.concatenate(
             [np.pad(u, ((0, 0), (0, width - w.size)), mode="edge") for u, w in pieces]
         )
         weights = np.stack([np.pad(w, (0, width - w.size)) for _, w in pieces])
-        distributions = {
-            name: np.repeat(value, times, axis=0) for name, value in parameters.items()
-        }
-        return of_points(
-            family.ppf(uniform, distributions), np.repeat(weights, times, axis=0), repeated
-        )
+        each = {name: np.repeat(value, times, axis=0) for name, value in parameters.items()}
+        return of_points(family.ppf(uniform, each), np.repeat(weights, times, axis=0), repeated)
     groups, values, weights_drawn = [], [], []
     low, high = (family.ppf(np.full(len(points), q), parameters) for q in (_FAR, 1 - _FAR))
     for row, rng in enumerate(rngs):
-        distribution = {name: given[row : row + 1] for name, given in parameters.items()}
+        own = {name: value[row : row + 1] for name, value in parameters.items()}
         if points.exact[row] and high[row] - low[row] < _LISTED:
             listed = np.arange(low[row], high[row] + 1)
-            counts = _counts(points.n[row], family, distribution, listed, times, rng)
+            counts = _counts(points.n[row], family, own, listed, times, rng)
             sample, at = np.nonzero(counts)
             value, weight = listed[at], counts[sample, at].astype(np.float64)
         else:
-            uniform, each = _order(points, row, times, rng)
-            sample, weight = np.repeat(np.arange(times), each.size), np.tile(each, times)
-            value = family.ppf(uniform.reshape(1, -1), distribution)[0]
+            uniform, weights = _order_statistics(points, row, times, rng)
+            sample, weight = np.repeat(np.arange(times), weights.size), np.tile(weights, times)
+            value = family.ppf(uniform.reshape(1, -1), own)[0]
         groups.append(row * times + sample)
         values.append(value)
         weights_drawn.append(weight)
@@ -145,25 +125,24 @@ def _simulated(
 def _counts(
     n: float,
     family: Family,
-    distribution: Parameters,
+    parameters: Parameters,
     values: Floats,
     times: int,
     rng: np.random.Generator,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Draw how often each value occurs among n, (times, values)."""
-    upto = family.cdf(values[None], distribution)[0]
+    upto = family.cdf(values[None], parameters)[0]
     upto[-1] = 1.0
     p = np.maximum(np.diff(upto, prepend=0.0), 0.0)
     return rng.multinomial(int(n), p / p.sum(), size=times)
 
 
-def _order(points: Sample, row: int, times: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Draw sorted uniform samples: all values, or those in the middle of each point's cell.
+def _order_statistics(
+    points: Sample, row: int, times: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Draw sorted uniform samples, (times, k), by sums of exponential spacings, with weights (k,).
 
-    Returns
-    -------
-    tuple
-        Values between 0 and 1, (times, k), and how many each stands for, (k,).
+    They are all n values, or those in the middle of each point's cell.
     """
     n, weight = float(points.n[row]), points.weight[row]
     whole = bool(points.exact[row]) and n <= POINTS
@@ -175,17 +154,10 @@ def _order(points: Sample, row: int, times: int, rng: np.random.Generator) -> tu
 
 
 def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
-    """Return samples that consist of points alone: moments too are those of the points.
+    """Return samples that consist of points alone, (g, k): moments too are those of the points.
 
     So a thinned sample, whose moments are those of all its values, and simulated ones, of which
-    there are no others, are described alike.
-
-    Parameters
-    ----------
-    value, weight
-        Points of g samples, (g, k), sorted and padded as those of :class:`Sample`.
-    like
-        Samples that say whether points are exact, and whether they are integers.
+    there are no others, are described alike. ``like`` says whether points are exact and integers.
     """
     n = weight.sum(axis=1)
 
@@ -195,20 +167,19 @@ def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
     with np.errstate(all="ignore"):
         mean = average(value)
         shift = value - mean[:, None]
-        std = np.sqrt(average(shift**2))
-        std = np.where(value[:, 0] == value[:, -1], 0.0, std)
+        std = np.where(value[:, 0] == value[:, -1], 0.0, np.sqrt(average(shift**2)))
         log = np.log(value)
         mean_log = average(log)
+        std_log = np.sqrt(average((log - mean_log[:, None]) ** 2))
+        positive = value[:, 0] > 0
         return Sample(
             n=n,
             mean=mean,
             std=std,
             min=value[:, 0],
             max=value[:, -1],
-            mean_log=np.where(value[:, 0] > 0, mean_log, np.nan),
-            std_log=np.where(
-                value[:, 0] > 0, np.sqrt(average((log - mean_log[:, None]) ** 2)), np.nan
-            ),
+            mean_log=np.where(positive, mean_log, np.nan),
+            std_log=np.where(positive, std_log, np.nan),
             skewness=np.where(std > 0, average(shift**3) / std**3, np.nan),
             kurtosis=np.where(std > 0, average(shift**4) / std**4 - 3, np.nan),
             value=value,

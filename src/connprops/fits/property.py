@@ -1,9 +1,9 @@
-"""Fits: statistics in, a model out, with the evidence for it.
+"""The fit of one property: from the statistics of its pathways to the rows of a model.
 
-For each property, the pathways' samples are brought together from the statistics tables, and
-pooled for the pathways without data. One family is chosen for the property, by evidence unless it
-is named, and fitted to all pathways at once. A pathway that the family cannot be fitted to gets
-the next one of its fallbacks, and its row says so.
+The pathways' samples are brought together from the statistics tables, and pooled for the pathways
+without data. One family is chosen, by evidence unless it is named, and fitted to all pathways at
+once. A pathway that the family cannot be fitted to gets the next one of its fallbacks, and its
+row says so.
 """
 
 from __future__ import annotations
@@ -11,26 +11,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.arrays import Floats
+from connprops.arrays import Bools, Floats
+from connprops.distributions.distributions import Distributions
+from connprops.distributions.rows import parameter_rows
 from connprops.families.distances import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.build_options import Settings
 from connprops.fits.choice import AUTO, aicc, bic, chosen_families, n_ends
-from connprops.fits.fitted import Fitted, fit_with_fallbacks, with_unweighted_means
+from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks, with_unweighted_means
 from connprops.fits.levels import Levels, borrowed_levels, level_keys
 from connprops.fits.p_values import ks_p_values
 from connprops.fits.samples import (
-    Tables,
+    StatisticsTables,
     histograms_of,
     observed_rows,
     overall_shared,
@@ -53,105 +54,109 @@ _SHARE_OF_FITS = 0.5
 
 
 @dataclass(frozen=True)
-class _Frames:
+class PropertyFit:
+    """The rows of one property, whose pathways are numbers."""
+
     model: pl.DataFrame
     fits: pl.DataFrame
     scores: pl.DataFrame
 
 
 def fit_properties(
-    stats: Statistics, tables: Tables, settings: Settings, resources: Resources
-) -> Iterator[_Frames]:
+    stats: Statistics, tables: StatisticsTables, settings: Settings, resources: Resources
+) -> Iterator[PropertyFit]:
     """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
-    one = partial(_fit_property, stats, tables, settings=settings)
+    fit = partial(_fit_property, stats, tables, settings=settings)
     if settings.truncnorm == "histogram":  # which silences warnings, for all threads at once
-        yield from map(one, stats.properties)
+        yield from map(fit, stats.properties)
         return
-    of_property = _BYTES_PER_PATHWAY * max(tables.observed.size, 1)
-    allowed = int(resources.memory * _SHARE_OF_FITS) // of_property
-    threads = max(1, min(resources.threads, _THREADS, len(stats.properties), allowed))
-    with ThreadPoolExecutor(threads) as executor:
-        yield from executor.map(one, stats.properties)
+    n_pathways = tables.statistics["pathway"].n_unique()
+    with ThreadPoolExecutor(fits_at_once(len(stats.properties), n_pathways, resources)) as executor:
+        yield from executor.map(fit, stats.properties)
 
 
-def _fit_property(stats: Statistics, tables: Tables, prop: Property, settings: Settings) -> _Frames:
-    """Fit one property of all pathways."""
+def fits_at_once(n_properties: int, n_pathways: int, resources: Resources) -> int:
+    """Return how many properties of so many pathways are fitted at once."""
+    per_property = _BYTES_PER_PATHWAY * max(n_pathways, 1)
+    allowed = int(resources.memory * _SHARE_OF_FITS) // per_property
+    return max(1, min(resources.threads, _THREADS, n_properties, allowed))
+
+
+def _fit_property(
+    stats: Statistics, tables: StatisticsTables, prop: Property, settings: Settings
+) -> PropertyFit:
     rows = observed_rows(tables, prop)
     observed = sample_of(rows, tables, prop)
-    places = rows["pathway"].to_numpy().astype(np.intp)
-    levels = borrowed_levels(tables.source, tables.target, places)
+    levels = borrowed_levels(tables.source, tables.target, rows["pathway"].to_numpy())
     samples = with_pools(observed, levels)
-    asked = settings.families.get(prop.name, AUTO)
-    wanted, scores = chosen_families(asked, observed, samples, prop, settings.criterion)
-    fitted = fit_with_fallbacks(wanted, samples)
+    families, scores = chosen_families(
+        settings.families.get(prop.name, AUTO), observed, samples, prop, settings.criterion
+    )
+    fitted = fit_with_fallbacks(families, samples)
     p_value = _p_values(fitted, observed, rows, prop, settings)
     if settings.truncnorm == "histogram":
-        fitted = _through_histograms(fitted, wanted, samples, places, stats, tables, prop)
+        fitted = _through_histograms(fitted, families, samples, levels, stats, tables, prop)
     if settings.interpolation == "unweighted":
-        fitted = with_unweighted_means(fitted, wanted, observed, levels)
+        fitted = with_unweighted_means(fitted, families, observed, levels)
     borrowed = np.full(len(observed), np.nan)
     if settings.shrinkage:
-        keys = [key[places] for key in level_keys(tables.source, tables.target)]
-        fitted, borrowed = with_shrinkage(fitted, wanted, observed, keys)
-    shared = _shared(rows, levels, prop, settings)
-    found = {"p_value": p_value, "borrowed": borrowed}
-    return _Frames(
-        _model_rows(fitted, levels, shared, prop, settings, samples),
-        _fit_rows(fitted, levels, samples, prop, found),
+        keys = [key[levels.observed] for key in level_keys(tables.source, tables.target)]
+        fitted, borrowed = with_shrinkage(fitted, families, observed, keys)
+    return PropertyFit(
+        _model_rows(fitted, levels, _shared(rows, levels, prop, settings), prop, settings, samples),
+        _fit_rows(fitted, levels, samples, prop, {"p_value": p_value, "borrowed": borrowed}),
         scores.with_columns(pl.lit(prop.name).alias("property")),
     )
 
 
 def _through_histograms(
     fitted: Fitted,
-    wanted: NDArray[np.str_],
+    families: Names,
     samples: Sample,
-    places: NDArray[np.intp],
+    levels: Levels,
     stats: Statistics,
-    tables: Tables,
+    tables: StatisticsTables,
     prop: Property,
 ) -> Fitted:
-    """Return the fits with the reference's truncated normal distributions in their place.
+    """Return the fits with the reference's truncated normal distributions where there are such.
 
     Observed pathways have the histograms of the statistics, pools those of their points.
     """
-    rows = np.flatnonzero((wanted == "truncnorm") | (fitted.choice == "truncnorm"))
-    of_observed = rows[rows < places.size]
-    histograms = histograms_of(stats, prop, tables, places[of_observed])
-    for row in rows[rows >= places.size]:
+    rows = np.flatnonzero((families == "truncnorm") | (fitted.families == "truncnorm"))
+    n = levels.observed.size
+    observed = levels.observed[rows[rows < n]]
+    histograms = histograms_of(stats, prop, tables.pathways, observed)
+    for row in rows[rows >= n]:
         bins = stats.options["hist_bins"]
         histograms.append(np.histogram(samples.value[row], bins, weights=samples.weight[row]))
     values = truncnorms_through_histograms(samples.take(rows), histograms)
-    return fitted.replaced("truncnorm", rows, values)
+    return fitted.replaced(Distributions.unbounded(family_named("truncnorm"), rows, values))
 
 
 def _p_values(
     fitted: Fitted, observed: Sample, rows: pl.DataFrame, prop: Property, settings: Settings
 ) -> Floats:
     """Return the p-values of observed pathways, each for the family that it has."""
-    found = np.full(len(observed), np.nan)
+    p_values = np.full(len(observed), np.nan)
     if settings.p_values is None:
-        return found
+        return p_values
     pathways = rows.select(pl.col(*schema.PATHWAY).cast(pl.String)).rows()
-    identities = [json.dumps([prop.name, *pathway]) for pathway in pathways]
-    choice = fitted.choice[: len(observed)]
-    for name in fitted.parameters:
+    families = fitted.families[: len(observed)]
+    for name, distributions in fitted.distributions.items():
         if name == "truncnorm" and settings.truncnorm == "histogram":
             continue  # samples simulated from another fit would say nothing of this one
-        of_family = np.flatnonzero(choice == name)
-        found[of_family] = ks_p_values(
-            observed.take(of_family),
-            family_named(name),
+        own = np.flatnonzero(families == name)
+        p_values[own] = ks_p_values(
+            observed.take(own),
+            distributions.family,
             n_bootstrap=settings.p_values,
             seed=settings.seed,
-            identities=[identities[i] for i in of_family],
+            identities=[json.dumps([prop.name, *pathways[i]]) for i in own],
         )
-    return found
+    return p_values
 
 
-def _shared(
-    rows: pl.DataFrame, levels: Levels, prop: Property, settings: Settings
-) -> list[bool | None]:
+def _shared(rows: pl.DataFrame, levels: Levels, prop: Property, settings: Settings) -> pl.Series:
     """Return, for observed pathways and then pools, whether connections share the property.
 
     Where the data cannot tell, the pathways that can tell decide, each with as many votes as
@@ -159,78 +164,50 @@ def _shared(
     no, and none at all yes.
     """
     n = len(rows) + levels.n_pools
-    if prop.name == N_SYN_PER_CONN:
-        return [None] * n
-    if prop.name in settings.shared:
-        return [settings.shared[prop.name]] * n
+    if prop.name == N_SYN_PER_CONN or prop.name in settings.shared:
+        shared = None if prop.name == N_SYN_PER_CONN else settings.shared[prop.name]
+        return pl.repeat(shared, n, dtype=pl.Boolean, eager=True)
     known = rows["shared_within"].is_not_null().to_numpy()
     says = rows["shared_within"].fill_null(value=False).to_numpy()
     weight = rows["n_multi"].to_numpy() if settings.interpolation == "pooled" else 1
     votes = np.where(known, np.where(says, 1, -1) * weight, 0)
     overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
-    observed = np.where(known, says, overall)
     pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
-    knowing = np.bincount(levels.pool, weights=known[levels.member], minlength=levels.n_pools)
-    borrowed = np.where(knowing > 0, pooled > 0, overall)
-    return [bool(s) for s in (*observed, *borrowed)]
+    voters = np.bincount(levels.pool, weights=known[levels.member], minlength=levels.n_pools)
+    borrowed: Bools = np.where(voters > 0, pooled > 0, overall)
+    return pl.Series(np.concatenate([np.where(known, says, overall), borrowed]).astype(np.bool_))
 
 
 def _model_rows(
     fitted: Fitted,
     levels: Levels,
-    shared: list[bool | None],
+    shared: pl.Series,
     prop: Property,
     settings: Settings,
     samples: Sample,
 ) -> pl.DataFrame:
     """Return the long model rows of one property, for all pathways."""
-    pieces = []
-    place = np.concatenate([levels.observed, levels.missing])
-    sample_of = np.concatenate([np.arange(levels.observed.size),
-                                levels.observed.size + levels.pool_of_missing])  # fmt: skip
-    if not fitted.parameters:  # no pathway has a value
-        pieces.append(_bare_rows("zero", place[:0], sample_of[:0]))
-    for name, (values, errors) in fitted.parameters.items():
-        for parameter, array in values.items():
-            rows = np.flatnonzero(fitted.choice[sample_of] == name)
-            taken = array[sample_of[rows]].reshape(rows.size, -1)
-            error = errors[parameter][sample_of[rows]].reshape(rows.size, -1)
-            filled = ~np.isnan(taken)
-            row, position = np.nonzero(filled)
-            pieces.append(
-                pl.DataFrame(
-                    {
-                        "pathway": place[rows[row]],
-                        "sample": sample_of[rows[row]],
-                        "distribution": pl.repeat(name, row.size, eager=True),
-                        "parameter": pl.repeat(parameter, row.size, eager=True),
-                        "position": position.astype(np.int32),
-                        "value": taken[filled],
-                        "std_error": error[filled],
-                    }
-                )
-            )
-        if not values:  # a distribution without parameters still needs a row that says so
-            rows = np.flatnonzero(fitted.choice[sample_of] == name)
-            pieces.append(_bare_rows(name, place[rows], sample_of[rows]))
+    of_pathways = []
+    for distributions in fitted.distributions.values():
+        place = np.full(len(samples), -1)
+        place[distributions.pathway] = np.arange(distributions.pathway.size)
+        place = place[levels.sample]
+        rows, pathway = place[place >= 0], levels.pathway[place >= 0]
+        of_pathways.append(replace(distributions.take(rows), pathway=pathway))
     about = pl.DataFrame(
-        {
-            "pathway": place,
-            "level": levels.level,
-            "shared_within": pl.Series([shared[i] for i in sample_of], dtype=pl.Boolean),
-        }
+        {"pathway": levels.pathway, "level": levels.level, "shared": shared[levels.sample]}
     )
     lower, upper = settings.bounds.get(prop.name) or (_inferred_lower(fitted, samples), None)
     integer = samples.is_integer or prop.name == N_SYN_PER_CONN
     dtype = settings.dtypes.get(prop.name, "int" if integer else "float")
     return (
-        pl.concat(pieces)
+        parameter_rows(of_pathways)
         .join(about, on="pathway", maintain_order="left")
-        .with_columns(
-            pl.col("std_error").fill_nan(None),
+        .select(
+            pl.exclude("shared"),
             pl.when(pl.col("distribution") == "zero")
             .then(pl.lit(value=False))
-            .otherwise(pl.col("shared_within"))
+            .otherwise("shared")
             .alias("shared_within"),
             pl.lit(prop.name).alias("property"),
             pl.lit(None, dtype=pl.String).alias("other_property"),
@@ -241,26 +218,11 @@ def _model_rows(
     )
 
 
-def _bare_rows(name: str, place: NDArray[np.intp], sample: NDArray[np.intp]) -> pl.DataFrame:
-    """Return rows for a family without parameters: one a pathway, with its only value."""
-    return pl.DataFrame(
-        {
-            "pathway": place,
-            "sample": sample,
-            "distribution": pl.repeat(name, place.size, eager=True),
-            "parameter": pl.repeat("mean", place.size, eager=True),
-            "position": np.zeros(place.size, dtype=np.int32),
-            "value": np.zeros(place.size),
-            "std_error": np.full(place.size, np.nan),
-        }
-    )
-
-
 def _inferred_lower(fitted: Fitted, samples: Sample) -> float | None:
     """Return 0 where no value is negative but some distribution in use could give one."""
     if not len(samples) or np.nanmin(samples.min) < 0:
         return None
-    return 0.0 if "normal" in fitted.parameters else None
+    return 0.0 if "normal" in fitted.distributions else None
 
 
 def _fit_rows(
@@ -272,41 +234,45 @@ def _fit_rows(
 ) -> pl.DataFrame:
     """Return the evidence of one property, for all pathways, with what only observed ones have."""
     n, n_observed = len(samples), levels.observed.size
-    found = {
+    columns = {
         name: np.full(n, np.nan)
         for name in ("loglik", "aicc", "bic", "ks", "p_value", "borrowed", "wasserstein",
                      "model_mean", "model_std")
     }  # fmt: skip
     for name, column in of_observed.items():
-        found[name][:n_observed] = column
-    for name, (values, _) in fitted.parameters.items():
-        rows = np.flatnonzero(fitted.choice == name)
-        family, sample = family_named(name), samples.take(rows)
-        parameters = {k: v[rows] for k, v in values.items()}
+        columns[name][:n_observed] = column
+    for distributions in fitted.distributions.values():
+        family, parameters, rows = (
+            distributions.family, distributions.parameters, distributions.pathway,
+        )  # fmt: skip
+        sample = samples.take(rows)
         free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
-        found["loglik"][rows] = loglik
-        found["aicc"][rows] = aicc(loglik, free, n_ends(family), sample.n)
-        found["bic"][rows] = bic(loglik, free, n_ends(family), sample.n)
-        found["ks"][rows] = ks(sample, family, parameters)
-        found["wasserstein"][rows] = wasserstein(sample, family, parameters)
-        found["model_mean"][rows] = family.mean(parameters)
-        found["model_std"][rows] = family.std(parameters)
+        evidence = {
+            "loglik": loglik,
+            "aicc": aicc(loglik, free, n_ends(family), sample.n),
+            "bic": bic(loglik, free, n_ends(family), sample.n),
+            "ks": ks(sample, family, parameters),
+            "wasserstein": wasserstein(sample, family, parameters),
+            "model_mean": family.mean(parameters),
+            "model_std": family.std(parameters),
+        }
+        for name, values in evidence.items():
+            columns[name][rows] = values
     pooled = np.bincount(levels.pool, minlength=levels.n_pools)
     of_sample = pl.DataFrame(
         {
-            "distribution": fitted.choice,
+            "distribution": fitted.families,
             "n_pathways": np.concatenate([np.ones(n_observed, dtype=np.int64), pooled]),
             "n": samples.n.astype(np.int64),
             "status": fitted.status,
             "message": pl.Series(fitted.message, dtype=pl.String),
-            **found,
+            **columns,
             "data_mean": samples.mean,
             "data_std": samples.std,
         }
     ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
-    sample_of = np.concatenate([np.arange(n_observed), n_observed + levels.pool_of_missing])
-    return of_sample[sample_of].with_columns(
-        pl.Series("pathway", np.concatenate([levels.observed, levels.missing])),
+    return of_sample[levels.sample].with_columns(
+        pl.Series("pathway", levels.pathway),
         pl.Series("level", levels.level),
         pl.lit(prop.name).alias("property"),
     )

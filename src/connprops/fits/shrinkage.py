@@ -1,17 +1,6 @@
 """Shrinkage: pathways with few values borrow from those of their level, weighed by evidence.
 
-It is parametric empirical Bayes (Morris, "Parametric empirical Bayes inference: theory and
-applications", Journal of the American Statistical Association 78:47-55, 1983). Each parameter, on a
-scale on which its bounds cannot be left, is taken to vary between the pathways of a level by a
-normal distribution, whose variance t is what the estimates vary by beyond their own errors v
-(Paule, Mandel, "Consensus values and weighting factors", Journal of Research of the National Bureau
-of Standards 87:377-385, 1982). A pathway's parameter then is the mean of its own and the level's,
-in which the level has the weight v / (v + t), times (k - 3) / (k - 1) of k pathways, as t is
-not known but estimated. With many values a pathway keeps its own; where pathways do not differ by
-more than chance, small ones get what all have in common.
-
-Errors v are those that a value's information in the level gives, over n, not each pathway's own
-estimate of it: the latter is as uncertain as the parameter, and often in league with it.
+It is parametric empirical Bayes; docs/numbers.md, "Shrinkage", has the method and its sources.
 """
 
 from __future__ import annotations
@@ -20,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
 from connprops.arrays import Floats
+from connprops.distributions.distributions import Distributions, same_width
 from connprops.families.discrete import DISTINCT
 from connprops.families.registry import Family, Sample, family_named
-from connprops.fits.fitted import Fitted, joined_width
-
-Parameters = Mapping[str, Floats]
+from connprops.fits.fitted import Fitted, Names, Parameters
+from connprops.fits.levels import Places, Pools
 
 LEVEL_FROM = 8
 """Number of pathways from which on a level is taken; the widest is taken from four up."""
@@ -53,159 +41,97 @@ class Shrunk:
 
 
 def shrunk(
-    family: Family,
-    values: Mapping[str, Floats],
-    errors: Mapping[str, Floats],
-    sample: Sample,
-    keys: Sequence[NDArray[np.intp]],
+    family: Family, values: Parameters, errors: Parameters, sample: Sample, keys: Sequence[Places]
 ) -> Shrunk:
-    """Move the parameters of pathways towards those of their level.
+    """Move the parameters of g pathways towards those of their level.
 
-    Parameters
-    ----------
-    family
-        The family that was fitted.
-    values, errors
-        Estimates and standard errors of g pathways, NaN where there are none.
-    sample
-        The pathways' samples. A pathway with fewer values than the family has parameters
-        borrows what it lacks.
-    keys
-        For each level, narrow to wide, the number that pathways of a group share, (g,), -1 for
-        none; see :func:`connprops.fits.levels.level_keys`.
-
-    Returns
-    -------
-    Shrunk
-        Families that are not fitted but say what the data are (constant, zero), and beta, whose
-        ends and shapes hang together too closely, are left as they are.
+    A pathway with fewer values than the family has parameters, whose estimates are NaN, borrows
+    what it lacks. Families that say what the data are (constant, zero), and beta, whose ends and
+    shapes hang together too closely, stay as they are. ``keys`` are, narrow to wide, the rows of
+    :func:`connprops.fits.levels.level_keys`.
     """
-    result = Shrunk(dict(values), dict(errors), np.full(len(sample), np.nan))
+    unchanged = Shrunk(values, errors, np.full(len(sample), np.nan))
     if family.name not in _WAYS:
-        return result
+        return unchanged
     first = next(iter(values.values()))
     fitted = np.isfinite(first if first.ndim == 1 else first[:, 0])
-    pools = _Pools.of(keys, fitted, sample.n)
-    borrows = (pools.own >= 0) & (fitted | (sample.n < len(family.parameters)))
+    fewest = [LEVEL_FROM] * (len(keys) - 1) + [_LEAST]
+    level = _Level(Pools.of(keys, fitted, np.ones_like(fitted), fewest), sample.n)
+    borrows = (level.pools.own >= 0) & (fitted | (sample.n < len(family.parameters)))
     if not borrows.any():
-        return result
-    found = _WAYS[family.name](result.values, result.errors, sample, pools)
-    lower, upper = family.support(found.values)
+        return unchanged
+    moved = _WAYS[family.name](values, errors, sample, level)
+    lower, upper = family.support(moved.values)
     borrows &= (sample.min >= lower) & (sample.max <= upper)
 
-    def chosen(new: Parameters, old: Mapping[str, Floats]) -> Parameters:
-        both = {name: joined_width(new[name], old[name]) for name in new}
-        return {name: np.where(_rows(borrows, a), a, b) for name, (a, b) in both.items()}
+    def chosen(new: Parameters, old: Parameters) -> Parameters:
+        both = {name: same_width(new[name], old[name]) for name in new}
+        return {
+            name: np.where(borrows if a.ndim == 1 else borrows[:, None], a, b)
+            for name, (a, b) in both.items()
+        }
 
     return Shrunk(
-        chosen(found.values, values),
-        chosen(found.errors, errors),
-        np.where(borrows, found.borrowed, np.nan),
+        chosen(moved.values, values),
+        chosen(moved.errors, errors),
+        np.where(borrows, moved.borrowed, np.nan),
     )
 
 
-def _rows(mask: NDArray[np.bool_], like: Floats) -> NDArray[np.bool_]:
-    return mask if like.ndim == 1 else mask[:, None]
-
-
 def with_shrinkage(
-    fitted: Fitted, wanted: NDArray[np.str_], observed: Sample, keys: Sequence[NDArray[np.intp]]
+    fitted: Fitted, families: Names, observed: Sample, keys: Sequence[Places]
 ) -> tuple[Fitted, Floats]:
-    """Let the observed pathways borrow, those that one family is wanted for among each other.
+    """Let the observed pathways borrow, those of one family among each other.
 
-    Parameters
-    ----------
-    fitted, wanted
-        Fits of the observed samples, then of pools, and the families wanted for them.
-    observed
-        The observed samples, (g,).
-    keys
-        As for :func:`shrunk`.
-
-    Returns
-    -------
-    tuple
-        The fits, those of the pools unchanged, and how much each pathway has borrowed, (g,).
+    ``families`` are those asked for, of the observed samples and then the pools, whose fits do not
+    change. Returned is also how much each observed pathway has borrowed, (g,).
     """
-    n = len(observed)
-    borrowed = np.full(n, np.nan)
-    choice, status, message = fitted.choice.copy(), fitted.status.copy(), list(fitted.message)
-    parameters = dict(fitted.parameters)
-    for name in np.unique(wanted[:n]):
-        family = str(name)
-        rows = np.flatnonzero(wanted[:n] == family)
-        if family not in parameters:
+    asked = families[: len(observed)]
+    borrowed = np.full(len(observed), np.nan)
+    for name in np.unique(asked).tolist():
+        if name not in fitted.distributions:
             continue
-        both = parameters[family]
-        own, error = ({key: array[rows] for key, array in part.items()} for part in both)
-        some = [key[rows] for key in keys]
-        one = shrunk(family_named(family), own, error, observed.take(rows), some)
-        values, errors = (
-            {key: _put(array, rows, new[key]) for key, array in part.items()}
-            for part, new in zip(both, (one.values, one.errors), strict=True)
-        )
-        parameters[family] = values, errors
-        borrowed[rows] = one.borrowed
-        for row in rows[~np.isnan(one.borrowed) & (choice[rows] != family)]:
-            choice[row], status[row] = family, "ok"
-            message[row] = f"{message[row]}; what that leaves open is borrowed from its level"
-    used = {name: both for name, both in parameters.items() if (choice == name).any()}
-    return Fitted(choice, used, status, message), borrowed
+        rows = np.flatnonzero(asked == name)
+        values, errors = fitted.estimates(name, rows)
+        own_keys = [key[rows] for key in keys]
+        family = family_named(name)
+        result = shrunk(family, values, errors, observed.take(rows), own_keys)
+        borrowed[rows] = result.borrowed
+        has = fitted.families[rows] == name
+        kept = has | ~np.isnan(result.borrowed)
+        moved = Distributions.unbounded(family, rows, result.values, result.errors).take(kept)
+        note = "; what that leaves open is borrowed from its level"
+        message = [
+            None if own else f"{fitted.message[row]}{note}"
+            for row, own in zip(rows[kept], has[kept], strict=True)
+        ]
+        fitted = fitted.replaced(moved, message)
+    return fitted, borrowed
 
 
-def _put(array: Floats, rows: NDArray[np.intp], new: Floats) -> Floats:
-    """Return parameters with some rows replaced, lists padded with NaN as they need be."""
-    old, new = joined_width(array, new)
-    old = old.copy()
-    old[rows] = new
-    return old
-
-
-# Pools: the pathways of a group of some level
+# The level that a pathway borrows from
 
 
 @dataclass(frozen=True)
-class _Pools:
-    """Pools of fitted pathways: pairs of a ``member`` and a ``pool``, and each pathway's ``own``.
+class _Level:
+    """The pools of fitted pathways that pathways borrow from, and their numbers of values."""
 
-    Its own is -1 where there is none. ``n`` are the pathways' numbers of values.
-    """
-
-    own: NDArray[np.intp]
-    member: NDArray[np.intp]
-    pool: NDArray[np.intp]
-    n_pools: int
+    pools: Pools
     n: Floats
-
-    @classmethod
-    def of(cls, keys: Sequence[NDArray[np.intp]], fitted: NDArray[np.bool_], n: Floats) -> _Pools:
-        """Give each pathway the narrowest level with enough fitted pathways in its group."""
-        own = np.full(fitted.size, -1, dtype=np.intp)
-        members, pools, n_pools = [], [], 0
-        for number, key in enumerate(keys):
-            least = _LEAST if number == len(keys) - 1 else LEVEL_FROM
-            sizes = np.bincount(key[fitted & (key >= 0)], minlength=int(key.max(initial=0)) + 1)
-            new = (own < 0) & (key >= 0) & (sizes[key] >= least)
-            wanted = np.unique(key[new])
-            own[new] = n_pools + np.searchsorted(wanted, key[new])
-            inside = np.flatnonzero(fitted & np.isin(key, wanted))
-            members.append(inside)
-            pools.append(n_pools + np.searchsorted(wanted, key[inside]))
-            n_pools += wanted.size
-        return cls(own, np.concatenate(members), np.concatenate(pools), n_pools, n)
 
     def average(self, x: Floats, weight: Floats) -> Floats:
         """Return the weighted mean over a pathway's pool, leaving out NaN, (g,)."""
-        x, weight = x[self.member], weight[self.member]
-        order = _in_order(self.pool, x, weight)[: np.isfinite(x).sum()]
-        x, weight, pool = x[order], weight[order], self.pool[order]
+        pools = self.pools
+        x, weight = x[pools.member], weight[pools.member]
+        order = _in_order(pools.pool, x, weight)[: np.isfinite(x).sum()]
+        x, weight, pool = x[order], weight[order], pools.pool[order]
         with np.errstate(invalid="ignore"):
-            total = np.bincount(pool, weight * x, self.n_pools)
-            return self.of_own(total / np.bincount(pool, weight, self.n_pools))
+            total = np.bincount(pool, weight * x, pools.n_pools)
+            return self.of_own(total / np.bincount(pool, weight, pools.n_pools))
 
     def of_own(self, x: Floats) -> Floats:
         """Return what holds for a pathway's own pool, (g,); NaN where it has none."""
-        return np.append(x, np.nan)[self.own]
+        return np.append(x, np.nan)[self.pools.own]
 
     def unit_variance(self, error: Floats) -> Floats:
         """Return the variance of one value's information, by the errors of the pool's pathways."""
@@ -217,14 +143,14 @@ class _Pools:
         An estimate that is NaN becomes the pool's mean. Where the pool has no variance to go by,
         the estimates stay.
         """
-        usable = np.isfinite(own[self.member]) & (variance[self.member] > 0)
-        y, v, pool = own[self.member][usable], variance[self.member][usable], self.pool[usable]
+        member, n_pools = self.pools.member, self.pools.n_pools
+        usable = np.isfinite(own[member]) & (variance[member] > 0)
+        y, v, pool = own[member][usable], variance[member][usable], self.pools.pool[usable]
         order = _in_order(pool, y, v)
         y, v, pool = y[order], v[order], pool[order]
-        k = np.bincount(pool, minlength=self.n_pools)
-        mean, spread, precision = _between(y, v, pool, self.n_pools)
-        facts = (mean, spread, k.astype(np.float64), precision)
-        centre, between, k_own, precision = (self.of_own(fact) for fact in facts)
+        k = np.bincount(pool, minlength=n_pools).astype(np.float64)
+        of_pools = (k, *_between(y, v, pool, n_pools))
+        k_own, centre, between, precision = (self.of_own(x) for x in of_pools)
         able = (k_own >= _LEAST) & np.isfinite(centre)
         with np.errstate(all="ignore"):
             weight = variance / (variance + between) * (k_own - 3) / (k_own - 1)
@@ -242,15 +168,13 @@ class _Pools:
         )
 
 
-def _in_order(pool: NDArray[np.intp], *content: Floats) -> NDArray[np.intp]:
+def _in_order(pool: Places, *content: Floats) -> Places:
     """Return an order that only the content decides: sums of floating numbers depend on it."""
     finite = np.isfinite(content[0])
     return np.lexsort((*content[::-1], pool, ~finite))
 
 
-def _between(
-    y: Floats, v: Floats, pool: NDArray[np.intp], n_pools: int
-) -> tuple[Floats, Floats, Floats]:
+def _between(y: Floats, v: Floats, pool: Places, n_pools: int) -> tuple[Floats, Floats, Floats]:
     """Return each pool's mean, the variance between its pathways, and the mean's precision.
 
     The variance makes the weighted sum of squares what it should be, the number of pathways less
@@ -291,21 +215,21 @@ _LOGARITHM = _Scale(np.log, np.exp, lambda x: 1 / x)
 # Its bound, the Poisson distribution at infinite dispersion, is 0 here and can take part in a mean.
 _RECIPROCAL = _Scale(lambda x: 1 / x, lambda y: 1 / y, lambda x: 1 / x**2)
 
-_Way = Callable[[Parameters, Parameters, Sample, _Pools], Shrunk]
+_Way = Callable[[Parameters, Parameters, Sample, _Level], Shrunk]
 
 
 def _each(**scales: _Scale) -> _Way:
     """Return the way of families whose parameters can be taken one by one."""
 
-    def way(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+    def way(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
         new, new_errors, weights = {}, {}, []
         for name, scale in scales.items():
             error = errors[name]
             if scale is _AS_IT_IS:  # on its bound, the mean of counts has the variance 0
                 error = np.where(np.isfinite(values[name]), np.nan_to_num(error), np.nan)
             with np.errstate(all="ignore"):
-                unit = pools.unit_variance(error * scale.slope(values[name]))
-                moved, error, weight = pools.toward(scale.to(values[name]), unit / sample.n)
+                unit = level.unit_variance(error * scale.slope(values[name]))
+                moved, error, weight = level.toward(scale.to(values[name]), unit / sample.n)
                 new[name] = scale.back(moved)
                 new_errors[name] = error / scale.slope(new[name])
             weights.append(weight)
@@ -315,16 +239,15 @@ def _each(**scales: _Scale) -> _Way:
 
 
 def _toward_log_std(
-    own: Floats, unit: Floats, n: Floats, pools: _Pools
+    own: Floats, unit: Floats, n: Floats, level: _Level
 ) -> tuple[Floats, Floats, Floats]:
-    """Move logarithms of standard deviations towards their pool's.
+    """Move logarithms of standard deviations towards their level's, set right for small n.
 
-    That of n normal values is too small on average, by 0.98 where n is 2: it is set right. Its
-    variance is ``unit`` / n times what it is of a normal distribution over 1 / (2 n): the logarithm
+    Their variance is ``unit`` / n times that of a normal distribution over 1 / (2 n): the logarithm
     of a chi-squared variable has known moments.
     """
     bias = (special.psi((n - 1) / 2) + np.log(2 / n)) / 2
-    return pools.toward(own - bias, unit * special.polygamma(1, (n - 1) / 2) / 2)
+    return level.toward(own - bias, unit * special.polygamma(1, (n - 1) / 2) / 2)
 
 
 def _normal(location: str, scale: str) -> _Way:
@@ -334,15 +257,15 @@ def _normal(location: str, scale: str) -> _Way:
     is known also where there are too few values for a scale.
     """
 
-    def way(values: Parameters, _: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+    def way(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Shrunk:
         with np.errstate(all="ignore"):
             unit = np.where(sample.n > 0, 0.5, np.nan)
             log_std, std_error, weight = _toward_log_std(
-                np.log(values[scale]), unit, sample.n, pools
+                np.log(values[scale]), unit, sample.n, level
             )
             std = np.exp(log_std)
             own = sample.mean if location == "mean" else sample.mean_log
-            moved, error, other = pools.toward(own, std**2 / sample.n)
+            moved, error, other = level.toward(own, std**2 / sample.n)
         return Shrunk(
             {location: moved, scale: std},
             {location: error, scale: std * std_error},
@@ -352,15 +275,15 @@ def _normal(location: str, scale: str) -> _Way:
     return way
 
 
-def _gamma(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+def _gamma(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
     """Return what gamma fits borrow: std over mean, then the mean, whose errors are independent."""
     with np.errstate(all="ignore"):
         square = (errors["std"] / values["std"]) ** 2 - (errors["mean"] / values["mean"]) ** 2
-        unit = pools.unit_variance(np.sqrt(square))
+        unit = level.unit_variance(np.sqrt(square))
         log_ratio = np.log(values["std"] / values["mean"])
-        log_ratio, ratio_error, weight = _toward_log_std(log_ratio, unit, sample.n, pools)
+        log_ratio, ratio_error, weight = _toward_log_std(log_ratio, unit, sample.n, level)
         ratio = np.exp(log_ratio)
-        log_mean, mean_error, other = pools.toward(np.log(sample.mean), ratio**2 / sample.n)
+        log_mean, mean_error, other = level.toward(np.log(sample.mean), ratio**2 / sample.n)
         mean = np.exp(log_mean)
     return Shrunk(
         {"mean": mean, "std": mean * ratio},
@@ -373,12 +296,12 @@ _WEIBULL_UNIT = 1 + 6 / np.pi**2 * (1 - np.euler_gamma) ** 2
 """Variance of the logarithm of a Weibull scale by one value, in units of 1 / shape^2."""
 
 
-def _weibull(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+def _weibull(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
     """Return what Weibull fits borrow: the shape, which gives the error of the scale, then that."""
-    first = _each(shape=_LOGARITHM)(values, errors, sample, pools)
+    first = _each(shape=_LOGARITHM)(values, errors, sample, level)
     with np.errstate(all="ignore"):
         variance = _WEIBULL_UNIT / first.values["shape"] ** 2 / sample.n
-        log_scale, error, weight = pools.toward(np.log(values["scale"]), variance)
+        log_scale, error, weight = level.toward(np.log(values["scale"]), variance)
     scale = np.exp(log_scale)
     return Shrunk(
         {**first.values, "scale": scale},
@@ -393,7 +316,7 @@ def _weibull(values: Parameters, errors: Parameters, sample: Sample, pools: _Poo
 _NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
 
 
-def _between_ends(values: Parameters, _: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Shrunk:
     """Return what truncated normal and uniform distributions borrow: shape, then width and middle.
 
     Extremes of n values fall short of the ends by 1 / ((n - 1) f) of their distance on average, f
@@ -402,38 +325,38 @@ def _between_ends(values: Parameters, _: Parameters, sample: Sample, pools: _Poo
     """
     low, high, n = sample.min, sample.max, sample.n
     width, middle = np.where(high > low, high - low, np.nan), (low + high) / 2
-    shape: dict[str, Floats] = {name: np.zeros_like(width) for name in "bc"}
-    shape_errors, weights = dict(shape), []
+    b = c = error_b = error_c = np.zeros_like(width)
+    weights = []
     if "norm_scale" in values:
-        precision = (width / values["norm_scale"]) ** 2
-        own = {"b": (values["norm_loc"] - middle) / width * precision, "c": precision}
-        units = _unit_variances(*(pools.average(y, n) for y in own.values()))
-        for name, unit in zip("bc", units, strict=True):
-            shape[name], shape_errors[name], weight = pools.toward(own[name], unit / n)
-            weights.append(weight)
+        c = (width / values["norm_scale"]) ** 2
+        b = (values["norm_loc"] - middle) / width * c
+        unit_b, unit_c = _unit_variances(level.average(b, n), level.average(c, n))
+        b, error_b, weight_b = level.toward(b, unit_b / n)
+        c, error_c, weight_c = level.toward(c, unit_c / n)
+        weights += [weight_b, weight_c]
     with np.errstate(all="ignore"):
-        at_low, at_high = _end_densities(shape["b"], shape["c"])
-        least, most = _extremes(low, high, pools)
+        at_low, at_high = _masses(b, c)[1:]
+        # At least 0.001: no sample tells of an end beyond.
+        at_low, at_high = (np.maximum(density, _LEAST_DENSITY) for density in (at_low, at_high))
+        least, most = _extremes(low, high, level)
         new_low = np.maximum(low - width / (n - 1) / at_low, least)
         new_high = np.minimum(high + width / (n - 1) / at_high, most)
         spread = (at_low**-2.0 + at_high**-2.0) / 2
-        log_width, _unused, weight = pools.toward(
+        log_width, _unused, weight = level.toward(
             np.log(new_high - new_low), spread * ((n - 1) ** -2.0 + n**-2.0)
         )
         weights.append(weight)
         width = np.exp(log_width)
         middle = np.where(n > 1, (new_low + new_high) / 2, middle)
         variance = spread * width**2 / (2 * (n + 1) * (n + 2))
-        middle, _unused, weight = pools.toward(middle, variance)
+        middle, _unused, weight = level.toward(middle, variance)
         weights.append(weight)
         new = {
             "min": np.minimum(np.maximum(middle - width / 2, least), low),
             "max": np.maximum(np.minimum(middle + width / 2, most), high),
         }
-    none = np.full_like(width, np.nan)
-    new_errors = {"min": none, "max": none}
+    new_errors = dict.fromkeys(new, np.full_like(width, np.nan))
     if "norm_scale" in values:
-        b, c, (error_b, error_c) = shape["b"], shape["c"], shape_errors.values()
         width, middle = new["max"] - new["min"], (new["max"] + new["min"]) / 2
         new["norm_loc"], new["norm_scale"] = middle + width * b / c, width / np.sqrt(c)
         # Delta method, with what is known of b and c taken as independent.
@@ -452,12 +375,6 @@ def _masses(b: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
     return mass / total[:, None], density[:, -2] / total, density[:, -1] / total
 
 
-def _end_densities(b: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Return the densities at both ends, at least 0.001: no sample tells of an end beyond."""
-    _, low, high = _masses(b, c)
-    return np.maximum(low, _LEAST_DENSITY), np.maximum(high, _LEAST_DENSITY)
-
-
 def _unit_variances(b: Floats, c: Floats) -> tuple[Floats, Floats]:
     """Return the variances of b and c by one value: the inverse of their information."""
     p = _masses(b, c)[0]
@@ -473,24 +390,24 @@ def _unit_variances(b: Floats, c: Floats) -> tuple[Floats, Floats]:
     return in_c / determinant, in_b / determinant
 
 
-def _extremes(low: Floats, high: Floats, pools: _Pools) -> tuple[Floats, Floats]:
+def _extremes(low: Floats, high: Floats, level: _Level) -> tuple[Floats, Floats]:
     """Return the smallest and the largest end in a pathway's pool."""
+    pools = level.pools
     least, most = np.full(pools.n_pools, np.inf), np.full(pools.n_pools, -np.inf)
     np.minimum.at(least, pools.pool, low[pools.member])
     np.maximum.at(most, pools.pool, high[pools.member])
-    return pools.of_own(least), pools.of_own(most)
+    return level.of_own(least), level.of_own(most)
 
 
 # Lists of values
 
 
-def _listed(values: Parameters, errors: Parameters, sample: Sample, pools: _Pools) -> Shrunk:
+def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
     """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
 
-    The level's probabilities count as many values as its pathways' concentration says, which
-    is estimated by moments (Brier, "Analysis of contingency tables under cluster sampling",
-    Biometrika 67:591-596, 1980).
+    The level's probabilities count as many values as its pathways' concentration says.
     """
+    pools = level.pools
     pieces: dict[int, tuple[Floats, Floats, Floats]] = {}
     borrowed = np.full(len(sample), np.nan)
     for pool in range(pools.n_pools):
@@ -507,14 +424,12 @@ def _listed(values: Parameters, errors: Parameters, sample: Sample, pools: _Pool
         n = sample.n[members]
         common = n @ p / n.sum()
         weight = _dirichlet_weight(p, n, common)
-        for i, member in enumerate(members):
-            if pools.own[member] == pool:
-                mixed = p[i] + weight[i] * (common - p[i])
-                error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
-                pieces[int(member)] = listed, mixed, error
-                borrowed[member] = weight[i]
-    width = max((one[0].size for one in pieces.values()), default=0)
-    width = max(width, values["val"].shape[1])
+        for i in np.flatnonzero(pools.own[members] == pool):
+            mixed = p[i] + weight[i] * (common - p[i])
+            error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
+            pieces[int(members[i])] = listed, mixed, error
+            borrowed[members[i]] = weight[i]
+    width = max([values["val"].shape[1], *(listed.size for listed, _, _ in pieces.values())])
 
     def padded(old: Floats, which: int | None) -> Floats:
         wide = np.full((len(sample), width), np.nan)

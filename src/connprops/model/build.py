@@ -1,4 +1,4 @@
-"""TODO."""
+"""From statistics to a model: the fits of all properties, and the correlations among them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from typing import Literal
 import polars as pl
 
 from connprops import schema
+from connprops.distributions.rows import ENUMS
 from connprops.errors import ConnpropsWarning
-from connprops.families.registry import FAMILIES
 from connprops.fits.build_options import Interpolation, Settings, TruncnormFit
 from connprops.fits.choice import Criterion, DistrType
 from connprops.fits.copulas import copula_rows
 from connprops.fits.property import fit_properties
-from connprops.fits.samples import (
-    Tables,
-)
+from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.progress import Progress
 from connprops.resources import Resources
@@ -113,23 +111,25 @@ def build(
         seed=seed,
     )
     correlated = stats.correlations.collect() if settings.correlations else None
-    tables = Tables.of(stats)
+    tables = StatisticsTables.of(stats)
     _warn_of_skipped_levels(tables)
-    model, fits, scores = [], [], []
-    fitted = fit_properties(stats, tables, settings, resources or Resources())
-    for done, one in enumerate(fitted, 1):
-        model.append(one.model)
-        fits.append(one.fits)
-        scores.append(one.scores)
+    fitted = []
+    for fit in fit_properties(stats, tables, settings, resources or Resources()):
+        fitted.append(fit)
         if progress:
-            progress("build", done, len(properties), "properties")
+            progress("build", len(fitted), len(properties), "properties")
+    model = pl.concat(fit.model for fit in fitted)
     if correlated is not None:
-        model.append(copula_rows(correlated, stats, tables, pl.concat(model)))
-    names = pl.Enum([p.name for p in properties])
+        model = pl.concat([model, copula_rows(correlated, stats, tables, model)])
+    model, fits = (
+        frame.with_columns(tables.pathways.columns(frame["pathway"].to_numpy()))
+        for frame in (model, pl.concat(fit.fits for fit in fitted))
+    )
+    enums = {"property": pl.Enum([p.name for p in properties]), **ENUMS}
     return Model(
-        _finished(pl.concat(model), schema.MODEL, tables, names),
-        fits=_finished(pl.concat(fits), schema.FITS, tables, names),
-        scores=_finished(pl.concat(scores), schema.SCORES, tables, names),
+        model.select(schema.MODEL.names),
+        fits=schema.FITS.conform(fits, enums),
+        scores=schema.SCORES.conform(pl.concat(fit.scores for fit in fitted), enums),
         types=stats.types,
         units={p.name: p.unit for p in properties},
         facts={
@@ -139,10 +139,9 @@ def build(
     )
 
 
-def _warn_of_skipped_levels(tables: Tables) -> None:
+def _warn_of_skipped_levels(tables: StatisticsTables) -> None:
     """Say which levels of interpolation are out of reach, where pathways need to borrow."""
-    n_source, n_target = tables.shape
-    if tables.observed.size == n_source * n_target:
+    if tables.statistics["pathway"].n_unique() == len(tables.pathways):
         return
     for attribute, levels in (("synapse_class", "0 to 3"), ("layer", "0 and 2")):
         sides = [
@@ -157,35 +156,3 @@ def _warn_of_skipped_levels(tables: Tables) -> None:
                 ConnpropsWarning,
                 stacklevel=3,
             )
-
-
-def _finished(
-    frame: pl.DataFrame, table: schema.Table, tables: Tables, names: pl.Enum
-) -> pl.DataFrame:
-    """Return a table with types and names as Enums, its columns and rows in order."""
-    if "pathway" in frame.columns:
-        n_target = max(tables.shape[1], 1)
-        for side, number in (
-            ("source", pl.col("pathway") // n_target),
-            ("target", pl.col("pathway") % n_target),
-        ):
-            types = getattr(tables, side)["type"]
-            enum = pl.Enum(types.to_list())
-            frame = frame.with_columns(
-                types.cast(enum).gather(frame.select(number).to_series()).alias(f"{side}_type")
-            )
-    parameters = {p.name for family in FAMILIES.values() for p in family.parameters}
-    enums = {
-        "property": names,
-        "other_property": names,
-        "distribution": pl.Enum([*FAMILIES, schema.COPULA]),
-        "parameter": pl.Enum(sorted({*parameters, schema.CORRELATION})),
-        "status": pl.Enum(["ok", "fallback", "failed"]),
-        "dtype": pl.Enum(["int", "float"]),
-    }  # fmt: skip
-    dtypes = {
-        c.name: enums.get(c.name, frame.schema[c.name]) if c.dtype is pl.Enum else c.dtype
-        for c in table.columns
-    }
-    columns = [pl.col(name).cast(dtype) for name, dtype in dtypes.items()]
-    return frame.select(columns).sort(table.keys)

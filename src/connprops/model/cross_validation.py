@@ -23,7 +23,7 @@ from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError
 from connprops.families.distances import ks
 from connprops.families.registry import FAMILIES, Sample
-from connprops.fits.samples import Tables, observed_rows, sample_of
+from connprops.fits.samples import StatisticsTables, observed_rows, sample_of
 from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.progress import Progress
@@ -282,7 +282,7 @@ def _fold_scores(
     training: Statistics, test: Statistics, models: Mapping[str, Model]
 ) -> list[pl.DataFrame]:
     """Return the scores of some models on a test part, by property and model."""
-    tables = Tables.of(test)
+    tables = StatisticsTables.of(test)
     ranges = dict(
         training.table.group_by("property").agg(pl.col("max").max() - pl.col("min").min())
         .with_columns(pl.col("property").cast(pl.String)).collect().iter_rows()
