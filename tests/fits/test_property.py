@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import polars as pl
 import pytest
 from circuits import SHARED, two_types, write_circuit
 from scipy import stats as scipy_stats
 
+import connprops.fits.property
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.demo import write_demo
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.fits.choice import MARGIN
+from connprops.fits.property import fits_at_once
 from connprops.model.build import build
+from connprops.resources import Resources
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
 
@@ -395,3 +400,28 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
     model.write_parquet(tmp_path / "model.parquet")
     drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
     assert np.abs(drawn).max() <= 2**55
+
+
+def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeypatch):
+    per_property = 70_000 * 2000
+    for memory, threads, n_properties, expected in (
+        (1 << 27, 8, 8, 1), (1 << 29, 8, 8, 1), (1 << 34, 8, 8, 4), (1 << 34, 3, 8, 3),
+        (4 * per_property, 8, 8, 2), (1 << 34, 8, 2, 2),
+    ):  # fmt: skip
+        at_once = fits_at_once(n_properties, 2000, Resources(memory=memory, threads=threads))
+        assert at_once == expected
+    threads_of_pools = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, threads):
+            threads_of_pools.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(connprops.fits.property, "ThreadPoolExecutor", Pool)
+    stats = extract(Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
+    models = [
+        build(stats, resources=Resources(memory=1 << 34, threads=threads)).table
+        for threads in (1, 3, 8)
+    ]
+    assert threads_of_pools == [1, 3, 4]
+    assert all(model.equals(models[0]) for model in models)

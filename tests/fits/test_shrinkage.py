@@ -257,7 +257,9 @@ def test_pathways_borrow_from_those_of_their_own_family():
     for name, rows in (("exponential", slice(10)), ("normal", slice(10, 21))):
         _, alone = borrowed_for(name, samples[rows])
         for parameter, value in alone.values.items():
-            assert fitted.distributions[name].parameters[parameter] == pytest.approx(value, rel=1e-12)
+            assert fitted.distributions[name].parameters[parameter] == pytest.approx(
+                value, rel=1e-12
+            )
         assert borrowed[rows] == pytest.approx(alone.borrowed)
         assert fitted.distributions[name].pathway.tolist() == list(range(22))[rows]
     assert np.isnan(borrowed[-1])  # alone of its family

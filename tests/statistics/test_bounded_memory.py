@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -18,7 +17,6 @@ from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 
 import connprops.arrays.sorted_samples
-import connprops.fits.property
 import connprops.statistics.external_sort
 import connprops.statistics.rows
 import connprops.statistics.units
@@ -33,7 +31,6 @@ from connprops.arrays.sorted_samples import sort_samples as sort_in_memory
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
-from connprops.model.build import build
 from connprops.resources import Resources
 from connprops.statistics.external_sort import ExternalSort
 from connprops.statistics.extract import extract

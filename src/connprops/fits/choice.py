@@ -355,9 +355,7 @@ def _table(
             "loglik": scored.loglik,
             "aicc": scored.aicc if name in values else None,
             "bic": scored.bic if name in values else None,
-            "held_out": scored.held_out
-            if name in values and np.isfinite(scored.held_out)
-            else None,
+            "held_out": scored.held_out if name in finite else None,
             "criterion": criterion,
             "delta": values[name] - least if name in values else None,
             "chosen": name == best.family.name,
