@@ -16,7 +16,7 @@ import polars as pl
 from scipy.special import ndtr
 
 from connprops.arrays import Floats, Ints
-from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
+from connprops.pathways import Pathways
 
 LEAST_EIGENVALUE = 1e-6
 """Matrices with an eigenvalue below it count as singular."""
@@ -35,8 +35,8 @@ class Copulas:
     properties
         Names of the properties, (d,).
     pathway
-        Pathways with a matrix: source index times number of target types plus target index, (g,),
-        increasing. In all others the properties are independent.
+        Numbers of the pathways with a matrix, (g,), increasing: see
+        :class:`connprops.pathways.Pathways`. In all others the properties are independent.
     matrix
         Correlations of the normal variables, (g, d, d); a property that a pathway does not
         correlate has zeros.
@@ -86,76 +86,17 @@ class Copulas:
         return numbers
 
 
-def copulas(rows: pl.DataFrame, properties: Sequence[str], n_target: int) -> Copulas:
-    """Return the copulas that a model's rows tell, with properties in the model's order.
-
-    Parameters
-    ----------
-    rows
-        Those of :attr:`connprops.model.model.Model.correlations` of one ``shared_within``.
-    properties
-        All properties of the model.
-    n_target
-        Number of target types.
-    """
+def copulas(rows: pl.DataFrame, properties: Sequence[str], pathways: Pathways) -> Copulas:
+    """Return the copulas of rows of a model's correlations that have one ``shared_within``."""
     columns = [rows[name].cast(pl.String) for name in ("property", "other_property")]
     used = set(columns[0]) | set(columns[1])
     names = tuple(name for name in properties if name in used)
     i, j = (c.cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy() for c in columns)
-    source, target = (rows[side].to_physical().cast(pl.Int64).to_numpy() for side in PATHWAY)
-    pathway, at = np.unique(source * n_target + target, return_inverse=True)
+    numbers = rows.select(pathways.number_of_row).to_series().to_numpy()
+    pathway, at = np.unique(numbers, return_inverse=True)
     matrix = np.tile(np.eye(len(names)), (pathway.size, 1, 1))
     matrix[at, i, j] = matrix[at, j, i] = rows["value"].to_numpy()
     return Copulas(names, pathway, matrix)
-
-
-def fault_in(
-    rows: pl.DataFrame, marginals: pl.DataFrame
-) -> tuple[tuple[str, str, str], str] | None:
-    """Return what is wrong with the rows of a model's copulas, and where; None for nothing.
-
-    That the matrices are positive definite is not looked into.
-    """
-    keys = [*PATHWAY, "property"]
-    distributions = marginals.select(*keys, *_AS_ITS_PROPERTY).unique(keys)
-    others = distributions.select(
-        *PATHWAY, pl.col("property").alias("other_property"),
-        pl.col("shared_within").alias("other_shared"),
-    )  # fmt: skip
-    told = rows.join(
-        distributions, on=keys, how="left", suffix="_of_distribution", maintain_order="left"
-    ).join(others, on=[*PATHWAY, "other_property"], how="left", maintain_order="left")
-    pair = [*keys, "other_property"]
-    is_count = pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN)
-    in_order = pl.col("property").to_physical() < pl.col("other_property").to_physical()
-    unlike = pl.any_horizontal(
-        pl.col(name).ne_missing(pl.col(f"{name}_of_distribution")) for name in _AS_ITS_PROPERTY
-    )
-    for wrong, text in (
-        ((pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
-         "has another property, yet is no correlation of a copula"),
-        (~pl.col("level").is_between(-1, 4), "has a correlation of an unknown level"),
-        (is_count, f"is correlated with {N_SYN_PER_CONN}"),
-        (~in_order, "is correlated with one that is not after it in the model's order"),
-        (pl.struct(pair).is_duplicated() | (pl.col("position") != 0),
-         "has several correlations with one other property"),
-        (~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
-         "has a correlation that is not within [-1, 1]"),
-        (pl.col("dtype_of_distribution").is_null() | pl.col("other_shared").is_null(),
-         "is correlated, yet one of the two has no distribution"),
-        (pl.col("shared_within") != pl.col("other_shared"),
-         "is correlated with one that is not shared alike"),
-        (unlike, "has correlations that say something else of it than its distribution"),
-    ):  # fmt: skip
-        found = told.filter(wrong)
-        if len(found):
-            source, target, name = found.select(pl.col(keys).cast(pl.String)).row(0)
-            return (source, target, name), text
-    return None
-
-
-_AS_ITS_PROPERTY = ("shared_within", "dtype", "lower_bound", "upper_bound")
-"""What rows of a copula say as the other rows of their property do."""
 
 
 def nearest_correlations(matrices: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""How far distributions are apart: Kolmogorov-Smirnov and Wasserstein distances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from connprops.distributions.distributions import Distributions
 
 _DEVIATES = np.linspace(-6.5, 6.5, 261)
 """Where distributions are cut: quantiles at the probabilities of these normal deviates."""
-
 
 _ATOMS_AT_MOST = 2048
 """Values of a discrete distribution that are gone through one by one; of more, none weighs much."""

@@ -8,41 +8,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connprops.arrays import Floats
-from connprops.families.registry import Family
+from connprops.arrays import Floats, Ints
+from connprops.families.family import Family
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """The pathways of a property that have distributions of one family, and their parameters.
+    """The distributions of one property in all g pathways that have one family.
 
-    ``pathway`` are numbers of :class:`connprops.pathways.Pathways`, (g,), increasing;
-    ``parameters`` maps names to (g,), or (g, k) for lists, padded with NaN; ``lower`` and
-    ``upper`` are the bounds of drawn values, infinite where there are none; ``std_error`` are
-    the errors of the parameters, NaN where there are none, or is empty.
+    Attributes
+    ----------
+    family
+        The family.
+    pathway
+        Numbers of the pathways, (g,), increasing: see :class:`connprops.pathways.Pathways`.
+    parameters
+        Parameters by name, (g,), or (g, k) for lists, padded with NaN.
+    lower, upper
+        Bounds of drawn values, (g,), or one for all; infinite where there are none.
+    std_error
+        Standard errors of the parameters, of their shapes, NaN where there are none; or empty.
     """
 
     family: Family
-    pathway: NDArray[np.int64]
+    pathway: Ints
     parameters: dict[str, Floats]
-    lower: Floats
-    upper: Floats
+    lower: Floats = field(default_factory=lambda: np.array(-np.inf))
+    upper: Floats = field(default_factory=lambda: np.array(np.inf))
     std_error: dict[str, Floats] = field(default_factory=dict)
 
-    @classmethod
-    def unbounded(
-        cls,
-        family: Family,
-        pathway: NDArray[np.int64],
-        parameters: dict[str, Floats],
-        std_error: dict[str, Floats] | None = None,
-    ) -> Distributions:
-        """Return distributions without bounds."""
-        lower, upper = (np.full(pathway.shape, bound) for bound in (-np.inf, np.inf))
-        return cls(family, pathway, parameters, lower, upper, std_error or {})
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            bound = np.broadcast_to(getattr(self, name), self.pathway.shape)
+            object.__setattr__(self, name, bound)
+
+    def __len__(self) -> int:
+        return len(self.pathway)
 
     def take(self, rows: NDArray[Any]) -> Distributions:
-        """Return the distributions of some pathways, by their place here."""
+        """Return the distributions of some pathways, by place or mask."""
         return Distributions(
             self.family,
             self.pathway[rows],

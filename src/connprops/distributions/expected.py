@@ -9,24 +9,17 @@ import polars as pl
 
 from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
+from connprops.pathways import Pathways
 
 
 def with_expected(
     histograms: pl.DataFrame,
     distributions_of: Mapping[str, Sequence[Distributions]],
-    source_types: list[str],
-    target_types: list[str],
+    pathways: Pathways,
 ) -> pl.DataFrame:
-    """Return histograms with ``expected``, the counts by the model with as many values.
-
-    A bin holds its left edge, and its right one only if it is the last of its histogram.
-    Pathways that the model does not know get null.
-    """
-    source = _places(histograms["source_type"], source_types)
-    target = _places(histograms["target_type"], target_types)
+    """Return histograms with ``expected``, the counts by the model with as many values."""
     rows = histograms.with_columns(
-        (source * len(target_types) + target).alias("_pathway"),
-        pl.int_range(pl.len()).alias("_row"),
+        pathways.number_of_row.alias("_pathway"), pl.int_range(pl.len()).alias("_row")
     )
     expected = np.full(len(rows), np.nan)
     for name, of_name in distributions_of.items():
@@ -34,11 +27,6 @@ def with_expected(
         for distributions in of_name:
             _expect(of_property, distributions, expected)
     return histograms.with_columns(pl.Series("expected", expected).fill_nan(None))
-
-
-def _places(types: pl.Series, known: list[str]) -> pl.Series:
-    """Return the place of each type among the known ones, null for others."""
-    return types.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)
 
 
 def _expect(rows: pl.DataFrame, distributions: Distributions, expected: Floats) -> None:

@@ -1,38 +1,100 @@
-"""The rows of a model's table: checked, and read as distributions."""
+"""The rows of a model's table: checked, and read as distributions and copulas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from connprops import schema
-from connprops.arrays import Floats
-from connprops.distributions.copula import Copulas, copulas, fault_in
+from connprops.arrays import Floats, Ints
+from connprops.distributions.copula import Copulas, copulas
 from connprops.distributions.distributions import Distributions
 from connprops.errors import ModelError
-from connprops.families.registry import FAMILIES, family_named
-from connprops.schema import N_SYN_PER_CONN
+from connprops.families.family import Parameter
+from connprops.families.registry import FAMILIES
+from connprops.pathways import Pathways
+from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
 
-_SUM_TO_ONE = 1e-5  # as near as the reference asks for
+SUM_TO_ONE = 1e-5
+"""How far from 1 the sum of probabilities may be: as the reference has it."""
 
 ENUMS = {
-    "distribution": pl.Enum([*FAMILIES, schema.COPULA]),
+    "distribution": pl.Enum([*FAMILIES, COPULA]),
     "parameter": pl.Enum(
-        sorted({schema.CORRELATION, *(p.name for f in FAMILIES.values() for p in f.parameters)})
+        sorted({CORRELATION, *(p.name for f in FAMILIES.values() for p in f.parameters)})
     ),
     "dtype": pl.Enum(["int", "float"]),
     "status": pl.Enum(["ok", "fallback", "failed"]),
 }
-"""Columns of names that are the same in all models."""
+"""Types of the columns whose words are the same in all models."""
 
-_OF_PATHWAY = ("distribution", "level", "shared_within", "dtype", "lower_bound", "upper_bound")
-"""Columns that say the same on all rows of a pathway and property."""
+_KEYS = [*PATHWAY, "property"]
 
-_LEVELS = (-1, 4)
+_OF_PROPERTY = ("shared_within", "dtype", "lower_bound", "upper_bound")
+"""Columns that say the same on all rows of a pathway and property, those of its copula too."""
+
+_HAS_LEVEL = pl.col("level").is_between(-1, 4)
+
+# Rules: what would be wrong with a row, and how it is said. Rows are sorted: those of one
+# distribution follow each other.
+_SAME = pl.all_horizontal(pl.col(_KEYS) == pl.col(_KEYS).shift())
+_OF_MARGINALS = (
+    (pl.col("distribution") == COPULA, "is a copula, yet of no other property"),
+    *(
+        (_SAME & pl.col(name).ne_missing(pl.col(name).shift()), f"has several values of {name!r}")
+        for name in ("distribution", "level", *_OF_PROPERTY)
+    ),
+    (~_HAS_LEVEL, "has an unknown level"),
+    (
+        pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN),
+        "does not say whether connections share it",
+    ),
+    (
+        pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan()),
+        "has a bound that is no number",
+    ),
+)
+_OF_CORRELATIONS = (
+    (
+        (pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
+        "has another property, yet is no correlation of a copula",
+    ),
+    (~_HAS_LEVEL, "has a correlation of an unknown level"),
+    (
+        pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN),
+        f"is correlated with {N_SYN_PER_CONN}",
+    ),
+    (
+        pl.col("property").to_physical() >= pl.col("other_property").to_physical(),
+        "is correlated with one that is not after it in the model's order",
+    ),
+    (
+        pl.struct(*_KEYS, "other_property").is_duplicated() | (pl.col("position") != 0),
+        "has several correlations with one other property",
+    ),
+    (
+        ~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
+        "has a correlation that is not within [-1, 1]",
+    ),
+    (
+        pl.col("dtype_of_marginal").is_null() | pl.col("shared_within_of_other").is_null(),
+        "is correlated, yet one of the two has no distribution",
+    ),
+    (
+        pl.col("shared_within") != pl.col("shared_within_of_other"),
+        "is correlated with one that is not shared alike",
+    ),
+    (
+        pl.any_horizontal(
+            pl.col(name).ne_missing(pl.col(f"{name}_of_marginal")) for name in _OF_PROPERTY
+        ),
+        "has correlations that say something else of it than its distribution",
+    ),
+)
 
 
 class ModelRows:
@@ -47,17 +109,10 @@ class ModelRows:
         The rows with their names as Enums in their order, sorted by their keys.
     """
 
-    def __init__(
-        self,
-        table: pl.DataFrame,
-        source_types: list[str],
-        target_types: list[str],
-        properties: list[str],
-    ) -> None:
-        self._source_types = source_types
-        self._target_types = target_types
+    def __init__(self, table: pl.DataFrame, pathways: Pathways, properties: list[str]) -> None:
+        self._pathways = pathways
         self._properties = properties
-        self.table = _with_enums(table, source_types, target_types, properties)
+        self.table = _with_enums(table, pathways, properties)
 
     @cached_property
     def marginals(self) -> pl.DataFrame:
@@ -76,24 +131,7 @@ class ModelRows:
 
     def check(self) -> None:
         """Check what rows say of themselves, and that those of one distribution agree."""
-        distribution = ("source_type", "target_type", "property")
-        # Rows are sorted: those of one distribution follow each other.
-        goes_on = pl.all_horizontal(pl.col(distribution) == pl.col(distribution).shift())
-        unshared = pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN)
-        unbounded = pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan())
-        is_copula = pl.col("distribution") == schema.COPULA
-        for wrong, text in (
-            (is_copula, "is a copula, yet of no other property"),
-            *((goes_on & pl.col(name).ne_missing(pl.col(name).shift()),
-               f"has several values of {name!r}") for name in _OF_PATHWAY),
-            (~pl.col("level").is_between(*_LEVELS), "has an unknown level"),
-            (unshared, "does not say whether connections share it"),
-            (unbounded, "has a bound that is no number"),
-        ):  # fmt: skip
-            found = self.marginals.filter(wrong)
-            if len(found):
-                source, target, name = found.row(0)[:3]
-                raise _contradiction(name, source, target, text)
+        _refuse_rows(self.marginals, _OF_MARGINALS)
         dtypes = self.table.group_by("property").agg(pl.col("dtype").n_unique())
         several = dtypes.filter(pl.col("dtype") > 1)["property"]
         if len(several):
@@ -102,146 +140,128 @@ class ModelRows:
             )
 
     def distributions(self, name: str) -> list[Distributions]:
-        """Return the distributions of a property, after checking that they hold together."""
-        n_target = len(self._target_types)
-        place = pl.col("source_type").to_physical().cast(pl.Int64) * n_target
+        """Return the distributions of a property, family by family, after checking them."""
         rows = self.marginals.filter(pl.col("property") == name).with_columns(
-            (place + pl.col("target_type").to_physical()).alias("pathway")
+            self._pathways.number_of_row.alias("pathway")
         )
-        found = []
-        for (family,), of_family in rows.group_by("distribution", maintain_order=True):
-            distribution = family_named(str(family))
-            pathway = of_family["pathway"].unique(maintain_order=True).to_numpy()
-            # A distribution without parameters has one row all the same: the mean, 0.
-            known = [p.name for p in distribution.parameters] or ["mean"]
-            others = of_family.filter(~pl.col("parameter").is_in(known))
-            if len(others):
-                at, text = int(others["pathway"][0]), f"is {family}, yet has a parameter"
-                self._refuse(name, at, f"{text} {others['parameter'][0]!r}")
-            parameters = {
-                p.name: self._parameter(name, of_family, p.name, pathway, is_list=p.is_list)
-                for p in distribution.parameters
-            }
-            bounds = of_family.unique("pathway", keep="first", maintain_order=True)
-            lower = bounds["lower_bound"].fill_null(-np.inf).to_numpy()
-            upper = bounds["upper_bound"].fill_null(np.inf).to_numpy()
-            distributions = Distributions(distribution, pathway, parameters, lower, upper)
-            self._check_values(name, distributions)
-            found.append(distributions)
-        return found
+        whole = self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN
+        read = []
+        for _, of_family in rows.group_by("distribution", maintain_order=True):
+            distributions = self._from_rows(name, of_family)
+            with np.errstate(invalid="ignore"):
+                for wrong, text in faults_of(distributions, whole=whole):
+                    self._refuse(name, wrong, distributions.pathway, text)
+            read.append(distributions)
+        return read
 
     def copulas(self) -> dict[bool, Copulas]:
         """Return the copulas of shared properties and of others, after checking them."""
-        fault = fault_in(self.correlations, self.marginals)
-        if fault is not None:
-            (source, target, name), text = fault
-            raise _contradiction(name, source, target, text)
-        found = {}
+        marginals = self.marginals.select(*_KEYS, *_OF_PROPERTY).unique(_KEYS)
+        other = marginals.select(
+            *PATHWAY, pl.col("property").alias("other_property"), "shared_within"
+        )
+        pairs = self.correlations.join(
+            marginals, on=_KEYS, how="left", suffix="_of_marginal", maintain_order="left"
+        ).join(
+            other, on=[*PATHWAY, "other_property"], how="left", suffix="_of_other",
+            maintain_order="left",
+        )  # fmt: skip
+        _refuse_rows(pairs, _OF_CORRELATIONS)
+        read = {}
         for shared in (True, False):
             rows = self.correlations.filter(pl.col("shared_within") == shared)
-            one = copulas(rows, self._properties, len(self._target_types))
-            singular = np.flatnonzero(np.linalg.eigvalsh(one.matrix).min(axis=1, initial=1) <= 0)
-            if singular.size:
-                text = "has correlations whose matrix is not positive definite"
-                self._refuse(one.properties[0], int(one.pathway[singular[0]]), text)
-            found[shared] = one
-        return found
+            copula = copulas(rows, self._properties, self._pathways)
+            singular = np.linalg.eigvalsh(copula.matrix).min(axis=1, initial=1) <= 0
+            text = "has correlations whose matrix is not positive definite"
+            self._refuse((*copula.properties, "")[0], singular, copula.pathway, text)
+            read[shared] = copula
+        return read
 
-    def _parameter(
-        self,
-        name: str,
-        rows: pl.DataFrame,
-        parameter: str,
-        pathway: NDArray[np.int64],
-        *,
-        is_list: bool,
-    ) -> Floats:
-        of_parameter = rows.filter(pl.col("parameter") == parameter)
-        at = np.searchsorted(pathway, of_parameter["pathway"].to_numpy())
-        counts = np.bincount(at, minlength=pathway.size)
-        if (counts == 0).any():
-            missing = int(pathway[np.argmin(counts)])
-            self._refuse(name, missing, f"lacks the parameter {parameter!r}")
-        values = of_parameter["value"].to_numpy()
-        if not np.isfinite(values).all():
-            bad = int(of_parameter["pathway"].to_numpy()[~np.isfinite(values)][0])
-            self._refuse(name, bad, f"has a parameter {parameter!r} that is no number")
-        if not is_list:
-            if (counts > 1).any():
-                self._refuse(
-                    name, int(pathway[np.argmax(counts)]), f"has several values of {parameter!r}"
-                )
-            return values.astype(np.float64)
-        position = of_parameter["position"].to_numpy()
-        expected = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        if (position != expected).any():
-            bad = int(of_parameter["pathway"].to_numpy()[position != expected][0])
-            self._refuse(name, bad, f"has gaps in the positions of {parameter!r}")
-        padded = np.full((pathway.size, int(counts.max(initial=1))), np.nan)
-        padded[at, position] = values
-        return padded
+    def _from_rows(self, name: str, rows: pl.DataFrame) -> Distributions:
+        """Return the distributions of a family: the inverse of :func:`parameter_rows`."""
+        family = FAMILIES[rows["distribution"][0]]
+        # A family without parameters has one row all the same: the mean, 0.
+        other = ~rows["parameter"].is_in([p.name for p in family.parameters] or ["mean"])
+        if other.any():
+            text = f"is {family.name}, yet has a parameter {rows['parameter'].filter(other)[0]!r}"
+            self._refuse(name, other.to_numpy(), rows["pathway"].to_numpy(), text)
+        first = rows.unique("pathway", keep="first", maintain_order=True)
+        pathway = first["pathway"].to_numpy()
+        parameters: dict[str, Floats] = {}
+        std_error: dict[str, Floats] = {}
+        for parameter in family.parameters:
+            of_parameter = rows.filter(pl.col("parameter") == parameter.name)
+            row, column = self._places(name, of_parameter, pathway, parameter)
+            shape = (pathway.size, int(column.max(initial=0)) + 1)
+            for arrays, values in ((parameters, "value"), (std_error, "std_error")):
+                array = np.full(shape, np.nan)
+                array[row, column] = of_parameter[values].fill_null(np.nan).to_numpy()
+                arrays[parameter.name] = array if parameter.is_list else array[:, 0]
+        lower = first["lower_bound"].fill_null(-np.inf).to_numpy()
+        upper = first["upper_bound"].fill_null(np.inf).to_numpy()
+        return Distributions(family, pathway, parameters, lower, upper, std_error)
 
-    def _check_values(self, name: str, distributions: Distributions) -> None:
-        for p in distributions.family.parameters:
-            values = distributions.parameters[p.name]
-            with np.errstate(invalid="ignore"):
-                wrong = (values < p.lower) | (values > p.upper)
-            rows = np.flatnonzero(wrong.any(axis=1) if p.is_list else wrong)
-            if rows.size:
-                bad = int(distributions.pathway[rows[0]])
-                text = f"has a {p.name!r} outside [{p.lower}, {p.upper}]"
-                self._refuse(name, bad, text)
-        if "p" in distributions.parameters:
-            total = np.nansum(distributions.parameters["p"], axis=1)
-            lengths = [np.isfinite(distributions.parameters[k]).sum(axis=1) for k in ("val", "p")]
-            for wrong, text in (
-                (np.abs(total - 1) > _SUM_TO_ONE, "has probabilities that do not sum to 1"),
-                (lengths[0] != lengths[1], "has values and probabilities of different number"),
-            ):
-                if wrong.any():
-                    self._refuse(name, int(distributions.pathway[wrong][0]), text)
-        if {"min", "max"} <= distributions.parameters.keys():
-            wrong = distributions.parameters["min"] > distributions.parameters["max"]
-            if wrong.any():
-                self._refuse(name, int(distributions.pathway[wrong][0]), "has min above max")
-        self._check_moments(name, distributions)
-        low, high = distributions.family.support(distributions.parameters)
-        for wrong, text in (
-            (distributions.lower > distributions.upper, "has a lower bound above the upper one"),
-            (
-                (low > distributions.upper) | (high < distributions.lower),
-                "has bounds that exclude its support",
-            ),
-        ):
-            if wrong.any():
-                at = int(np.flatnonzero(np.broadcast_to(wrong, distributions.pathway.shape))[0])
-                self._refuse(name, int(distributions.pathway[at]), text)
+    def _places(
+        self, name: str, rows: pl.DataFrame, pathway: Ints, parameter: Parameter
+    ) -> tuple[Ints, Ints]:
+        """Return the places of a parameter's values in their array (g, k), after checking them."""
+        number, position = rows["pathway"].to_numpy(), rows["position"].to_numpy()
+        row = np.searchsorted(pathway, number)
+        counts = np.bincount(row, minlength=pathway.size)
+        told = repr(parameter.name)
+        self._refuse(name, counts == 0, pathway, f"lacks the parameter {told}")
+        finite = np.isfinite(rows["value"].to_numpy())
+        self._refuse(name, ~finite, number, f"has a parameter {told} that is no number")
+        if not parameter.is_list:
+            self._refuse(name, counts > 1, pathway, f"has several values of {told}")
+            return row, np.zeros_like(row)
+        gaps = position != np.arange(row.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        self._refuse(name, gaps, number, f"has gaps in the positions of {told}")
+        return row, position
 
-    def _check_moments(self, name: str, distributions: Distributions) -> None:
-        """Refuse distributions that floating-point numbers cannot hold, or that are none."""
-        mean, std = (
-            distributions.family.mean(distributions.parameters),
-            distributions.family.std(distributions.parameters),
-        )
-        mean, std = (np.broadcast_to(values, distributions.pathway.shape) for values in (mean, std))
-        whole = self.dtypes[name] == "int" or name == N_SYN_PER_CONN
-        beyond = distributions.family.beyond_numbers(distributions.parameters, whole=whole)
-        vast = np.flatnonzero(beyond & np.isfinite(mean) & (std >= 0))
-        if vast.size:
-            self._refuse(
-                name, int(distributions.pathway[vast[0]]), "has values too large for counts"
-            )
-        median = distributions.family.ppf(
-            np.full(distributions.pathway.shape, 0.5), distributions.parameters
-        )
-        none = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(median) & (std >= 0)))
-        if none.size:
-            text = "has parameters that describe no distribution"
-            self._refuse(name, int(distributions.pathway[none[0]]), text)
+    def _refuse(self, name: str, wrong: ArrayLike, pathway: Ints, text: str) -> None:
+        """Refuse the first of a property's pathways with which something is wrong."""
+        at = np.flatnonzero(np.broadcast_to(wrong, pathway.shape))
+        if at.size:
+            raise _contradiction(name, *self._pathways.names(pathway[at[0]]), text)
 
-    def _refuse(self, name: str, pathway: int, text: str) -> None:
-        source, target = divmod(pathway, len(self._target_types))
-        raise _contradiction(name, self._source_types[source], self._target_types[target], text)
+
+def faults_of(distributions: Distributions, *, whole: bool) -> Iterator[tuple[ArrayLike, str]]:
+    """Give whether distributions hold together, (g,): what would be wrong, and how it is said.
+
+    ``whole`` is whether drawn values are whole numbers.
+    """
+    family, values = distributions.family, distributions.parameters
+    for p in family.parameters:
+        wrong = (values[p.name] < p.lower) | (values[p.name] > p.upper)
+        text = f"has a {p.name!r} outside [{p.lower}, {p.upper}]"
+        yield wrong.any(axis=1) if p.is_list else wrong, text
+    if "p" in values:
+        total = np.nansum(values["p"], axis=1)
+        yield np.abs(total - 1) > SUM_TO_ONE, "has probabilities that do not sum to 1"
+        n_values, n_p = (np.isfinite(values[name]).sum(axis=1) for name in ("val", "p"))
+        yield n_values != n_p, "has values and probabilities of different number"
+    if {"min", "max"} <= values.keys():
+        yield values["min"] > values["max"], "has min above max"
+    mean, std = family.mean(values), family.std(values)
+    is_number = np.isfinite(mean) & (std >= 0)
+    beyond = family.beyond_numbers(values, whole=whole)
+    yield beyond & is_number, "has values too large for counts"
+    median = family.ppf(np.full(len(distributions), 0.5), values)
+    yield ~(is_number & np.isfinite(median)), "has parameters that describe no distribution"
+    lower, upper = distributions.lower, distributions.upper
+    yield lower > upper, "has a lower bound above the upper one"
+    low, high = family.support(values)
+    yield (low > upper) | (high < lower), "has bounds that exclude its support"
+
+
+def _refuse_rows(rows: pl.DataFrame, rules: Iterable[tuple[pl.Expr, str]]) -> None:
+    """Refuse the first row that breaks the first of the rules that are broken."""
+    for wrong, text in rules:
+        broken = rows.filter(wrong)
+        if len(broken):
+            source, target, name = broken.select(pl.col(_KEYS).cast(pl.String)).row(0)
+            raise _contradiction(name, source, target, text)
 
 
 def _contradiction(name: str, source: str, target: str, text: str) -> ModelError:
@@ -251,14 +271,11 @@ def _contradiction(name: str, source: str, target: str, text: str) -> ModelError
     )
 
 
-def _with_enums(
-    table: pl.DataFrame, source: list[str], target: list[str], properties: list[str]
-) -> pl.DataFrame:
+def _with_enums(table: pl.DataFrame, pathways: Pathways, properties: list[str]) -> pl.DataFrame:
     """Return the table with its names as Enums in their order, sorted by its keys."""
-    names = {"source_type": source, "target_type": target, "property": properties,
-             "other_property": properties}  # fmt: skip
-    enums = {column: pl.Enum(known) for column, known in names.items()}
-    enums |= {column: enum for column, enum in ENUMS.items() if column in table.columns}
+    names = dict.fromkeys(("property", "other_property"), pl.Enum(properties))
+    fixed = {column: enum for column, enum in ENUMS.items() if column in table.columns}
+    enums = {**pathways.enums, **names, **fixed}
     for column, enum in enums.items():
         text = table[column].cast(pl.String).drop_nulls()
         unknown = text.filter(text.cast(enum, strict=False).is_null())
@@ -283,11 +300,12 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
     """Return a row for each parameter of each pathway, as in a model but for their numbers."""
     pieces = [pl.DataFrame(schema=_PARAMETER_ROWS)]
     for of_family in distributions:
-        n = of_family.pathway.size
         # A family without parameters has one row all the same: the mean, 0.
-        for name, array in (of_family.parameters or {"mean": np.zeros(n)}).items():
-            values = array.reshape(n, -1)
-            errors = of_family.std_error.get(name, np.full_like(values, np.nan)).reshape(n, -1)
+        for name, array in (of_family.parameters or {"mean": np.zeros(len(of_family))}).items():
+            values = array[:, None] if array.ndim == 1 else array
+            errors = of_family.std_error.get(name, np.full_like(array, np.nan)).reshape(
+                values.shape
+            )
             row, position = np.nonzero(~np.isnan(values))
             piece = {
                 "distribution": pl.repeat(of_family.family.name, row.size, eager=True),

@@ -17,6 +17,7 @@ from connprops.distributions.distributions import Distributions
 from connprops.distributions.expected import with_expected
 from connprops.distributions.rows import ModelRows
 from connprops.errors import OptionError
+from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN
 
 Rng = int | np.random.Generator | None
@@ -56,7 +57,7 @@ class ModelTable:
         self.types = types
         self.units = dict(units)
         self.facts = dict(facts or {})
-        self._rows = rows = ModelRows(table, self.source_types, self.target_types, self.properties)
+        self._rows = rows = ModelRows(table, self.pathways, self.properties)
         rows.check()
         self.table = rows.table
         self._dtypes = rows.dtypes
@@ -69,17 +70,22 @@ class ModelTable:
         return list(self.units)
 
     @cached_property
+    def pathways(self) -> Pathways:
+        """Return the pathways, by the types of both sides in order."""
+        types = self.types.sort("code")
+        return Pathways(
+            *(types.filter(side=side)["type"].to_list() for side in ("source", "target"))
+        )
+
+    @property
     def source_types(self) -> list[str]:
         """Return the source types in order."""
-        return self._types_of("source")
+        return list(self.pathways.source_types)
 
-    @cached_property
+    @property
     def target_types(self) -> list[str]:
         """Return the target types in order."""
-        return self._types_of("target")
-
-    def _types_of(self, side: str) -> list[str]:
-        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+        return list(self.pathways.target_types)
 
     @property
     def marginals(self) -> pl.DataFrame:
@@ -112,59 +118,33 @@ class ModelTable:
         OptionError
             Where there is no such property, type or pathway.
         """
-        for what, name, known in (
-            ("source type", source_type, self.source_types),
-            ("target type", target_type, self.target_types),
-        ):
-            if name not in known:
-                raise OptionError.unknown(what, name, known)
-        pathway = self.source_types.index(source_type) * len(self.target_types)
-        pathway += self.target_types.index(target_type)
+        number = self.pathways.number(source_type, target_type)
         for distributions in self.distributions(property):
-            at = int(np.searchsorted(distributions.pathway, pathway))
-            if at < distributions.pathway.size and distributions.pathway[at] == pathway:
+            at = int(np.searchsorted(distributions.pathway, number))
+            if at < len(distributions) and distributions.pathway[at] == number:
                 return distributions.take(np.array([at]))
         raise OptionError.of(
             f"The model has no {property!r} for pathway {source_type!r} to {target_type!r}"
         )
 
-    def cdf(
-        self,
-        property: str,  # noqa: A002
-        source_type: str,
-        target_type: str,
-        x: ArrayLike,
-    ) -> Floats:
+    def cdf(self, property: str, source_type: str, target_type: str, x: ArrayLike) -> Floats:  # noqa: A002
         """Return the probability of values up to and including x, of the shape of x."""
         x = np.asarray(x, dtype=np.float64)
-        found = self.distribution(property, source_type, target_type).cdf(x.reshape(1, -1))
-        return found.reshape(x.shape)
+        distribution = self.distribution(property, source_type, target_type)
+        return distribution.cdf(x.reshape(1, -1)).reshape(x.shape)
 
-    def quantile(
-        self,
-        property: str,  # noqa: A002
-        source_type: str,
-        target_type: str,
-        q: ArrayLike,
-    ) -> Floats:
+    def quantile(self, property: str, source_type: str, target_type: str, q: ArrayLike) -> Floats:  # noqa: A002
         """Return quantiles, of the shape of q."""
         q = np.asarray(q, dtype=np.float64)
-        found = self.distribution(property, source_type, target_type).ppf(q.reshape(1, -1))
-        return found.reshape(q.shape)
+        distribution = self.distribution(property, source_type, target_type)
+        return distribution.ppf(q.reshape(1, -1)).reshape(q.shape)
 
-    def pdf(
-        self,
-        property: str,  # noqa: A002
-        source_type: str,
-        target_type: str,
-        x: ArrayLike,
-    ) -> Floats:
+    def pdf(self, property: str, source_type: str, target_type: str, x: ArrayLike) -> Floats:  # noqa: A002
         """Return the density, or the mass of a discrete distribution, before bounds."""
         x = np.asarray(x, dtype=np.float64)
         distribution = self.distribution(property, source_type, target_type)
-        return np.exp(
-            distribution.family.logpdf(x.reshape(1, -1), distribution.parameters)
-        ).reshape(x.shape)
+        log = distribution.family.logpdf(x.reshape(1, -1), distribution.parameters)
+        return np.exp(log).reshape(x.shape)
 
     def mean(self, property: str, source_type: str, target_type: str) -> float:  # noqa: A002
         """Return the mean of a distribution, before bounds."""
@@ -223,4 +203,4 @@ class ModelTable:
         A bin holds its left edge, and its right one only if it is the last of its histogram.
         Pathways that the model does not know get null.
         """
-        return with_expected(histograms, self._distributions, self.source_types, self.target_types)
+        return with_expected(histograms, self._distributions, self.pathways)

@@ -98,7 +98,7 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
         for row, text in zip(rows[~ok], estimate.message[~ok], strict=True):
             if asked[row] == name:
                 message[row] = f"{name}: {text}"
-        of_family = Distributions.unbounded(family, rows, estimate.parameters, estimate.std_error)
+        of_family = Distributions(family, rows, estimate.parameters, std_error=estimate.std_error)
         distributions = _with(distributions, of_family.take(ok))
 
     for name in np.unique(asked).tolist():
@@ -129,7 +129,7 @@ def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels
         finite = np.all([np.isfinite(mean) for mean in means.values()], axis=0)
         pools = np.flatnonzero(finite & (asked[n:] == name))
         values = {key: mean[pools] for key, mean in means.items()}
-        fitted = fitted.replaced(Distributions.unbounded(family, n + pools, values))
+        fitted = fitted.replaced(Distributions(family, n + pools, values))
     return fitted
 
 

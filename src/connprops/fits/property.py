@@ -130,7 +130,7 @@ def _through_histograms(
         bins = stats.options["hist_bins"]
         histograms.append(np.histogram(samples.value[row], bins, weights=samples.weight[row]))
     values = truncnorms_through_histograms(samples.take(rows), histograms)
-    return fitted.replaced(Distributions.unbounded(family_named("truncnorm"), rows, values))
+    return fitted.replaced(Distributions(family_named("truncnorm"), rows, values))
 
 
 def _p_values(

@@ -99,7 +99,7 @@ def with_shrinkage(
         borrowed[rows] = result.borrowed
         has = fitted.families[rows] == name
         kept = has | ~np.isnan(result.borrowed)
-        moved = Distributions.unbounded(family, rows, result.values, result.errors).take(kept)
+        moved = Distributions(family, rows, result.values, std_error=result.errors).take(kept)
         note = "; what that leaves open is borrowed from its level"
         message = [
             None if own else f"{fitted.message[row]}{note}"
