@@ -212,7 +212,7 @@ def test_shared_within_says_where_data_and_model_differ(tables):
     of_model = model_statistics(model).with_columns(shared_within=pl.lit(value=True))
     chart = maps.maps(data, of_model, stats_.types, property="property_0",
                       statistic="shared_within")  # fmt: skip
-    words = {r["data_word"] for r in rows_behind(chart, "data_word")}
+    words = {r["data"] for r in rows_behind(chart, '"data"')}
     assert words == {"shared", "varies", "cannot tell"}
     assert {r["difference"] for r in rows_behind(chart, '"difference"')} == {
         "alike", "only in the model"}  # fmt: skip
@@ -280,8 +280,11 @@ def test_scales_of_odd_values_have_a_length_and_ticks(values):
         low, high = parts["domain"]
         assert low < high
         found = ticks(scale)
-        assert 2 <= len(found) <= 12
-        assert all(low - 1e-9 <= t <= high + 1e-9 for t in found)
+        if parts["type"] == "linear":
+            assert found is None  # Vega chooses them
+        else:
+            assert 3 <= len(found) <= 5
+            assert all(low <= t <= high for t in found)
         json.dumps(parts, allow_nan=False)
 
 

@@ -17,7 +17,7 @@ from circuits import SHARED, two_types, write_circuit
 
 import connprops
 import connprops.compat as conn_props
-from connprops.charts.roc import roc_curve
+from connprops.charts.pathway import roc_curve
 from connprops.compat import CompatError
 from connprops.errors import ConnpropsError, ConnpropsWarning, OutputError
 from connprops.model.model import read_model

@@ -194,7 +194,6 @@ def test_a_model_without_evidence(tables, tmp_path):
     part = chunk_of(page, "property-1")["model"]
     assert set(part["ks"]) == {None}
     assert None not in part["mean"]
-    assert index_of(page)["scores"] is None
 
 
 def test_warnings_tell_of_lost_values_and_failed_fits(tables, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -14,15 +15,22 @@ import polars as pl
 from connprops import schema
 from connprops.charts.rows import rows_of
 from connprops.charts.theme import (
+    FORMAT,
     LIGHT,
     Palette,
+    Rows,
+    as_data,
+    axis_title,
+    category_colour,
     diverging_scale,
     heading,
+    number,
     sequential_scale,
-    shown,
     ticks,
+    word,
 )
 from connprops.errors import OptionError
+from connprops.pathways import Pathways
 
 SOURCE, TARGET = schema.PATHWAY
 LEVELS = ("observed", "level 0", "level 1", "level 2", "level 3", "level 4")
@@ -31,29 +39,48 @@ LEVELS = ("observed", "level 0", "level 1", "level 2", "level 3", "level 4")
 SHARED = {True: "shared", False: "varies", None: "cannot tell"}
 AGREEMENT = ("alike", "only in the model", "only in the data")
 
-_STATISTICS = {column.name: column for column in schema.STATISTICS.columns if column.unit}
-FORMAT = ".4~g"
-_ROWS_AT_MOST = 5000
-"""Altair refuses frames of more rows, lest they be raw data; ours go in as JSON text then."""
+DISTANCES = {"ks": "Kolmogorov-Smirnov distance", "wasserstein": "Wasserstein distance"}
+STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_within")
+"""Statistics that can be mapped."""
+
+_UNITS = {c.name: c.unit for table in (schema.FITS, schema.STATISTICS) for c in table.columns}
 
 _RESOLUTION = 1e-6
 """Relative to the data: smaller differences are rounding, most data being of single precision."""
 
-_OWN_COLOURS = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
 
-Rows = pl.DataFrame | alt.InlineData | alt.NamedData
-"""Rows, or the name of a dataset that somebody else puts into the specification."""
+@dataclass(frozen=True)
+class MapStyle:
+    """What a map shows beside its cells: title, legend, and colours by a scale or by category."""
+
+    title: str
+    legend: str
+    scale: alt.Scale | None = None
+    kind: str = "quantity"  # or one of those of :func:`category_colours`
+
+    @property
+    def note(self) -> str:
+        """Return what a reader must know of the scale."""
+        if self.scale is None:
+            return ""
+        words = {"log": "logarithmic", "symlog": "symmetric-logarithmic"}
+        return f"{words.get(self.scale.to_dict(validate=False)['type'], 'linear')} colours"
+
+
+def category_colours(kind: str, palette: Palette = LIGHT) -> dict[str, str]:
+    """Return the categories of a kind of map in order, each with its colour."""
+    names, colours = {
+        "shared": (SHARED.values(), (palette.data_line, palette.model, palette.quiet)),
+        "agreement": (AGREEMENT, (palette.data, palette.model, palette.data_line)),
+        "level": (LEVELS, palette.levels),
+    }[kind]
+    return dict(zip(names, colours, strict=True))
 
 
 def type_order(types: pl.DataFrame, side: str) -> list[str]:
-    """Return the types of one side: excitatory, inhibitory, other; in each by layer.
+    """Return the types of ``"source"`` or ``"target"``: excitatory, inhibitory, other; by layer.
 
-    Parameters
-    ----------
-    types
-        :data:`connprops.schema.TYPES`.
-    side
-        ``"source"`` or ``"target"``.
+    ``types`` is :data:`connprops.schema.TYPES`.
     """
     rows = types.filter(pl.col("side") == side).sort("code").to_dicts()
     numbers = {int(n) for row in rows for n in re.findall(r"\d+", row["layer"] or "")}
@@ -74,69 +101,19 @@ def _class_and_layer(row: Mapping[str, Any], places: Mapping[int, float]) -> tup
     return rank, name or "", layer is None, parts
 
 
-def _class_starts(types: pl.DataFrame, side: str) -> list[str]:
-    """Return the types that a new class begins with, but the first."""
-    classes = dict(types.filter(pl.col("side") == side).select("type", "synapse_class").iter_rows())
-    order = type_order(types, side)
-    return [
-        b for a, b in itertools.pairwise(order) if classes[a] != classes[b]
-    ]  # fmt: skip
-
-
-def axis_title(name: str, unit: str) -> str:
-    """Return a quantity and its unit for an axis."""
-    words = "synapses per connection" if name == schema.N_SYN_PER_CONN else name
-    return shown(f"{words} ({unit_title(name, unit)})")
-
-
-def unit_title(name: str, unit: str) -> str:
-    """Return the unit of a quantity for an axis."""
-    return "count" if name == schema.N_SYN_PER_CONN else shown(unit) or "unit unknown"
-
-
 def statistic_unit(statistic: str, unit: str) -> str:
     """Return the unit of a statistic of a property whose unit is ``unit``."""
-    column = _STATISTICS.get(statistic) or next(
-        (c for c in schema.FITS.columns if c.name == statistic), None
-    )
-    return unit if column is None or column.unit == "property" else column.unit
-
-
-def with_shown(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Return rows whose names in some columns are as charts can show and sort them."""
-    names = {name for column in columns for name in frame[column].cast(pl.String).drop_nulls()}
-    texts = {name: shown(name) for name in sorted(names)}
-    return frame.with_columns(pl.col(column).cast(pl.String).replace(texts) for column in columns)
-
-
-def as_data(frame: Rows, *columns: str) -> Rows:
-    """Return rows as data of a chart. JSON has no NaN or infinity: they become null."""
-    if not isinstance(frame, pl.DataFrame):
-        return frame
-    frame = frame.select(columns) if columns else frame
-    floats = pl.col(pl.Float64, pl.Float32)
-    plain = frame.with_columns(
-        pl.when(floats.is_finite()).then(floats), pl.col(pl.Enum, pl.Categorical).cast(pl.String)
-    )
-    if len(plain) <= _ROWS_AT_MOST:
-        return plain
-    return alt.InlineData(values=plain.write_json(), format=alt.JsonDataFormat(type="json"))
-
-
-def _step(n: int, size: int) -> int:
-    """Return the size of a cell in pixels: as large as is useful, never too small for a label."""
-    return min(44, max(9, size // max(n, 1)))
+    return unit if _UNITS.get(statistic, "property") == "property" else _UNITS[statistic]
 
 
 def heat_map(
     cells: Rows,
+    missing: Rows | None,
     types: pl.DataFrame,
-    colour: alt.Color,
+    value: str,
+    style: MapStyle,
     *,
-    title: str,
-    subtitle: str = "",
-    missing: Rows | None = None,
-    tooltip: Sequence[alt.Tooltip] = (),
+    colours: Mapping[str, str] | None = None,
     size: int = 600,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
@@ -145,189 +122,200 @@ def heat_map(
     Parameters
     ----------
     cells
-        Rows with source_type, target_type and what ``colour`` and ``tooltip`` refer to.
-    types
-        :data:`connprops.schema.TYPES`.
-    colour
-        The encoding of the cells' colour, with its scale and legend.
+        Rows with source_type, target_type and ``value``.
     missing
         Rows with the source_type and target_type of pathways to be shown as without data.
+    types
+        :data:`connprops.schema.TYPES`.
+    colours
+        Of categories, by default all of those of the style's kind.
     size
         About how many pixels wide and high; more where that is too small for the labels.
     """
     orders = {side: type_order(types, side) for side in ("source", "target")}
-    steps = {side: _step(len(order), size) for side, order in orders.items()}
-
-    def axis(side: str) -> dict[str, Any]:
-        return {
-            "sort": None,
-            "scale": alt.Scale(domain=orders[side], paddingInner=0.04, paddingOuter=0),
-            "title": f"{side} type",
-            "axis": alt.Axis(
-                labelOverlap=False,
-                labelFontSize=min(11, steps[side] - 1),
-                labelLimit=140,
-                labelAngle=-90 if side == "target" else 0,
-                domain=False,
-                ticks=False,
-                labelPadding=3,
-                grid=False,
-            ),
-        }
-
-    x, y = alt.X(TARGET, type="nominal", **axis("target")), alt.Y(
-        SOURCE, type="nominal", **axis("source")
-    )  # fmt: skip
-    names = [alt.Tooltip(SOURCE, title="source", type="nominal"),
-             alt.Tooltip(TARGET, title="target", type="nominal")]  # fmt: skip
+    # As large as is useful, never too small for a label.
+    steps = {side: min(44, max(9, size // max(len(o), 1))) for side, o in orders.items()}
+    x = alt.X(TARGET, type="nominal", **_axis("target", orders, steps, labelAngle=-90))
+    y = alt.Y(SOURCE, type="nominal", **_axis("source", orders, steps, labelAngle=0))
+    names = [word(SOURCE, "source"), word(TARGET, "target")]
+    square = {"orient": "bottom", "symbolType": "square"}
     layers: list[alt.Chart] = []
     if missing is not None:
-        nothing = alt.Color(
-            "state:N",
-            scale=alt.Scale(domain=["no data"], range=[palette.no_data]),
-            legend=alt.Legend(title=None, orient="bottom", symbolType="square"),
-        )
+        grey = category_colour("state", {"no data": palette.no_data}, **square)
+        nothing = alt.Chart(missing).transform_calculate(state="'no data'").mark_rect()
         layers.append(
-            alt.Chart(missing)
-            .transform_calculate(state="'no data'")
-            .mark_rect()
-            .encode(
-                x=x, y=y, color=nothing, tooltip=[*names, alt.Tooltip("state:N", title="value")]
-            )
+            nothing.encode(x=x, y=y, color=grey, tooltip=[*names, word("state", "value")])
         )
-    layers.append(alt.Chart(cells).mark_rect().encode(x=x, y=y, color=colour,
-                                                      tooltip=[*names, *tooltip]))  # fmt: skip
-    layers.extend(_class_lines(types, palette))
-    shape = " by ".join(f"{len(orders[s])} {s} types ({a})" for s, a in
-                        (("source", "rows"), ("target", "columns")))  # fmt: skip
+    if style.scale is None:
+        colours = category_colours(style.kind, palette) if colours is None else colours
+        colour = category_colour(value, dict(colours), **square, columns=3)
+        tooltip = [*names, word(value, style.legend)]
+    else:
+        legend = _gradient(style.legend, style.scale)
+        colour = alt.Color(value, type="quantitative", scale=style.scale, legend=legend)
+        tooltip = [*names, number(value, style.legend)]
+    layers.append(alt.Chart(cells).mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip))
+    layers.extend(_class_lines(types, orders, palette))
+    shape = (
+        f"{len(orders['source'])} source types (rows) by "
+        f"{len(orders['target'])} target types (columns)"
+    )
     return alt.LayerChart(
         layer=layers,
-        resolve=_OWN_COLOURS,
+        resolve=_own_colours(),
         width=alt.Step(steps["target"]),
         height=alt.Step(steps["source"]),
-        title=heading(title, subtitle),
-        description=f"{title}. Matrix of {shape}. {subtitle}".strip(),
+        title=heading(style.title, style.note),
+        description=f"{style.title}. Matrix of {shape}. {style.note}".strip(),
     )
 
 
-def _class_lines(types: pl.DataFrame, palette: Palette) -> list[alt.Chart]:
+def _axis(
+    side: str, orders: Mapping[str, list[str]], steps: Mapping[str, int], **labels: Any
+) -> dict[str, Any]:
+    return {
+        "sort": None,
+        "scale": alt.Scale(domain=orders[side], paddingInner=0.04, paddingOuter=0),
+        "title": f"{side} type",
+        "axis": alt.Axis(
+            labelOverlap=False,
+            labelFontSize=min(11, steps[side] - 1),
+            labelLimit=140,
+            domain=False,
+            ticks=False,
+            labelPadding=3,
+            grid=False,
+            **labels,
+        ),
+    }
+
+
+def _gradient(title: str, scale: alt.Scale) -> alt.Legend:
+    values = ticks(scale)
+    return alt.Legend(
+        title=title,
+        orient="bottom",
+        direction="horizontal",
+        gradientLength=220,
+        gradientThickness=10,
+        format=FORMAT,
+        **({"tickCount": 5} if values is None else {"values": values}),
+    )
+
+
+def _own_colours() -> alt.Resolve:
+    return alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
+
+
+def _class_lines(
+    types: pl.DataFrame, orders: Mapping[str, list[str]], palette: Palette
+) -> list[alt.Chart]:
     """Return lines between the classes of types."""
     lines = []
     for side, field, channel in (("source", SOURCE, alt.Y), ("target", TARGET, alt.X)):
-        starts = _class_starts(types, side)
+        rows = types.filter(pl.col("side") == side).select("type", "synapse_class")
+        classes = dict(rows.iter_rows())
+        starts = [b for a, b in itertools.pairwise(orders[side]) if classes[a] != classes[b]]
         if starts:
-            place = channel(field, type="nominal", bandPosition=0)
-            lines.append(
-                alt.Chart(pl.DataFrame({field: starts}))
-                .mark_rule(color=palette.ink, strokeWidth=1, opacity=0.8)
-                .encode(**{"y" if side == "source" else "x": place})
+            rule = alt.Chart(pl.DataFrame({field: starts})).mark_rule(
+                color=palette.ink, strokeWidth=1, opacity=0.8
             )
+            lines.append(rule.encode(channel(field, type="nominal", bandPosition=0)))
     return lines
 
 
-def gradient(title: str, scale: alt.Scale) -> alt.Legend:
-    """Return the legend of a scale of colour."""
-    return alt.Legend(
-        title=title, orient="bottom", direction="horizontal", gradientLength=220,
-        gradientThickness=10, values=ticks(scale), format=FORMAT,
-    )  # fmt: skip
-
-
-def _missing(cells: pl.DataFrame, types: pl.DataFrame, value: str) -> Rows | None:
-    """Return the pathways without a value, if there are any."""
-    sides = [
-        pl.DataFrame({name: type_order(types, side)}, schema={name: pl.String})
-        for name, side in ((SOURCE, "source"), (TARGET, "target"))
-    ]
-    known = cells.filter(pl.col(value).is_not_null()).select(
-        pl.col(name).cast(pl.String) for name in schema.PATHWAY
-    )
-    rest = sides[0].join(sides[1], how="cross").join(known, on=schema.PATHWAY, how="anti")
-    return as_data(rest) if len(rest) else None
-
-
-def scale_note(scale: alt.Scale) -> str:
-    """Return what a reader must know of a scale."""
-    words = {"log": "logarithmic", "symlog": "symmetric-logarithmic"}
-    return f"{words.get(scale.to_dict(validate=False)['type'], 'linear')} colours"
-
-
-def quantity_map(
+def pathway_map(
     table: pl.DataFrame,
     types: pl.DataFrame,
     value: str,
-    *,
-    title: str,
-    legend: str,
-    scale: alt.Scale | None = None,
+    style: MapStyle,
     palette: Palette = LIGHT,
 ) -> alt.LayerChart:
-    """Draw a number of each pathway.
+    """Draw a number or a category of each pathway.
+
+    The legend has the categories that occur; all where none does.
 
     Parameters
     ----------
     table
         One row per pathway: source_type, target_type and the column ``value``.
-    legend
-        What the number is, with its unit.
-    scale
-        Of colour; by default one that suits the values.
     """
-    cells = table.select(*schema.PATHWAY, pl.col(value).cast(pl.Float64)).with_columns(
-        pl.when(pl.col(value).is_finite()).then(pl.col(value))
-    )
-    scale = scale or sequential_scale(cells[value].drop_nulls().to_numpy(), palette)
-    shown = cells.filter(pl.col(value).is_not_null())
+    names = [pl.col(name).cast(pl.String) for name in schema.PATHWAY]
+    dtype = pl.String if style.scale is None else pl.Float64
+    cells = table.select(*names, pl.col(value).cast(dtype)).drop_nulls(value)
+    colours = None
+    if style.scale is None:
+        there = set(cells[value])
+        colours = {
+            name: colour
+            for name, colour in category_colours(style.kind, palette).items()
+            if name in there or not there
+        }
+    else:
+        cells = cells.filter(pl.col(value).is_finite())
+    pathways = Pathways(type_order(types, "source"), type_order(types, "target"))
+    every = pl.DataFrame(pathways.columns(np.arange(len(pathways)))).select(names)
+    missing = every.join(cells, on=schema.PATHWAY, how="anti")
     return heat_map(
-        as_data(shown),
+        as_data(cells),
+        as_data(missing) if len(missing) else None,
         types,
-        alt.Color(value, type="quantitative", scale=scale, legend=gradient(legend, scale)),
-        title=title,
-        subtitle=scale_note(scale),
-        missing=_missing(cells, types, value),
-        tooltip=[alt.Tooltip(value, type="quantitative", title=legend, format=FORMAT)],
-        palette=palette,
-    )
-
-
-def category_map(
-    table: pl.DataFrame,
-    types: pl.DataFrame,
-    value: str,
-    categories: Mapping[str, str],
-    *,
-    title: str,
-    legend: str,
-    palette: Palette = LIGHT,
-) -> alt.LayerChart:
-    """Draw a category of each pathway; ``categories`` gives their order and colours.
-
-    The legend has those that occur; all where none does.
-    """
-    shown = table.select(*schema.PATHWAY, pl.col(value).cast(pl.String)).filter(
-        pl.col(value).is_not_null()
-    )
-    there = set(shown[value]) or set(categories)
-    return heat_map(
-        as_data(shown),
-        types,
-        category_colour(value, {name: of for name, of in categories.items() if name in there}),
-        title=title,
-        missing=_missing(shown, types, value),
-        tooltip=[alt.Tooltip(value, type="nominal", title=legend)],
-        palette=palette,
-    )
-
-
-def category_colour(value: str, categories: Mapping[str, str]) -> alt.Color:
-    """Return the encoding of a category, given the categories' colours."""
-    return alt.Color(
         value,
-        type="nominal",
-        sort=None,
-        scale=alt.Scale(domain=list(categories), range=list(categories.values())),
-        legend=alt.Legend(title=None, orient="bottom", symbolType="square", columns=3),
+        style,
+        colours=colours,
+        palette=palette,
     )
+
+
+def map_styles(
+    name: str,
+    statistic: str,
+    unit: str,
+    values: Mapping[str, pl.Series],
+    palette: Palette = LIGHT,
+) -> dict[str, MapStyle]:
+    """Return the styles of the maps of a statistic: of data, of the model, of their difference.
+
+    Parameters
+    ----------
+    values
+        By ``"data"`` and ``"model"``, as far as there are such maps, values of the same pathways.
+    """
+    if statistic == "shared_within":
+        title, legend = f"{name}, shared within a connection", "values of a connection"
+        styles = {side: MapStyle(f"{title}: {side}", legend, kind="shared") for side in values}
+        both = MapStyle(f"{title}: data and model", "shared", kind="agreement")
+        return styles | ({"difference": both} if "model" in values else {})
+    title = f"{name}, {statistic}"
+    legend = f"{statistic} of {axis_title(name, statistic_unit(statistic, unit))}"
+    together = np.concatenate([side.drop_nulls().to_numpy() for side in values.values()])
+    scale = sequential_scale(together, palette)
+    styles = {side: MapStyle(f"{title}: {side}", legend, scale) for side in values}
+    if "model" in values:
+        styles["difference"] = MapStyle(
+            f"{title}: model minus data",
+            f"difference of {legend}",
+            difference_scale(values["data"], values["model"] - values["data"], palette),
+        )
+    return styles
+
+
+def distance_style(
+    name: str, measure: str, unit: str, values: pl.Series, palette: Palette = LIGHT
+) -> MapStyle:
+    """Return the style of a map of the distance of data and model."""
+    of_scale = values.drop_nulls().to_list()
+    if measure == "ks":  # a part of a whole
+        of_scale = [0.0, max(of_scale, default=1.0)]
+    scale = sequential_scale(of_scale, palette)
+    legend = axis_title(DISTANCES[measure], statistic_unit(measure, unit))
+    return MapStyle(f"{name}: {DISTANCES[measure]} of data and model", legend, scale)
+
+
+def difference_scale(data: pl.Series, difference: pl.Series, palette: Palette = LIGHT) -> alt.Scale:
+    """Return the scale of differences from data, which are none below single precision."""
+    size = float(np.abs(data.drop_nulls().to_numpy()).max(initial=0.0))
+    return diverging_scale(difference.drop_nulls().to_numpy(), palette, least=_RESOLUTION * size)
 
 
 def maps(
@@ -340,7 +328,7 @@ def maps(
     unit: str = "",
     palette: Palette = LIGHT,
 ) -> alt.HConcatChart:
-    """Draw one statistic of a property over all pathways: data, model, model less data.
+    """Draw one statistic of a property over all pathways: data, model, model minus data.
 
     Parameters
     ----------
@@ -357,97 +345,48 @@ def maps(
     OptionError
         Where the statistics have no column ``statistic``.
     """
-    if statistic not in _STATISTICS and statistic != "shared_within":
-        raise OptionError.unknown("statistic", statistic, [*_STATISTICS, "shared_within"])
-    both = (
-        rows_of(statistics, property=property)
-        .select(*schema.PATHWAY, data=statistic)
-        .cast(dict.fromkeys(schema.PATHWAY, pl.String))
-    )
+    if statistic not in STATISTICS:
+        raise OptionError.unknown("statistic", statistic, STATISTICS)
+    shared = statistic == "shared_within"
+    value = pl.col(statistic).cast(pl.Boolean if shared else pl.Float64)
+    names = [pl.col(name).cast(pl.String) for name in schema.PATHWAY]
+    both = rows_of(statistics, property=property).select(*names, data=value)
+    if shared:
+        both = both.with_columns(_shared_words("data").fill_null(SHARED[None]))
     if statistic in model.columns:
-        other = rows_of(model, property=property).select(*schema.PATHWAY, model=statistic)
-        both = both.join(
-            other.cast(dict.fromkeys(schema.PATHWAY, pl.String)),
-            on=schema.PATHWAY, how="full", coalesce=True,
-        )  # fmt: skip
-    if statistic == "shared_within":
-        return _shared_maps(both, statistics, types, property, palette)
-    head = f"{property}, {statistic}"
-    legend = f"{statistic} of {axis_title(property, statistic_unit(statistic, unit))}"
-    sides = [side for side in ("data", "model") if side in both.columns]
-    both = both.with_columns(pl.col(side).cast(pl.Float64) for side in sides)
-    common = sequential_scale(
-        np.concatenate([both[side].drop_nulls().to_numpy() for side in sides]), palette
+        fitted = rows_of(model, property=property).select(*names, model=value)
+        both = both.join(fitted, on=schema.PATHWAY, how="full", coalesce=True)
+        if shared:
+            both = both.with_columns(_shared_words("model")).with_columns(difference=_agreement())
+        else:
+            both = both.with_columns(difference=pl.col("model") - pl.col("data"))
+    sides = {side: both[side] for side in both.columns if side in ("data", "model")}
+    styles = map_styles(property, statistic, unit, sides, palette)
+    return side_by_side(
+        [pathway_map(both, types, side, style, palette) for side, style in styles.items()],
+        resolve=_own_colours(),
     )
-    drawn = [
-        quantity_map(both, types, side, title=f"{head}: {side}", legend=legend, scale=common,
-                     palette=palette)
-        for side in sides
-    ]  # fmt: skip
-    if "model" in sides:
-        both = both.with_columns((pl.col("model") - pl.col("data")).alias("difference"))
-        scale = difference_scale(both["data"], both["difference"], palette)
-        drawn.append(
-            quantity_map(both, types, "difference", title=f"{head}: model minus data",
-                         legend=f"difference of {legend}", scale=scale, palette=palette)
-        )  # fmt: skip
-    return _in_a_row(drawn)
 
 
-def difference_scale(data: pl.Series, difference: pl.Series, palette: Palette = LIGHT) -> alt.Scale:
-    """Return the scale of differences from data, which are none below single precision."""
-    size = float(np.abs(data.drop_nulls().to_numpy()).max(initial=0.0))
-    return diverging_scale(difference.drop_nulls().to_numpy(), palette, least=_RESOLUTION * size)
+def _shared_words(side: str) -> pl.Expr:
+    return pl.when(side).then(pl.lit(SHARED[True])).when(~pl.col(side)).then(
+        pl.lit(SHARED[False])
+    ).alias(side)  # fmt: skip
 
 
-def _shared_maps(
-    both: pl.DataFrame, statistics: pl.DataFrame, types: pl.DataFrame, name: str, palette: Palette
-) -> alt.HConcatChart:
-    """Draw whether connections share a property: of data, of the model, and where they agree."""
-    yes_no = shared_colours(palette)
-    seen = rows_of(statistics, property=name).select(
-        *(pl.col(c).cast(pl.String) for c in schema.PATHWAY), seen=pl.lit(value=True)
-    )
-    words = pl.col("data").replace_strict({True: SHARED[True], False: SHARED[False]})
-    table = both.join(seen, on=schema.PATHWAY, how="left").with_columns(
-        data_word=pl.when("seen").then(words.fill_null(SHARED[None]))
-    )
-    title = f"{name}, shared within a connection"
-    drawn = [category_map(table, types, "data_word", yes_no, title=f"{title}: data",
-                          legend="values of a connection", palette=palette)]  # fmt: skip
-    if "model" in both.columns:
-        table = table.with_columns(
-            model_word=pl.col("model").replace_strict({True: SHARED[True], False: SHARED[False]}),
-            difference=pl.when(pl.col("data") == pl.col("model"))
-            .then(pl.lit(AGREEMENT[0]))
-            .when(pl.col("model") & ~pl.col("data"))
-            .then(pl.lit(AGREEMENT[1]))
-            .when(pl.col("data") & ~pl.col("model"))
-            .then(pl.lit(AGREEMENT[2])),
-        )
-        drawn += [
-            category_map(table, types, "model_word", yes_no, title=f"{title}: model",
-                         legend="values of a connection", palette=palette),
-            category_map(table, types, "difference", agreement_colours(palette),
-                         title=f"{title}: data and model", legend="shared", palette=palette),
-        ]  # fmt: skip
-    return _in_a_row(drawn)
+def _agreement() -> pl.Expr:
+    """Return where data and model agree on what is shared; null where either does not say."""
+    same, only_model = pl.col("data") == pl.col("model"), pl.col("model") == SHARED[True]
+    word = pl.when(same).then(0).when(only_model).then(1).otherwise(2)
+    text = word.replace_strict(dict(enumerate(AGREEMENT)), return_dtype=pl.String)
+    return pl.when(pl.col("data") != SHARED[None], pl.col("model").is_not_null()).then(text)
 
 
-def shared_colours(palette: Palette = LIGHT) -> dict[str, str]:
-    """Return the categories of shared_within, each with its colour."""
-    colours = (palette.data_line, palette.model, palette.quiet)
-    return dict(zip(SHARED.values(), colours, strict=True))
-
-
-def agreement_colours(palette: Palette = LIGHT) -> dict[str, str]:
-    """Return how data and model may agree on shared_within, each with its colour."""
-    return dict(zip(AGREEMENT, (palette.data, palette.model, palette.data_line), strict=True))
-
-
-def _in_a_row(drawn: Sequence[alt.LayerChart]) -> alt.HConcatChart:
-    description = " | ".join(str(chart.description) for chart in drawn)
-    return alt.hconcat(*drawn, spacing=36, description=description, resolve=_OWN_COLOURS)
+def side_by_side(charts: Sequence[alt.LayerChart | alt.Chart], **options: Any) -> alt.HConcatChart:
+    """Draw charts in a row."""
+    description = " | ".join(str(chart.description) for chart in charts)
+    row: alt.HConcatChart = alt.hconcat(*charts, spacing=36, description=description, **options)
+    return row
 
 
 def level_map(
@@ -464,19 +403,15 @@ def level_map(
     model
         :data:`connprops.schema.MODEL`, or any table with property and level.
     """
-    one = rows_of(model, property=property).unique([*schema.PATHWAY], keep="first")
-    words = one.with_columns(
-        pl.col("level").cast(pl.Int64).replace_strict(
-            {i - 1: word for i, word in enumerate(LEVELS)}, return_dtype=pl.String
-        )
-    )  # fmt: skip
-    return category_map(
-        words, types, "level", level_colours(palette),
-        title=f"{property}: where the model comes from",
-        legend="observed, or borrowed from level", palette=palette,
-    )  # fmt: skip
+    words = {i - 1: text for i, text in enumerate(LEVELS)}
+    level = pl.col("level").cast(pl.Int64).replace_strict(words, return_dtype=pl.String)
+    rows = rows_of(model, property=property).unique(
+        schema.PATHWAY, keep="first", maintain_order=True
+    )
+    return pathway_map(rows.with_columns(level), types, "level", level_style(property), palette)
 
 
-def level_colours(palette: Palette = LIGHT) -> dict[str, str]:
-    """Return the levels in words, each with its colour."""
-    return dict(zip(LEVELS, palette.levels, strict=True))
+def level_style(name: str) -> MapStyle:
+    """Return the style of a map of levels."""
+    title = f"{name}: where the model comes from"
+    return MapStyle(title, "observed, or borrowed from level", kind="level")

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Charts of all pathways together: each property's spread, and numbers of synapses."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
-from connprops.charts.maps import (
-    Rows,
-    as_data,
-    axis_title,
-    unit_title,
-)
+from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts.pathway import histogram
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import LIGHT, Palette
+from connprops.charts.theme import LIGHT, Palette, Rows, as_data, axis_title, unit_title
 
 
 def synapses_per_connection(
@@ -31,18 +26,27 @@ def synapses_per_connection(
         As :func:`connprops.charts.rows.synapse_counts` returns them.
     """
     return histogram(
-        bins, property=schema.N_SYN_PER_CONN, unit="1", title=title,
-        counted="connections", whole=True, palette=palette,
-    )  # fmt: skip
+        bins,
+        property=schema.N_SYN_PER_CONN,
+        unit="1",
+        title=title,
+        counted="connections",
+        whole=True,
+        palette=palette,
+    )
 
 
 def overview(
-    statistics: pl.DataFrame, units: Mapping[str, str], *, palette: Palette = LIGHT
+    statistics: pl.DataFrame,
+    units: Mapping[str, str],
+    *,
+    palette: Palette = LIGHT,
+    at_most: int = 240,
 ) -> alt.ConcatChart:
     """Draw each property's spread over pathways and within them.
 
     The pathways stand in order of their median; bands show the inner 50 % and 90 % of each
-    one's values. Of many pathways, evenly spaced ones are drawn.
+    one's values.
 
     Parameters
     ----------
@@ -50,9 +54,11 @@ def overview(
         :data:`connprops.schema.STATISTICS`.
     units
         Unit by property; its order is that of the charts.
+    at_most
+        Number of pathways in a chart; of more, evenly spaced ones are drawn.
     """
     drawn = [
-        _spread(rows_of(statistics, property=name), name, unit, palette)
+        _spread(rows_of(statistics, property=name), name, unit, palette, at_most)
         for name, unit in units.items()
     ]
     title = "Properties: medians of pathways in order, with the inner 50 % and 90 % of values"
@@ -67,31 +73,28 @@ def overview(
     )
 
 
-_DRAWN_AT_MOST = 240
-"""Pathways in a chart of one pixel each."""
-
-
-def _spread(rows: pl.DataFrame, name: str, unit: str, palette: Palette) -> alt.LayerChart:
-    quantiles = ("q05", "q25", "q50", "q75", "q95")
-    order = rows.drop_nulls(quantiles).sort("q50", *schema.PATHWAY).select(*quantiles)
-    places = np.unique(np.linspace(0, max(len(order) - 1, 0), _DRAWN_AT_MOST).round().astype(int))
+def _spread(
+    rows: pl.DataFrame, name: str, unit: str, palette: Palette, at_most: int
+) -> alt.LayerChart:
+    order = rows.drop_nulls(QUANTILES).sort("q50", *schema.PATHWAY).select(*QUANTILES)
+    places = np.unique(np.linspace(0, max(len(order) - 1, 0), at_most).round().astype(int))
     thinned = order.with_row_index("rank", 1)[places[: len(order)].tolist()]
-    base = alt.Chart(as_data(thinned)).encode(
-        x=alt.X("rank:Q", title="pathways, by median (rank)",
-                scale=alt.Scale(nice=False, zero=False), axis=alt.Axis(tickMinStep=1, tickCount=4))
-    )  # fmt: skip
+    axis, scale = alt.Axis(tickMinStep=1, tickCount=4), alt.Scale(nice=False, zero=False)
+    x = alt.X("rank:Q", title="pathways, by median (rank)", axis=axis, scale=scale)
+    base = alt.Chart(as_data(thinned)).encode(x=x)
     y = alt.Y("q05:Q", title=unit_title(name, unit), scale=alt.Scale(zero=False))
     single = len(thinned) < 2  # noqa: PLR2004 - an area needs two places
-    bands = [
-        (base.mark_rule(strokeWidth=8) if single else base.mark_area())
-        .encode(y=y if low == "q05" else alt.Y(f"{low}:Q"), y2=high, color=alt.value(palette.data),
-                opacity=alt.value(opacity))
-        for low, high, opacity in (("q05", "q95", 0.45), ("q25", "q75", 0.9))
-    ]  # fmt: skip
+    layers = []
+    for low, high, opacity in ((y, "q95", 0.45), (alt.Y("q25:Q"), "q75", 0.9)):
+        band = base.mark_rule(strokeWidth=8) if single else base.mark_area()
+        look = {"color": alt.value(palette.data), "opacity": alt.value(opacity)}
+        layers.append(band.encode(y=low, y2=high, **look))
     middle = base.mark_point(size=30) if single else base.mark_line(strokeWidth=1.5)
-    line = middle.encode(y="q50:Q", color=alt.value(palette.data_line))
+    layers.append(middle.encode(y="q50:Q", color=alt.value(palette.data_line)))
     return alt.LayerChart(
-        layer=[*bands, line],
-        width=260, height=130, title=alt.TitleParams(name, fontSize=12, frame="group"),
+        layer=layers,
+        width=260,
+        height=130,
+        title=alt.TitleParams(name, fontSize=12, frame="group"),
         description=f"{axis_title(name, unit)}: medians of {len(order)} pathways in order.",
-    )  # fmt: skip
+    )

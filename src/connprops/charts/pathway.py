@@ -1,28 +1,33 @@
-"""Charts of the tables: a function takes tidy rows and gives an :class:`altair.Chart`.
+"""Charts of one pathway and property: histogram, quantiles, cumulative distributions, ROC.
 
-Rows are aggregated already, one a pathway, a bin or a quantile, so that charts stay small. All
-that matters to reading a chart is in the chart; its typography comes with a theme, see
-:mod:`connprops.charts.theme`. Maps of pathways are in :mod:`connprops.charts.maps`.
+A function takes tidy rows, a bin or a quantile each, and gives an :class:`altair.Chart`. All that
+matters to reading a chart is in the chart; its typography comes with a theme, see
+:mod:`connprops.charts.theme`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import altair as alt
+import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
-from connprops.charts.maps import (
-    FORMAT,
+from connprops.arrays import Floats
+from connprops.charts.theme import (
+    LIGHT,
+    Palette,
     Rows,
     as_data,
     axis_title,
+    category_colour,
+    heading,
+    number,
 )
-from connprops.charts.theme import LIGHT, Palette, heading
 
-if TYPE_CHECKING:
-    from altair.utils.schemapi import UndefinedType
+_THRESHOLDS = np.linspace(0, 1, 21)
+_RATES = np.linspace(0, 1, 101)
 
 
 def histogram(
@@ -49,50 +54,41 @@ def histogram(
         Whether values are whole numbers, which ticks of the axis then are too.
     """
     with_model = not isinstance(bins, pl.DataFrame) or "expected" in bins.columns
-    data = as_data(bins, "left", "right", "count", *(["expected"] if with_model else []))
-    x = alt.X("left:Q", bin="binned", title=axis_title(property, unit), axis=_axis(whole=whole),
-              scale=alt.Scale(nice=False))  # fmt: skip
-    names = ["data", "model"] if with_model else ["data"]
-    colour = _series(names, [palette.data, palette.model][: len(names)], "square")
-    edges = [alt.Tooltip("left:Q", title="from", format=FORMAT),
-             alt.Tooltip("right:Q", title="to", format=FORMAT)]  # fmt: skip
-    tooltip = [*edges, alt.Tooltip("count:Q", title="data", format=",")]
-    if with_model:
-        tooltip.append(alt.Tooltip("expected:Q", title="model", format=FORMAT))
+    base = alt.Chart(as_data(bins, "left", "right", "count", *["expected"] * with_model))
+    colour = _series(palette, with_model, "square")
+    tooltip = [number("left", "from"), number("right", "to"), number("count", "data", ",")]
+    tooltip += [number("expected", "model")] * with_model
+    axis = alt.Axis(tickMinStep=1, tickCount=8) if whole else alt.Undefined
+    scale = alt.Scale(nice=False)
+    x = alt.X("left:Q", bin="binned", title=axis_title(property, unit), axis=axis, scale=scale)
     y_title = f"number of {counted} (count)"
-    base = alt.Chart(data)
-    layers = [
-        base.transform_calculate(series="'data'").mark_bar(binSpacing=0).encode(
-            x=x, x2="right:Q", color=colour,
-            y=alt.Y("count:Q", title=y_title, axis=alt.Axis(tickMinStep=1)),
-            tooltip=tooltip,
-        )
-    ]  # fmt: skip
+    y = alt.Y("count:Q", title=y_title, axis=alt.Axis(tickMinStep=1))
+    bars = base.transform_calculate(series="'data'").mark_bar(binSpacing=0)
+    layers = [bars.encode(x=x, x2="right:Q", y=y, color=colour, tooltip=tooltip)]
     if with_model:
-        layers.append(
-            base.transform_filter("datum.count > 0 || datum.expected > 0")
-            .transform_calculate(series="'model'").mark_rule(strokeWidth=2).encode(
-                x=alt.X("left:Q"), x2="right:Q", y=alt.Y("expected:Q", title=y_title), color=colour,
-                tooltip=tooltip,
-            )
-        )  # fmt: skip
+        there = base.transform_filter("datum.count > 0 || datum.expected > 0")
+        rules = there.transform_calculate(series="'model'").mark_rule(strokeWidth=2)
+        y = alt.Y("expected:Q", title=y_title)
+        layers.append(rules.encode(x="left:Q", x2="right:Q", y=y, color=colour, tooltip=tooltip))
+    what = "Bars: values per bin; lines: what the model expects in each bin."
+    return _layered(layers, title, subtitle, what, width=420)
+
+
+def _series(palette: Palette, with_model: bool, symbol: str) -> alt.Color:  # noqa: FBT001
+    """Return the colour of what a layer calculates as ``series``, with one legend for all."""
+    colours = {"data": palette.data} | ({"model": palette.model} if with_model else {})
+    return category_colour("series", colours, orient="top", symbolType=symbol, symbolStrokeWidth=3)
+
+
+def _layered(
+    layers: list[alt.Chart], title: str, subtitle: str, description: str, width: int = 250
+) -> alt.LayerChart:
     return alt.LayerChart(
         layer=layers,
-        width=420, height=250, title=heading(title, subtitle),
-        description=f"{title}. Bars: values per bin; lines: what the model expects in each bin.",
-    )  # fmt: skip
-
-
-def _axis(*, whole: bool) -> alt.Axis | UndefinedType:
-    return alt.Axis(tickMinStep=1, tickCount=8) if whole else alt.Undefined
-
-
-def _series(names: Sequence[str], colours: Sequence[str], symbol: str) -> alt.Color:
-    """Return the colour of what a layer calculates as ``series``, with one legend for all."""
-    return alt.Color(
-        "series:N",
-        scale=alt.Scale(domain=list(names), range=list(colours)),
-        legend=alt.Legend(title=None, orient="top", symbolType=symbol, symbolStrokeWidth=3),
+        width=width,
+        height=250,
+        title=heading(title, subtitle),
+        description=f"{title}. {description}",
     )
 
 
@@ -111,35 +107,30 @@ def qq(
     Parameters
     ----------
     points
-        One row per quantile: p, data, model; see :func:`quantile_pairs`.
+        One row per quantile: p, data, model; see :func:`connprops.charts.rows.quantile_pairs`.
     whole
         Whether values are whole numbers, which ticks of the axes then are too.
     """
     base = alt.Chart(as_data(points, "p", "data", "model"))
+    about: dict[str, Any] = {
+        "scale": alt.Scale(zero=False),
+        "axis": alt.Axis(tickCount=5, tickMinStep=1 if whole else alt.Undefined),
+    }
     name = axis_title(property, unit)
-    zero = alt.Scale(zero=False)
-    ticks = alt.Axis(tickCount=5, tickMinStep=1 if whole else alt.Undefined)
-    diagonal = (
-        base.transform_aggregate(a="min(data)", b="min(model)", c="max(data)", d="max(model)")
-        .transform_calculate(low="min(datum.a, datum.b)", high="max(datum.c, datum.d)")
-        .mark_rule(color=palette.quiet, strokeDash=[4, 3])
-        .encode(
-            x=alt.X("low:Q", title=f"model: {name}", scale=zero, axis=ticks), x2="high:Q",
-            y=alt.Y("low:Q", title=f"data: {name}", scale=zero, axis=ticks), y2="high:Q",
-        )
-    )  # fmt: skip
-    dots = base.mark_circle(size=26, opacity=0.9, color=palette.data_line).encode(
-        x=alt.X("model:Q", title=f"model: {name}", scale=zero, axis=ticks),
-        y=alt.Y("data:Q", title=f"data: {name}", scale=zero, axis=ticks),
-        tooltip=[alt.Tooltip(c, type="quantitative", format=FORMAT)
-                 for c in ("p", "data", "model")],
-    )  # fmt: skip
-    return alt.LayerChart(
-        layer=[diagonal, dots],
-        width=250, height=250, title=heading(title, subtitle),
-        description=f"{title}. Quantiles of the data against those of the model; on the dashed "
-        "line they are equal.",
-    )  # fmt: skip
+
+    def axes(x: str, y: str) -> tuple[alt.X, alt.Y]:
+        return alt.X(x, title=f"model: {name}", **about), alt.Y(y, title=f"data: {name}", **about)
+
+    ends = base.transform_aggregate(a="min(data)", b="min(model)", c="max(data)", d="max(model)")
+    ends = ends.transform_calculate(low="min(datum.a, datum.b)", high="max(datum.c, datum.d)")
+    diagonal = ends.mark_rule(color=palette.quiet, strokeDash=[4, 3])
+    dots = base.mark_circle(size=26, opacity=0.9, color=palette.data_line)
+    layers = [
+        diagonal.encode(*axes("low:Q", "low:Q"), x2="high:Q", y2="high:Q"),
+        dots.encode(*axes("model:Q", "data:Q"), tooltip=[*map(number, ("p", "data", "model"))]),
+    ]
+    what = "Quantiles of the data against those of the model; on the dashed line they are equal."
+    return _layered(layers, title, subtitle, what)
 
 
 def cdf(
@@ -158,32 +149,85 @@ def cdf(
     That of a model with ``discrete`` values has steps, as that of data always has.
     """
     base = alt.Chart(as_data(points, "p", "data", "model"))
-    colour = _series(["data", "model"], [palette.data, palette.model], "stroke")
-    y = alt.Y("p:Q", title="cumulative probability (1)", scale=alt.Scale(domain=[0, 1]))
-    model_shape: Literal["linear", "step-after"] = "step-after" if discrete else "linear"
-    # The data's is wide, so that it is seen beneath a model that goes the same way.
-    shapes: dict[str, tuple[Literal["linear", "step-after"], float]] = {
-        "data": ("step-after", 5),
-        "model": (model_shape, 2),
+    about: dict[str, Any] = {
+        "title": axis_title(property, unit),
+        "scale": alt.Scale(zero=False),
+        "axis": alt.Axis(tickCount=6, tickMinStep=1 if whole else alt.Undefined),
     }
+    y = alt.Y("p:Q", title="cumulative probability (1)", scale=alt.Scale(domain=[0, 1]))
+    colour = _series(palette, with_model=True, symbol="stroke")
+    # The data's is wide, so that it is seen beneath a model that goes the same way.
+    shapes: list[tuple[str, Literal["linear", "step-after"], float]] = [
+        ("data", "step-after", 5),
+        ("model", "step-after" if discrete else "linear", 2),
+    ]
     layers = [
         base.transform_calculate(series=f"'{side}'")
         .mark_line(interpolate=shape, strokeWidth=width)
-        .encode(
-            x=alt.X(
-                f"{side}:Q",
-                title=axis_title(property, unit),
-                scale=alt.Scale(zero=False),
-                axis=alt.Axis(tickCount=6, tickMinStep=1 if whole else alt.Undefined),
-            ),
-            y=y,
-            color=colour,
-            order="p:Q",
-        )
-        for side, (shape, width) in shapes.items()
+        .encode(x=alt.X(f"{side}:Q", **about), y=y, color=colour, order="p:Q")
+        for side, shape, width in shapes
     ]
-    return alt.LayerChart(
-        layer=layers,
-        width=320, height=250, title=heading(title, subtitle),
-        description=f"{title}. Share of values up to each value, of the data and of the model.",
-    )  # fmt: skip
+    what = "Share of values up to each value, of the data and of the model."
+    return _layered(layers, title, subtitle, what, width=320)
+
+
+def roc_curve(
+    edges: ArrayLike, data: ArrayLike, model: ArrayLike
+) -> tuple[Floats, Floats, float, float]:
+    """Return the rates of model and data above thresholds, and two areas, as the reference does.
+
+    Thresholds are 0, 0.05, ... 1 of the way from the first bin's centre to the last one's; a bin is
+    above where its centre is, or on it. Between them the curve is linear, and its areas are those
+    of trapezoids at model rates 0, 0.01, ... 1. The curve begins at the last bin's shares, not at
+    (0, 0): histograms that are alike, with the share s in the last bin, differ in area by s^2 / 2.
+
+    Parameters
+    ----------
+    edges
+        Of the bins, (n + 1,).
+    data, model
+        Counts, (n,).
+
+    Returns
+    -------
+    tuple
+        False positive rate, the share of the model above, and true positive rate, that of the
+        data, each (21,), increasing; the area under the curve less 0.5, positive where data are
+        larger than the model; and the area between the curve and the diagonal.
+    """
+    centres = (np.asarray(edges)[:-1] + np.asarray(edges)[1:]) / 2
+    width = centres[-1] - centres[0]
+    above = (centres - centres[0]) / (width or 1.0) >= _THRESHOLDS[::-1, None]
+    false, true = (
+        (above * counts).sum(axis=1) / counts.sum() for counts in map(np.asarray, (model, data))
+    )
+    rate = np.interp(_RATES, false, true)
+    auc = float(np.trapezoid(rate, _RATES)) - 0.5
+    error = float(np.trapezoid(np.abs(rate - _RATES), _RATES))
+    return false, true, auc, error
+
+
+def roc(bins: pl.DataFrame, *, title: str, digits: int = 3) -> alt.LayerChart:
+    """Draw how far a threshold can tell data and model apart; on the diagonal they are alike.
+
+    Parameters
+    ----------
+    bins
+        left, right, count and expected of adjacent bins.
+    digits
+        Of the areas in the subtitle.
+    """
+    edges = np.append(bins["left"], bins["right"][-1])
+    false, true, auc, error = roc_curve(edges, bins["count"], bins["expected"])
+    areas = f"AUC - 0.5 = {auc:z.{digits}f}, ERR = {error:.{digits}f}"
+    unit = alt.Scale(domain=[0, 1])
+    x = alt.X("fpr:Q", title="share of the model above (false positive rate)", scale=unit)
+    y = alt.Y("tpr:Q", title="share of the data above (true positive rate)", scale=unit)
+    points = pl.DataFrame({"fpr": false, "tpr": true, "threshold": _THRESHOLDS[::-1]})
+    ends = pl.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]})
+    blue = LIGHT.data_line
+    curve = alt.Chart(points).mark_line(point=alt.OverlayMarkDef(color=blue), color=blue)
+    diagonal = alt.Chart(ends).mark_line(color=LIGHT.quiet, strokeDash=[4, 3])
+    layers = [diagonal.encode(x=x, y=y), curve.encode(x=x, y=y, order="threshold:Q")]
+    what = "Shares of data and model above thresholds; on the dashed line they are equal."
+    return _layered(layers, title, areas, f"{what} {areas}")

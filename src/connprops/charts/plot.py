@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, get_args
 
 import altair as alt
-import numpy as np
 import polars as pl
 
 from connprops import schema
 from connprops.charts import fits, maps, overview
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
-from connprops.charts.roc import roc_chart, roc_curve
 from connprops.charts.rows import (
     model_statistics,
     quantile_pairs,
@@ -28,16 +26,14 @@ from connprops.charts.rows import (
 from connprops.charts.theme import LIGHT
 from connprops.errors import OptionError, OutputError
 from connprops.model.comparison import compare
+from connprops.model.cross_validation import CrossValidation
+from connprops.model.model import Model
 from connprops.progress import Progress
+from connprops.statistics.statistics import Statistics
 from connprops.store.writing import replacing
 
-if TYPE_CHECKING:
-    from connprops.model.cross_validation import CrossValidation
-    from connprops.model.model import Model
-    from connprops.statistics.statistics import Statistics
-
 Format = Literal["html", "svg", "png", "pdf", "json"]
-FORMATS: tuple[Format, ...] = ("html", "svg", "png", "pdf", "json")
+FORMATS: tuple[Format, ...] = get_args(Format)
 """Kinds of files that charts can be written as; each without a network."""
 
 Chart = alt.LayerChart | alt.HConcatChart | alt.ConcatChart | alt.FacetChart
@@ -77,7 +73,7 @@ def plot(
     other
         Another model, to be compared with this one.
     held_out
-        Scores on data held back, as :func:`connprops.cross_validate` returns them.
+        Scores on held-out data, as :func:`connprops.cross_validate` returns them.
     overwrite
         Whether to replace files that are there.
     progress
@@ -100,13 +96,9 @@ def plot(
     OutputError
         Where a file is there already and ``overwrite`` is false, or cannot be written.
     """
-    for kind in formats:
-        if kind not in FORMATS:
-            raise OptionError.unknown("format of charts", kind, FORMATS)
     units = {p.name: p.unit for p in stats.properties}
-    for name in properties or ():
-        if name not in units:
-            raise OptionError.unknown("property", name, units)
+    _check_known("format of charts", formats, FORMATS)
+    _check_known("property", properties or (), units)
     chosen = {name: units[name] for name in properties or units}
     drawn = dict(_charts(stats, model, chosen, statistics, pathway))
     if other is not None:
@@ -116,6 +108,12 @@ def plot(
     if out_dir is not None:
         _write(drawn, Path(out_dir), formats, progress, overwrite=overwrite)
     return drawn
+
+
+def _check_known(what: str, names: Iterable[object], known: Iterable[object]) -> None:
+    for name in names:
+        if name not in known:
+            raise OptionError.unknown(what, name, known)
 
 
 def _charts(
@@ -134,27 +132,21 @@ def _charts(
         yield "synapses_per_connection", overview.synapses_per_connection(bins)
     of_model = model_statistics(model)
     for name, unit in units.items():
+        common: dict[str, Any] = {"property": name, "unit": unit}
         for statistic in statistics:
-            if statistic == "shared_within" and name == schema.N_SYN_PER_CONN:
-                continue  # it belongs to the connection as a whole
-            yield (
-                f"{statistic}_{name}",
-                maps.maps(table, of_model, types, property=name, statistic=statistic, unit=unit),
-            )
+            # Numbers of synapses belong to the connection as a whole.
+            if statistic != "shared_within" or name != schema.N_SYN_PER_CONN:
+                drawn = maps.maps(table, of_model, types, statistic=statistic, **common)
+                yield f"{statistic}_{name}", drawn
         yield f"levels_{name}", maps.level_map(of_model, types, property=name)
         if model.fits is not None:
-            common: dict[str, Any] = {"property": name, "unit": unit}
             yield f"goodness_{name}", fits.goodness(model.fits, types, **common)
-            yield (
-                f"wasserstein_{name}",
-                fits.goodness(model.fits, types, measure="wasserstein", **common),
-            )
+            far = fits.goodness(model.fits, types, measure="wasserstein", **common)
+            yield f"wasserstein_{name}", far
     if len(model.correlations):
         pairs = model.correlations.rename({"value": "r"})
-        yield (
-            "strongest_correlation",
-            score_charts.correlation_map(pairs, types, *score_charts.strongest(pairs)),
-        )
+        pair = score_charts.strongest(pairs)
+        yield "strongest_correlation", score_charts.correlation_map(pairs, types, *pair)
     one = _pathway(stats.pathways.collect(), pathway)
     if one is not None:
         yield from _pathway_charts(stats, model, units, one)
@@ -164,19 +156,18 @@ def _pathway_charts(
     stats: Statistics, model: Model, units: Mapping[str, str], pathway: tuple[str, str]
 ) -> Iterator[tuple[str, Chart]]:
     where = dict(zip(schema.PATHWAY, pathway, strict=True))
-    histograms = model.expected(_of(stats.histograms, where).collect())
-    order = _of(stats.order_statistics, where).collect()
-    discrete, whole = _discrete(model, units), whole_numbers(stats.properties)
-    distributions = _of(model.marginals.lazy(), where).collect()
-    n_values = _of(stats.table, where).select("property", "n").collect()
+    conditions = [pl.col(column) == value for column, value in where.items()]
+    histograms = model.expected(stats.histograms.filter(conditions).collect())
+    order = stats.order_statistics.filter(conditions).collect()
+    n_values = stats.table.filter(conditions).select("property", "n").collect()
+    rows, whole = rows_of(model.marginals, **where), whole_numbers(stats.properties)
     for name, unit in units.items():
+        title = f"{name}: {pathway[0]} → {pathway[1]}"
         common: dict[str, Any] = {
             "property": name,
             "unit": unit,
-            "title": f"{name}: {pathway[0]} → {pathway[1]}",
-            "subtitle": _origin(
-                rows_of(distributions, property=name), rows_of(n_values, property=name)
-            ),
+            "title": title,
+            "subtitle": _origin(rows_of(rows, property=name), rows_of(n_values, property=name)),
             "whole": name in whole,
         }
         bins = rows_of(histograms, property=name)
@@ -184,65 +175,36 @@ def _pathway_charts(
             bars = whole_bins(bins) if name in whole else bins
             yield f"histogram_{name}", charts.histogram(bars, **common)
             if bins["expected"].is_not_null().all():  # the model knows the pathway
-                yield f"roc_{name}", _roc(widened(bins, model), common["title"])
+                yield f"roc_{name}", charts.roc(widened(bins, model), title=title)
         pairs = quantile_pairs(rows_of(order, property=name), model)
         if len(pairs):
             points = pairs.select("p", "data", "model").explode("p", "data", "model")
             yield f"qq_{name}", charts.qq(points, **common)
-            yield f"cdf_{name}", charts.cdf(points, discrete=name in discrete, **common)
-
-    copula = model.correlations.filter(
-        *(pl.col(column).cast(pl.String) == value for column, value in where.items())
-    ).rename({"value": "r"})
+            discrete = all(of.family.kind == "discrete" for of in model.distributions(name))
+            yield f"cdf_{name}", charts.cdf(points, discrete=discrete, **common)
+    copula = rows_of(model.correlations, **where).rename({"value": "r"})
     if len(copula):
         title = f"Correlations: {pathway[0]} → {pathway[1]}"
         yield "correlations", score_charts.correlations(copula, title=title)
 
 
-def _origin(distributions: pl.DataFrame, n_values: pl.DataFrame) -> str:
-    """Return the values of a pathway, and where the model of them comes from, in words."""
+def _origin(rows: pl.DataFrame, n_values: pl.DataFrame) -> str:
+    """Return the number of values, and where the model's rows come from, in words."""
     n = f"{n_values['n'].sum():,} values"
-    if distributions.is_empty():
+    if rows.is_empty():
         return n
-    family, level = distributions["distribution"][0], int(distributions["level"][0])
+    family, level = rows["distribution"][0], int(rows["level"][0])
     return f"{n}; {family}, {'fitted to them' if level < 0 else f'borrowed from level {level}'}"
 
 
-def _roc(bins: pl.DataFrame, title: str) -> Chart:
-    """Draw how far a threshold can tell data and model apart, with nothing drawn at random."""
-    edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
-    false, true, auc, error = roc_curve(
-        edges, bins["count"].to_numpy(), bins["expected"].to_numpy()
-    )
-    areas = f"AUC - 0.5 = {auc:z.3f}, ERR = {error:.3f}"
-    return roc_chart(false, true, title=title, subtitle=areas)
-
-
-def _of(frame: pl.LazyFrame, where: Mapping[str, str]) -> pl.LazyFrame:
-    return frame.filter(*(pl.col(column) == value for column, value in where.items()))
-
-
-def _discrete(model: Model, names: Mapping[str, str]) -> set[str]:
-    """Return the properties of which all families are discrete."""
-    return {
-        name
-        for name in names
-        if all(each.family.kind == "discrete" for each in model.distributions(name))
-    }  # fmt: skip
-
-
-def _pathway(pathways: pl.DataFrame, wanted: tuple[str, str] | None) -> tuple[str, str] | None:
+def _pathway(pathways: pl.DataFrame, name: tuple[str, str] | None) -> tuple[str, str] | None:
     """Return the pathway asked for, or the one with most connections; None if there is none."""
-    names = pathways.select(pl.col(c).cast(pl.String) for c in schema.PATHWAY).rows()
-    if wanted is not None:
-        if tuple(wanted) not in names:
-            raise OptionError.unknown("pathway", wanted, names)
-        return wanted[0], wanted[1]
-    if not names:
-        return None
     most = pathways.with_row_index("row").sort("n_connections", "row", descending=[True, False])
-    source, target = names[most["row"][0]]
-    return source, target
+    names = most.select(pl.col(schema.PATHWAY).cast(pl.String)).rows()
+    if name is not None:
+        _check_known("pathway", [tuple(name)], names)
+        return name
+    return names[0] if names else None
 
 
 def _write(
@@ -254,7 +216,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     files = {
-        folder / f"{stem}.{kind}": (name, kind)
+        folder / f"{stem}.{kind}": drawn[name]
         for name, stem in _stems(drawn).items()
         for kind in formats
     }
@@ -264,20 +226,14 @@ def _write(
             f"{there[0]} exists already, and {len(there) - 1} others that would be written",
             hint="give another folder, or overwrite (overwrite=True, --overwrite)",
         )
-    for done, (file, (name, _)) in enumerate(files.items(), 1):
-        write_chart(drawn[name], file, overwrite=overwrite)
+    for done, (file, chart) in enumerate(files.items(), 1):
+        write_chart(chart, file, overwrite=overwrite)
         if progress:
             progress("plot", done, len(files), "files")
 
 
 def check_chart(file: Path) -> Format:
-    """Return the format that a chart's file has by its name.
-
-    Raises
-    ------
-    OptionError
-        Where there is no such format.
-    """
+    """Return the format that a chart's file has by its name; refuse others."""
     for kind in FORMATS:
         if file.suffix == f".{kind}":
             return kind
@@ -285,23 +241,15 @@ def check_chart(file: Path) -> Format:
 
 
 def write_chart(chart: Chart, file: Path, *, overwrite: bool = False) -> Path:
-    """Write one chart, in the format that the file's name says; HTML needs no network.
-
-    Raises
-    ------
-    OutputError
-        Where the file is there already and ``overwrite`` is false, or cannot be written.
-    """
+    """Write one chart, in the format that the file's name says; HTML needs no network."""
     kind = check_chart(file)
     with alt.theme.enable(LIGHT.theme), replacing(file, overwrite=overwrite) as aside:
-        if kind == "html":
-            chart.save(str(aside), format=kind, inline=True)
-        else:
-            chart.save(str(aside), format=kind)
+        options: dict[str, Any] = {"inline": True} if kind == "html" else {}
+        chart.save(str(aside), format=kind, **options)
     return file
 
 
-def _stems(names: Mapping[str, Any]) -> dict[str, str]:
+def _stems(names: Iterable[str]) -> dict[str, str]:
     """Return file names without ending, each its own whatever the case, safe on any system."""
     stems: dict[str, str] = {}
     taken: set[str] = set()

@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.schema import N_SYN_PER_CONN
+from connprops.arrays import Floats, Ints
+from connprops.arrays.sorted_samples import QUANTILES
+from connprops.distributions.distributions import Distributions
+from connprops.distributions.table import ModelTable
+from connprops.pathways import Pathways
+from connprops.schema import N_SYN_PER_CONN, Property
 
-if TYPE_CHECKING:
-    from connprops.model.model import Model
-    from connprops.schema import Property
-
-QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
-
-_BARS_AT_MOST = 100
-
+_KEYS = [*schema.PATHWAY, "property"]
 _TAILS = (0.001, 0.999)
 """Quantiles that bins reach to: about the least and the largest of 1,000 draws."""
 
-_BEYOND_AT_MOST = 1000
 
-
-def rows_of(frame: pl.DataFrame, **of: str) -> pl.DataFrame:
-    """Return the rows whose columns have given values; a value unknown to an Enum finds none."""
-    return frame.filter(*(pl.col(name).cast(pl.String) == value for name, value in of.items()))
+def rows_of(frame: pl.DataFrame, **values: str) -> pl.DataFrame:
+    """Return the rows whose columns have given values; a value unknown to an Enum has no rows."""
+    return frame.filter(*(pl.col(name).cast(pl.String) == v for name, v in values.items()))
 
 
 def whole_numbers(properties: Iterable[Property]) -> set[str]:
     """Return the names of the properties whose values are whole numbers by their type."""
-    return {one.name for one in properties if np.issubdtype(np.dtype(one.dtype), np.integer)}
+    return {p.name for p in properties if np.issubdtype(np.dtype(p.dtype), np.integer)}
 
 
-def model_statistics(model: Model) -> pl.DataFrame:
-    """Return what a model says of each pathway and property, named as the statistics are.
+def model_statistics(model: ModelTable) -> pl.DataFrame:
+    """Return statistics of a model's distributions, named as those of the data are.
 
     Returns
     -------
@@ -45,50 +40,34 @@ def model_statistics(model: Model) -> pl.DataFrame:
         One row per pathway and property: level, distribution, shared_within; mean and std of
         the distribution; its quantiles q05 to q95 within the bounds of drawn values.
     """
-    keys = [*schema.PATHWAY, "property"]
-    one = model.marginals.select(*keys, "level", "distribution", "shared_within").unique(
-        keys, keep="first", maintain_order=True
-    )
-    place = pl.col("source_type").to_physical().cast(pl.Int64) * len(model.target_types)
-    place = (place + pl.col("target_type").to_physical()).alias("place")
-    found = []
+    rows = model.marginals.select(*_KEYS, "level", "distribution", "shared_within")
+    rows = rows.unique(_KEYS, keep="first", maintain_order=True)
+    keys = {name: rows.schema[name] for name in _KEYS}
+    numbers = [pl.DataFrame(schema=keys | dict.fromkeys(("mean", "std", *QUANTILES), pl.Float64))]
+    pathways = Pathways(model.source_types, model.target_types)
     for name in model.properties:
         for distributions in model.distributions(name):
-            quantiles = distributions.ppf(
-                np.tile(list(QUANTILES.values()), (distributions.pathway.size, 1))
+            family, n = distributions.family, distributions.pathway.size
+            quantiles = distributions.ppf(np.tile(list(QUANTILES.values()), (n, 1)))
+            columns = {
+                "mean": family.mean(distributions.parameters),
+                "std": family.std(distributions.parameters),
+                **dict(zip(QUANTILES, quantiles.T, strict=True)),
+            }
+            numbers.append(
+                pl.DataFrame(pathways.columns(distributions.pathway)).with_columns(
+                    pl.lit(name, dtype=keys["property"]).alias("property"),
+                    *(pl.Series(c, np.broadcast_to(v, n)) for c, v in columns.items()),
+                )
             )
-            found.append(
-                pl.DataFrame(
-                    {
-                        "place": distributions.pathway,
-                        "mean": np.broadcast_to(
-                            distributions.family.mean(distributions.parameters),
-                            distributions.pathway.shape,
-                        ),
-                        "std": np.broadcast_to(
-                            distributions.family.std(distributions.parameters),
-                            distributions.pathway.shape,
-                        ),
-                        **dict(zip(QUANTILES, quantiles.T, strict=True)),
-                    }
-                ).with_columns(pl.lit(name).cast(one.schema["property"]).alias("property"))
-            )
-    if not found:
-        return one.with_columns(
-            pl.lit(None, dtype=pl.Float64).alias(c) for c in ("mean", "std", *QUANTILES)
-        )
-    numbers = pl.concat(found).with_columns(
-        pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
-    )
-    return (
-        one.with_columns(place)
-        .join(numbers, on=["place", "property"], how="left", maintain_order="left")
-        .drop("place")
+    finite = pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
+    return rows.join(
+        pl.concat(numbers).with_columns(finite), on=_KEYS, how="left", maintain_order="left"
     )
 
 
 def quantile_pairs(
-    order_statistics: pl.DataFrame, model: Model, *, at_most: int = 200
+    order_statistics: pl.DataFrame, model: ModelTable, *, at_most: int = 200
 ) -> pl.DataFrame:
     """Return quantiles of data and model at the same probabilities.
 
@@ -108,67 +87,54 @@ def quantile_pairs(
         One row per row of ``order_statistics`` that the model knows: source_type, target_type,
         property, and the lists p, data, model.
     """
-    parts = []
-    source, target = (
-        pl.col(column).cast(pl.String).cast(pl.Enum(types), strict=False).to_physical()
-        for column, types in zip(
-            schema.PATHWAY, (model.source_types, model.target_types), strict=True
-        )
-    )
-    place = source.cast(pl.Int64) * len(model.target_types) + target
-    placed = order_statistics.with_columns(place=place)
-    for name in model.properties:
-        rows = rows_of(placed, property=name)
-        for distributions in model.distributions(name):
-            index = pl.DataFrame({"place": distributions.pathway}).with_row_index("distribution")
-            parts.append(
-                _pairs(rows.join(index, on="place", maintain_order="left"), distributions, at_most)
-            )
+    empty = order_statistics.head(0).select(_KEYS)
     lists = dict.fromkeys(("p", "data", "model"), pl.List(pl.Float64))
-    if not parts:
-        keys = order_statistics.head(0).select(*schema.PATHWAY, "property")
-        return keys.with_columns(pl.lit(None, dtype=t).alias(c) for c, t in lists.items())
+    parts = [empty.with_columns(pl.lit(None, dtype=t).alias(c) for c, t in lists.items())]
+    pathways = Pathways(model.source_types, model.target_types)
+    numbered = order_statistics.with_columns(pathway=pathways.number_of_row)
+    for name in model.properties:
+        rows = rows_of(numbered, property=name)
+        for distributions in model.distributions(name):
+            place = pl.DataFrame({"pathway": distributions.pathway}).with_row_index("place")
+            known = rows.join(place, on="pathway", maintain_order="left")
+            if len(known):
+                parts.append(_pairs(known, distributions.take(known["place"].to_numpy()), at_most))
     return pl.concat(parts)
 
 
-def _pairs(rows: pl.DataFrame, distributions: Any, at_most: int) -> pl.DataFrame:
-    """Return quantiles of pathways that have distributions of one family."""
-    sizes = rows["rank"].list.len().to_numpy()
+def _pairs(rows: pl.DataFrame, distributions: Distributions, at_most: int) -> pl.DataFrame:
+    """Return quantiles of pathways whose distributions, of one family, are in the rows' order."""
     n = (rows["rank"].list.last() + 1).to_numpy()
     m = np.minimum(n, at_most)
-    column = np.arange(int(m.max(initial=1)))
+    column = np.arange(int(m.max()))
+    inside = column < m[:, None]
     p = (np.minimum(column, m[:, None] - 1) + 0.5) / m[:, None]
-    fitted = distributions.take(rows["distribution"].to_numpy()).ppf(p) if len(rows) else p
-    some = column < m[:, None]
-    rank = rows["rank"].explode(empty_as_null=False).to_numpy()
     value = rows["value"].explode(empty_as_null=False).to_numpy()
-    data = value[_nearest(rank, sizes, n, p)] if value.size else p
-    lists = {
-        name: pl.Series(name, array[some]).reshape((-1,))
-        for name, array in (("p", p), ("data", data), ("model", fitted))
-    }
-    of_row = np.repeat(np.arange(len(rows)), m)
-    long = pl.DataFrame({"row": of_row, **lists}).group_by("row", maintain_order=True).agg(pl.all())
-    return pl.concat([rows.select(*schema.PATHWAY, "property"), long.drop("row")], how="horizontal")
+    data = value[_nearest_ranks(rows["rank"], n, np.rint(p * n[:, None] - 0.5))]
+    long = pl.DataFrame(
+        {
+            "row": np.nonzero(inside)[0],
+            "p": p[inside],
+            "data": data[inside],
+            "model": distributions.ppf(p)[inside],
+        }
+    )
+    lists = long.group_by("row", maintain_order=True).agg(pl.all()).drop("row")
+    return pl.concat([rows.select(_KEYS), lists], how="horizontal")
 
 
-def _nearest(
-    rank: NDArray[Any], sizes: NDArray[Any], n: NDArray[Any], p: NDArray[np.float64]
-) -> NDArray[np.intp]:
-    """Return for each row the places, in ``rank``, of the ranks nearest to probabilities.
+def _nearest_ranks(ranks: pl.Series, n: Ints, sought: Floats) -> NDArray[np.intp]:
+    """Return the places, among the exploded ranks, of those nearest to the sought of each row.
 
-    ``rank`` holds the increasing ranks of one row after those of another, ``sizes`` how many.
+    One search for all rows: the ranks of a row, below its ``n``, are moved to a range of its own.
     """
-    wanted = np.rint(p * n[:, None] - 0.5)
-    # One search for all rows: ranks of a row lie in a range of their own.
     base = np.cumsum(n) - n
-    whole = rank + np.repeat(base, sizes)
-    sought = wanted + base[:, None]
-    above = np.clip(np.searchsorted(whole, sought), 0, whole.size - 1)
+    rank = ranks.explode(empty_as_null=False).to_numpy()
+    rank = rank + np.repeat(base, ranks.list.len().to_numpy())
+    sought = sought + base[:, None]
+    above = np.clip(np.searchsorted(rank, sought), 0, rank.size - 1)
     below = np.maximum(above - 1, 0)
-    nearer_below = np.abs(whole[below] - sought) < np.abs(whole[above] - sought)
-    found: NDArray[np.intp] = np.where(nearer_below, below, above)
-    return found
+    return np.where(np.abs(rank[below] - sought) < np.abs(rank[above] - sought), below, above)
 
 
 def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
@@ -183,32 +149,43 @@ def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
     bins
         :data:`connprops.schema.HISTOGRAMS`, with ``expected``.
     """
-    keys = [*schema.PATHWAY, "property"]
-    narrow = (pl.col("right") - pl.col("left")).max().over(keys) < 1
+    narrow = (pl.col("right") - pl.col("left")).max().over(_KEYS) < 1
     number = ((pl.col("left") + pl.col("right")) / 2).round(mode="half_away_from_zero")
     expected = pl.when(pl.col("expected").is_not_null().any()).then(pl.col("expected").sum())
-    found = (
+    merged = (
         bins.with_columns(
             pl.when(narrow).then(number + half).otherwise(edge).alias(edge)
             for edge, half in (("left", -0.5), ("right", 0.5))
         )
-        .group_by(*keys, "left", "right", maintain_order=True)
+        .group_by(*_KEYS, "left", "right", maintain_order=True)
         .agg(pl.col("bin").first(), pl.col("count").sum(), expected.alias("expected"))
     )
-    alone = found.filter(pl.len().over(keys) == 1)
-    beside = [
+    alone = merged.filter(pl.len().over(_KEYS) == 1)
+    before, after = (
         alone.with_columns(pl.col("left", "right", "bin") + step, pl.col("count", "expected") * 0)
         for step in (-1, 1)
-    ]
-    together = pl.concat([beside[0], found, beside[1]], how="vertical_relaxed")
-    return together.select(bins.columns)
+    )
+    return pl.concat([before, merged, after], how="vertical_relaxed").select(bins.columns)
 
 
-def widened(bins: pl.DataFrame, model: Model) -> pl.DataFrame:
+def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tuple[Floats, int]:
+    """Return the edges of bins, and of more out to ``low`` and ``high`` where bins do not reach.
+
+    Those are as wide as the narrowest, or wider where they would be more than ``at_most`` a side.
+    The second result is how many come before the first of ``edges``.
+    """
+    width = np.diff(edges).min()
+    below, above = (
+        np.linspace(end, far, 1 + int(np.clip(np.ceil(gap / width), 0, at_most)))[1:]
+        for end, far, gap in ((edges[0], low, edges[0] - low), (edges[-1], high, high - edges[-1]))
+    )
+    return np.concatenate([below[::-1], edges, above]), below.size
+
+
+def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
     """Return a histogram with bins beyond it too, where the model has values and data have none.
 
-    They are as wide as the narrowest bin, or wider where there would be more than 1,000 a side,
-    and reach to the model's quantiles 0.001 and 0.999; what lies further is in the outermost ones.
+    They reach to the model's quantiles 0.001 and 0.999; what lies further is in the outermost.
 
     Parameters
     ----------
@@ -220,38 +197,25 @@ def widened(bins: pl.DataFrame, model: Model) -> pl.DataFrame:
     polars.DataFrame
         left, right, count and expected, of which both have the same sum.
     """
-    keys = [*schema.PATHWAY, "property"]
-    source, target, name = bins.select(pl.col(keys).cast(pl.String)).row(0)
+    source, target, name = bins.select(pl.col(_KEYS).cast(pl.String)).row(0)
     distribution = model.distribution(name, source, target)
-    tails = distribution.ppf(np.array([_TAILS]))[0]
     bins = bins.sort("bin")
     edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
-    width = float(np.diff(edges).min())
-    beyond = (edges[0] - tails[0], tails[1] - edges[-1])
-    below, above = (
-        np.linspace(0.0, gap, 1 + min(int(np.ceil(gap / width)), _BEYOND_AT_MOST))[1:]
-        if gap > 0 else np.empty(0)
-        for gap in beyond
-    )  # fmt: skip
-    wide = np.concatenate([edges[0] - below[::-1], edges, edges[-1] + above])
-    counts = np.concatenate([np.zeros(below.size), bins["count"].to_numpy(), np.zeros(above.size)])
-    before, upto = distribution.cdf_sides(wide[None, :])
+    wide, n_below = extended(edges, *distribution.ppf(np.array([_TAILS]))[0])
+    counts = np.zeros(wide.size - 1)
+    counts[n_below : n_below + len(bins)] = bins["count"].to_numpy()
+    before, up_to = distribution.cdf_sides(wide[None, :])
     ends = before[0].copy()  # a bin holds its left edge, the data's last one its right edge too
-    last = below.size + edges.size - 1
-    ends[last] = upto[0, last]
+    ends[n_below + len(bins)] = up_to[0, n_below + len(bins)]
     ends[0], ends[-1] = 0.0, 1.0
+    expected = np.diff(ends) * counts.sum()
     return pl.DataFrame(
-        {
-            "left": wide[:-1],
-            "right": wide[1:],
-            "count": counts,
-            "expected": np.diff(ends) * counts.sum(),
-        }
+        {"left": wide[:-1], "right": wide[1:], "count": counts, "expected": expected}
     )
 
 
 def synapse_counts(
-    values: pl.DataFrame, order_statistics: pl.DataFrame, model: Model
+    values: pl.DataFrame, order_statistics: pl.DataFrame, model: ModelTable, *, at_most: int = 100
 ) -> pl.DataFrame:
     """Return how many connections have how many synapses, of all pathways together.
 
@@ -265,42 +229,27 @@ def synapse_counts(
     -------
     polars.DataFrame
         left, right, count and expected of bins that are one synapse wide, or several where
-        there would be more than 100 of them.
+        there would be more than ``at_most`` of them.
     """
-    keys = [*schema.PATHWAY, "property"]
-    listed = rows_of(values, property=N_SYN_PER_CONN).select(*keys, "value", count="count")
-    rest = (
-        rows_of(order_statistics, property=N_SYN_PER_CONN)
-        .join(listed, on=keys, how="anti")
-        .select(
-            *keys, "value",
-            count=(pl.col("rank").list.last() + 1) / pl.col("rank").list.len(),
-        )
-        .explode("value", empty_as_null=False)
-    )  # fmt: skip
-    counts = pl.concat([listed.cast({"count": pl.Float64}), rest.cast({"count": pl.Float64})])
+    listed = rows_of(values, property=N_SYN_PER_CONN).select(*_KEYS, "value", "count")
+    thinned = rows_of(order_statistics, property=N_SYN_PER_CONN).join(listed, on=_KEYS, how="anti")
+    weight = (pl.col("rank").list.last() + 1) / pl.col("rank").list.len()
+    rest = thinned.select(*_KEYS, "value", count=weight).explode("value", empty_as_null=False)
+    counts = pl.concat([part.cast({"count": pl.Float64}) for part in (listed, rest)])
     if counts.is_empty():
-        return pl.DataFrame(schema=dict.fromkeys(("left", "right", "count", "expected"),
-                                                 pl.Float64))  # fmt: skip
-    first, last = float(counts["value"].min()), float(counts["value"].max())  # type: ignore[arg-type]
-    width = float(np.ceil((last - first + 1) / _BARS_AT_MOST))
-    n_bins = int((last - first) // width) + 1
-    bin_of = ((pl.col("value") - first) // width).cast(pl.Int32).alias("bin")
-    grid = counts.select(keys).unique(maintain_order=True).join(
-        pl.DataFrame({"bin": pl.Series(range(n_bins), dtype=pl.Int32)}), how="cross"
-    )  # fmt: skip
+        columns = ("left", "right", "count", "expected")
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.Float64))
+    first, last = counts.select(first=pl.col("value").min(), last=pl.col("value").max()).row(0)
+    width = np.ceil((last - first + 1) / at_most)
+    numbers = np.arange(int((last - first) // width) + 1)
+    edges = pl.DataFrame({"bin": numbers, "left": first - 0.5 + width * numbers})
+    bin_of = ((pl.col("value") - first) // width).cast(pl.Int64).alias("bin")
     binned = (
-        grid.join(counts.group_by(*keys, bin_of).agg(pl.col("count").sum()),
-                  on=[*keys, "bin"], how="left")
-        .with_columns(
-            pl.col("count").fill_null(0.0),
-            left=first - 0.5 + width * pl.col("bin"),
-            right=first - 0.5 + width * (pl.col("bin") + 1),
-        )
-    )  # fmt: skip
-    return (
-        model.expected(binned)
-        .group_by("left", "right")
-        .agg(pl.col("count", "expected").sum())
-        .sort("left")
+        counts.select(_KEYS)
+        .unique(maintain_order=True)
+        .join(edges.with_columns(right=pl.col("left") + width), how="cross")
+        .join(counts.group_by(*_KEYS, bin_of).agg(pl.col("count").sum()), [*_KEYS, "bin"], "left")
+        .with_columns(pl.col("count").fill_null(0.0), pl.col("bin").cast(pl.Int32))
     )
+    by_bin = model.expected(binned).group_by("left", "right")
+    return by_bin.agg(pl.col("count", "expected").sum()).sort("left")

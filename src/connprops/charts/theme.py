@@ -1,4 +1,4 @@
-"""How charts look: palettes for light and dark pages, their Altair themes, scales of colour.
+"""How charts look: colours and themes for light and dark pages, scales, titles and tooltips.
 
 The themes ``"connprops"`` and ``"connprops_dark"`` are registered, and never enabled, when
 this module is imported: ``with alt.theme.enable("connprops"): chart.save(...)``.
@@ -6,15 +6,24 @@ this module is imported: ``with alt.theme.enable("connprops"): chart.save(...)``
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import altair as alt
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike
 
+from connprops import schema
+from connprops.arrays import Floats
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+FORMAT = ".4~g"
+"""Format of numbers in tooltips and legends."""
+
+Rows = pl.DataFrame | alt.InlineData | alt.NamedData
+"""Rows, or the name of a dataset that is put into the specification later."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Palette:
     background, ink, quiet, grid
         Page, text, secondary text and axes, grid lines.
     no_data
-        Pathways that have no value. No scale contains this grey.
+        Pathways without a value. No scale contains this grey.
     data, data_line, model
         Areas and lines of data, and lines of a model.
     sequential
@@ -95,59 +104,103 @@ def _theme(palette: Palette) -> alt.theme.ThemeConfig:
         "titleFontSize": 12,
     }
     text = {"labelColor": palette.ink, "titleColor": palette.ink, "titleFontWeight": "normal"}
-    settings: Any = {
-        "background": palette.background,
-        "config": {
-            "font": FONT,
-            "padding": 12,
-            "view": {"stroke": None},
-            "axis": axis,
-            "axisX": {"grid": False},
-            "legend": text | {"labelFontSize": 11, "titleFontSize": 11, "titleLimit": 400},
-            "header": text | {"labelFontSize": 12},
-            "title": {
-                "anchor": "start",
-                "color": palette.ink,
-                "fontSize": 14,
-                "fontWeight": 600,
-                "subtitleColor": palette.quiet,
-                "subtitleFontSize": 11,
-                "subtitlePadding": 4,
-                "offset": 10,
-            },
-        },
+    title = {
+        "anchor": "start",
+        "color": palette.ink,
+        "fontSize": 14,
+        "fontWeight": 600,
+        "subtitleColor": palette.quiet,
+        "subtitleFontSize": 11,
+        "subtitlePadding": 4,
+        "offset": 10,
     }
-    theme: alt.theme.ThemeConfig = settings
-    return theme
+    config: Any = {
+        "font": FONT,
+        "padding": 12,
+        "view": {"stroke": None},
+        "axis": axis,
+        "axisX": {"grid": False},
+        "legend": text | {"labelFontSize": 11, "titleFontSize": 11, "titleLimit": 400},
+        "header": text | {"labelFontSize": 12},
+        "title": title,
+    }
+    return {"background": palette.background, "config": config}
 
 
-@alt.theme.register(LIGHT.theme, enable=False)
-def light() -> alt.theme.ThemeConfig:
-    """Return the theme for light pages."""
-    return _theme(LIGHT)
-
-
-@alt.theme.register(DARK.theme, enable=False)
-def dark() -> alt.theme.ThemeConfig:
-    """Return the theme for dark pages."""
-    return _theme(DARK)
-
+for _palette in (LIGHT, DARK):
+    alt.theme.register(_palette.theme, enable=False)(partial(_theme, _palette))
 
 _UNSHOWN = dict.fromkeys([*range(32), 0x7F, 0x85, 0x2028, 0x2029], " ") | {ord("\\"): "\u29f5"}
 
 
 def shown(name: str) -> str:
-    """Return a name of the data as charts show it: in a line, a backslash as its look-alike.
+    """Return a name as charts can show it: on one line, a backslash as its look-alike.
 
-    Vega puts titles and sorted names into expressions, and escapes quotation marks alone: what
-    follows a backslash or a line break would be taken for code.
+    Vega puts titles and sorted names into expressions and escapes quotation marks alone: text
+    after a backslash or a line break would be run as code.
     """
     return name.translate(_UNSHOWN)
+
+
+def with_shown(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return rows whose names in some columns are as charts can show and sort them."""
+    names = {name for column in columns for name in frame[column].cast(pl.String).drop_nulls()}
+    texts = {name: shown(name) for name in sorted(names)}
+    return frame.with_columns(pl.col(column).cast(pl.String).replace(texts) for column in columns)
+
+
+def unit_title(name: str, unit: str) -> str:
+    """Return the unit of a quantity for an axis."""
+    return "count" if name == schema.N_SYN_PER_CONN else shown(unit) or "unit unknown"
+
+
+def axis_title(name: str, unit: str) -> str:
+    """Return a quantity and its unit for an axis."""
+    words = "synapses per connection" if name == schema.N_SYN_PER_CONN else name
+    return shown(f"{words} ({unit_title(name, unit)})")
 
 
 def heading(title: str, subtitle: str = "") -> alt.TitleParams:
     """Return a chart's title, with a second line where there is one."""
     return alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title)
+
+
+def number(field: str, title: str | None = None, format: str = FORMAT) -> alt.Tooltip:  # noqa: A002
+    """Return a number in a tooltip."""
+    return alt.Tooltip(field, type="quantitative", title=title or field, format=format)
+
+
+def word(field: str, title: str | None = None) -> alt.Tooltip:
+    """Return a name in a tooltip."""
+    return alt.Tooltip(field, type="nominal", title=title or field)
+
+
+def category_colour(field: str, colours: dict[str, str], **legend: Any) -> alt.Color:
+    """Return the colour of a category, given the categories' colours in order."""
+    return alt.Color(
+        field,
+        type="nominal",
+        sort=None,
+        scale=alt.Scale(domain=list(colours), range=list(colours.values())),
+        legend=alt.Legend(title=None, **legend),
+    )
+
+
+def as_data(frame: Rows, *columns: str, at_most: int = 5000) -> Rows:
+    """Return rows as data of a chart. JSON has no NaN or infinity: they become null.
+
+    Altair refuses frames of more than ``at_most`` rows; those go in as JSON text.
+    """
+    if not isinstance(frame, pl.DataFrame):
+        return frame
+    frame = frame.select(columns) if columns else frame
+    floats = pl.col(pl.Float64, pl.Float32)
+    plain = frame.with_columns(
+        pl.when(floats.is_finite()).then(floats), pl.col(pl.Enum, pl.Categorical).cast(pl.String)
+    )
+    if len(plain) <= at_most:
+        return plain
+    return alt.InlineData(values=plain.write_json(), format=alt.JsonDataFormat(type="json"))
 
 
 _HEAVY = 2.5
@@ -158,27 +211,22 @@ A normal sample of thousands has 1.4, an exponential one 3.4.
 
 
 def sequential_scale(values: ArrayLike, palette: Palette = LIGHT) -> alt.Scale:
-    """Return a scale of colour from the least to the greatest of some values.
+    """Return a scale of colour from the least to the greatest of the finite values.
 
     It is linear unless the values have a heavy tail, or span decades, which a linear scale
     would show in one colour: then logarithmic, or symmetric-logarithmic where some are not
     positive.
-
-    Parameters
-    ----------
-    values
-        Any shape; those that are not finite do not count.
     """
-    found = _finite(values)
-    low, high = _domain(found)
-    common: dict[str, Any] = {"scheme": palette.sequential, "nice": False}
-    if not _is_heavy(found):
-        return alt.Scale(type="linear", domain=[low, high], **common)
-    if low > 0:
+    finite = _finite(values)
+    low, high = _domain(finite)
+    parts: dict[str, Any] = {"type": "linear"}
+    if _is_heavy(finite) and low > 0:
         # One value that is all but zero would leave the others in one colour.
-        low = max(low, float(np.quantile(found, 0.02)) / 10)
-        return alt.Scale(type="log", domain=[low, high], clamp=True, **common)
-    return alt.Scale(type="symlog", constant=_knee(found), domain=[low, high], **common)
+        low = max(low, float(np.quantile(finite, 0.02)) / 10)
+        parts = {"type": "log", "clamp": True}
+    elif _is_heavy(finite):
+        parts = {"type": "symlog", "constant": _knee(finite)}
+    return alt.Scale(**parts, domain=[low, high], scheme=palette.sequential, nice=False)  # type: ignore[arg-type]
 
 
 def diverging_scale(
@@ -188,79 +236,64 @@ def diverging_scale(
 
     It reaches at least to ``least``, so that rounding errors do not look like differences.
     """
-    found = _finite(values)
-    reach = max(float(np.abs(found).max(initial=0.0)), least) or 1.0
-    common: dict[str, Any] = {
-        "domain": [-reach, reach],
-        "range": list(palette.diverging),
-        "interpolate": "lab",
-        "nice": False,
-    }
-    if reach > least and _is_heavy(np.concatenate([found, -found])):
-        return alt.Scale(type="symlog", constant=_knee(found), **common)
-    return alt.Scale(type="linear", **common)
+    finite = _finite(values)
+    reach = max(float(np.abs(finite).max(initial=0.0)), least) or 1.0
+    parts: dict[str, Any] = {"type": "linear"}
+    if reach > least and _is_heavy(np.concatenate([finite, -finite])):
+        parts = {"type": "symlog", "constant": _knee(finite)}
+    colours = list(palette.diverging)
+    return alt.Scale(**parts, domain=[-reach, reach], range=colours, interpolate="lab", nice=False)
 
 
-def ticks(scale: alt.Scale) -> list[float]:
-    """Return a few round numbers within the domain of a scale made here, for its legend."""
+def ticks(scale: alt.Scale) -> list[float] | None:
+    """Return round numbers at about even distances on a colour bar, for its legend.
+
+    None for a linear scale, whose ticks Vega chooses: on others it crowds or omits them.
+    """
     parts = scale.to_dict(validate=False)
-    low, high = parts["domain"]
     if parts["type"] == "linear":
-        return [float(f"{t:.12g}") for t in _round_numbers(low, high)]
-    least = low if parts["type"] == "log" else parts["constant"]
-    exponents = _exponents(least, max(abs(low), abs(high)))
+        return None
+    low, high = parts["domain"]
+    if parts["type"] == "log":
+        even = np.geomspace(low, high, 5)
+    else:
+        knee = parts["constant"]
+        start, stop = (np.sign(end) * np.log1p(abs(end) / knee) for end in (low, high))
+        places = np.linspace(start, stop, 5)
+        even = np.sign(places) * np.expm1(np.abs(places)) * knee
     inside: list[float] = []
-    for steps in ((1,), (1, 2, 5)):  # decades, or more where these are too few
-        round_ = [float(f"{m}e{e}") for e in exponents for m in steps]
-        if parts["type"] == "symlog":
-            round_ = sorted({0.0, *round_, *(-r for r in round_)})
-        inside = [r for r in round_ if low <= r <= high]
-        if len(inside) > 2:  # noqa: PLR2004 - two ends tell nothing of what is between
-            return inside
-    return inside if len(inside) > 1 else sorted({float(f"{low:.3g}"), float(f"{high:.3g}")})
+    for digits in (1, 2, 4):
+        rounded = {float(f"{value:.{digits}g}") for value in even}
+        inside = sorted(value for value in rounded if low <= value <= high)
+        if len(inside) > 2:  # noqa: PLR2004 - two say nothing of what is between
+            break
+    return inside
 
 
-def _finite(values: ArrayLike) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _finite(values: ArrayLike) -> Floats:
     array = np.asarray(values, dtype=np.float64).ravel()
     return array[np.isfinite(array)]
 
 
-def _domain(found: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
+def _domain(finite: Floats) -> tuple[float, float]:
     """Return the range of values, widened where it is a point: a gradient needs a length."""
-    if not found.size:
-        return 0.0, 1.0
-    low, high = float(found.min()), float(found.max())
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     if high - low > 1e-9 * max(abs(low), abs(high)):
         return low, high
     middle = (low + high) / 2
-    if middle == 0:
-        return 0.0, 1.0  # not below: a spread of 0 can only grow
     half = abs(middle) / 2
-    return middle - half, middle + half
+    return (middle - half, middle + half) if half else (0.0, 1.0)  # a spread of 0 can only grow
 
 
-def _is_heavy(found: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    if found.size < 3:  # noqa: PLR2004 - no tail to speak of
+def _is_heavy(finite: Floats) -> bool:
+    if finite.size < 3:  # noqa: PLR2004 - no tail to speak of
         return False
-    low, inner_low, median, inner_high, high = np.quantile(found, [0, 0.1, 0.5, 0.9, 1])
+    low, inner_low, median, inner_high, high = np.quantile(finite, [0, 0.1, 0.5, 0.9, 1])
     inner, tail = inner_high - inner_low, max(high - median, median - low)
     return bool(tail > _HEAVY * inner > 0) or bool(low > 0 and high > 100 * low)
 
 
-def _knee(found: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def _knee(finite: Floats) -> float:
     """Return where a symmetric-logarithmic scale turns from linear to logarithmic."""
-    size = np.abs(found[found != 0])
+    size = np.abs(finite[finite != 0])
     return float(f"{np.quantile(size, 0.25):.3g}")
-
-
-def _round_numbers(low: float, high: float, at_most: int = 5) -> list[float]:
-    raw = (high - low) / at_most
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [step * k for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _exponents(least: float, greatest: float) -> range:
-    first, last = math.floor(math.log10(least)), math.floor(math.log10(greatest))
-    return range(first, last + 1, max(1, (last - first) // 3))

@@ -336,10 +336,21 @@ def plot(
     OutputError
         Where a file cannot be written.
     """
-    from connprops.compat.figures import Extracted, write_figures
+    from connprops.compat.figures import write_figures
 
     if plot_sample_size < 1:
         raise CompatError.of("plot_sample_size is too small", found=str(plot_sample_size))
-    classes, layers = others.get("m_type_class"), others.get("m_type_layer")
-    data = Extracted(syns_per_conn_data, conn_prop_data, m_types, syn_props, classes, layers)
-    return write_figures(Path(out_dir), data, model, plot_sample_size)
+    about = {"synapse_class": others.get("m_type_class"), "layer": others.get("m_type_layer")}
+    cells = _by_property(syns_per_conn_data, conn_prop_data, syn_props)
+    return write_figures(Path(out_dir), cells, m_types, about, model, plot_sample_size)
+
+
+def _by_property(
+    of_connections: Mapping[str, Any], of_synapses: Mapping[str, Any], syn_props: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the arrays (sources, targets) of each property, ``n_syn_per_conn`` last."""
+    cells = {
+        name: {key: array[:, :, i] for key, array in of_synapses.items()}
+        for i, name in enumerate(syn_props)
+    }
+    return {**cells, N_SYN_PER_CONN: dict(of_connections)}

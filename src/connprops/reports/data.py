@@ -1,65 +1,61 @@
 """What the report holds: the tables as columns, packed so that a browser reads them quickly.
 
-Pathways are numbers here: the place of the source type times the number of target types plus
-the place of the target type, both in the order of the maps.
+Pathways are numbers here, by the order of types in the maps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-import altair as alt
-import numpy as np
 import polars as pl
 
 from connprops import schema
+from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
 from connprops.charts.rows import (
-    QUANTILES,
     model_statistics,
     quantile_pairs,
     rows_of,
     whole_bins,
     whole_numbers,
 )
-from connprops.charts.theme import diverging_scale, sequential_scale, ticks
+from connprops.charts.theme import axis_title, diverging_scale, ticks
 from connprops.families.registry import FAMILIES
-
-if TYPE_CHECKING:
-    from connprops.model.model import Model
-    from connprops.schema import Property
-    from connprops.statistics.statistics import Statistics
-
-BINS_AT_MOST = 1_000_000
-"""Bins in a report, of all histograms together; beyond, neighbours are merged."""
-
-QUANTILES_AT_MOST = 500_000
-"""Quantiles in a report, of all pathways and properties together."""
-
-_SAME = 1e-3
-"""Widths of bins that differ by less, relatively, are the same."""
+from connprops.model.model import Model
+from connprops.pathways import Pathways
+from connprops.schema import Property
+from connprops.statistics.statistics import Statistics
 
 _LISTED = 12
+"""Elements that are shown of a parameter that is a list."""
+
 _WORST = 200
 _ENOUGH = 10
-_POINTS = range(9, 42)
-_DIGITS = 6
-"""Of numbers whose difference from others is shown."""
+"""Fits to fewer values, far from any model by chance, do not crowd out others among the worst."""
 
-_DIGITS_ALONE = 4
+_QUANTILES_OF_A_SAMPLE = range(9, 42)
+"""With fewer than these, the quantiles of the statistics are shown."""
 
-_MOMENTS = ("mean", "std", "min", "q05", "q25", "q50", "q75", "q95", "max")
+_MOMENTS = ("mean", "std", "min", *QUANTILES, "max")
 _STATISTICS = (*_MOMENTS, "n", "n_unique", "skewness", "kurtosis")
 _MEASURES = {
-    "ks": "Kolmogorov-Smirnov distance (1)",
-    "wasserstein": "Wasserstein distance (unit of the property)",
+    "ks": f"{maps.DISTANCES['ks']} (1)",
+    "wasserstein": f"{maps.DISTANCES['wasserstein']} (unit of the property)",
     "loglik": "log-likelihood (1)",
     "aicc": "AICc (1)",
     "bic": "BIC (1)",
 }
+_DIGITS = {
+    **dict.fromkeys((*_MOMENTS, *maps.DISTANCES, "value", "model_mean", "model_std"), 6),
+    "width": 9,
+    "edges": 9,
+    "expected": 3,
+    "std_error": 3,
+}
+"""Significant digits of numbers; others have 4. Those whose differences are shown have more."""
+
 _BORROWED = (
     "same source type, target layer and class",
     "same source type, target class",
@@ -67,423 +63,315 @@ _BORROWED = (
     "same classes",
     "all pathways",
 )
+_TROUBLES = {
+    "failed": "Pathways that could not be fitted",
+    "fallback": "Pathways that the chosen distribution could not be fitted to, and that have "
+    "another one",
+}
+
+_CONSTANTS: dict[str, Any] = {
+    "moments": _MOMENTS,
+    "quantiles": QUANTILES,
+    "measures": [{"name": name, "label": label} for name, label in _MEASURES.items()],
+    "levels": maps.LEVELS,
+    "borrowed": _BORROWED,
+    "shared": list(maps.SHARED.values()),
+    "agreement": maps.AGREEMENT,
+    "listed": _LISTED,
+    "enough": _ENOUGH,
+    "parameters": {
+        family.name: {p.name: {"unit": p.unit, "meaning": p.meaning} for p in family.parameters}
+        for family in FAMILIES.values()
+    },
+}
+"""What is the same in all reports."""
 
 
-def _points(n_samples: int) -> int:
-    """Return how many quantiles of a sample to show; 0 where those of the statistics must do."""
-    points = min(QUANTILES_AT_MOST // max(n_samples, 1), _POINTS.stop - 1)
-    return points if points in _POINTS else 0
+class ReportTables:
+    """The tables of statistics and a model, and what the report holds of them.
 
-
-@dataclass(frozen=True)
-class Tables:
-    """The tables of statistics and model, with pathways as numbers in the order of types."""
-
-    sources: list[str]
-    targets: list[str]
-    types: pl.DataFrame
-    pathways: pl.DataFrame
-    statistics: pl.DataFrame
-    histograms: pl.DataFrame
-    quantiles: pl.DataFrame
-    model: pl.DataFrame
-    model_statistics: pl.DataFrame
-    fits: pl.DataFrame
-    correlations: pl.DataFrame
-    merged: int  # neighbouring bins of histograms that become one in the report
-
-    @classmethod
-    def of(cls, stats: Statistics, model: Model) -> Tables:
-        """Collect the tables of statistics and a model."""
-        sources, targets = (maps.type_order(stats.types, side) for side in ("source", "target"))
-
-        def numbered(frame: pl.DataFrame) -> pl.DataFrame:
-            source, target = (
-                pl.col(column)
-                .cast(pl.String).cast(pl.Enum(order)).to_physical().cast(pl.Int64)
-                for column, order in zip(schema.PATHWAY, (sources, targets), strict=True)
-            )  # fmt: skip
-            words = ("property", "other_property", "distribution", "status")
-            names = [c for c in words if c in frame.columns]
-            return frame.with_columns(
-                (source * len(targets) + target).alias("pathway"),
-                pl.col(names).cast(pl.String),
-            ).sort("pathway", maintain_order=True)
-
-        fits = model.fits
-        if fits is None:
-            fits = pl.DataFrame(schema=schema.FITS.polars_schema())
-        order = stats.order_statistics.collect()
-        points = _points(len(order))
-        shown = order if points else order.head(0)
-        histograms = _bars(model.expected(stats.histograms.collect()), stats.properties)
-        return cls(
-            sources,
-            targets,
-            stats.types,
-            numbered(stats.pathways.collect()),
-            numbered(stats.table.collect()),
-            numbered(histograms),
-            numbered(quantile_pairs(shown, model, at_most=points)),
-            numbered(model.marginals),
-            numbered(model_statistics(model)),
-            numbered(fits),
-            numbered(model.correlations),
-            max(1, math.ceil(len(histograms) / BINS_AT_MOST)),
-        )
-
-
-def _bars(histograms: pl.DataFrame, properties: Sequence[Property]) -> pl.DataFrame:
-    """Return histograms as they are drawn: those of whole numbers with a bin about each."""
-    whole = pl.col("property").cast(pl.String).is_in(list(whole_numbers(properties)))
-    return pl.concat(
-        [histograms.filter(~whole), whole_bins(histograms.filter(whole))], how="vertical_relaxed"
-    )
-
-
-def _digits(name: str) -> int:
-    return _DIGITS if name in {"mean", "std", *QUANTILES} else _DIGITS_ALONE
-
-
-def _rounded(column: pl.Series | Sequence[Any], digits: int = _DIGITS) -> list[Any]:
-    """Return numbers with so many significant digits; null for what is not finite."""
-    series = column if isinstance(column, pl.Series) else pl.Series(column)
-    if series.dtype == pl.List:
-        lengths = series.list.len()
-        flat = _rounded(series.explode(empty_as_null=False), digits)
-        ends = np.cumsum(lengths.to_numpy())
-        return [flat[e - n : e] for e, n in zip(ends.tolist(), lengths.to_list(), strict=True)]
-    if not series.dtype.is_float():
-        return series.to_list()
-    values = series.fill_null(float("nan")).to_numpy()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        places = digits - 1 - np.floor(np.log10(np.abs(values)))
-    places = np.clip(np.where(np.isfinite(places), places, 0.0), -300, 300)
-    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)
-    rounded = np.round(values / down * up) / up * down
-    # As Python's own numbers: JSON has shorter words for those that are whole.
-    words = rounded.astype(object)
-    whole = (rounded == np.rint(rounded)) & (np.abs(rounded) < 2**53)
-    words[whole] = rounded[whole].astype(np.int64)
-    words[~np.isfinite(rounded)] = None
-    found: list[Any] = words.tolist()
-    return found
-
-
-def _pathways(rows: pl.DataFrame) -> list[int]:
-    """Return the pathways of rows, each less the one before: most of these numbers are 1."""
-    steps: list[int] = rows["pathway"].diff().fill_null(rows["pathway"]).to_list()
-    return steps
-
-
-def property_columns(tables: Tables, of: Property) -> dict[str, Any]:
-    """Return all that the report knows of one property, as columns."""
-    name, unit = of.name, of.unit
-    statistics = rows_of(tables.statistics, property=name)
-    evidence = _evidence(tables, name)
-    return {
-        "statistics": {
-            "pathway": _pathways(statistics),
-            **{s: _rounded(statistics[s], _digits(s)) for s in _STATISTICS},
-            "shared_within": statistics["shared_within"].to_list(),
-        },
-        "histograms": _histograms(rows_of(tables.histograms, property=name), tables.merged),
-        "quantiles": _quantiles(rows_of(tables.quantiles, property=name)),
-        "model": _model_columns(tables, evidence, name),
-        "maps": _map_drawings(statistics, evidence, name, unit),
-    }
-
-
-def _evidence(tables: Tables, name: str) -> pl.DataFrame:
-    """Return one row per pathway: what the model says, and its fit's evidence."""
-    fits = rows_of(tables.fits, property=name).select(
-        "pathway", "n_pathways", "n", "status", "message", *_MEASURES
-    )
-    return rows_of(tables.model_statistics, property=name).join(
-        fits, on="pathway", how="left", maintain_order="left"
-    )
-
-
-def _histograms(rows: pl.DataFrame, merged: int) -> dict[str, Any]:
-    """Return counts, expected counts and edges.
-
-    Edges are two, and the bins' width, where all bins are alike but the last, which may be
-    narrower; else all edges.
+    Parameters
+    ----------
+    bins_at_most
+        Bins in a report, of all histograms together; beyond, neighbours are merged.
+    quantiles_at_most
+        Quantiles in a report, of all pathways and properties together.
     """
-    cells = (
-        rows.sort("pathway", "bin")
-        .group_by("pathway", pl.col("bin") // merged, maintain_order=True)
-        .agg(
-            pl.col("left").first(), pl.col("right").last(), pl.col("count").sum(),
-            pl.col("expected").sum(),
+
+    def __init__(
+        self,
+        stats: Statistics,
+        model: Model,
+        *,
+        bins_at_most: int = 1_000_000,
+        quantiles_at_most: int = 500_000,
+    ) -> None:
+        self.types, self.properties = stats.types, stats.properties
+        self.pathways = Pathways(
+            maps.type_order(stats.types, "source"), maps.type_order(stats.types, "target")
         )
-        .with_columns((pl.col("right") - pl.col("left")).alias("width"))
-        .group_by("pathway", maintain_order=True)
-        .agg(
-            pl.col("left"), pl.col("right").last(), pl.col("count"), pl.col("expected"),
-            pl.col("width").first(),
-            even=(pl.col("width").slice(0, pl.len() - 1) / pl.col("width").first() - 1)
-            .abs().max().fill_null(0.0) <= _SAME,
-            last=pl.col("width").last() <= (1 + _SAME) * pl.col("width").first(),
+        order = stats.order_statistics.collect()
+        points = min(quantiles_at_most // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
+        shown = order if points in _QUANTILES_OF_A_SAMPLE else order.head(0)
+        bins = model.expected(stats.histograms.collect())
+        is_whole = pl.col("property").cast(pl.String).is_in(whole_numbers(self.properties))
+        whole = whole_bins(bins.filter(is_whole))
+        bins = pl.concat([bins.filter(~is_whole), whole], how="vertical_relaxed")
+        self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
+        no_fits = pl.DataFrame(schema=schema.FITS.polars_schema())
+        self._frames = {
+            name: self._numbered(frame)
+            for name, frame in {
+                "pathways": stats.pathways.collect(),
+                "statistics": stats.table.collect(),
+                "histograms": bins,
+                "quantiles": quantile_pairs(shown, model, at_most=points),
+                "parameters": model.marginals,
+                "model": model_statistics(model),
+                "fits": no_fits if model.fits is None else model.fits,
+                "correlations": model.correlations,
+            }.items()
+        }
+
+    def _numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return rows with the number of their pathway, and sorted by it."""
+        names = pl.col(pl.Enum, pl.Categorical).cast(pl.String)
+        numbered = frame.with_columns(names, pathway=self.pathways.number_of_row)
+        return numbered.sort("pathway", maintain_order=True)
+
+    def property_columns(self, of: Property) -> dict[str, Any]:
+        """Return all that the report knows of one property, as columns."""
+        rows = {name: rows_of(frame, property=of.name) for name, frame in self._frames.items()
+                if "property" in frame.columns}  # fmt: skip
+        fits = rows["fits"].select("pathway", "n_pathways", "n", "status", "message", *_MEASURES)
+        # One row a pathway: what the model says, and the evidence for it.
+        evidence = rows["model"].join(fits, on="pathway", how="left", maintain_order="left")
+        evidence = evidence.drop(*schema.PATHWAY, "property")
+        return {
+            "statistics": _columns(
+                rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
+            ),
+            "histograms": _columns(self._bars(rows["histograms"])),
+            "quantiles": _columns(rows["quantiles"].select("pathway", "data", "model")),
+            "model": _columns(evidence) | _parameters(rows["parameters"], evidence),
+            "maps": dict(_map_drawings(of, rows["statistics"], evidence)),
+        }
+
+    def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return counts, expected counts and edges, a histogram a row.
+
+        Edges are two, and the bins' width, where all bins are alike but the last, which may be
+        narrower; else all edges.
+        """
+        width, first = pl.col("width"), pl.col("width").first()
+        same = 1e-3
+        return (
+            rows.sort("pathway", "bin")
+            .group_by("pathway", pl.col("bin") // self.bins_per_bar, maintain_order=True)
+            .agg(pl.col("left").first(), pl.col("right").last(), pl.col("count", "expected").sum())
+            .with_columns(width=pl.col("right") - pl.col("left"))
+            .group_by("pathway", maintain_order=True)
+            .agg(
+                "left",
+                "count",
+                "expected",
+                pl.col("right").last(),
+                first,
+                even=((width.slice(0, pl.len() - 1) / first - 1).abs().max().fill_null(0) <= same)
+                & (width.last() <= (1 + same) * first),
+            )
+            .select(
+                "pathway",
+                "count",
+                "expected",
+                pl.when("even").then("width"),
+                edges=pl.when("even")
+                .then(pl.concat_list(pl.col("left").list.first(), "right"))
+                .otherwise(pl.concat_list("left", "right")),
+            )
         )
-        .with_columns(pl.col("even") & pl.col("last"))
-        .with_columns(
-            edges=pl.when("even")
-            .then(pl.concat_list(pl.col("left").list.first(), "right"))
-            .otherwise(pl.concat_list("left", "right"))
+
+    def correlation_columns(self) -> dict[str, Any] | None:
+        """Return the pairs of properties, and for each its correlations by pathway; None without.
+
+        A list of values a pair, all in the order of the pathways that have any.
+        """
+        rows = self._frames["correlations"]
+        if rows.is_empty():
+            return None
+        pathways = rows.select("pathway").unique(maintain_order=True)
+        pairs = rows.partition_by("property", "other_property", maintain_order=True, as_dict=True)
+        numbers = pl.col("value", "std_error").round_sig_figs(3)
+        of_pair = [
+            _columns(
+                pathways.join(of, on="pathway", how="left", maintain_order="left").select(numbers)
+            )
+            for of in pairs.values()
+        ]
+        style = maps.MapStyle("", "correlation (1)", diverging_scale([-1.0, 1.0]))
+        return {
+            **_columns(pathways),
+            "pairs": [list(pair) for pair in pairs],
+            **{column: [of[column] for of in of_pair] for column in ("value", "std_error")},
+            "map": _drawing(style),
+        }
+
+    def overview(self) -> dict[str, Any]:
+        """Return what the report needs at once."""
+        pathways = self._frames["pathways"]
+        largest = pathways.sort("n_connections", "pathway", descending=[True, False])
+        meanings = {c.name: c.meaning for t in (schema.MODEL, schema.FITS, schema.STATISTICS)
+                    for c in t.columns}  # fmt: skip
+        rest = [s for s in _STATISTICS if s not in ("mean", "std")]
+        order = ("mean", "std", "shared_within", *rest, *maps.DISTANCES, "level")
+        labels = {name: name for name in order} | {
+            "shared_within": "shared within",
+            "ks": "KS distance (model)",
+            "wasserstein": "Wasserstein distance (model)",
+            "level": "level (model)",
+        }
+        return _CONSTANTS | {
+            "sources": self.pathways.source_types,
+            "targets": self.pathways.target_types,
+            "first": int(largest["pathway"][0]) if len(largest) else 0,
+            "counts": [
+                ["source types", self.pathways.shape[0]],
+                ["target types", self.pathways.shape[1]],
+                ["pathways with connections", len(pathways)],
+                ["connections", int(pathways["n_connections"].sum())],
+                ["synapses", int(pathways["n_synapses"].sum())],
+                ["properties", len(self.properties)],
+            ],
+            "properties": [self._summary(of) for of in self.properties],
+            "statistics": [
+                {
+                    "name": name,
+                    "label": labels[name],
+                    "meaning": f"{labels[name]}: {meanings[name]}.",
+                    "kind": "category" if name in ("shared_within", "level") else "quantity",
+                }
+                for name in order
+            ],
+            "worst": self._worst(),
+            "detail": self._detail(),
+        }
+
+    def _summary(self, of: Property) -> dict[str, Any]:
+        model, fits = (rows_of(self._frames[t], property=of.name) for t in ("model", "fits"))
+        counts = model["distribution"].value_counts()
+        ks: Any = fits.filter(pl.col("level") < 0)["ks"].median()
+        return {
+            "name": of.name,
+            "unit": of.unit,
+            "axis": axis_title(of.name, of.unit),
+            "values": "whole" if whole_numbers([of]) else "real",
+            "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
+            "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
+            "ks": None if ks is None else round(ks, 4),
+        }
+
+    def _worst(self) -> dict[str, list[Any]]:
+        """Return the worst fits of all properties: to many values, and to few."""
+        number = {of.name: i for i, of in enumerate(self.properties)}
+        fits = self._frames["fits"].filter(pl.col("level") < 0, pl.col("ks").is_not_null())
+        order = fits.with_columns(
+            pl.col("property").replace_strict(number, return_dtype=pl.Int64),
+            mean="data_mean",
+            std="data_std",
+            few=pl.col("n") < _ENOUGH,
+        ).sort("few", "ks", "pathway", descending=[False, True, False])
+        names = ("pathway", "property", "distribution", "level", "n", "status")
+        numbers = ("ks", "wasserstein", "mean", "model_mean", "std", "model_std")
+        worst = order.group_by("few", maintain_order=True).head(_WORST)
+        return _columns(worst.select(*names, *numbers), steps=False)
+
+    def _detail(self) -> str:
+        """Return what the report leaves out."""
+        points = max(self._frames["quantiles"]["p"].list.len(), default=len(QUANTILES))
+        merged = (
+            f"To keep this file small, {self.bins_per_bar} neighbouring bins of histograms are "
+            "one here. "
+            if self.bins_per_bar > 1
+            else ""
         )
-    )  # fmt: skip
-    return {
-        "pathway": _pathways(cells),
-        "edges": _rounded(cells["edges"], digits=9),
-        "width": _rounded(cells.select(pl.when("even").then("width")).to_series(), digits=9),
-        "count": cells["count"].to_list(),
-        "expected": _rounded(cells["expected"], digits=3),
-    }
+        return (
+            f"{merged}Of a sample, at most {points} quantiles are shown; of a parameter that is a "
+            f"list, at most {_LISTED} elements. Numbers are rounded to 6 digits or fewer. The "
+            "Parquet files of the run have all of them, exactly; connprops sql writes them as CSV: "
+            "connprops sql RUN 'FROM statistics' -o statistics.csv"
+        )
+
+    def warnings(self) -> Iterator[str]:
+        """Return what a reader of the tables should know first."""
+        by_property = self._frames["statistics"].group_by("property", maintain_order=True)
+        lost = by_property.agg(pl.col("n", "n_null").sum()).filter(pl.col("n_null") > 0)
+        for name, n, n_null in lost.iter_rows():
+            yield f"{name}: {n_null:,} of {n + n_null:,} values are NaN or infinite, left out"
+        for status, text in _TROUBLES.items():
+            fits = rows_of(self._frames["fits"], status=status)
+            counts = fits.group_by("property", maintain_order=True).len()
+            if len(counts):
+                yield f"{text}: {', '.join(f'{n:,} ({name})' for name, n in counts.iter_rows())}"
 
 
-def _quantiles(rows: pl.DataFrame) -> dict[str, Any]:
-    return {
-        "pathway": _pathways(rows),
-        "data": _rounded(rows["data"], digits=4),
-        "model": _rounded(rows["model"], digits=4),
-    }
+def _columns(rows: pl.DataFrame, *, steps: bool = True) -> dict[str, list[Any]]:
+    """Return rows as columns, with numbers rounded and null for what is not finite.
+
+    Pathways are given by their steps from the one before: most of these are 1.
+    """
+
+    def rounded(value: pl.Expr, name: str) -> pl.Expr:
+        return pl.when(value.is_finite()).then(value.round_sig_figs(_DIGITS.get(name, 4)))
+
+    expressions = []
+    for name, dtype in rows.schema.items():
+        column = pl.col(name)
+        if name == "pathway" and steps:
+            column = column.diff().fill_null(column)
+        elif dtype.is_float():
+            column = rounded(column, name)
+        elif dtype == pl.List(pl.Float64):
+            column = column.list.eval(rounded(pl.element(), name))
+        expressions.append(column.alias(name))
+    return rows.select(expressions).to_dict(as_series=False)
 
 
-def _model_columns(tables: Tables, evidence: pl.DataFrame, name: str) -> dict[str, Any]:
-    long = (
-        rows_of(tables.model, property=name)
-        .sort("pathway", "position")
-        .group_by("pathway", pl.col("parameter").cast(pl.String), maintain_order=True)
-        .agg(pl.col("value").head(_LISTED), pl.col("std_error").first())
-    )
+def _parameters(long: pl.DataFrame, evidence: pl.DataFrame) -> dict[str, Any]:
+    """Return by parameter its value in each pathway, a list where there are several."""
     parameters, errors = {}, {}
-    for (parameter,), rows in long.group_by("parameter", maintain_order=True):
-        aligned = evidence.select("pathway").join(rows, on="pathway", how="left",
-                                                  maintain_order="left")  # fmt: skip
-        lists = _rounded(aligned["value"].fill_null([]))
-        parameters[str(parameter)] = [
-            None if not v else v[0] if len(v) == 1 else v for v in lists
-        ]  # fmt: skip
-        errors[str(parameter)] = _rounded(aligned["std_error"], digits=3)
-    return {
-        "pathway": _pathways(evidence),
-        **{
-            column: evidence[column].to_list()
-            for column in ("distribution", "level", "shared_within", "n_pathways", "n",
-                           "status", "message")
-        },
-        **{c: _rounded(evidence[c], _digits(c))
-           for c in (*_MEASURES, "mean", "std", *QUANTILES)},
-        "parameters": parameters,
-        "errors": errors,
-    }  # fmt: skip
-
-
-def correlation_columns(tables: Tables) -> dict[str, Any] | None:
-    """Return the pairs of properties, and for each its correlations by pathway; None without."""
-    rows = tables.correlations
-    if rows.is_empty():
-        return None
-    pathways = rows.select("pathway").unique(maintain_order=True)
-    by_pair = rows.partition_by(
-        "property", "other_property", maintain_order=True, include_key=True, as_dict=True
-    )
-    aligned = [
-        pathways.join(one, on="pathway", how="left", maintain_order="left")
-        for one in by_pair.values()
-    ]
-    return {
-        "pathway": _pathways(pathways),
-        "pairs": [list(pair) for pair in by_pair],
-        **{c: [_rounded(one[c], digits=3) for one in aligned] for c in ("value", "std_error")},
-        "map": _quantity("", "correlation (1)", diverging_scale([-1.0, 1.0])),
-    }
+    rows = long.sort("pathway", "position").group_by("pathway", "parameter", maintain_order=True)
+    lists = rows.agg(pl.col("value").head(_LISTED), pl.col("std_error").first())
+    for (name,), of in lists.group_by("parameter", maintain_order=True):
+        aligned = evidence.select("pathway").join(
+            of, on="pathway", how="left", maintain_order="left"
+        )
+        columns = _columns(aligned.select("value", "std_error"))
+        parameters[str(name)] = [
+            values[0] if values and len(values) == 1 else values for values in columns["value"]
+        ]
+        errors[str(name)] = columns["std_error"]
+    return {"parameters": parameters, "errors": errors}
 
 
 def _map_drawings(
-    statistics: pl.DataFrame, evidence: pl.DataFrame, name: str, unit: str
-) -> dict[str, Any]:
-    """Return for each statistic what its maps need beside the rows: scale, legend, title."""
-    measured = evidence.filter(pl.col("level") < 0)
+    of: Property, statistics: pl.DataFrame, evidence: pl.DataFrame
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Return for each statistic what its maps need beside the rows."""
     both = statistics.join(evidence.drop("n"), on="pathway", how="full", suffix="_model")
-    drawings: dict[str, Any] = {}
-    for statistic in _STATISTICS:
-        legend = maps.axis_title(f"{statistic} of {name}", maps.statistic_unit(statistic, unit))
+    for statistic in (*_STATISTICS, "shared_within"):
         columns = {"data": statistic, "model": f"{statistic}_model"}
         sides = {side: both[c].cast(pl.Float64) for side, c in columns.items() if c in both.columns}
-        common = sequential_scale(np.concatenate([s.drop_nulls() for s in sides.values()]))
-        found = {side: _quantity(f"{name}, {statistic}: {side}", legend, common) for side in sides}
-        if "model" in sides:
-            scale = maps.difference_scale(sides["data"], sides["model"] - sides["data"])
-            found["difference"] = _quantity(
-                f"{name}, {statistic}: model minus data", f"difference of {legend}", scale
-            )
-        drawings[statistic] = found
-    drawings["shared_within"] = {
-        side: {"kind": kind, "title": f"{name}, shared within a connection: {side}", "note": "",
-               "legend": "values of a connection"}
-        for side, kind in (("data", "shared"), ("model", "shared"), ("difference", "agreement"))
-    }  # fmt: skip
-    for measure in ("ks", "wasserstein"):
-        scale = sequential_scale(measured[measure].drop_nulls().to_numpy())
-        legend = maps.axis_title(_MEASURES[measure].split(" (")[0],
-                                 maps.statistic_unit(measure, unit))  # fmt: skip
-        drawings[measure] = {
-            "model": _quantity(f"{name}: distance of data and model", legend, scale)
-        }
-    drawings["level"] = {"model": {"kind": "level", "title": f"{name}: where the model comes from",
-                                   "note": "", "legend": "level"}}  # fmt: skip
-    return drawings
+        styles = maps.map_styles(of.name, statistic, of.unit, sides)
+        yield statistic, {side: _drawing(style) for side, style in styles.items()}
+    measured = evidence.filter(pl.col("level") < 0)
+    for measure in maps.DISTANCES:
+        style = maps.distance_style(of.name, measure, of.unit, measured[measure])
+        yield measure, {"model": _drawing(style)}
+    yield "level", {"model": _drawing(maps.level_style(of.name))}
 
 
-def _quantity(title: str, legend: str, scale: alt.Scale) -> dict[str, Any]:
-    return {
-        "kind": "quantity",
-        "title": title,
-        "note": maps.scale_note(scale),
-        "legend": legend,
-        "scale": scale.to_dict(validate=False),
-        "ticks": ticks(scale),
-    }
-
-
-def overview(stats: Statistics, model: Model, tables: Tables) -> dict[str, Any]:
-    """Return what the report needs at once."""
-    pathways = tables.pathways
-    largest = pathways.sort("n_connections", "pathway", descending=[True, False])
-    observed = tables.fits.filter(pl.col("level") < 0)
-    # Those with few values, which are far from any model by chance, do not crowd out the others.
-    worst = (
-        observed.drop_nulls("ks")
-        .with_columns(few=pl.col("n") < _ENOUGH)
-        .sort("few", "ks", "pathway", descending=[False, True, False])
-        .group_by("few", maintain_order=True)
-        .head(_WORST)
-    )
-    names = [one.name for one in stats.properties]
-    labels = {"ks": "KS distance (model)", "wasserstein": "Wasserstein distance (model)",
-              "level": "level (model)", "shared_within": "shared within"}  # fmt: skip
-    meanings = {column.name: column.meaning for table in (schema.FITS, schema.STATISTICS)
-                for column in table.columns}  # fmt: skip
-    meanings["level"] = next(c.meaning for c in schema.MODEL.columns if c.name == "level")
-    order = ("mean", "std", "shared_within", *(s for s in _STATISTICS if s not in {"mean", "std"}),
-             "ks", "wasserstein", "level")  # fmt: skip
-    categories = {"shared_within", "level"}
-    return {
-        "sources": tables.sources,
-        "targets": tables.targets,
-        "first": int(largest["pathway"][0]) if len(largest) else 0,
-        "counts": [
-            ["source types", len(tables.sources)],
-            ["target types", len(tables.targets)],
-            ["pathways with connections", len(pathways)],
-            ["connections", int(pathways["n_connections"].sum())],
-            ["synapses", int(pathways["n_synapses"].sum())],
-            ["properties", len(names)],
-        ],
-        "properties": [_property_summary(tables, one) for one in stats.properties],
-        "statistics": [
-            {"name": s, "label": labels.get(s, s), "meaning": f"{labels.get(s, s)}: {meanings[s]}.",
-             "kind": "category" if s in categories else "quantity"}
-            for s in order
-        ],
-        "moments": list(_MOMENTS),
-        "quantiles": QUANTILES,
-        "measures": [{"name": name, "label": label} for name, label in _MEASURES.items()],
-        "levels": list(maps.LEVELS),
-        "borrowed": list(_BORROWED),
-        "shared": list(maps.SHARED.values()),
-        "agreement": list(maps.AGREEMENT),
-        "listed": _LISTED,
-        "enough": _ENOUGH,
-        "parameters": {
-            family.name: {p.name: {"unit": p.unit, "meaning": p.meaning}
-                          for p in family.parameters}
-            for family in FAMILIES.values()
-        },
-        "pathways": {
-            column: pathways[column].to_list()
-            for column in ("pathway", "n_connections", "n_synapses")
-        },
-        "types": {column: tables.types[column].to_list() for column in schema.TYPES.names},
-        "scores": _scores(model),
-        "worst": {
-            "pathway": worst["pathway"].to_list(),
-            "property": [names.index(name) for name in worst["property"]],
-            **{c: worst[c].to_list() for c in ("distribution", "level", "n", "status")},
-            **{new: _rounded(worst[old]) for new, old in (
-                ("ks", "ks"), ("wasserstein", "wasserstein"), ("mean", "data_mean"),
-                ("model_mean", "model_mean"), ("std", "data_std"), ("model_std", "model_std"))},
-        },
-        "detail": _detail(tables),
-    }  # fmt: skip
-
-
-def _property_summary(tables: Tables, of: Property) -> dict[str, Any]:
-    name, unit = of.name, of.unit
-    rows = rows_of(tables.model, property=name).unique("pathway", keep="first")
-    counts = rows["distribution"].value_counts(sort=True).sort(
-        "count", "distribution", descending=[True, False]
-    )  # fmt: skip
-    of_fits = rows_of(tables.fits, property=name).filter(pl.col("level") < 0)
-    ks: Any = of_fits["ks"].median()
-    return {
-        "name": name,
-        "unit": unit,
-        "axis": maps.axis_title(name, unit),
-        "values": "whole" if whole_numbers([of]) else "real",
-        "n_pathways": rows_of(tables.statistics, property=name)["n"].gt(0).sum(),
-        "distributions": counts.rows(),
-        "ks": None if ks is None else round(float(ks), 4),
-    }
-
-
-def _scores(model: Model) -> dict[str, list[Any]] | None:
-    if model.scores is None:
-        return None
-    return {
-        column: _rounded(
-            model.scores[column].cast(pl.String)
-            if model.scores[column].dtype in (pl.Enum, pl.Categorical)
-            else model.scores[column]
-        )
-        for column in schema.SCORES.names
-    }
-
-
-def _detail(tables: Tables) -> str:
-    """Return what the report leaves out."""
-    points = max(tables.quantiles["p"].list.len(), default=len(QUANTILES))
-    text = (
-        f"Of a sample, at most {points} quantiles are shown; of a parameter that is a list, at "
-        f"most {_LISTED} elements. Numbers are rounded to {_DIGITS} digits or fewer: the Parquet "
-        "files have all of them, exactly."
-    )
-    if tables.merged == 1:
-        return text
-    return (
-        f"To keep this file small, {tables.merged} neighbouring bins of histograms are one here. "
-        f"{text}"
-    )
-
-
-def table_warnings(tables: Tables) -> list[str]:
-    """Return what a reader of the tables should know first."""
-    found = []
-    lost = tables.statistics.group_by("property", maintain_order=True).agg(
-        pl.col("n").sum(), pl.col("n_null").sum()
-    )
-    for name, n, n_null in lost.filter(pl.col("n_null") > 0).iter_rows():
-        found.append(f"{name}: {n_null:,} of {n + n_null:,} values are NaN or infinite, left out")
-    words = {
-        "failed": "Pathways that could not be fitted",
-        "fallback": "Pathways that the chosen distribution could not be fitted to, so that they "
-        "have another",
-    }
-    for status, text in words.items():
-        counts = rows_of(tables.fits, status=status).group_by("property", maintain_order=True).len()
-        if len(counts):
-            listed = ", ".join(f"{n:,} ({name})" for name, n in counts.iter_rows())
-            found.append(f"{text}: {listed}")
-    return found
+def _drawing(style: maps.MapStyle) -> dict[str, Any]:
+    drawing = {"kind": style.kind, "title": style.title, "note": style.note, "legend": style.legend}
+    if style.scale is None:
+        return drawing
+    return drawing | {"scale": style.scale.to_dict(validate=False), "ticks": ticks(style.scale)}

@@ -139,7 +139,8 @@ function mapSpec(drawn, values) {
   if (drawn.scale) {
     colour.scale = { ...drawn.scale };
     if (drawn.scale.range) colour.scale.range = index.diverging[dark() ? "dark" : "light"];
-    colour.legend = { ...colour.legend, title: drawn.legend, values: drawn.ticks };
+    colour.legend = { ...colour.legend, title: drawn.legend };
+    if (drawn.ticks) colour.legend.values = drawn.ticks;
   }
   layer.encoding.tooltip.find((one) => one.field === "value").title = drawn.legend;
   spec.title = { text: drawn.title, subtitle: drawn.note };
@@ -431,72 +432,6 @@ async function drawWorst() {
   byId("more").hidden = visible.length === rows.length;
 }
 
-// ---- tables to take away
-
-function csv(heads, rows) {
-  const quote = (value) => {
-    const plain = value === null || value === undefined ? "" : String(value);
-    return /[",\r\n]/.test(plain) ? `"${plain.replaceAll('"', '""')}"` : plain;
-  };
-  return [heads, ...rows].map((row) => row.map(quote).join(",")).join("\r\n") + "\r\n";
-}
-
-function save(name, content) {
-  const link = element("a", {
-    href: URL.createObjectURL(new Blob([content], { type: "text/csv;charset=utf-8" })),
-    download: `${name}.csv`,
-  });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
-function columnar(part, names, keyed = true) {
-  const heads = keyed ? ["source_type", "target_type", ...names] : names;
-  const rows = part[keyed ? "pathway" : names[0]].map((first, i) => [
-    ...(keyed ? [source(first), target(first)] : []), ...names.map((name) => part[name]?.[i])]);
-  return csv(heads, rows);
-}
-
-function parameterTable(model) {
-  const rows = [];
-  model.pathway.forEach((pathway, i) => {
-    for (const [name, column] of Object.entries(model.parameters)) {
-      if (column[i] === null) continue;
-      [column[i]].flat().forEach((value, position) => rows.push([
-        source(pathway), target(pathway), model.distribution[i], name, position, value,
-        Array.isArray(column[i]) ? null : model.errors[name][i]]));
-    }
-  });
-  return csv(["source_type", "target_type", "distribution", "parameter", "position", "value",
-    "std_error"], rows);
-}
-
-function setUpDownloads() {
-  const current = () => index.properties[state.property].name;
-  const safe = (name) => name.replace(/[^\w.-]+/g, "_");
-  const offers = [
-    ["Pathways", async () => save("pathways", columnar(index.pathways, ["n_connections", "n_synapses"]))],
-    ["Types", async () => save("types", columnar(index.types, Object.keys(index.types), false))],
-    ["Statistics of this property", async () => {
-      const { statistics } = await property(state.property);
-      save(`statistics_${safe(current())}`, columnar(statistics,
-        Object.keys(statistics).filter((name) => !["pathway", "at"].includes(name))));
-    }],
-    ["Model of this property", async () =>
-      save(`model_${safe(current())}`, parameterTable((await property(state.property)).model))],
-    ["Fits of this property", async () => save(`fits_${safe(current())}`, columnar(
-      (await property(state.property)).model,
-      ["distribution", "level", "n_pathways", "n", "status", "message", ...index.measures.map((m) => m.name),
-        "mean", "std"]))],
-  ];
-  if (index.scores) {
-    offers.push(["Scores", async () =>
-      save("scores", columnar(index.scores, Object.keys(index.scores), false))]);
-  }
-  byId("downloads").replaceChildren(...offers.map(([label, action]) => element(
-    "button", { type: "button", onclick: () => action().catch(fail) }, `${label} (CSV)`)));
-}
-
 // ---- the page
 
 async function choose(number) {
@@ -546,7 +481,6 @@ async function main() {
   const wanted = matchMedia("(prefers-color-scheme: dark)");
   setTheme(wanted.matches ? "dark" : "light");
   setUpOverview();
-  setUpDownloads();
   options("property", index.properties.map((one) => one.name));
   options("source", index.sources);
   options("target", index.targets);

@@ -21,30 +21,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from connprops.charts import maps
 from connprops.charts import pathway as charts
-from connprops.charts import scores as score_charts
+from connprops.charts.scores import correlation_matrix
 from connprops.charts.theme import DARK, LIGHT, Palette
 from connprops.errors import OutputError
+from connprops.model.model import Model
 from connprops.progress import Progress
-from connprops.reports.data import (
-    Tables,
-    correlation_columns,
-    overview,
-    property_columns,
-    table_warnings,
-)
+from connprops.reports.data import ReportTables
 from connprops.resources import release_memory
+from connprops.statistics.statistics import Statistics
 from connprops.store.writing import write_text
-
-if TYPE_CHECKING:
-    from connprops.model.model import Model
-    from connprops.statistics.statistics import Statistics
 
 _SIDES = {"light": LIGHT, "dark": DARK}
 _MAP_SIZE = 540
@@ -101,22 +93,19 @@ def _page(
     warnings: Iterable[str],
     progress: Progress | None,
 ) -> str:
-    tables = Tables.of(stats, model)
+    tables = ReportTables(stats, model)
     release_memory()  # for the process to come
     bundle = _vega()
     packed = {}
-    for i, one in enumerate(stats.properties):
+    for i, of in enumerate(stats.properties):
         # Each at once: unpacked, all together take a hundred times as much.
-        packed[f"property-{i}"] = _packed(property_columns(tables, one))
+        packed[f"property-{i}"] = _packed(tables.property_columns(of))
         if progress:
             progress("report", i + 1, len(stats.properties), "properties")
-    if correlations := correlation_columns(tables):
+    if correlations := tables.correlation_columns():
         packed["correlations"] = _packed(correlations)
-    chunks = "\n".join(
-        f'<script id="{name}" type="text/plain">{chunk}</script>' for name, chunk in packed.items()
-    )
-    names = [one.name for one in stats.properties]
-    index = overview(stats, model, tables) | {
+    names = [of.name for of in stats.properties]
+    index = tables.overview() | {
         "specs": {
             side: _map_specs(tables.types, palette) | _pathway_specs(names, palette)
             for side, palette in _SIDES.items()
@@ -125,7 +114,7 @@ def _page(
         "identity": _identity_line(stats.identity),
         "correlated": correlations["pairs"] if correlations else [],
         "facts": [[str(name), _plain(value)] for name, value in facts.items()],
-        "warnings": [*map(str, warnings), *table_warnings(tables)],
+        "warnings": [*map(str, warnings), *tables.warnings()],
     }
     vega = f"{{{bundle.result()}}}"  # a block: its one-letter constants are nobody's business
     program = _resource("report.js")
@@ -135,7 +124,10 @@ def _page(
         "style": _resource("report.css"),
         # Within a script element only "<" can end it, or open a comment.
         "index": _json(index).replace("<", "\\u003c"),
-        "chunks": chunks,
+        "chunks": "\n".join(
+            f'<script id="{name}" type="text/plain">{chunk}</script>'
+            for name, chunk in packed.items()
+        ),
         "vega": vega,
         "program": program,
     }
@@ -225,42 +217,26 @@ def _pathway_specs(names: Sequence[str], palette: Palette) -> dict[str, Any]:
 
     The program puts a property's name and unit in place of ``property (unit)``.
     """
-    specs = {"correlations": score_charts.correlation_matrix(alt.NamedData("pairs"), names,
-                                                             palette=palette)}  # fmt: skip
+    drawn = {"correlations": correlation_matrix(alt.NamedData("pairs"), names, palette=palette)}
     for values in ("whole", "real"):
-        common: dict[str, Any] = {"property": "property", "unit": "unit", "title": "",
-                                  "whole": values == "whole", "palette": palette}  # fmt: skip
-        specs[f"histogram {values}"] = charts.histogram(alt.NamedData("bins"), **common)
-        specs[f"qq {values}"] = charts.qq(alt.NamedData("points"), **common)
-    return {name: _spec(chart, palette) for name, chart in specs.items()}
+        common: dict[str, Any] = {
+            "property": "property",
+            "unit": "unit",
+            "title": "",
+            "whole": values == "whole",
+            "palette": palette,
+        }
+        drawn[f"histogram {values}"] = charts.histogram(alt.NamedData("bins"), **common)
+        drawn[f"qq {values}"] = charts.qq(alt.NamedData("points"), **common)
+    return {name: _spec(chart, palette) for name, chart in drawn.items()}
 
 
 def _map_specs(types: pl.DataFrame, palette: Palette) -> dict[str, Any]:
-    """Return the specifications of maps, for rows named cells and missing."""
-    blank = alt.Scale(type="linear", domain=[0, 1])
-    colours = {
-        "quantity": alt.Color("value:Q", scale=blank, legend=maps.gradient("", blank)),
-        "shared": maps.category_colour("value", maps.shared_colours(palette)),
-        "agreement": maps.category_colour("value", maps.agreement_colours(palette)),
-        "level": maps.category_colour("value", maps.level_colours(palette)),
-    }
-    return {
-        kind: _spec(_clickable(types, colour, palette), palette) for kind, colour in colours.items()
-    }
+    """Return the specifications of maps by kind, for rows named cells and missing.
 
-
-def _clickable(types: pl.DataFrame, colour: alt.Color, palette: Palette) -> alt.LayerChart:
-    """Return a map with a frame around the pathway that two signals of the view name."""
-    value = (
-        alt.Tooltip("value:Q", title="value", format=maps.FORMAT)
-        if colour.shorthand == "value:Q"
-        else alt.Tooltip("value:N", title="value")
-    )
-    chart = maps.heat_map(
-        alt.NamedData("cells"), types, colour, title="Pathways", missing=alt.NamedData("missing"),
-        tooltip=[value], size=_MAP_SIZE, palette=palette,
-    )  # fmt: skip
-    chosen = [alt.param(name=f"chosen_{side}", value="") for side in ("source", "target")]
+    A frame is around the pathway that two signals of the view name.
+    """
+    specs = {}
     frames = [
         alt.Chart(alt.NamedData(name))
         .transform_filter(
@@ -270,5 +246,18 @@ def _clickable(types: pl.DataFrame, colour: alt.Color, palette: Palette) -> alt.
         .encode(x=alt.X(maps.TARGET, type="nominal"), y=alt.Y(maps.SOURCE, type="nominal"))
         for name in ("cells", "missing")
     ]
-    framed: alt.LayerChart = chart + frames[0] + frames[1]
-    return framed.add_params(*chosen)
+    chosen = [alt.param(name=f"chosen_{side}", value="") for side in ("source", "target")]
+    for kind in ("quantity", "shared", "agreement", "level"):
+        scale = alt.Scale(type="linear", domain=[0, 1]) if kind == "quantity" else None
+        chart = maps.heat_map(
+            alt.NamedData("cells"),
+            alt.NamedData("missing"),
+            types,
+            "value",
+            maps.MapStyle("Pathways", "value", scale, kind),
+            size=_MAP_SIZE,
+            palette=palette,
+        )
+        framed: alt.LayerChart = chart + frames[0] + frames[1]
+        specs[kind] = _spec(framed.add_params(*chosen), palette)
+    return specs
