@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 import connprops
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
-from connprops.draw import circuit_rows, write_synapses
+from connprops.draw import write_synapses
+from connprops.draw.source import Source
+from connprops.draw.tables import write
 from connprops.errors import CircuitError, OptionError, OutputError
 from connprops.resources import Resources
 
@@ -86,11 +88,11 @@ def files_in(folder):
 
 
 @pytest.mark.parametrize("order", ["sorted", "scattered"])
-def test_a_circuit_is_drawn_anew_with_all_else_as_it_was(order, tmp_path, monkeypatch):
+def test_a_circuit_is_drawn_anew_with_all_else_as_it_was(order, tmp_path):
     config, file = circuit(tmp_path / "c", order=order), tmp_path / "drawn.h5"
-    monkeypatch.setattr(circuit_rows, "SYNAPSES_AT_ONCE", 1000)
     seen = []
-    n = write_synapses(MODEL, None, file, 3, nodes=config, progress=lambda *told: seen.append(told))
+    source = Source(MODEL, 3, nodes=config, at_once=1000)
+    n = write(source, None, file, progress=lambda *told: seen.append(told))
     before, after = edges_of(tmp_path / "c/edges.h5"), edges_of(file)
     assert n == before.height == seen[-1][1] == seen[-1][2]
     kept = [*ENDS, "afferent_center_x", "syn_type_id"]
@@ -135,13 +137,11 @@ def test_a_file_without_indices_gets_them_and_one_with_keeps_them(tmp_path):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_bits_do_not_depend_on_pieces_or_threads(threads, tmp_path, monkeypatch):
+def test_bits_do_not_depend_on_pieces_or_threads(threads, tmp_path):
     config = circuit(tmp_path / "c")
     write_synapses(MODEL, None, tmp_path / "a.h5", nodes=config)
-    monkeypatch.setattr(circuit_rows, "SYNAPSES_AT_ONCE", 101)
-    write_synapses(
-        MODEL, None, tmp_path / "b.h5", nodes=config, resources=Resources(threads=threads)
-    )
+    source = Source(MODEL, 0, nodes=config, at_once=101, resources=Resources(threads=threads))
+    write(source, None, tmp_path / "b.h5")
     assert edges_of(tmp_path / "a.h5").equals(edges_of(tmp_path / "b.h5"))
 
 

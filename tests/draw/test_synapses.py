@@ -19,9 +19,10 @@ from connprops import schema
 from connprops.arrays import random_numbers
 from connprops.cli import app
 from connprops.distributions.distributions import Distributions
-from connprops.draw import connections as listed
-from connprops.draw import synapses, write_synapses
+from connprops.draw import write_synapses
 from connprops.draw.quantiles import Quantiles
+from connprops.draw.source import Source
+from connprops.draw.tables import write
 from connprops.errors import (
     DatasetError,
     ModelError,
@@ -289,14 +290,13 @@ def mixed():
     return model_of(distributions, types, {("b", "c"): 0.6}), pairs(60, 60, types)
 
 
-def test_values_do_not_depend_on_pieces_threads_order_or_company(mixed, monkeypatch):
+def test_values_do_not_depend_on_pieces_threads_order_or_company(mixed, tmp_path):
     model, given = mixed
     whole = model.draw_synapses(given, 7, resources=Resources(threads=1))
-    with monkeypatch.context() as small:
-        small.setattr(synapses, "SYNAPSES_AT_ONCE", 3)  # less than a connection may have
-        small.setattr(listed, "_AT_ONCE", 5)
-        expected = whole.join(given[:100], on=ENDS, how="semi", maintain_order="left")
-        assert model.draw_synapses(given[:100], 7).equals(expected)
+    expected = whole.join(given[:100], on=ENDS, how="semi", maintain_order="left")
+    few = Source(model, 7, at_once=3)  # less than a connection may have
+    write(few, given[:100], tmp_path / "few.parquet")
+    assert pl.read_parquet(tmp_path / "few.parquet").cast(dict(expected.schema)).equals(expected)
     assert model.draw_synapses(given, 7, resources=Resources(threads=3)).equals(whole)
     back = model.draw_synapses(given.reverse(), 7)
     assert back.sort(ENDS, maintain_order=True).equals(whole.sort(ENDS, maintain_order=True))

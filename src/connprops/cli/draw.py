@@ -11,7 +11,7 @@ from connprops.cli import arguments as arg
 from connprops.cli.app import app, errors, examples, say, warnings_shown
 
 if TYPE_CHECKING:
-    from connprops.draw.connections import Missing
+    from connprops.draw.lookup import Missing
 
 
 @app.command(

@@ -1,209 +1,162 @@
-"""Drawn synapses as a SONATA edge file: those of listed connections, or of a circuit's."""
+"""Drawn synapses as a SONATA edge file: a new one, or a circuit's with its rows drawn anew."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.arrays import Ints
+from connprops.arrays import Bools, Ints
 from connprops.circuit import hdf5
-from connprops.circuit.circuit import EdgePopulation, EdgeReader
+from connprops.circuit.circuit import EdgeReader
 from connprops.circuit.columns import path_in_group
 from connprops.circuit.edge_file import (
+    ForgivingFile,
     create_column,
     create_edges,
     created,
-    replacing_hdf5,
     write_indices,
 )
-from connprops.distributions.table import ModelTable
-from connprops.draw.circuit_rows import CircuitRows
-from connprops.draw.connections import Connections, ConnectionTable, Missing
-from connprops.draw.synapses import (
-    SYNAPSES_AT_ONCE,
-    Drawer,
-    Values,
-    in_order,
-    listed_connections,
-)
-from connprops.draw.types_of_nodes import edge_population, node_types
+from connprops.draw.connections import Connections
+from connprops.draw.drawer import Drawer, Values
+from connprops.draw.source import Source
 from connprops.errors import OptionError, OutputError, listing
-from connprops.resources import Resources
 
-if TYPE_CHECKING:
-    from connprops.progress import Progress
+_ROWS_AT_ONCE = 1 << 18
 
 
-def write_edges(
-    model: ModelTable,
-    connections: ConnectionTable,
-    path: str | Path,
-    seed: int = 0,
-    *,
-    nodes: Any = None,
-    population: str | None = None,
-    missing: Missing = "error",
-    properties: Sequence[str] | None = None,
-    resources: Resources | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> int:
-    """Draw the synapses of listed connections as a SONATA edge file; return their number.
+@contextmanager
+def edge_file(path: Path, source: Source, *, anew: bool) -> Iterator[NewEdges | RedrawnEdges]:
+    """Give what writes a new edge file, or the circuit's ``anew``; indices follow at the end.
 
-    The edge population has name and nodes of that of the circuit. Edges come in the order of the
-    list; floats are float32, as in most circuits, whole numbers int64.
-    Arguments and errors are those of :func:`connprops.draw.write_synapses`.
+    The population has name and nodes of the circuit's.
     """
-    edges = edge_population(nodes, population)
-    drawer = Drawer(model, seed, properties)
-    listed = listed_connections(drawer, connections, node_types(edges, model), missing)
-
-    def rows(few: Connections) -> tuple[Ints, Ints, Values]:
-        return (
-            np.repeat(few.source, few.n_syn), np.repeat(few.target, few.n_syn), drawer.values(few)
-        )  # fmt: skip
-
-    threads = (resources or Resources()).threads
-    n_done = 0
-    with replacing_hdf5(path, overwrite=overwrite) as aside:
-        with created(aside) as (file, written):
-            group = create_edges(file, edges.name, (edges.source.name, edges.target.name), None)
-            for name in drawer.properties:
-                create_column(group["0"], name, np.dtype(_stored(drawer, name)), None)
-            for source, target, values in in_order(rows, listed, threads):
-                stop = n_done + source.size
-                _extend(group["edge_type_id"], stop, None)
-                _extend(group["source_node_id"], stop, source)
-                _extend(group["target_node_id"], stop, target)
-                for name, column in values.items():
-                    _extend(group["0"][name], stop, column)
-                n_done = stop
-                written.check()
-                if progress is not None:
-                    progress("draw", n_done, 0, "synapses")
-        if progress is not None:
-            progress("draw", n_done, n_done, "synapses")
-        write_indices(aside, edges.name, edges.source.size, edges.target.size)
-    return n_done
+    edges = source.edges
+    with edges.reader() as reader, created(path) as (h5, disk):
+        yield RedrawnEdges(h5, disk, source, reader) if anew else NewEdges(h5, disk, source)
+    with h5py.File(path, "r") as h5:
+        is_indexed = "indices" in h5[edges.place]
+    if not is_indexed:
+        write_indices(path, edges.name, edges.source.size, edges.target.size)
 
 
-def redraw_edges(
-    model: ModelTable,
-    path: str | Path,
-    seed: int = 0,
-    *,
-    nodes: Any = None,
-    population: str | None = None,
-    missing: Missing = "error",
-    properties: Sequence[str] | None = None,
-    resources: Resources | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> int:
-    """Draw the synapses of the circuit ``nodes`` anew, in a copy of its edge file.
+class NewEdges:
+    """Writes synapses one after the other; floats as float32, as in most circuits."""
 
-    Arguments and result are those of :func:`connprops.draw.write_synapses`.
-
-    Raises
-    ------
-    CircuitError
-        Where the circuit cannot be read.
-    OptionError, ModelError, OutputError
-        As there; also where the circuit's type of a column cannot hold what is drawn.
-    """
-    edges = edge_population(nodes, population)
-    drawer = Drawer(model, seed, properties)
-    limits = resources or Resources()
-    with replacing_hdf5(path, overwrite=overwrite) as aside, edges.reader() as reader:
-        with created(aside) as (file, written):
-            columns = _copy_but(reader, edges, file, drawer)
-            if missing == "skip" and (new := columns.keys() - edges.columns.keys()):
-                raise OptionError.of(
-                    "Skipped synapses keep their values, but the circuit lacks a property",
-                    found=listing(sorted(new)), expected=listing(edges.columns),
-                )  # fmt: skip
-            rows = CircuitRows(drawer, edges, missing, limits)
-            start = 0
-            for values, left in in_order(
-                partial(_drawn, drawer), rows.stretches(reader), limits.threads
-            ):
-                stop = start + left.size
-                if left.any():
-                    for name, drawn in values.items():
-                        drawn[left] = reader.column(edges.columns[name], start, stop)[left]
-                for group, at, index in reader.in_groups(start, stop):
-                    for name, drawn in values.items():
-                        _put(columns[name][group], index, drawn[at])
-                start = stop
-                written.check()
-                if progress is not None:
-                    progress("draw", stop, edges.size, "synapses")
-        with h5py.File(aside, "r") as file:
-            indexed = "indices" in file[f"edges/{edges.name}"]
-        if not indexed:
-            write_indices(aside, edges.name, edges.source.size, edges.target.size)
-    return edges.size
-
-
-def _drawn(drawer: Drawer, stretches: Connections) -> tuple[Values, NDArray[np.bool_]]:
-    """Return the values of rows, and which rows are to be left as they are."""
-    left = np.repeat(stretches.pathway < 0, stretches.n_syn)
-    values = drawer.values(stretches.take(stretches.pathway >= 0))
-    if left.any():
-        for name, drawn in values.items():
-            values[name] = np.zeros(left.size, dtype=drawn.dtype)
-            values[name][~left] = drawn
-    return values, left
-
-
-def _copy_but(
-    reader: EdgeReader, edges: EdgePopulation, new: h5py.File, drawer: Drawer
-) -> dict[str, dict[str, h5py.Dataset]]:
-    """Copy a file but for the properties to be drawn; return the columns these are to be put in.
-
-    A property has one in every group of attributes, wherever it was before.
-    """
-    old = reader.population.file
-    population = f"/edges/{edges.name}"
-    for name in drawer.properties:
-        column = edges.columns.get(name)
-        if column is not None and column.inherited is not None and column.labels is not None:
-            raise _no_numbers(f"{edges.types_file}: {name!r}", "text")
-    sizes = _group_sizes(reader)
-    paths = {
-        name: {group: f"{population}/{group}/{path_in_group(name)}" for group in sizes}
-        for name in drawer.properties
-    }
-    with hdf5.guarded(edges.file):
-        _copy(old, new, frozenset(path for of in paths.values() for path in of.values()))
-    return {
-        name: {
-            group: _column_like(
-                old.get(path), new, path, sizes[group], np.dtype(_stored(drawer, name))
+    def __init__(self, file: h5py.File, disk: ForgivingFile, source: Source) -> None:
+        edges, self._drawer, self._disk = source.edges, source.drawer, disk
+        nodes = edges.source.name, edges.target.name
+        self._population = create_edges(file, edges.name, nodes, None)
+        for name in self._drawer.properties:
+            create_column(
+                self._population["0"], path_in_group(name), _stored(self._drawer, name), None
             )
-            for group, path in of_groups.items()
+
+    def batch(self, connections: Connections) -> Values:
+        """Return the columns of the connections' synapses, by their paths in the population."""
+        values = self._drawer.values(connections)
+        return {
+            "source_node_id": np.repeat(connections.source, connections.n_syn),
+            "target_node_id": np.repeat(connections.target, connections.n_syn),
+            **{f"0/{path_in_group(name)}": column for name, column in values.items()},
         }
-        for name, of_groups in paths.items()
-    }
+
+    def write(self, batch: Values) -> int:
+        """Append synapses; return their number."""
+        types, n = self._population["edge_type_id"], batch["source_node_id"].size
+        start, stop = types.size, types.size + n
+        types.resize((stop,))
+        for path, values in batch.items():
+            column = self._population[path]
+            column.resize((stop,))
+            column[start:stop] = _fitting(values, column)
+        self._disk.check()
+        return n
 
 
-def _group_sizes(reader: EdgeReader) -> dict[str, int]:
-    """Return how many rows each group of attributes has room for."""
-    sizes = dict.fromkeys(reader.groups, 0)
-    for start in range(0, reader.size, SYNAPSES_AT_ONCE):
-        stop = min(start + SYNAPSES_AT_ONCE, reader.size)
-        for group, _, index in reader.in_groups(start, stop):
-            sizes[group] = max(sizes[group], int(index.max()) + 1)
-    return sizes
+class RedrawnEdges:
+    """Writes the properties of all rows of an edge file into a copy of it."""
+
+    def __init__(
+        self, file: h5py.File, disk: ForgivingFile, source: Source, reader: EdgeReader
+    ) -> None:
+        self._edges, self._drawer, self._disk = source.edges, source.drawer, disk
+        self._reader, self._n_done = reader, 0
+        new = set(self._drawer.properties) - self._edges.columns.keys()
+        if source.missing == "skip" and new:
+            raise OptionError.of(
+                "Skipped synapses keep their values, but the circuit lacks a property",
+                found=listing(sorted(new)), expected=listing(self._edges.columns),
+            )  # fmt: skip
+        for name in self._drawer.properties:
+            column = self._edges.columns.get(name)
+            if column is not None and column.inherited is not None and column.labels is not None:
+                raise _no_numbers(f"{self._edges.types_file}: {name!r}", "text")
+        self._columns = self._copied(file)
+
+    def _copied(self, new: h5py.File) -> dict[tuple[str, str], h5py.Dataset]:
+        """Copy the file but for the properties to be drawn; return the columns to put these in.
+
+        A property has a column in every group, wherever it was before.
+        """
+        old, sizes = self._reader.population.file, self._group_sizes()
+        paths = {
+            (name, group): f"/{self._edges.place}/{group}/{path_in_group(name)}"
+            for name in self._drawer.properties
+            for group in sizes
+        }
+        with hdf5.guarded(self._edges.file):
+            _copy(old, new, set(paths.values()))
+        return {
+            (name, group): _column_like(
+                old.get(path), new, path, sizes[group], _stored(self._drawer, name)
+            )
+            for (name, group), path in paths.items()
+        }
+
+    def _group_sizes(self) -> dict[str, int]:
+        """Return how many rows each group has room for."""
+        reader = self._reader
+        if reader.whole_group is not None:
+            return {reader.whole_group: reader.size}
+        sizes = dict.fromkeys(reader.groups, 0)
+        for start in range(0, reader.size, _ROWS_AT_ONCE):
+            for group, _, index in reader.in_groups(start, min(start + _ROWS_AT_ONCE, reader.size)):
+                sizes[group] = max(sizes[group], int(index.max()) + 1)
+        return sizes
+
+    def batch(self, stretches: Connections) -> tuple[Values, Bools]:
+        """Return the values of rows, and which rows are to be left as they are."""
+        is_left = np.repeat(stretches.pathway < 0, stretches.n_syn)
+        values = self._drawer.values(stretches.drawn())
+        if is_left.any():
+            for name, drawn in values.items():
+                values[name] = np.zeros(is_left.size, dtype=drawn.dtype)
+                values[name][~is_left] = drawn
+        return values, is_left
+
+    def write(self, batch: tuple[Values, Bools]) -> int:
+        """Put the values of the next rows in their places; return the number of rows."""
+        values, is_left = batch
+        start, stop = self._n_done, self._n_done + is_left.size
+        if is_left.any():
+            for name, drawn in values.items():
+                before = self._reader.column(self._edges.columns[name], start, stop)
+                drawn[is_left] = before[is_left]
+        for group, rows, index in self._reader.in_groups(start, stop):
+            for name, drawn in values.items():
+                _put(self._columns[name, group], index, drawn[rows])
+        self._n_done = stop
+        self._disk.check()
+        return is_left.size
 
 
-def _copy(old: h5py.Group, new: h5py.Group, without: frozenset[str]) -> None:
+def _copy(old: h5py.Group, new: h5py.Group, without: set[str]) -> None:
     for name, value in old.attrs.items():
         new.attrs[name] = value
     for name, item in old.items():
@@ -240,15 +193,8 @@ def _no_numbers(place: str, found: str) -> OptionError:
     )  # fmt: skip
 
 
-def _stored(drawer: Drawer, name: str) -> type[np.int64 | np.float32]:
-    return np.int64 if drawer.dtype(name) is np.int64 else np.float32
-
-
-def _extend(column: h5py.Dataset, stop: int, values: NDArray[Any] | None) -> None:
-    start = column.shape[0]
-    column.resize((stop,))
-    if values is not None:
-        column[start:stop] = _fitting(values, column)
+def _stored(drawer: Drawer, name: str) -> np.dtype[Any]:
+    return np.dtype(np.int64 if drawer.dtype(name) == np.int64 else np.float32)
 
 
 def _put(column: h5py.Dataset, index: Ints, values: NDArray[Any]) -> None:
@@ -262,13 +208,7 @@ def _put(column: h5py.Dataset, index: Ints, values: NDArray[Any]) -> None:
 
 
 def _fitting(values: NDArray[Any], column: h5py.Dataset) -> NDArray[Any]:
-    """Return values in the type of a column.
-
-    Raises
-    ------
-    OutputError
-        Where the type cannot hold them.
-    """
+    """Return values in the type of a column; refuse those that it cannot hold."""
     with np.errstate(over="ignore"):
         fitting = values.astype(column.dtype)
     wrong = ~np.isfinite(fitting) if column.dtype.kind == "f" else fitting != values

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import TypedDict, Unpack, overload
 
 import numpy as np
 import polars as pl
@@ -16,12 +17,14 @@ from connprops import schema
 from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
 from connprops.circuit.circuit import CircuitSource
+from connprops.circuit.edge_file import replacing_hdf5
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
-from connprops.draw.circuit_rows import CircuitRows
-from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable, Missing
-from connprops.draw.synapses import Drawer, in_order, listed_connections
-from connprops.draw.types_of_nodes import SIDES, edge_population, node_types
+from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable
+from connprops.draw.drawer import Drawer
+from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
+from connprops.draw.lookup import SIDES, Missing
+from connprops.draw.source import Source
 from connprops.errors import OutputError
 from connprops.progress import Progress
 from connprops.resources import Resources
@@ -108,11 +111,12 @@ def draw_synapses(
     ModelError
         Where the model lacks a pathway, and ``missing`` is "error".
     """
-    rows = _Rows(model, seed, **options)
-    batches = rows.batches(connections)
+    source = Source(model, seed, **options)
+    table = SynapseTable(source.drawer)
+    batches = source.batches(table.batch, connections)
     if not isinstance(connections, pl.DataFrame):
-        return pa.RecordBatchReader.from_batches(rows.schema, batches)
-    frame = pl.DataFrame(pa.Table.from_batches(batches, rows.schema))
+        return pa.RecordBatchReader.from_batches(table.schema, batches)
+    frame = pl.DataFrame(pa.Table.from_batches(batches, table.schema))
     return frame.with_columns(
         pl.col("source_type").cast(pl.Enum(model.source_types)),
         pl.col("target_type").cast(pl.Enum(model.target_types)),
@@ -159,71 +163,56 @@ def write_synapses(
         Where the file exists and ``overwrite`` is false, or it cannot be written. As after any
         other error, there is no part of a file then.
     """
-    file = Path(path)
-    if file.suffix == ".h5":
-        from connprops.draw import edges
-
-        if connections is None:
-            return edges.redraw_edges(
-                model, file, seed, overwrite=overwrite, progress=progress, **options
-            )
-        return edges.write_edges(
-            model, connections, file, seed, overwrite=overwrite, progress=progress, **options
-        )
-    with replacing(file, overwrite=overwrite) as aside:
-        rows = _Rows(model, seed, **options)
-        facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": seed,
-                 "connprops_version": __version__, "model": model.facts}  # fmt: skip
-        described = rows.schema.with_metadata({schema.METADATA_KEY: json.dumps(facts)})
-        return _write_parquet(aside, described, rows.batches(connections), progress)
+    return write(
+        Source(model, seed, **options), connections, path, overwrite=overwrite, progress=progress
+    )
 
 
-class _Rows:
+def write(
+    source: Source,
+    connections: ConnectionTable | None,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Draw the synapses of a source, and write them as they come; return their number."""
+    file, anew = Path(path), connections is None
+    n_done = total = 0
+    with ExitStack() as stack:
+        sink: _Parquet | NewEdges | RedrawnEdges
+        if file.suffix == ".h5":
+            total = source.edges.size if anew else 0
+            aside = stack.enter_context(replacing_hdf5(file, overwrite=overwrite))
+            sink = stack.enter_context(edge_file(aside, source, anew=anew))
+        else:
+            aside = stack.enter_context(replacing(file, overwrite=overwrite))
+            sink = stack.enter_context(_parquet(aside, source.drawer))
+        for batch in source.batches(sink.batch, connections):
+            n_done += sink.write(batch)
+            if progress is not None:
+                progress("draw", n_done, total, "synapses")
+        if progress is not None:
+            progress("draw", n_done, n_done, "synapses")
+    return n_done
+
+
+class SynapseTable:
     """Drawn synapses as Arrow record batches."""
 
-    def __init__(
-        self,
-        model: ModelTable,
-        seed: int,
-        *,
-        nodes: Any = None,
-        population: str | None = None,
-        missing: Missing = "error",
-        properties: Sequence[str] | None = None,
-        resources: Resources | None = None,
-    ) -> None:
-        self._drawer = Drawer(model, seed, properties)
-        self._nodes, self._population = nodes, population
-        self._missing = missing
-        self._resources = resources or Resources()
-        self._types = [pa.array(model.source_types), pa.array(model.target_types)]
-        text = pa.dictionary(pa.int32(), pa.string())
+    def __init__(self, drawer: Drawer) -> None:
+        self._drawer = drawer
+        self._types = [pa.array(drawer.model.source_types), pa.array(drawer.model.target_types)]
         fields = {f"{side}_node": pa.int64() for side in SIDES}
-        fields |= {f"{side}_type": text for side in SIDES}
-        for name in self._drawer.properties:
-            fields[name] = pa.from_numpy_dtype(self._drawer.dtype(name))
+        fields |= {f"{side}_type": pa.dictionary(pa.int32(), pa.string()) for side in SIDES}
+        fields |= {name: pa.from_numpy_dtype(drawer.dtype(name)) for name in drawer.properties}
         self.schema = pa.schema(fields)
 
-    def batches(self, connections: ConnectionTable | None) -> Iterator[pa.RecordBatch]:
-        """Yield the synapses of connections, of the circuit's where none are given."""
-        listed = self._of_circuit() if connections is None else self._of_list(connections)
-        return in_order(self._batch, listed, self._resources.threads)
-
-    def _of_list(self, connections: ConnectionTable) -> Iterator[Connections]:
-        model = self._drawer.model
-        nodes = None if self._nodes is None else node_types(self._nodes, model, self._population)
-        return listed_connections(self._drawer, connections, nodes, self._missing)
-
-    def _of_circuit(self) -> Iterator[Connections]:
-        edges = edge_population(self._nodes, self._population)
-        rows = CircuitRows(self._drawer, edges, self._missing, self._resources)
-        with edges.reader() as reader:
-            for stretches in rows.stretches(reader):
-                yield stretches.take(stretches.pathway >= 0)
-
-    def _batch(self, connections: Connections) -> pa.RecordBatch:
+    def batch(self, connections: Connections) -> pa.RecordBatch:
+        """Return the synapses of the connections that are not skipped."""
+        connections = connections.drawn()
         of = np.repeat(np.arange(connections.n_syn.size), connections.n_syn)
-        codes = divmod(connections.types, len(self._types[1]))
+        codes = divmod(connections.own_pathway, len(self._types[1]))
         arrays = [to_arrow(connections.source[of]), to_arrow(connections.target[of])]
         arrays += [
             pa.DictionaryArray.from_arrays(to_arrow(code.astype(np.int32)[of]), names)
@@ -233,35 +222,39 @@ class _Rows:
         return pa.record_batch(arrays, schema=self.schema)
 
 
-def _write_parquet(
-    file: Path, table: pa.Schema, batches: Iterator[pa.RecordBatch], progress: Progress | None
-) -> int:
-    # Drawn floats hardly repeat: a dictionary of them is tried in vain.
-    few = [field.name for field in table if not pa.types.is_floating(field.type)]
-    done = 0
+class _Parquet(SynapseTable):
+    """Writes batches of synapses together until they make a row group."""
+
+    def __init__(self, drawer: Drawer, file: Path) -> None:
+        super().__init__(drawer)
+        facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": drawer.seed,
+                 "connprops_version": __version__, "model": drawer.model.facts}  # fmt: skip
+        described = self.schema.with_metadata({schema.METADATA_KEY: json.dumps(facts)})
+        # Drawn floats hardly repeat: a dictionary of them is tried in vain.
+        few = [field.name for field in self.schema if not pa.types.is_floating(field.type)]
+        self.writer = pq.ParquetWriter(file, described, compression="snappy", use_dictionary=few)
+        self._group: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> int:
+        """Take a batch; return its number of synapses."""
+        self._group.append(batch)
+        if sum(waiting.num_rows for waiting in self._group) >= ROWS_PER_GROUP:
+            self.flush()
+        return int(batch.num_rows)
+
+    def flush(self) -> None:
+        """Write the batches that wait."""
+        if self._group:
+            self.writer.write_table(pa.Table.from_batches(self._group, self.schema))
+        self._group = []
+
+
+@contextmanager
+def _parquet(file: Path, drawer: Drawer) -> Iterator[_Parquet]:
     try:
-        with pq.ParquetWriter(file, table, compression="snappy", use_dictionary=few) as writer:
-            for group in _groups(batches):
-                writer.write_table(pa.Table.from_batches(group, table))
-                done += sum(batch.num_rows for batch in group)
-                if progress is not None:
-                    progress("draw", done, 0, "synapses")
+        sink = _Parquet(drawer, file)
+        with sink.writer:
+            yield sink
+            sink.flush()
     except pa.ArrowException as error:
         raise OutputError.of(f"{file} cannot be written", found=str(error)) from error
-    if progress is not None:
-        progress("draw", done, done, "synapses")
-    return done
-
-
-def _groups(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Yield batches together until they make a row group."""
-    group: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        group.append(batch)
-        rows += batch.num_rows
-        if rows >= ROWS_PER_GROUP:
-            yield group
-            group, rows = [], 0
-    if group:
-        yield group

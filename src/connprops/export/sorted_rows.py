@@ -32,13 +32,34 @@ def write_sorted(
     progress: Progress | None = None,
 ) -> None:
     """Sort all rows of an edge file by target, source and place, on disk where need be."""
+    aside = sorted_file.with_suffix(".tmp")
+    columns = [*columns, *_multiplicity(population)]
+    query = 'select * from rows order by "@target", "@source", "@edge"'
+    write_query(query, population, columns, aside, resources, progress)
+    aside.rename(sorted_file)
+    if progress:
+        progress("sort", population.size, population.size, "rows")
+
+
+def write_query(
+    query: str,
+    population: EdgePopulation,
+    columns: Sequence[Column],
+    file: Path,
+    resources: Resources,
+    progress: Progress | None = None,
+) -> None:
+    """Write what a query gives of ``rows``, those of an edge file, as Parquet.
+
+    They have ``@target`` and ``@source``, their ends, ``@edge``, their number, and columns.
+    """
     import duckdb
 
-    def tell(step: str, done: int) -> None:
-        if progress:
-            progress(step, done, size, "rows")
-
-    columns, size = [*columns, *_multiplicity(population)], population.size
+    size = population.size
+    arrow_schema = pa.schema(
+        [(name, pa.int64()) for name in ("@target", "@source", "@edge")]
+        + [(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in columns]
+    )
 
     def batches() -> Iterator[pa.RecordBatch]:
         with population.reader() as rows:
@@ -48,24 +69,17 @@ def write_sorted(
                 arrays = [target, source, np.arange(start, stop, dtype=np.int64)]
                 arrays += [rows.column(column, start, stop) for column in columns]
                 yield pa.record_batch([to_arrow(a) for a in arrays], schema=arrow_schema)
-                tell("read", stop)
-        tell("sort", 0)
+                if progress:
+                    progress("read", stop, size, "rows")
+        if progress:
+            progress("sort", 0, size, "rows")
 
-    arrow_schema = pa.schema(
-        [(name, pa.int64()) for name in ("@target", "@source", "@edge")]
-        + [(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in columns]
-    )
-    unsorted = pa.RecordBatchReader.from_batches(arrow_schema, batches())
-    aside = sorted_file.with_suffix(".tmp")
     with duckdb.connect(config=resources.duckdb_config()) as connection:
-        connection.register("unsorted", unsorted)
+        connection.register("rows", pa.RecordBatchReader.from_batches(arrow_schema, batches()))
         connection.execute(
-            """copy (select * from unsorted order by "@target", "@source", "@edge")
-               to $file (format parquet, compression zstd, row_group_size 122880)""",
-            {"file": str(aside)},
+            f"copy ({query}) to $file (format parquet, compression zstd, row_group_size 122880)",
+            {"file": str(file)},
         )
-    aside.rename(sorted_file)
-    tell("sort", size)
 
 
 def _multiplicity(population: EdgePopulation) -> list[Column]:

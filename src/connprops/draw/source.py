@@ -1,0 +1,220 @@
+"""What is drawn: the synapses of listed connections, or those of a circuit's edge file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from connprops.arrays import Ints
+from connprops.arrays.arrow import to_numpy
+from connprops.circuit.circuit import EdgePopulation, EdgeReader, open_circuit
+from connprops.distributions.table import ModelTable
+from connprops.draw.connections import (
+    Connections,
+    ConnectionTable,
+    Distinct,
+    read_connections,
+    types_in,
+    whole_numbers,
+)
+from connprops.draw.drawer import Drawer
+from connprops.draw.lookup import (
+    SIDES,
+    Missing,
+    PathwayLookup,
+    TypeCodes,
+    as_table,
+    types_of_circuit,
+    types_of_table,
+)
+from connprops.errors import OptionError
+from connprops.export.sorted_rows import write_query
+from connprops.resources import Resources
+from connprops.schema import N_SYN_PER_CONN
+
+_Batch = TypeVar("_Batch")
+
+_PLACES = """
+    select "@source", "@target",
+        row_number() over (partition by "@source", "@target" order by "@edge") - 1
+    from rows order by "@edge"
+"""
+"""The place of each row of an edge file within its connection."""
+
+
+class Source:
+    """The connections to draw from a model, with their pathways, a number of synapses at a time.
+
+    Arguments are those of :func:`connprops.draw.draw_synapses`. ``at_once`` is the number of
+    synapses that a thread draws in one go: enough to outweigh each call, few enough for the cache.
+    """
+
+    def __init__(
+        self,
+        model: ModelTable,
+        seed: int,
+        *,
+        nodes: Any = None,
+        population: str | None = None,
+        missing: Missing = "error",
+        properties: Sequence[str] | None = None,
+        resources: Resources | None = None,
+        at_once: int = 1 << 15,
+    ) -> None:
+        self.drawer = Drawer(model, seed, properties)
+        self.missing = missing
+        self.at_once = at_once
+        self._lookup = PathwayLookup(model, self.drawer.complete, seed, missing)
+        self._nodes, self._population = nodes, population
+        self._resources = resources or Resources()
+
+    @cached_property
+    def edges(self) -> EdgePopulation:
+        """Return the edge population of the circuit."""
+        if self._nodes is None or as_table(self._nodes) is not None:
+            raise OptionError.of(
+                "There is no circuit, of which to take the nodes and the names of the populations",
+                expected="its configuration file (nodes=, --circuit)",
+            )
+        return open_circuit(self._nodes).population(self._population)
+
+    @cached_property
+    def _types(self) -> dict[str, TypeCodes]:
+        """Return the types of the nodes of both sides; none where no nodes are given."""
+        if self._nodes is None:
+            return {}
+        table = as_table(self._nodes)
+        if table is not None:
+            return types_of_table(table)
+        return types_of_circuit(self.edges, self.drawer.model)
+
+    def batches(
+        self, batch_of: Callable[[Connections], _Batch], connections: ConnectionTable | None
+    ) -> Iterator[_Batch]:
+        """Yield what a function makes of the connections in order, by threads a few ahead.
+
+        Connections are those of a list, or of the circuit where there is None.
+        """
+        pieces = self._of_circuit() if connections is None else self._of_list(connections)
+        waiting: deque[Future[_Batch]] = deque()
+        with ThreadPoolExecutor(self._resources.threads) as pool:
+            try:
+                for piece in pieces:
+                    waiting.append(pool.submit(batch_of, piece))
+                    if len(waiting) > 2 * self._resources.threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _of_list(self, table: ConnectionTable) -> Iterator[Connections]:
+        """Yield the connections of a list with their numbers of synapses."""
+        distinct = Distinct()
+        for batch in read_connections(table, max(self.at_once // 2, 1)):
+            source, target = (whole_numbers(batch, f"{side}_node", 0) for side in SIDES)
+            distinct.add(source, target)
+            types = {}
+            for side, ids in zip(SIDES, (source, target), strict=True):
+                of_side = types_in(batch, side)
+                if of_side is None and self._types:
+                    of_side = self._types[side].of_nodes(side, ids)
+                if of_side is None:
+                    raise OptionError.of(
+                        f"The types of the {side} nodes are not known",
+                        expected=f"the column {side}_type in the connections",
+                        hint="or give the nodes: a dataset or a circuit (nodes=, --circuit)",
+                    )
+                types[side] = of_side
+            own, pathway = self._lookup(source, target, types)
+            kept = pathway >= 0
+            source, target, own, pathway = source[kept], target[kept], own[kept], pathway[kept]
+            if N_SYN_PER_CONN in batch.schema.names:
+                n_syn = whole_numbers(batch, N_SYN_PER_CONN, 1)[kept]
+            elif self.drawer.draws_counts:
+                n_syn = self.drawer.n_synapses(source, target, pathway)
+            else:
+                raise OptionError.of(
+                    "The model does not have the number of synapses of a connection",
+                    expected=f"the column {N_SYN_PER_CONN} in the connections",
+                )
+            listed = Connections(source, target, own, pathway, n_syn, np.zeros_like(n_syn))
+            yield from listed.pieces(self.at_once)
+        distinct.check()
+
+    def _of_circuit(self) -> Iterator[Connections]:
+        """Yield the rows of an edge file, each stretch of one connection as a connection."""
+        with self.edges.reader() as reader:
+            is_sorted = _is_sorted(self._node_ids(reader))
+            places = self._places(reader) if is_sorted else self._scattered_places()
+            for source, target, place in places:
+                starts = _starts(source, target)
+                source_of, target_of = source[starts], target[starts]
+                types = {
+                    side: self._types[side].of_nodes(side, ids)
+                    for side, ids in zip(SIDES, (source_of, target_of), strict=True)
+                }
+                own, pathway = self._lookup(source_of, target_of, types)
+                n = np.diff(starts, append=place.size)
+                yield Connections(source_of, target_of, own, pathway, n, place[starts])
+
+    def _node_ids(self, reader: EdgeReader) -> Iterator[tuple[Ints, Ints]]:
+        for start in range(0, reader.size, self.at_once):
+            yield reader.node_ids(start, min(start + self.at_once, reader.size))
+
+    def _places(self, reader: EdgeReader) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Yield the ends of rows, and the place of each row within its connection.
+
+        The rows of a connection must follow each other.
+        """
+        last, reached = (-1, -1), 0
+        for source, target in self._node_ids(reader):
+            starts = _starts(source, target)
+            lengths = np.diff(starts, append=source.size)
+            place = np.arange(source.size) - np.repeat(starts, lengths)
+            if (int(source[0]), int(target[0])) == last:
+                place[: lengths[0]] += reached
+            last, reached = (int(source[-1]), int(target[-1])), int(place[-1]) + 1
+            yield source, target, place
+
+    def _scattered_places(self) -> Iterator[tuple[Ints, Ints, Ints]]:
+        """Yield what :meth:`_places` does, of rows in any order, which are sorted on disk."""
+        folder = self._resources.temp_dir
+        with tempfile.TemporaryDirectory(dir=folder, prefix="connprops-") as place:
+            file = Path(place) / "places.parquet"
+            write_query(_PLACES, self.edges, (), file, self._resources)
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(batch_size=self.at_once):
+                    source, target, places = map(to_numpy, batch)
+                    yield source, target, places
+
+
+def _starts(source: Ints, target: Ints) -> Ints:
+    """Return the rows at which another connection begins, the first included."""
+    differ = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
+    return np.append(0, np.flatnonzero(differ) + 1)
+
+
+def _is_sorted(node_ids: Iterator[tuple[Ints, Ints]]) -> bool:
+    """Return whether rows are sorted by target and source, or by source and target."""
+    orders = [(0, 1), (1, 0)]
+    last = np.empty((2, 0), dtype=np.int64)
+    for ends in node_ids:
+        rows = np.concatenate([last, np.stack(ends)], axis=1)  # from the last row before
+        last, step = rows[:, -1:], np.diff(rows)
+        orders = [
+            (major, minor)
+            for major, minor in orders
+            if ((step[major] > 0) | ((step[major] == 0) & (step[minor] >= 0))).all()
+        ]
+        if not orders:
+            return False
+    return True
