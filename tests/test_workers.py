@@ -199,7 +199,10 @@ def test_an_error_of_a_unit_comes_through_as_it_is(workers):
     ("workers", "text"),
     [(0, "at least 1 process"), (2.5, "can run no units"), ("tcp://127.0.0.1:1", "No Dask")],
 )
-def test_what_can_run_no_units_is_refused(workers, text, monkeypatch):
-    monkeypatch.setattr(connprops.workers, "_TIMEOUT", "1s")
-    with pytest.raises(OptionError, match=text):
+def test_what_can_run_no_units_is_refused(workers, text):
+    dask = pytest.importorskip("dask")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(OptionError, match=text),
+    ):
         list(run_units(die, [0], workers, "unit"))

@@ -1,8 +1,7 @@
-"""What can go wrong, said so that it can be mended.
+"""All errors of this package.
 
 Every message states the fact, what was found, what was expected, and a hint.
-Exceptions are raised through :func:`ConnpropsError.of`, which lays the parts out, so
-that no message is put together in the middle of other work.
+:func:`ConnpropsError.of` lays these parts out.
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Self, TextIO
+from typing import Any, Self
 
 _LISTED = 12
-"""How many known names an error lists before it says how many more there are."""
+"""Names that an error lists before it says how many more there are."""
 
 
 class ConnpropsWarning(UserWarning):
@@ -40,14 +39,9 @@ class ConnpropsError(Exception):
         hint: str | None = None,
     ) -> Self:
         """Build the error: ``fact`` in a line, then what was found, expected, and a hint."""
-        parts = [fact]
-        if found is not None:
-            parts.append(f"  found:    {found}")
-        if expected is not None:
-            parts.append(f"  expected: {expected}")
-        if hint is not None:
-            parts.append(f"  Hint: {hint}")
-        return cls("\n".join(parts))
+        parts = {"  found:    ": found, "  expected: ": expected, "  Hint: ": hint}
+        lines = [head + text for head, text in parts.items() if text is not None]
+        return cls("\n".join([fact, *lines]))
 
     @classmethod
     def unknown(
@@ -55,10 +49,12 @@ class ConnpropsError(Exception):
     ) -> Self:
         """Build the error for a name that is not one of the ``known`` ones, which it lists."""
         names = [str(k) for k in known]
-        close = difflib.get_close_matches(str(name), names, n=1)
-        meant = f"did you mean {close[0]!r}?" if close else None
-        hints = "; ".join(text for text in (meant, hint) if text)
-        return cls.of(f"Unknown {what}: {name!r}", expected=listing(names), hint=hints or None)
+        hints = [hint] if hint else []
+        for similar in difflib.get_close_matches(str(name), names, n=1):
+            hints.insert(0, f"did you mean {similar!r}?")
+        return cls.of(
+            f"Unknown {what}: {name!r}", expected=listing(names), hint="; ".join(hints) or None
+        )
 
 
 class CircuitError(ConnpropsError):
@@ -66,7 +62,7 @@ class CircuitError(ConnpropsError):
 
 
 class OptionError(ConnpropsError):
-    """An option or argument that cannot be met."""
+    """An option or argument with a value that is not possible."""
 
 
 class DatasetError(ConnpropsError):
@@ -74,41 +70,30 @@ class DatasetError(ConnpropsError):
 
 
 class ModelError(ConnpropsError):
-    """A model table or file that does not hold together."""
+    """A model table or file that contradicts itself."""
 
 
 class QueryError(ConnpropsError):
-    """A question in SQL that cannot be answered."""
+    """A query in SQL that fails or is not allowed."""
 
 
 class WorkerError(ConnpropsError):
-    """Work that could not be done since those who did it were lost."""
+    """Work that could not be done because its workers were lost."""
 
 
 class OutputError(ConnpropsError):
-    """An output that cannot be written, or that would overwrite what is not ours."""
+    """An output that cannot be written, or that would overwrite another file."""
 
 
 def of_the_machine(error: BaseException) -> str | None:
-    """Return a message for what the machine refuses: room, permission, memory; else None.
-
-    Neither a defect of this package nor of its input.
-    """
+    """Return a message for what the machine refuses (room, permission, memory); else None."""
     duckdb = sys.modules.get("duckdb")  # what is not imported has raised nothing
-    no_memory: tuple[type[BaseException], ...] = (MemoryError,)
-    no_file: tuple[type[BaseException], ...] = (OSError,)
-    if duckdb is not None:
-        no_memory += (duckdb.OutOfMemoryException,)
-        no_file += (duckdb.IOException,)
-    if isinstance(error, no_memory):
-        return str(
-            ConnpropsError.of(
-                "Out of memory",
-                found=str(error) or None,
-                hint="give it more (--memory), fewer threads (--threads), or fewer properties",
-            )
-        )
-    if isinstance(error, no_file):
+    if isinstance(
+        error, MemoryError if duckdb is None else (MemoryError, duckdb.OutOfMemoryException)
+    ):
+        hint = "give it more (--memory), fewer threads (--threads), or fewer properties"
+        return str(ConnpropsError.of("Out of memory", found=str(error) or None, hint=hint))
+    if isinstance(error, OSError if duckdb is None else (OSError, duckdb.IOException)):
         return str(ConnpropsError.of("A file cannot be read or written", found=str(error)))
     return None
 
@@ -132,18 +117,11 @@ def collected_warnings() -> Iterator[list[str]]:
     texts: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("always", ConnpropsWarning)
-        shown = warnings.showwarning
+        show = warnings.showwarning
 
-        def keep(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def keep(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, ConnpropsWarning):
-                shown(message, category, filename, lineno, file, line)
+                show(message, category, *where, **more)
             elif str(message) not in texts:
                 texts.append(str(message))
 

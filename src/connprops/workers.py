@@ -1,14 +1,17 @@
 """Where units of work run: in this process, in others of this machine, or on a cluster.
 
-A unit of work is a call of a function of some module with a small specification, which can be
-pickled. What it gives does not depend on where it runs. A unit whose worker is lost runs again.
+A unit of work is the argument of a function: a small specification that can be pickled. The
+result does not depend on where it is computed. A unit whose worker is lost runs again.
 """
 
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -20,10 +23,10 @@ Workers = Any
 any executor."""
 
 _LOST_AT_MOST = 3
-"""Times that workers may be lost over one unit, before it is taken for the cause."""
+"""Times that processes may be lost over one unit, before it is taken for the cause."""
 
-_TIMEOUT = "30s"
-"""Time that a scheduler has to answer."""
+_WORKERS_OF_CLUSTER = 16
+"""Workers to plan for where a cluster is named by its address."""
 
 Unit = TypeVar("Unit")
 Made = TypeVar("Made")
@@ -37,7 +40,7 @@ def run_units(
     Parameters
     ----------
     function
-        Of a module, so that other processes find it.
+        A function of a module, so that other processes can import it.
     units
         What to call it with.
     workers
@@ -54,12 +57,27 @@ def run_units(
     """
     if workers is None:
         yield from ((i, function(unit)) for i, unit in enumerate(units))
-    elif isinstance(workers, int):
-        yield from _in_processes(function, units, workers, what)
-    elif isinstance(workers, Executor):
-        yield from _in_executor(function, units, workers, what)
-    else:
-        yield from _on_dask(function, units, workers, what)
+        return
+    left, lost = set(range(len(units))), 0
+    while left:
+        with _executor(workers, len(left)) as executor:
+            futures: dict[Future[Made], int] = {}
+            try:
+                futures |= {executor.submit(function, units[i]): i for i in sorted(left)}
+                for future in as_completed(list(futures)):
+                    i, made = futures.pop(future), future.result()
+                    left.discard(i)
+                    yield i, made
+            except Exception as error:
+                # A new pool is made for processes of our own; those in flight alone are run again.
+                lost += 1
+                if not _is_loss(error):
+                    raise
+                if lost > _LOST_AT_MOST or not isinstance(workers, int):
+                    raise _given_up(what, left) from error
+            finally:
+                for future in futures:
+                    future.cancel()
 
 
 def of_each_worker(resources: Resources) -> Resources:
@@ -83,62 +101,19 @@ def number_of(workers: Workers) -> int:
     return 1 if workers is None else _WORKERS_OF_CLUSTER
 
 
-_WORKERS_OF_CLUSTER = 16
-"""Workers to plan for where a cluster is named by its address."""
-
-
-def _in_processes(
-    function: Callable[[Unit], Made], units: Sequence[Unit], n: int, what: str
-) -> Iterator[tuple[int, Made]]:
-    """Run units in processes of our own; a lost process costs the units in flight alone."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    if n < 1:
-        raise OptionError.of("workers", found=str(n), expected="at least 1 process")
-    left, lost = set(range(len(units))), 0
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks of other threads
-    while left:
-        with ProcessPoolExecutor(min(n, len(left)), mp_context=context) as pool:
-            futures = {pool.submit(function, units[i]): i for i in sorted(left)}
-            try:
-                for i, made in _completed(futures):
-                    left.discard(i)
-                    yield i, made
-            except BrokenExecutor as error:
-                lost += 1
-                if lost > _LOST_AT_MOST:
-                    raise _given_up(what, left) from error
-
-
-def _in_executor(
-    function: Callable[[Unit], Made], units: Sequence[Unit], executor: Executor, what: str
-) -> Iterator[tuple[int, Made]]:
-    futures = {executor.submit(function, unit): i for i, unit in enumerate(units)}
-    left = set(futures.values())
-    try:
-        for i, made in _completed(futures):
-            left.discard(i)
-            yield i, made
-    except BrokenExecutor as error:
-        raise _given_up(what, left) from error
-
-
-def _completed(futures: dict[Future[Made], int]) -> Iterator[tuple[int, Made]]:
-    """Give results as they come; cancel what has not begun where one fails."""
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-
-
-def _on_dask(
-    function: Callable[[Unit], Made], units: Sequence[Unit], workers: Any, what: str
-) -> Iterator[tuple[int, Made]]:
-    """Run units on a Dask cluster, which runs those of a lost worker again."""
+@contextmanager
+def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
+    """Give the executor that runs units, whatever the workers are."""
+    if isinstance(workers, Executor):
+        yield workers
+        return
+    if isinstance(workers, int):
+        if workers < 1:
+            raise OptionError.of("workers", found=str(workers), expected="at least 1 process")
+        context = multiprocessing.get_context("spawn")  # a fork would copy locks of other threads
+        with ProcessPoolExecutor(min(workers, n_units), mp_context=context) as pool:
+            yield pool
+        return
     try:
         distributed: Any = importlib.import_module("distributed")
     except ImportError as error:
@@ -148,7 +123,7 @@ def _on_dask(
             hint="pip install 'connprops[cluster]'",
         ) from error
     if isinstance(workers, distributed.Client):
-        yield from _with_client(function, units, workers, what)
+        yield workers.get_executor(pure=False)
         return
     if not isinstance(workers, str):
         raise OptionError.of(
@@ -157,7 +132,7 @@ def _on_dask(
             expected="a number of processes, a Dask scheduler's address or client, or an executor",
         )
     try:
-        client = distributed.Client(workers, timeout=_TIMEOUT, set_as_default=False)
+        client = distributed.Client(workers, set_as_default=False)
     except (OSError, ValueError) as error:
         raise OptionError.of(
             f"No Dask scheduler answers at {workers}",
@@ -165,30 +140,14 @@ def _on_dask(
             expected="an address such as tcp://host:8786",
         ) from error
     with client:
-        yield from _with_client(function, units, client, what)
+        yield client.get_executor(pure=False)
 
 
-def _with_client(
-    function: Callable[[Unit], Made],
-    units: Sequence[Unit],
-    client: Any,
-    what: str,
-) -> Iterator[tuple[int, Made]]:
-    distributed: Any = importlib.import_module("distributed")
-    futures = client.map(function, units, pure=False, batch_size=100)
-    number = {future.key: i for i, future in enumerate(futures)}
-    left = set(number.values())
-    try:
-        for future in distributed.as_completed(futures, loop=client.loop):
-            made = future.result()
-            i = number[future.key]
-            left.discard(i)
-            yield i, made
-            future.release()
-    except distributed.KilledWorker as error:
-        raise _given_up(what, left) from error
-    finally:
-        client.cancel(futures)
+def _is_loss(error: Exception) -> bool:
+    """Return whether an error says that workers were lost: of an executor, or of Dask."""
+    distributed: Any = sys.modules.get("distributed")
+    lost = BrokenExecutor if distributed is None else (BrokenExecutor, distributed.KilledWorker)
+    return isinstance(error, lost)
 
 
 def _given_up(what: str, left: set[int]) -> WorkerError:

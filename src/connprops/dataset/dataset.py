@@ -16,6 +16,7 @@ from connprops.dataset.manifest import damage, damage_since, read_manifest
 from connprops.dataset.relations import DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
+from connprops.pathways import Pathways
 
 if TYPE_CHECKING:
     import duckdb
@@ -57,15 +58,12 @@ class Dataset:
     @cached_property
     def source_types(self) -> list[str]:
         """Return the source types by their code."""
-        return self._types_of("source")
+        return self.types.filter(side="source").sort("code")["type"].to_list()
 
     @cached_property
     def target_types(self) -> list[str]:
         """Return the target types by their code."""
-        return self._types_of("target")
-
-    def _types_of(self, side: str) -> list[str]:
-        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+        return self.types.filter(side="target").sort("code")["type"].to_list()
 
     @cached_property
     def nodes(self) -> pl.DataFrame:
@@ -86,11 +84,10 @@ class Dataset:
         """
         sets = pl.read_parquet(self.file("node_sets.parquet"), glob=False)
         sets = sets.filter(pl.col("side") == side)
-        found = sets.filter(pl.col("node_set") == name)
-        if found.is_empty():
-            known = sets["node_set"].unique(maintain_order=True).to_list()
-            raise OptionError.unknown("node set", name, known)
-        ranges = found.select("start", "stop").rows()
+        ranges = sets.filter(pl.col("node_set") == name).select("start", "stop").rows()
+        if not ranges:
+            names = sets["node_set"].unique(maintain_order=True)
+            raise OptionError.unknown("node set", name, names)
         return np.concatenate([np.arange(start, stop) for start, stop in ranges])
 
     def files(self, kind: str) -> list[Path]:
@@ -131,18 +128,9 @@ class Dataset:
     @cached_property
     def pathway_codes(self) -> pl.DataFrame:
         """Return source_type and target_type (Enums) of each pathway code."""
-        source, target = self.source_types, self.target_types
-        return pl.DataFrame(
-            {
-                "pathway": np.arange(len(source) * len(target), dtype=np.int32),
-                "source_type": pl.Series(
-                    np.repeat(np.arange(len(source), dtype=np.uint32), len(target))
-                ).replace_strict(dict(enumerate(source)), return_dtype=pl.Enum(source)),
-                "target_type": pl.Series(
-                    np.tile(np.arange(len(target), dtype=np.uint32), len(source))
-                ).replace_strict(dict(enumerate(target)), return_dtype=pl.Enum(target)),
-            }
-        )
+        pathways = Pathways(self.source_types, self.target_types)
+        codes = np.arange(len(pathways))
+        return pl.DataFrame([pl.Series("pathway", codes, dtype=pl.Int32), *pathways.columns(codes)])
 
     @property
     def connections(self) -> pl.LazyFrame:
@@ -164,7 +152,7 @@ class Dataset:
     @cached_property
     def relations(self) -> DatasetRelations:
         """Return the SQL relations of the dataset, of files that are intact."""
-        return DatasetRelations.of(
+        return DatasetRelations(
             {
                 "connection_rows": self.files("connections"),
                 "synapse_rows": self.files("synapses"),
@@ -173,8 +161,8 @@ class Dataset:
                 "node_sets": [self.file("node_sets.parquet")],
             },
             n_target_types=len(self.target_types),
-            shared=[column.name for column in self.columns if not column.varies],
             properties=[column.name for column in self.columns],
+            shared=[column.name for column in self.columns if not column.varies],
         )
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
@@ -194,6 +182,14 @@ class Dataset:
         """Return the files that are missing or not what the export has written."""
         return list(damage(self.folder, self.manifest))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        return (self.folder, self.manifest) == (other.folder, other.manifest)
+
+    def __hash__(self) -> int:
+        return hash((self.folder, self.n_synapses))
+
     def __repr__(self) -> str:
         return (
             f"<Dataset {self.population!r}: {self.n_synapses:,} synapses, "
@@ -201,14 +197,13 @@ class Dataset:
         )
 
     def _repr_html_(self) -> str:
-        rows = [(c.name, c.dtype, c.unit, "varies" if c.varies else "shared") for c in self.columns]
         return html_table(
             f"Dataset {self.population}",
             f"{self.n_synapses:,} synapses in {self.n_connections:,} connections, "
             f"{len(self.source_types)} source and {len(self.target_types)} target types, in "
             f"{self.folder}",
             ("property", "type", "unit", "within connections"),
-            rows,
+            [(c.name, c.dtype, c.unit, "varies" if c.varies else "shared") for c in self.columns],
         )
 
 

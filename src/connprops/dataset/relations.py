@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources as package_resources
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +67,8 @@ def text(name: str) -> str:
 
 def grain(name: str) -> str:
     """Return what one row of a relation is, which the first comment of its file says."""
-    lines = []
-    for line in text(name).splitlines():
-        if not line.startswith("--"):
-            break
-        lines.append(line.removeprefix("--").strip())
-    return " ".join(lines)
+    comment = takewhile(lambda line: line.startswith("--"), text(name).splitlines())
+    return " ".join(line.removeprefix("--").strip() for line in comment)
 
 
 def named_in(sql: str) -> set[str]:
@@ -81,33 +78,31 @@ def named_in(sql: str) -> set[str]:
 
 @dataclass(frozen=True)
 class DatasetRelations:
-    """What the chain of relations needs to know of a dataset.
+    """The chain of relations of one dataset.
 
-    ``files`` are those of each relation at the bottom, ``variables`` the DuckDB variables that
-    the SQL reads, ``chain`` the relations that can be made, in order.
+    ``files`` are those of each relation at the bottom; ``shared`` are the properties of which the
+    synapses of a connection have one value.
     """
 
     files: Mapping[str, Sequence[Path]]
-    variables: Mapping[str, int | list[str]]
-    chain: tuple[str, ...]
+    n_target_types: int
+    properties: Sequence[str]
+    shared: Sequence[str]
 
-    @classmethod
-    def of(
-        cls,
-        files: Mapping[str, Sequence[Path]],
-        n_target_types: int,
-        shared: Sequence[str],
-        properties: Sequence[str],
-    ) -> DatasetRelations:
-        """Return the relations of a dataset with these properties; without one, no values."""
-        variables: dict[str, int | list[str]] = {
-            "n_target_types": n_target_types,
+    @property
+    def variables(self) -> dict[str, int | list[str]]:
+        """Return the DuckDB variables that the SQL reads."""
+        return {
+            "n_target_types": self.n_target_types,
             # What the relation `synapses` takes from the connections; the rest is its own.
-            "connection_columns": [*_OF_CONNECTIONS, *shared],
-            "properties": [*properties],
+            "connection_columns": [*_OF_CONNECTIONS, *self.shared],
+            "properties": [*self.properties],
         }
-        chain = CHAIN if properties else CHAIN[: CHAIN.index("connection_values")]
-        return cls(files, variables, chain)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """Return the relations that can be made, in order; without properties, none of values."""
+        return CHAIN if self.properties else CHAIN[: CHAIN.index("connection_values")]
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection in memory with all relations as views."""
@@ -119,32 +114,28 @@ class DatasetRelations:
         self.define(connection)
         return connection
 
-    def define(self, connection: duckdb.DuckDBPyConnection, present: Collection[str] = ()) -> None:
-        """Make the views of the chain, but for those already ``present``."""
+    def define(
+        self, connection: duckdb.DuckDBPyConnection, present: Collection[str] = ()
+    ) -> list[str]:
+        """Make the views of the chain, but for those already ``present``; return their names."""
         import duckdb
 
         for name, value in self.variables.items():
             kind = "varchar[]" if isinstance(value, list) else "bigint"
             connection.execute(f"set variable {name} = $value::{kind}", {"value": value})
-        for name in self.chain:
-            if name in present:
-                continue
+        names = [name for name in self.chain if name not in present]
+        for name in names:
             try:
                 connection.execute(f"create view {name} as {text(name)}")
             except duckdb.Error as error:
                 raise DatasetError.of(
                     f"Relation {name!r} cannot be made", found=str(error)
                 ) from error
+        return names
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, name: str, /, **bound: Any) -> Any:
-    """Run a query with bound parameters; an error names the query.
-
-    Raises
-    ------
-    ConnpropsError
-        Where DuckDB refuses the query.
-    """
+    """Run a query with bound parameters; an error names the query."""
     import duckdb
 
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from connprops.arrays import Ints
+from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import to_numpy
 from connprops.arrays.random_numbers import sampling_key
 from connprops.circuit.node_types import group_nodes
@@ -22,6 +21,11 @@ from connprops.errors import OptionError
 
 Selection = str | Sequence[int] | Mapping[str, Any] | None
 """Nodes: all, a node set, ids, or attributes with a value or several, and ``node_set``."""
+
+_NODE_SET, _ID = "node_set", "@id"
+
+Conditions = tuple[tuple[str, tuple[Any, ...]], ...]
+"""A selection as names (attributes, a node set, ids) and their values, all of which are to hold."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,56 @@ class Grouping:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Which nodes take part and how they form groups, as text that other processes can be sent."""
+class Fold:
+    """A training or test set of a cross-validation, which a ``CV_dict`` names."""
 
-    text: str
+    n_folds: int
+    number: int
+    is_training: bool
+
+    @classmethod
+    def parse(cls, folds: Mapping[str, Any]) -> Fold:
+        """Return the fold of a ``CV_dict``."""
+        missing = {"n_folds", "fold_idx", "training_set"} - folds.keys()
+        if missing:
+            raise OptionError.of("CV_dict is incomplete", expected=f"the keys {sorted(missing)}")
+        return cls(int(folds["n_folds"]), int(folds["fold_idx"]), bool(folds["training_set"]))
+
+    def of(self, selected: Bools, seed: int, side: str) -> Bools:
+        """Return the selected nodes that are in the set.
+
+        Nodes are ranked by a hash of seed, side and id; a node's fold is its rank modulo their
+        number.
+        """
+        ids = np.flatnonzero(selected)
+        if not (1 < self.n_folds <= max(ids.size, 2) and 0 <= self.number < self.n_folds):
+            raise OptionError.of(
+                f"CV_dict does not fit the {ids.size} selected {side} nodes",
+                found=f"n_folds={self.n_folds}, fold_idx={self.number}",
+                expected=f"2 <= n_folds <= {ids.size} and 0 <= fold_idx < n_folds",
+            )
+        key = sampling_key(seed, np.full(ids.size, 1 + (side == "target"), dtype=np.int64), ids)
+        rank = np.empty(ids.size, dtype=np.int64)
+        rank[np.lexsort((ids, key))] = np.arange(ids.size)
+        is_tested = rank % self.n_folds == self.number
+        kept = np.zeros_like(selected)
+        kept[ids[is_tested != self.is_training]] = True
+        return kept
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which nodes take part and how they form groups: small enough to be sent to a worker.
+
+    Groups are the dataset's types unless ``by`` gives an attribute for each side, as
+    :func:`connprops.circuit.node_types.group_nodes` takes it.
+    """
+
+    source: Conditions
+    target: Conditions
+    fold: Fold | None
+    seed: int
+    by: tuple[str, str] | None = None
 
     @classmethod
     def of(
@@ -48,172 +98,121 @@ class Choice:
         by: tuple[str, str] | None = None,
     ) -> Choice:
         """Return the choice that these options make."""
-        folds = dict(folds) if folds is not None else None
-        return cls(json.dumps([plain(sel_src), plain(sel_dest), folds, seed, by]))
+        fold = None if folds is None else Fold.parse(folds)
+        return cls(conditions_of(sel_src), conditions_of(sel_dest), fold, seed, by)
 
     def grouping(self, dataset: Dataset) -> Grouping:
         """Return how the nodes of a dataset form groups."""
-        nodes = (str(dataset.folder), str(dataset.identity.get("nodes_sha256")))
-        key = (*nodes, self.text)
-        if key not in _groupings:
-            sel_src, sel_dest, folds, seed, by = json.loads(self.text)
-            grouping = group_selected(dataset, sel_src, sel_dest, folds, seed, by)
-            while len(_groupings) >= _GROUPINGS_AT_MOST:
-                del _groupings[next(iter(_groupings))]
-            _groupings[key] = grouping
-        return _groupings[key]
+        return _grouping(dataset, self)
 
 
-_GROUPINGS_AT_MOST = 32
-"""Groupings that are remembered: as many as the folds of a cross-validation have, and more."""
-
-_groupings: dict[tuple[str, str, str], Grouping] = {}
-
-
-def group_selected(
-    dataset: Dataset,
-    sel_src: Selection,
-    sel_dest: Selection,
-    folds: Mapping[str, Any] | None,
-    seed: int,
-    by: tuple[str, str] | None = None,
-) -> Grouping:
-    """Return each node's group where it is selected, and the groups with selected nodes.
-
-    Groups are the dataset's types unless ``by`` gives an attribute for each side, as
-    :func:`connprops.circuit.node_types.group_nodes` takes it.
-    """
+@lru_cache(maxsize=32)  # as many as the folds of a cross-validation have, and more
+def _grouping(dataset: Dataset, choice: Choice) -> Grouping:
+    """Return each node's group where it is selected, and the groups with selected nodes."""
     codes, types, n_groups = {}, [], {}
-    for i, (side, selection) in enumerate((("source", sel_src), ("target", sel_dest))):
-        nodes = dataset.nodes.filter(pl.col("side") == side).sort("node")
-        of_side = dataset.types.filter(pl.col("side") == side)
-        if by is not None:
+    for i, (side, conditions) in enumerate((("source", choice.source), ("target", choice.target))):
+        nodes = dataset.nodes.filter(side=side).sort("node")
+        of_side = dataset.types.filter(side=side)
+        if choice.by is not None:
             attributes = nodes.drop("side", "code")
             grouped = group_nodes(
-                attributes, dataset.node_population(side), by[i], side, report=False
+                attributes, dataset.node_population(side), choice.by[i], side, report=False
             )
             nodes, of_side = grouped.nodes, grouped.types
         n_groups[side] = len(of_side)
         code = nodes["code"].to_numpy().astype(np.int32)
-        chosen = select_nodes(nodes, side, selection, partial(dataset.node_set, side))
-        if folds is not None:
-            chosen = _in_fold(chosen, folds, seed, side)
-        codes[side] = np.where(chosen, code, np.int32(-1))
-        present = np.bincount(code[chosen], minlength=len(of_side))
+        selected = _selected(nodes, side, conditions, partial(dataset.node_set, side))
+        if choice.fold is not None:
+            selected = choice.fold.of(selected, choice.seed, side)
+        codes[side] = np.where(selected, code, np.int32(-1))
+        n_nodes = np.bincount(code[selected], minlength=len(of_side))[of_side["code"].to_numpy()]
         types.append(
-            of_side.with_columns(pl.Series("n_nodes", present[of_side["code"].to_numpy()]))
-            .filter(pl.col("n_nodes") > 0)
-            .cast({"n_nodes": pl.Int64})
+            of_side.with_columns(pl.Series("n_nodes", n_nodes, dtype=pl.Int64)).filter(
+                pl.col("n_nodes") > 0
+            )
         )
-    groups = Groups(codes["source"], codes["target"], n_groups["target"], by is None)
+    groups = Groups(codes["source"], codes["target"], n_groups["target"], choice.by is None)
     return Grouping(groups, pl.concat(types))
 
 
-def select_nodes(
-    nodes: pl.DataFrame,
-    side: str,
-    selection: Selection,
-    members: Callable[[str], NDArray[np.int64]],
-) -> NDArray[np.bool_]:
-    """Return which nodes of a side a selection holds, in the order of ``nodes``.
-
-    Parameters
-    ----------
-    nodes
-        All nodes of the side by their id, with their attributes.
-    side
-        ``"source"`` or ``"target"``.
-    selection
-        See :data:`Selection`.
-    members
-        Gives the ids of a node set by its name.
-
-    Raises
-    ------
-    OptionError
-        Where the selection names a node set, an attribute, a value or a node that is not there.
-    """
+def conditions_of(selection: Selection) -> Conditions:
+    """Return a selection as conditions, which can be compared and sent to workers."""
     if selection is None:
-        return np.ones(len(nodes), dtype=np.bool_)
+        return ()
     if isinstance(selection, str):
-        chosen = np.zeros(len(nodes), dtype=np.bool_)
-        chosen[members(selection)] = True
-        return chosen
+        return ((_NODE_SET, (selection,)),)
     if not isinstance(selection, Mapping):
-        return _by_id(selection, nodes, side)
-    chosen = np.ones(len(nodes), dtype=np.bool_)
-    for attribute, wanted in selection.items():
-        if attribute == "node_set":
-            chosen &= select_nodes(nodes, side, wanted, members)
+        return ((_ID, tuple(selection)),)
+    conditions: Conditions = ()
+    for name, value in selection.items():
+        if name == _NODE_SET:
+            conditions += conditions_of(value)
         else:
-            chosen &= _by_attribute(attribute, wanted, nodes, side)
-    return chosen
+            is_single = isinstance(value, str | int | float)
+            conditions += ((str(name), (value,) if is_single else tuple(value)),)
+    return conditions
 
 
-def _by_id(ids: Sequence[int], nodes: pl.DataFrame, side: str) -> NDArray[np.bool_]:
-    wanted = np.asarray(ids)
-    if wanted.size and wanted.dtype.kind not in "iu":
+def select_nodes(
+    nodes: pl.DataFrame, side: str, selection: Selection, members: Callable[[str], Ints]
+) -> Bools:
+    """Return which of all ``nodes`` of a side, by their id, a selection holds.
+
+    ``members`` gives the ids of a node set by its name. What the selection names and is not there
+    is an :class:`OptionError`.
+    """
+    return _selected(nodes, side, conditions_of(selection), members)
+
+
+def _selected(
+    nodes: pl.DataFrame, side: str, conditions: Conditions, members: Callable[[str], Ints]
+) -> Bools:
+    selected = np.ones(len(nodes), dtype=np.bool_)
+    for name, values in conditions:
+        if name == _NODE_SET:
+            selected &= _at(members(values[0]), len(nodes))
+        elif name == _ID:
+            selected &= _by_id(values, nodes, side)
+        else:
+            selected &= _by_attribute(name, values, nodes, side)
+    return selected
+
+
+def _by_id(ids: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
+    numbers = np.asarray(ids)
+    if numbers.size and numbers.dtype.kind not in "iu":
         raise OptionError.of(
-            f"A {side} selection by ids needs whole numbers", found=repr(wanted[:3].tolist())
+            f"A {side} selection by ids needs whole numbers", found=repr(numbers[:3].tolist())
         )
-    outside = wanted[(wanted < 0) | (wanted >= len(nodes))] if wanted.size else wanted
+    outside = numbers[(numbers < 0) | (numbers >= len(nodes))]
     if outside.size:
         raise OptionError.of(
             f"The {side} selection names nodes that do not exist",
             found=f"id {outside[0]}",
             expected=f"ids from 0 to {len(nodes) - 1}",
         )
-    chosen = np.zeros(len(nodes), dtype=np.bool_)
-    chosen[wanted.astype(np.int64)] = True
-    return chosen
+    return _at(numbers.astype(np.int64), len(nodes))
 
 
-def _by_attribute(
-    attribute: str,
-    wanted: Any,
-    nodes: pl.DataFrame,
-    side: str,
-) -> NDArray[np.bool_]:
-    known = [name for name in nodes.columns if name not in ("side", "node", "code")]
-    if attribute not in known:
-        raise OptionError.unknown(f"{side} node attribute", attribute, [*known, "node_set"])
-    several = [wanted] if isinstance(wanted, str | int | float) else list(wanted)
-    texts = [str(value) for value in several]
+def _at(ids: Ints, n_nodes: int) -> Bools:
+    selected = np.zeros(n_nodes, dtype=np.bool_)
+    selected[ids] = True
+    return selected
+
+
+def _by_attribute(attribute: str, values: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
+    attributes = [name for name in nodes.columns if name not in ("side", "node", "code")]
+    if attribute not in attributes:
+        raise OptionError.unknown(f"{side} node attribute", attribute, [*attributes, _NODE_SET])
+    texts = [str(value) for value in values]
     column = nodes[attribute].cast(pl.String)
-    values = set(column.drop_nulls().unique())
+    present = set(column.drop_nulls().unique())
     for text in texts:
-        if text not in values:
+        if text not in present:
             raise OptionError.unknown(
-                f"value of {side} node attribute {attribute!r}", text, sorted(values)
+                f"value of {side} node attribute {attribute!r}", text, sorted(present)
             )
     return column.is_in(texts).fill_null(value=False).to_numpy()
-
-
-def _in_fold(
-    chosen: NDArray[np.bool_], folds: Mapping[str, Any], seed: int, side: str
-) -> NDArray[np.bool_]:
-    """Return the selected nodes that a training or test set keeps.
-
-    Nodes are ranked by a hash of seed, side and id; a node's fold is its rank modulo their number.
-    """
-    missing = {"n_folds", "fold_idx", "training_set"} - folds.keys()
-    if missing:
-        raise OptionError.of("CV_dict is incomplete", expected=f"the keys {sorted(missing)}")
-    n_folds, fold = int(folds["n_folds"]), int(folds["fold_idx"])
-    ids = np.flatnonzero(chosen)
-    if not (1 < n_folds <= max(ids.size, 2) and 0 <= fold < n_folds):
-        raise OptionError.of(
-            f"CV_dict does not fit the {ids.size} selected {side} nodes",
-            found=f"n_folds={n_folds}, fold_idx={fold}",
-            expected=f"2 <= n_folds <= {ids.size} and 0 <= fold_idx < n_folds",
-        )
-    key = sampling_key(seed, np.full(ids.size, 1 + (side == "target"), dtype=np.int64), ids)
-    rank = np.empty(ids.size, dtype=np.int64)
-    rank[np.lexsort((ids, key))] = np.arange(ids.size)
-    inside = rank % n_folds == fold
-    kept = np.zeros_like(chosen)
-    kept[ids[~inside if folds["training_set"] else inside]] = True
-    return kept
 
 
 def plain(selection: Selection) -> Any:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
-from polars import selectors as cs
 
 from connprops import schema
 from connprops.dataset import relations
@@ -31,12 +30,6 @@ DATABASE, VIEWS = "connprops.duckdb", "views.sql"
 
 _STORAGE = "v1.0.0"
 """What every client of DuckDB 1.x reads. The default of 2.0 they do not."""
-
-_BLOCKS = 256 * 10**6
-"""Bytes that DuckDB has for blocks while it writes a database."""
-
-_ROWS_TOGETHER = 10_240
-"""Rows of a row group, a multiple of 2048: so few that none needs to leave memory half done."""
 
 _FILES_OF = {
     "connection_rows": "connections/*.parquet",
@@ -74,13 +67,7 @@ def dataset_of(folder: str | Path) -> Dataset | None:
 
 
 def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Table, pl.DataFrame]:
-    """Return the tables of a folder that memory holds: those of its files and of its dataset.
-
-    Raises
-    ------
-    DatasetError
-        Where a file is damaged, or the folder has neither tables nor a dataset.
-    """
+    """Return the tables of a folder that memory holds: those of its files and of its dataset."""
     frames: dict[schema.Table, pl.DataFrame] = {}
     facts: dict[str, Any] = {}
     for name, table in schema.TABLES.items():
@@ -96,24 +83,41 @@ def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Tab
         )
     if dataset is not None:
         properties = [(column.name, column.dtype, column.unit) for column in dataset.columns]
-        facts |= {
-            "properties": [*properties, (schema.N_SYN_PER_CONN, "int32", "1")],
-            "types": dataset.types.rows(),
-        }
-        frames[schema.EDGE_POPULATION] = _edge_population(dataset)
-    if "types" in facts:
-        frames[schema.TYPES] = pl.DataFrame(
-            facts["types"], schema=schema.TYPES.polars_schema(), orient="row"
+        facts["properties"] = [*properties, (schema.N_SYN_PER_CONN, "int32", "1")]
+        facts["types"] = dataset.types.rows()
+        frames[schema.EDGE_POPULATION] = _frame(
+            schema.EDGE_POPULATION,
+            [
+                (
+                    dataset.population,
+                    dataset.node_population("source"),
+                    dataset.node_population("target"),
+                    dataset.identity["source_type"],
+                    dataset.identity["target_type"],
+                    dataset.n_connections,
+                    dataset.n_synapses,
+                )
+            ],
         )
+    if "types" in facts:
+        frames[schema.TYPES] = _frame(schema.TYPES, facts["types"])
     if "properties" in facts:
-        frames[schema.PROPERTIES] = _properties(facts["properties"])
+        meanings = {name: quantity.meaning for name, quantity in schema.QUANTITIES.items()}
+        rows = [(*row, meanings.get(row[0])) for row in facts["properties"]]
+        frames[schema.PROPERTIES] = _frame(schema.PROPERTIES, rows)
     return frames
+
+
+def _frame(table: schema.Table, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=table.polars_schema(), orient="row")
 
 
 def write_database(
     folder: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> tuple[Path, ...]:
     """Write ``connprops.duckdb`` of a folder's small tables, and ``views.sql`` of its dataset.
+
+    Two databases of the same tables have the same rows, not the same bytes.
 
     Parameters
     ----------
@@ -143,8 +147,14 @@ def write_database(
     files = (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
     if not overwrite:
         refuse_existing(*files)
-    with replacing(place / DATABASE, overwrite=overwrite) as aside:
-        _fill(aside, frames, dataset, progress)
+    with (
+        replacing(place / DATABASE, overwrite=overwrite) as aside,
+        # DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and
+        # a backslash for a slash: it writes where the folder's name has no say.
+        tempfile.TemporaryDirectory(prefix="connprops-") as temporary,
+    ):
+        _write(Path(temporary) / DATABASE, frames, dataset, progress)
+        shutil.copyfile(Path(temporary) / DATABASE, aside)
     if dataset is not None:
         write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
     return files
@@ -183,12 +193,12 @@ def commented(column: schema.Column) -> str:
 
 def property_comments(dataset: Dataset) -> dict[str, str]:
     """Return the comment of each property of a dataset: what it is, and its unit."""
-    found = {}
+    texts = {}
     for column in dataset.columns:
-        known = schema.QUANTITIES.get(column.name)
-        meaning = known.meaning if known else "a property of the synapses"
-        found[column.name] = f"{meaning} [{column.unit or 'unit not known'}]"
-    return found
+        quantity = schema.QUANTITIES.get(column.name)
+        meaning = quantity.meaning if quantity else "a property of the synapses"
+        texts[column.name] = f"{meaning} [{column.unit or 'unit not known'}]"
+    return texts
 
 
 def quoted(name: str) -> str:
@@ -203,96 +213,42 @@ def literal(value: object) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def _fill(
-    file: Path,
-    frames: Mapping[schema.Table, pl.DataFrame],
-    dataset: Dataset | None,
-    progress: Progress | None,
-) -> None:
-    """Write the database, first where the folder's name has no say.
-
-    DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
-    backslash for a slash.
-    """
-    with tempfile.TemporaryDirectory(prefix="connprops-") as folder:
-        made = Path(folder) / DATABASE
-        connection = duckdb.connect(config=_config(folder))
-        try:
-            _write(connection, made, frames, dataset, progress)
-        finally:
-            connection.close()
-        shutil.copyfile(made, file)
-
-
-def _config(temp_dir: str) -> dict[str, Any]:
-    """Return settings with which the same tables make the same file, whatever came before.
-
-    More threads lay out blocks in the order in which they get ready. Blocks have gaps, in which
-    stands what was in their memory before: that of the block allocator is its own, and empty when
-    it begins. A limit a little below it keeps all blocks there. Where the machine has too little
-    for that, DuckDB would end the process; there gaps may differ.
-    """
-    config = {"threads": 1, "async_threads": 0, "temp_directory": temp_dir}
-    if Resources().memory < _BLOCKS:
-        return config
-    limit = f"{_BLOCKS * 4 // 5} bytes"
-    return config | {"memory_limit": limit, "block_allocator_memory": f"{_BLOCKS} bytes"}
-
-
 def _write(
-    connection: duckdb.DuckDBPyConnection,
     file: Path,
     frames: Mapping[schema.Table, pl.DataFrame],
     dataset: Dataset | None,
     progress: Progress | None,
 ) -> None:
-    connection.execute("set enable_progress_bar = false")
-    connection.execute("set write_buffer_row_group_count = 1")
-    connection.execute(
-        f"attach {literal(str(file))} as artifact "
-        f"(storage_version '{_STORAGE}', row_group_size {_ROWS_TOGETHER})"
-    )
-    connection.execute("use artifact")
-    for done, (table, frame) in enumerate(frames.items(), 1):
-        connection.execute(f"set disabled_compression_methods = '{_by_chance(frame)}'")
-        connection.register("rows", frame)
-        connection.execute(f"create table {quoted(table.name)} as from rows")
-        connection.unregister("rows")
-        connection.execute("".join(comments(table, "table")))
-        connection.execute("checkpoint artifact")
-        if progress:
-            progress("database", done, len(frames), "tables")
-    create_macros(connection)
-    if dataset is not None:
-        for name, chain in _CHAINS.items():
-            connection.execute(_folder_macro(name, chain, dataset))
-    connection.execute("use memory")
-    connection.execute("detach artifact")
-
-
-def _by_chance(frame: pl.DataFrame) -> str:
-    """Return the compression methods that do not make the same bytes of a frame twice.
-
-    Of texts, fsst draws a random sample; of whole numbers, bitpacking packs at nulls what its
-    memory holds.
-    """
-    packed = frame.select(~(cs.float() | cs.string()))
-    return "fsst,bitpacking" if any(column.null_count() for column in packed) else "fsst"
+    """Write the tables and macros into a new database."""
+    with duckdb.connect(config=Resources().duckdb_config()) as connection:
+        connection.execute("set enable_progress_bar = false")
+        connection.execute(
+            f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"
+        )
+        for done, (table, frame) in enumerate(frames.items(), 1):
+            connection.register("rows", frame)
+            connection.execute(f"create table {quoted(table.name)} as from rows")
+            connection.unregister("rows")
+            connection.execute("".join(comments(table, "table")))
+            if progress:
+                progress("database", done, len(frames), "tables")
+        create_macros(connection)
+        if dataset is not None:
+            for name, chain in _CHAINS.items():
+                connection.execute(_folder_macro(name, chain, dataset))
+        connection.execute("use memory; detach artifact")
 
 
 def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
     """Return the macro whose rows are those of a chain's last relation, read from a folder."""
-    parts = ",\n".join(
-        f"{relation} as (\n{_from_folder(relation) or _with_values(relation, dataset)})"
+    sources = {
+        relation: f"from read_parquet(folder || '/{_FILES_OF[relation]}')"
+        if relation in _FILES_OF
+        else _with_values(relation, dataset)
         for relation in chain
-    )
+    }
+    parts = ",\n".join(f"{relation} as (\n{source})" for relation, source in sources.items())
     return f"create macro {name}(folder) as table with {parts}\nfrom {chain[-1]}"
-
-
-def _from_folder(relation: str) -> str | None:
-    if relation not in _FILES_OF:
-        return None
-    return f"from read_parquet(folder || '/{_FILES_OF[relation]}')"
 
 
 def _with_values(relation: str, dataset: Dataset) -> str:
@@ -319,23 +275,3 @@ def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.Data
         extra = property_comments(dataset) if name in ("connections", "synapses") else None
         parts.append("\n".join(comments(table, "view", extra)) + "\n")
     return "\n".join(parts)
-
-
-def _edge_population(dataset: Dataset) -> pl.DataFrame:
-    identity = dataset.identity
-    row = (
-        dataset.population,
-        dataset.node_population("source"),
-        dataset.node_population("target"),
-        identity["source_type"],
-        identity["target_type"],
-        dataset.n_connections,
-        dataset.n_synapses,
-    )
-    return pl.DataFrame([row], schema=schema.EDGE_POPULATION.polars_schema(), orient="row")
-
-
-def _properties(properties: list[tuple[str, str, str]]) -> pl.DataFrame:
-    meanings = {name: quantity.meaning for name, quantity in schema.QUANTITIES.items()}
-    rows = [(*row, meanings.get(row[0])) for row in properties]
-    return pl.DataFrame(rows, schema=schema.PROPERTIES.polars_schema(), orient="row")

@@ -8,8 +8,6 @@ has ``WITH x AS (COPY ... TO ...)``, and would write into them.)
 from __future__ import annotations
 
 import csv
-import json
-import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 import duckdb
+import msgspec
 import pyarrow.dataset
 import pyarrow.parquet
 
@@ -65,8 +63,19 @@ class Question:
 
 def questions() -> dict[str, Question]:
     """Return the ready questions of ``sql/queries``, by name."""
-    files = sorted((relations.folder() / "queries").glob("*.sql"))
-    return {file.stem: _question(file.stem, file.read_text(encoding="utf-8")) for file in files}
+    texts = {
+        file.stem: file.read_text(encoding="utf-8")
+        for file in sorted((relations.folder() / "queries").glob("*.sql"))
+    }
+    return {
+        name: Question(
+            name,
+            text.split("\n", 1)[0].removeprefix("-- "),
+            tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(text)),
+            text,
+        )
+        for name, text in texts.items()
+    }
 
 
 def question(name: str) -> Question:
@@ -123,10 +132,9 @@ class Answer:
         with replacing(file, overwrite=overwrite) as aside:
             if file.suffix == ".parquet":
                 self._write_parquet(aside)
-            else:
-                with aside.open("w", encoding="utf-8", newline="") as stream:
-                    write = self.write_csv if file.suffix == ".csv" else self.write_json
-                    write(stream)
+                return file
+            with aside.open("w", encoding="utf-8", newline="") as stream:
+                (self.write_csv if file.suffix == ".csv" else self.write_json)(stream)
         return file
 
     def write_csv(self, stream: TextIO) -> None:
@@ -139,8 +147,8 @@ class Answer:
         """Write the rows as a JSON array of objects; what is no finite number is null."""
         separator = "[\n"
         for row in self.rows():
-            record = dict(zip(self.columns, row, strict=True))
-            stream.write(separator + json.dumps(_plain(record), ensure_ascii=False))
+            record = msgspec.json.encode(dict(zip(self.columns, row, strict=True)), enc_hook=str)
+            stream.write(separator + msgspec.json.format(record, indent=0).decode())
             separator = ",\n"
         stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
@@ -163,7 +171,7 @@ class Session:
     folder
         The folder of a run, or of a dataset.
     allow_files
-        Let queries read and write other files, and reach the network. Otherwise they cannot.
+        Whether queries may read and write other files, and reach the network.
     resources
         Memory, threads and the place for what does not fit.
     progress_bar
@@ -199,12 +207,11 @@ class Session:
                 if name not in self.tables:
                     rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
                     self.connection.register(name, rows)
-            dataset.relations.define(self.connection, self.tables)
-            chain = dataset.relations.chain
-            self._relations = [name for name in chain if name not in self.tables]
-            for name in (*schema.LARGE, *self._relations):
-                known = schema.LARGE.get(name)
-                self.tables[name] = known.grain if known else relations.grain(name)
+            self._relations = dataset.relations.define(self.connection, self.tables)
+            large = {name: table.grain for name, table in schema.LARGE.items()}
+            self.tables |= large | {
+                name: relations.grain(name) for name in self._relations if name not in large
+            }
         create_macros(self.connection)
         if not allow_files:
             self.connection.execute("set enable_external_access = false")
@@ -247,7 +254,8 @@ class Session:
                 raise OptionError.unknown(f"parameter of {asked.name}", name, defaults)
         for name, default in defaults.items():
             text = parameters.get(name)
-            value = default if text is None else f"{literal(text)}::{self._type_of(default)}"
+            (kind,) = self.connection.sql(f"select typeof({default})").fetchall()[0]
+            value = default if text is None else f"{literal(text)}::{kind}"
             try:
                 self.connection.execute(f"set variable {name} = {value}")
             except duckdb.Error as error:
@@ -259,11 +267,9 @@ class Session:
 
     def explain(self, sql: str) -> str:
         """Return DuckDB's plan for the last of some statements; those before it are run."""
-        *before, last = self._statements(sql)
-        for statement in before:
-            self.waited(partial(self.connection.execute, statement.query))
-        explained = f"explain {last.query}"
-        self.waited(partial(self.connection.execute, explained))
+        *before, last = (statement.query for statement in self._statements(sql))
+        for query in (*before, f"explain {last}"):
+            self.waited(partial(self.connection.execute, query))
         return "\n".join(str(row[1]) for row in self.connection.fetchall())
 
     def show_sql(self, sql: str) -> str:
@@ -275,12 +281,12 @@ class Session:
             for name in relations.named_in(waiting.pop()) & set(self._relations) - needed:
                 needed.add(name)
                 waiting.append(relations.text(name))
-        shown = [
+        parts = [
             f"-- {name}\n{relations.text(name).rstrip()}\n"
             for name in self._relations
             if name in needed
         ]
-        return "\n".join([*shown, sql.rstrip()])
+        return "\n".join([*parts, sql.rstrip()])
 
     def waited(self, work: Callable[[], Any], first_line: int = 0) -> Any:
         """Return what ``work`` does in DuckDB, which an interrupt of ours ends.
@@ -307,47 +313,22 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def _statements(self, sql: str) -> list[duckdb.Statement]:
         try:
-            found = self.connection.extract_statements(sql)
+            statements = self.connection.extract_statements(sql)
         except duckdb.Error as error:
             raise _explained(error, 0) from error
-        if not found:
+        if not statements:
             raise QueryError.of("There is no SQL in the query", expected="such as: from pathways")
-        return found
-
-    def _type_of(self, default: str) -> str:
-        return str(self.connection.sql(f"select typeof({default})").fetchall()[0][0])
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def _question(name: str, text: str) -> Question:
-    answers = text.split("\n", 1)[0].removeprefix("-- ")
-    parameters = tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(text))
-    return Question(name, answers, parameters, text)
+        return statements
 
 
 def _explained(error: duckdb.Error, first_line: int) -> QueryError:
     """Return the error with lines counted from the beginning of all statements."""
-    text = _LINE.sub(lambda found: f"LINE {int(found[1]) + first_line}:", str(error))
+    text = _LINE.sub(lambda line: f"LINE {int(line[1]) + first_line}:", str(error))
     hint = None
     if isinstance(error, duckdb.PermissionException):
         hint = "queries may use the tables of the folder alone; --allow-files lifts that"
