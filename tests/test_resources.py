@@ -96,8 +96,8 @@ def test_what_is_no_amount_of_memory(text):
 _HOLDS = """
 import os, sys, threading
 if sys.argv[1] == "less":
-    from connprops.resources import hold_less_memory
-    hold_less_memory(at_once=True)
+    from connprops.resources import keep_fewer_heaps
+    keep_fewer_heaps(give_back=True)
 import numpy as np, pyarrow as pa
 
 def anonymous():
@@ -135,8 +135,8 @@ def test_freed_memory_is_given_back():
 _FAULTS = """
 import resource, sys
 if sys.argv[1] == "again":
-    from connprops.resources import use_memory_again
-    use_memory_again()
+    from connprops.resources import reuse_freed_memory
+    reuse_freed_memory()
 import numpy as np
 for _ in range(20):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -166,7 +166,7 @@ def test_what_the_environment_says_of_heaps_stays(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "12345")
     monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "mimalloc")
-    resources.hold_less_memory(at_once=True)
+    resources.keep_fewer_heaps(give_back=True)
     assert os.environ["MALLOC_ARENA_MAX"] == "7"
     assert os.environ["MALLOC_MMAP_THRESHOLD_"] == "12345"
     assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "mimalloc"

@@ -1,4 +1,4 @@
-"""Telling how far the work is: bars on a terminal, a line now and then elsewhere, or nothing."""
+"""How far the work is: bars on a terminal, a line now and then elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def display(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Pr
 class _Clock:
     """Seconds that the present step has taken: it began when the one before was last heard of."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._step = ""
         self._began = self._last = now()
@@ -50,7 +50,7 @@ class _Clock:
 class Lines:
     """Progress as plain lines with the time, for logs: of steps that last, now and then.
 
-    A line tells how much is done, how fast, and how long the rest will take at that rate. The first
+    A line says how much is done, how fast, and how long the rest will take at that rate. The first
     comes after ten seconds, the next ones every ten seconds at first and ever more rarely then. A
     step that has had a line has one at its end too.
     """
@@ -65,19 +65,19 @@ class Lines:
         seconds, is_new = self._clock.seconds(step)
         if is_new:
             self._lines = 0
+        text = ""
         if 0 < total <= done:
             if self._lines:
-                self._write(f"{step}: {total:,} {unit} in {_duration(seconds)}")
+                text = f"{total:,} {unit} in {_duration(seconds)}"
             self._lines = 0
         elif seconds >= _SECONDS_BETWEEN_LINES * (self._lines + 1):
             # After n lines a twentieth more of the time, so that a day has a hundred lines or so.
             self._lines = max(self._lines + 1, int(1.05 * seconds / _SECONDS_BETWEEN_LINES))
             share = f" of {total:,} {unit} ({100 * done // total} %)" if total else f" {unit}"
-            self._write(f"{step}: {done:,}{share}, {_outlook(done, total, seconds)}")
-
-    def _write(self, text: str) -> None:
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-        self._stream.flush()
+            text = f"{done:,}{share}, {_outlook(done, total, seconds)}"
+        if text:
+            self._stream.write(f"{time.strftime('%H:%M:%S')} {step}: {text}\n")
+            self._stream.flush()
 
 
 def _outlook(done: int, total: int, seconds: float) -> str:
@@ -112,17 +112,16 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
         console=Console(file=stream),
     )
     tasks: dict[str, TaskID] = {}
-    clock = _Clock(time.monotonic)
+    clock = _Clock()
 
     def progress(step: str, done: int, total: int, unit: str) -> None:
         seconds, _ = clock.seconds(step)
         amount = f"{done:,} / {total:,} {unit}" if total else f"{done:,} {unit}"
+        pace = _outlook(done, total, seconds)
         if 0 < total <= done:
             pace = f"in {_duration(seconds)}" if seconds >= 1 else ""
-        else:
-            pace = _outlook(done, total, seconds)
         if step not in tasks:
-            tasks[step] = bars.add_task(step, total=total or None, amount=amount, pace=pace)
+            tasks[step] = bars.add_task(step, amount=amount, pace=pace)
         bars.update(tasks[step], completed=done, total=total or None, amount=amount, pace=pace)
 
     with bars:

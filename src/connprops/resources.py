@@ -1,4 +1,4 @@
-"""What a run may use: memory, threads, a place for temporary files, and workers."""
+"""Resources of a run: memory, threads, a place for temporary files, and workers."""
 
 from __future__ import annotations
 
@@ -61,40 +61,40 @@ def _limit_files() -> Iterator[Path]:
         yield from (place / name for place in (ours, *ours.parents) if place.is_relative_to(top))
 
 
-_HEAPS = {"MALLOC_ARENA_MAX": (-8, 2)}
-_AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20)}
-_AGAIN = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 25), "MALLOC_TRIM_THRESHOLD_": (-1, 1 << 28)}
+_FEW_HEAPS = {"MALLOC_ARENA_MAX": (-8, 2)}
+_GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 20)}
+_REUSE = {"MALLOC_MMAP_THRESHOLD_": (-3, 1 << 25), "MALLOC_TRIM_THRESHOLD_": (-1, 1 << 28)}
 """Settings of glibc's malloc: by name for processes to come, by number for this one."""
 
 
-def hold_less_memory(*, at_once: bool = False) -> None:
-    """Let this process, and those it starts, keep less of the memory that they have freed.
+def keep_fewer_heaps(*, give_back: bool = False) -> None:
+    """Let this process, and those it starts, hold less memory that they have freed.
 
     By default each thread has a heap of its own in glibc, and one more in Arrow; what is free in
     one is no use to the others. Statistics of 100 million synapses peak at 0.7 GB with two heaps,
-    at 1.1 with one for each thread that there was. What the environment says already stays. No
-    number depends on it.
+    at 1.1 with one for each thread. What the environment says already stays. No number depends on
+    it.
 
     Parameters
     ----------
-    at_once
+    give_back
         Give large pieces back as soon as they are free, and keep none in Arrow: another third less
         for a run of 10 million synapses, but one of 31 million takes a third longer. To be called
         before NumPy and Arrow are loaded.
     """
-    if at_once:
+    if give_back:
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    _set_malloc(_HEAPS | (_AT_ONCE if at_once else {}))
+    _set_malloc(_FEW_HEAPS | (_GIVE_BACK if give_back else {}))
 
 
-def use_memory_again() -> None:
+def reuse_freed_memory() -> None:
     """Let this process, and those it starts, keep freed pieces of up to 32 MB for the next ones.
 
     By default glibc gives most of them back to the system, which clears each page before it hands
     it out again: one part of an export takes a quarter longer. At most 256 MB of a heap stay.
     What the environment says already stays. No number depends on it.
     """
-    _set_malloc(_AGAIN)
+    _set_malloc(_REUSE)
 
 
 def _set_malloc(settings: Mapping[str, tuple[int, int]]) -> None:
@@ -114,13 +114,13 @@ _COMMON = {
 def use_common_instructions() -> None:
     """Let NumPy and BLAS use the instructions that all x86-64 processors of ten years have.
 
-    What they compute with AVX-512 differs in last bits from what they compute without, so that
-    fitted models would tell the machine. Nor would it pay: one generation of processors that has
-    AVX-512 (Zen 4) sorts with it four times more slowly than with AVX2. To be called before NumPy
-    is loaded; what the environment says already stays.
+    Results with AVX-512 differ in their last bits from those without, so that fitted models would
+    depend on the machine. Nor would it pay: one generation of processors that has AVX-512 (Zen 4)
+    sorts with it four times more slowly than with AVX2. To be called before NumPy is loaded; what
+    the environment says already stays.
     """
-    said = "NPY_ENABLE_CPU_FEATURES" in os.environ  # beside which NumPy bears no other
-    if platform.machine() in ("x86_64", "AMD64") and not said:
+    is_set = "NPY_ENABLE_CPU_FEATURES" in os.environ  # beside which NumPy bears no other
+    if platform.machine() in ("x86_64", "AMD64") and not is_set:
         for name, value in _COMMON.items():
             os.environ.setdefault(name, value)
 
@@ -180,13 +180,7 @@ class Resources:
 
 
 def parse_memory(text: str) -> int:
-    """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``.
-
-    Raises
-    ------
-    OptionError
-        Where the text is no amount of memory.
-    """
+    """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``."""
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
     if match is None:
         raise OptionError.of(

@@ -5,7 +5,7 @@ from connprops.cli import (  # noqa: I001
     run, steps, cross_validate, build_model, draw, sql, compare, info, verify,  # noqa: F401
 )  # fmt: skip
 from connprops.cli.app import app, end_when_told
-from connprops.resources import hold_less_memory, use_common_instructions
+from connprops.resources import keep_fewer_heaps, use_common_instructions
 
 __all__ = ["app", "main"]
 
@@ -13,6 +13,6 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line."""
     end_when_told()
-    hold_less_memory()
+    keep_fewer_heaps()
     use_common_instructions()
     app()

@@ -215,7 +215,7 @@ def out(help_text: str) -> Any:
 def options(config: Path | None, **given: Any) -> RunOptions:
     """Return options from a file and the command line, whose texts are parsed here."""
     from connprops.options import parse_distr_types, parse_selection, read_options
-    from connprops.resources import hold_less_memory, use_memory_again
+    from connprops.resources import keep_fewer_heaps, reuse_freed_memory
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "sel_src": parse_selection,
@@ -228,7 +228,7 @@ def options(config: Path | None, **given: Any) -> RunOptions:
             given[name] = parse(given[name])
     found = read_options(config, **given)
     if found.resources().memory < _TIGHT:
-        hold_less_memory(at_once=True)
+        keep_fewer_heaps(give_back=True)
     else:
-        use_memory_again()
+        reuse_freed_memory()
     return found
