@@ -11,7 +11,8 @@ from pathlib import Path
 
 from connprops import __version__
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+_DOCS = Path(__file__).parent
+sys.path.insert(0, str(_DOCS / "_extensions"))
 
 project = "connprops"
 author = "The connprops authors"
@@ -27,7 +28,7 @@ extensions = [
     "contents",
 ]
 root_doc = "docs/index"
-source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb", ".rst": "restructuredtext"}
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb", ".ipynb": "myst-nb"}
 include_patterns = [
     "README.md",
     "CHANGELOG.md",
@@ -44,7 +45,7 @@ myst_heading_anchors = 4  # the same names as GitHub gives
 
 # The tests run the notebooks and keep their outputs here; the site runs what is not kept.
 nb_execution_mode = "cache"
-nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "notebooks")
+nb_execution_cache_path = str(_DOCS.parent / "build" / "notebooks")
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
@@ -53,19 +54,21 @@ nb_merge_streams = True
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # numpydoc's sections name the types
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 
-templates_path = ["_templates"]
+templates_path = [str(_DOCS / "_templates")]
 html_theme = "pydata_sphinx_theme"
 html_title = f"connprops {__version__}"
 html_show_sourcelink = False
+html_sidebars = {"**": ["pages.html"]}
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,
-    "navbar_align": "left",
-    "header_links_before_dropdown": 6,
+    "navbar_center": [],
     "footer_start": ["copyright"],
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],

@@ -1,11 +1,11 @@
-"""The pages of docs/: their examples run, their links lead somewhere, and they are up to date."""
+"""The pages: their examples run, their links lead somewhere, and they leave nothing out."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import duckdb
@@ -16,8 +16,16 @@ import connprops
 from connprops.cli import app
 from connprops.query.session import questions
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [
+        *DOCS.glob("*.md"),
+        *DOCS.glob("decisions/*.md"),
+        *ROOT.glob("*.md"),
+        ROOT / "benchmarks/README.md",
+    ]
+)
 RESULTS = "connprops-demo-connprops"
 BLOCK = re.compile(r"^```(bash|python|sql)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DEMO = "connprops demo  "
@@ -25,13 +33,6 @@ DEMO = "connprops demo  "
 
 def text_of(name):
     return (DOCS / name).read_text(encoding="utf-8")
-
-
-def made_by(script):
-    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def anchors(file):
@@ -55,37 +56,50 @@ def test_links_lead_somewhere(page):
 
 def test_the_index_knows_every_page_and_notebook():
     linked = set(re.findall(r"\]\(([^)#]+)", text_of("index.md")))
-    pages = {page.name for page in PAGES} - {"index.md"}
+    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
     notebooks = {f"../notebooks/{file.name}" for file in DOCS.glob("../notebooks/*.ipynb")}
     assert pages | notebooks <= linked
 
 
-@pytest.mark.parametrize("name", ["python", "commands"])
-def test_reference_pages_are_up_to_date(name):
-    made = made_by(f"make_{name}").page()
-    assert text_of(f"{name}.md") == made, f"python docs/make_{name}.py writes it again"
+def test_the_index_of_decisions_knows_every_decision():
+    linked = set(re.findall(r"\]\(([^)#]+)", text_of("decisions/index.md")))
+    assert {page.name for page in DOCS.glob("decisions/*.md")} - {"index.md"} <= linked
+
+
+def test_the_site_has_every_page_in_its_contents():
+    contents = import_module("contents")
+    pages = {page for section in contents.CONTENTS.values() for page in section}
+    pages = {re.sub(r".* <(.+)>", r"\1", page) for page in pages}
+    files = [page for page in PAGES if page.parent != DOCS / "decisions"]
+    files += [DOCS / "decisions" / "index.md", *(ROOT / "notebooks").glob("*.ipynb")]
+    names = {f"/{file.relative_to(ROOT).with_suffix('')}" for file in files}
+    assert pages == names - {"/docs/index"}
 
 
 def test_the_python_page_has_the_whole_interface():
     page = text_of("python.md")
-    for name in connprops.__all__:
-        assert f"\n### {name}\n" in page
-    for of, name in (("Dataset", "sql"), ("Statistics", "table"), ("Model", "draw_synapses")):
-        assert f"\n#### {of}.{name}" in page
-    # Nothing of reST or of numpy's underlines is left.
-    assert re.findall(r":\w+:`|(?<!`)``(?!`)|^-{3,}$", page, re.MULTILINE) == []
+    listed = re.findall(r"^   (connprops\.[\w.]+)$", page, re.MULTILINE)
+    assert {f"connprops.{name}" for name in connprops.__all__} <= set(listed)
+    for name in ("dataset.dataset.Dataset", "statistics.statistics.Statistics", "Model"):
+        assert f"connprops.{name}" in listed
+    for name in listed:  # each is there and says what it is
+        module, _, member = name.rpartition(".")
+        assert getattr(import_module(module), member).__doc__
 
 
-def test_the_commands_page_has_every_option():
-    page = text_of("commands.md")
-    for name, command in typer.main.get_command(app).commands.items():
-        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
-        assert section
+def test_every_command_has_a_page_with_its_options_and_examples():
+    command_pages = import_module("command_pages")
+    commands = typer.main.get_command(app).commands
+    assert command_pages.names() == list(commands)
+    listed = re.findall(r"^\| `connprops ([\w-]+)", text_of("commands.md"), re.MULTILINE)
+    assert sorted(listed) == sorted(commands)
+    for name, command in commands.items():
+        page = command_pages.page(name)
         for parameter in command.params:
             for option in getattr(parameter, "opts", []):
-                assert not option.startswith("--") or option in section
+                assert not option.startswith("--") or option in page
         for line in command.epilog.splitlines()[1:]:
-            assert line in section
+            assert line in page
 
 
 def test_the_sql_page_lists_the_ready_questions():
@@ -114,9 +128,9 @@ def test_the_examples_run(tmp_path, monkeypatch):
         pytest.skip("connprops is not installed beside this interpreter")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.chdir(tmp_path)
-    pages = ("sql.md", "index.md", "trust.md")
+    pages = ("sql.md", "index.md", "trust.md", "python.md", "commands.md")
     blocks = [block for name in pages for block in BLOCK.findall(text_of(name))]
-    assert len(blocks) >= 12
+    assert len(blocks) >= 22
     for language, text in blocks:
         # A small demo is quick; the second page finds that of the first.
         run(language, text.replace(DEMO, "connprops demo --synapses 5000  "), tmp_path)
@@ -124,3 +138,6 @@ def test_the_examples_run(tmp_path, monkeypatch):
     assert (tmp_path / "far.parquet").is_file()
     assert (tmp_path / "drawn.h5").stat().st_size > 10_000
     assert list((tmp_path / "charts").glob("*u_syn.html"))
+    assert (tmp_path / "mean_u_syn.html").is_file()
+    assert (tmp_path / "shards" / "dataset" / "manifest.json").is_file()
+    assert (tmp_path / "from-file" / "report.html").is_file()

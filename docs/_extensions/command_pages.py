@@ -17,7 +17,12 @@ def printed(*arguments: str) -> str:
     """Return what the program prints, without colours."""
     environment = os.environ | {"COLUMNS": _WIDTH, "NO_COLOR": "1", "TERM": "dumb"}
     done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", "from connprops.cli import main; main()", *arguments],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from connprops.cli import main; sys.argv[0] = 'connprops'; main()",
+            *arguments,
+        ],
         env=environment,
         capture_output=True,
         text=True,

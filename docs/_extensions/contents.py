@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-_CONTENTS = {
-    "Start": ["/README", "/notebooks/tour"],
+CONTENTS = {
+    "Start": ["README </README>", "/notebooks/tour"],
     "Use": [
         "/docs/commands",
         "/docs/python",
@@ -32,12 +32,12 @@ def _toctree(*, options: str, pages: list[str]) -> str:
 
 def _add(_: Any, page: str, source: list[str]) -> None:
     if page == "docs/index":
-        for caption, pages in _CONTENTS.items():
+        for caption, pages in CONTENTS.items():
             source[0] += _toctree(options=f":caption: {caption}", pages=pages)
     elif page == "docs/commands":
         source[0] += _toctree(options=":glob:", pages=["/docs/commands/*"])
     elif page == "docs/decisions/index":
-        source[0] += _toctree(options=":glob:", pages=["/docs/decisions/*-*"])
+        source[0] += _toctree(options=":glob:", pages=["/docs/decisions/*"])
 
 
 def setup(app: Any) -> dict[str, bool]:
