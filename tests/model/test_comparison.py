@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,7 @@ import connprops as cp
 from connprops import schema
 from connprops.cli import app
 from connprops.errors import DatasetError, OptionError, OutputError
-from connprops.model.comparison import compare, summarized, write_comparison
+from connprops.model.comparison import compare, model_distances, summarized, write_comparison
 from connprops.model.model import Model
 from connprops.store.tables import read_table
 
@@ -167,10 +166,7 @@ def test_what_is_added_lost_and_borrowed():
     assert short["largest KS"] == one["ks"]
 
 
-def test_many_pathways_are_each_compared_with_their_own(monkeypatch):
-    monkeypatch.setattr(
-        sys.modules["connprops.model.comparison"], "_ROWS", 7
-    )  # cp.compare hides it
+def test_many_pathways_are_each_compared_with_their_own():
     rng = np.random.default_rng(0)
     names = tuple(f"t{i}" for i in range(6))
     means = {(s, t): rng.uniform(1, 3, 2) for s in names for t in names}
@@ -180,7 +176,8 @@ def test_many_pathways_are_each_compared_with_their_own(monkeypatch):
               types=order)
         for i, order in enumerate((names, names[::-1]))
     )  # fmt: skip
-    found = compare(a, b)
+    found = model_distances(a, b, at_once=7)
+    assert len(found) == 36
     for row in found.to_dicts():
         one, other = means[row["source_type"], row["target_type"]]
         assert row["wasserstein"] == pytest.approx(abs(one - other), rel=1e-12)

@@ -1,6 +1,6 @@
 """From the correlations of pathways to the copulas of a model: borrowed, and positive definite.
 
-docs/numbers.md, "Correlations of a model", says how.
+docs/numbers.md, "Correlations in the model", says how.
 """
 
 from __future__ import annotations

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.arrays import Floats
+from connprops.arrays import Floats, Ints
 from connprops.distributions.distances import distribution_distances
 from connprops.distributions.distributions import Distributions
 from connprops.model.model import Model, read_model
+from connprops.pathways import Pathways
 from connprops.store.tables import write_table
 from connprops.store.writing import check_format, replacing
 
-_KEYS = ["source_type", "target_type", "property"]
+_KEYS = [*schema.PATHWAY, "property"]
+_TEXT_KEYS = dict.fromkeys(_KEYS, pl.String())
 
-
-_ROWS = 2048
-"""Pathways whose distances are computed at once."""
+_PAIRS_AT_ONCE = 2048
+"""Pairs of distributions whose distances are computed at once."""
 
 
 def compare(a: Model | str | Path, b: Model | str | Path) -> pl.DataFrame:
@@ -49,15 +50,18 @@ def compare(a: Model | str | Path, b: Model | str | Path) -> pl.DataFrame:
     DatasetError, ModelError
         Where a file is missing or damaged, or holds no model.
     """
-    first, second = (found if isinstance(found, Model) else _read(Path(found)) for found in (a, b))
+    first, second = (model if isinstance(model, Model) else _read(Path(model)) for model in (a, b))
     both = _described(first, "a").join(_described(second, "b"), on=_KEYS, how="full", coalesce=True)
-    distances = _distances(first, second)
+    distances = model_distances(first, second)
     seen_a, seen_b = (pl.col(f"level_{end}").eq_missing(-1) for end in "ab")
     spread = ((pl.col("std_a") ** 2 + pl.col("std_b") ** 2) / 2).sqrt()
     orders = {
-        "source_type": _merged(first.source_types, second.source_types),
-        "target_type": _merged(first.target_types, second.target_types),
-        "property": _merged(first.properties, second.properties),
+        name: list(dict.fromkeys([*of_first, *of_second]))
+        for name, of_first, of_second in (
+            ("source_type", first.source_types, second.source_types),
+            ("target_type", first.target_types, second.target_types),
+            ("property", first.properties, second.properties),
+        )
     }
     return (
         both.join(distances, on=_KEYS, how="left")
@@ -130,77 +134,65 @@ def _read(path: Path) -> Model:
     return read_model(path / "model.parquet" if path.is_dir() else path)
 
 
-def _merged(first: list[str], second: list[str]) -> list[str]:
-    return list(dict.fromkeys([*first, *second]))
-
-
 def _described(model: Model, end: str) -> pl.DataFrame:
     """Return one row per pathway and property of a model, whose columns end in "_a" or "_b"."""
-    rows = model.marginals.select(*_KEYS, "distribution", "level").unique(_KEYS)
-    text = [pl.col(name).cast(pl.String) for name in (*_KEYS, "distribution")]
-    rows = rows.with_columns(text).join(_moments(model), on=_KEYS, how="left")
+    pieces = [
+        pl.DataFrame(schema=_TEXT_KEYS | {"distribution": pl.String()}
+                     | dict.fromkeys(("mean", "std"), pl.Float64()))
+    ]  # fmt: skip
+    for name in model.properties:
+        for distributions in model.distributions(name):
+            family, pathway = distributions.family, distributions.pathway
+            moments = family.mean(distributions.parameters), family.std(distributions.parameters)
+            mean, std = (np.broadcast_to(moment, pathway.shape) for moment in moments)
+            pieces.append(
+                _keys(model, name, pathway).with_columns(
+                    pl.lit(family.name).alias("distribution"),
+                    pl.Series("mean", mean),
+                    pl.Series("std", std),
+                )
+            )
+    as_text = pl.col(_KEYS).cast(pl.String)
+    levels = model.marginals.select(as_text, "level").unique(_KEYS)
+    rows = pl.concat(pieces).join(levels, on=_KEYS, how="left")
     if model.fits is None:
         rows = rows.with_columns(n=pl.lit(None, dtype=pl.Int64))
     else:
-        sizes = model.fits.select(*(pl.col(name).cast(pl.String) for name in _KEYS), "n")
-        rows = rows.join(sizes, on=_KEYS, how="left")
-    return rows.rename({name: f"{name}_{end}" for name in rows.columns if name not in _KEYS})
-
-
-def _moments(model: Model) -> pl.DataFrame:
-    found = [
-        _named(model, name, distributions.pathway).with_columns(
-            pl.Series(
-                what, np.broadcast_to(of(distributions.parameters), distributions.pathway.shape)
-            )
-            for what, of in (("mean", distributions.family.mean), ("std", distributions.family.std))
-        )
-        for name in model.properties
-        for distributions in model.distributions(name)
-    ]
-    empty = dict.fromkeys(_KEYS, pl.String()) | dict.fromkeys(("mean", "std"), pl.Float64())
-    moments = pl.concat([pl.DataFrame(schema=empty), *found])
-    number = pl.col("mean", "std")
-    return moments.with_columns(pl.when(number.is_finite()).then(number))
-
-
-def _named(model: Model, name: str, pathway: NDArray[np.int64]) -> pl.DataFrame:
-    """Return the keys of a property's distributions, by the numbers of their pathways."""
-    source, target = np.divmod(pathway, len(model.target_types))
-    return pl.DataFrame(
-        {
-            "source_type": np.array(model.source_types, dtype=object)[source],
-            "target_type": np.array(model.target_types, dtype=object)[target],
-            "property": [name] * pathway.size,
-        },
-        schema=dict.fromkeys(_KEYS, pl.String()),
+        rows = rows.join(model.fits.select(as_text, "n"), on=_KEYS, how="left")
+    moment = pl.col("mean", "std")
+    return rows.select(
+        *_KEYS,
+        pl.col("distribution", "level", "n").name.suffix(f"_{end}"),
+        pl.when(moment.is_finite()).then(moment).name.suffix(f"_{end}"),
     )
 
 
-def _distances(a: Model, b: Model) -> pl.DataFrame:
-    """Return ks and wasserstein of the pathways and properties that both models have."""
-    empty = dict.fromkeys(_KEYS, pl.String()) | dict.fromkeys(("ks", "wasserstein"), pl.Float64())
-    found = [pl.DataFrame(schema=empty)]
+def _keys(model: Model, name: str, pathway: Ints) -> pl.DataFrame:
+    """Return the keys of a property's distributions, by the numbers of their pathways."""
+    pathways = Pathways(model.source_types, model.target_types)
+    names = pl.DataFrame(pathways.columns(pathway)).with_columns(property=pl.lit(name))
+    return names.select(pl.col(_KEYS).cast(pl.String))
+
+
+def model_distances(a: Model, b: Model, at_once: int = _PAIRS_AT_ONCE) -> pl.DataFrame:
+    """Return ``ks`` and ``wasserstein`` of the pathways and properties that both models have."""
+    columns = _TEXT_KEYS | dict.fromkeys(("ks", "wasserstein"), pl.Float64())
+    pieces = [pl.DataFrame(schema=columns)]
     for name in set(a.properties) & set(b.properties):
-        for one in a.distributions(name):
-            left = _named(a, name, one.pathway).with_row_index("of_a")
-            for other in b.distributions(name):
-                right = _named(b, name, other.pathway).with_row_index("of_b")
-                pairs = left.join(right, on=_KEYS)
-                for part in pairs.iter_slices(_ROWS):
-                    at_a, at_b = part["of_a"].to_numpy(), part["of_b"].to_numpy()
-                    ks, wasserstein = _of_different(one.take(at_a), other.take(at_b))
-                    found.append(
-                        part.select(
-                            *_KEYS,
-                            pl.Series("ks", ks),
-                            pl.Series("wasserstein", wasserstein),
-                        )
-                    )
-    return pl.concat(found)
+        for of_a, of_b in product(a.distributions(name), b.distributions(name)):
+            left = _keys(a, name, of_a.pathway).with_row_index("place_a")
+            right = _keys(b, name, of_b.pathway).with_row_index("place_b")
+            for part in left.join(right, on=_KEYS).iter_slices(at_once):
+                ks, wasserstein = _distances(
+                    of_a.take(part["place_a"].to_numpy()), of_b.take(part["place_b"].to_numpy())
+                )
+                pieces.append(
+                    part.select(*_KEYS, pl.Series("ks", ks), pl.Series("wasserstein", wasserstein))
+                )
+    return pl.concat(pieces)
 
 
-def _of_different(a: Distributions, b: Distributions) -> tuple[Floats, Floats]:
+def _distances(a: Distributions, b: Distributions) -> tuple[Floats, Floats]:
     """Return the distances of distributions; of equal pairs, as borrowed ones are, once."""
     columns = [
         np.asarray(values, dtype=np.float64).reshape(a.pathway.size, -1)
