@@ -27,7 +27,6 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OutputError
 from connprops.export.export import export
 from connprops.model.model import read_model
-from connprops.model.reference_json import from_json
 from connprops.options import RunOptions
 from connprops.run import run as run_module
 from connprops.run.run import run
@@ -464,7 +463,7 @@ def test_tables_changed_by_hand(ours):
         read_statistics(out)
     (out / "model.json").write_text((out / "model.json").read_text().replace("[", "{", 1))
     with pytest.raises(Exception, match=r"model\.json") as error:
-        from_json(out / "model.json")
+        read_model(out / "model.json")
     assert type(error.value).__module__.startswith("connprops")
 
 
@@ -656,7 +655,7 @@ def test_hostile_names_live_through_everything(tmp_path, name):
     rows = pl.read_parquet(out / "statistics.parquet", glob=False)
     of_name = rows.filter(pl.col("property") == name)
     assert of_name["source_type"].cast(pl.String).to_list().count(name) >= 1
-    distribution = from_json(out / "model.json").draw(name, name, "B", size=3, rng=0)
+    distribution = read_model(out / "model.json").draw(name, name, "B", size=3, rng=0)
     assert len(distribution) == 3
     page = (out / "report.html").read_text()
     assert "<script>'" not in page

@@ -28,7 +28,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsError, of_the_machine
 from connprops.export.export import export
-from connprops.model.reference_json import from_json
+from connprops.model.model import read_model
 from connprops.options import read_options
 from connprops.run.record import record_of
 from connprops.run.run import _checked_input, run
@@ -222,7 +222,7 @@ def tables(folder: Path) -> str:
 
 def model(folder: Path) -> str:
     """Read a model from JSON, which people may write by hand, and draw from what it has."""
-    from_json(folder / "out" / "model.json")
+    read_model(folder / "out" / "model.json")
     return ""
 
 

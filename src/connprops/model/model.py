@@ -162,8 +162,7 @@ def read_model(path: str | Path) -> Model:
     """
     file = Path(path)
     if file.suffix == ".json":
-        read = from_json(file)
-        return Model(read.table, types=read.types, units=read.units, facts=read.facts)
+        return from_json(file, Model)
     table, facts = read_table(file, schema.MODEL)
     try:
         types = pl.DataFrame(facts.pop("types"), schema=schema.TYPES.polars_schema(), orient="row")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from connprops import schema
 from connprops.arrays import Floats
+from connprops.distributions.copula import nearest_correlations
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import ModelTable
-from connprops.errors import ConnpropsWarning, ModelError
+from connprops.errors import ConnpropsWarning, ModelError, listing
 from connprops.families.registry import REFERENCE_FAMILIES
-from connprops.model.prop_cov import correlation_rows, prop_cov
+from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN
+
+_KIND = "ConnPropsModel"
 
 _TAIL = 1e-10
 """Probability that the counts of a distribution without end may leave out at either end."""
@@ -32,8 +36,22 @@ _VALUES = 256
 _STEPS = np.linspace(0, 1, _VALUES + 1)
 _SLICES = _STEPS**3 / (_STEPS**3 + (1 - _STEPS) ** 3)
 
-_DISTRIBUTION_DEPTH = 4
+_SPEC_DEPTH = 4
 """How deep the distributions lie in the nested objects of a file."""
+
+_SPREAD = {"normal": "std", "truncnorm": "norm_scale", "gamma": "std", "poisson": "mean"}
+"""The families that the reference can correlate, each with what must not be 0."""
+
+_MOVED = 1e-3
+"""How far correlations may be moved without a warning, to be those of a normal distribution."""
+
+Spec = dict[str, Any]
+"""Type and parameters of one distribution, in the reference's words."""
+
+Nested = Mapping[str, Mapping[str, Any]]
+"""By source type and target type."""
+
+M = TypeVar("M", bound=ModelTable)
 
 
 def to_json(model: ModelTable) -> str:
@@ -44,7 +62,7 @@ def to_json(model: ModelTable) -> str:
     listed with their probabilities. The others become :data:`_VALUES` values: the medians of as
     many slices of the distribution, narrower towards its tails, with the slices' probabilities. A
     warning names property, family and what is lost. Correlations are written as far as the
-    reference can have them: see :func:`connprops.model.prop_cov.prop_cov`.
+    reference can have them: see :func:`_correlations_of`.
 
     Raises
     ------
@@ -52,8 +70,8 @@ def to_json(model: ModelTable) -> str:
         Where a pathway has no distribution, which the reference does not allow.
     """
     distributions = {name: _property(model, name) for name in model.properties}
-    correlated = prop_cov(model, distributions)
-    return as_text(model.source_types, model.target_types, distributions, correlated)
+    correlations = _correlations_of(model, distributions)
+    return as_text(model.source_types, model.target_types, distributions, correlations)
 
 
 def as_text(
@@ -73,7 +91,7 @@ def as_text(
         "prop_stats": _nested(prop_stats),
         "prop_cov": json.dumps(prop_cov, allow_nan=False),
         "data_keys": "[]",
-        "model": '"ConnPropsModel"',
+        "model": json.dumps(_KIND),
         "__version_info__": json.dumps({"connprops": schema.VERSION, **facts}),
     }
     return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
@@ -81,7 +99,7 @@ def as_text(
 
 def _nested(distributions: Mapping[str, Any], depth: int = 2) -> str:
     """Return the JSON of distributions by property, source and target type: each on a line."""
-    last = depth == _DISTRIBUTION_DEPTH
+    last = depth == _SPEC_DEPTH
     lines = (
         f"{'  ' * depth}{json.dumps(key)}: "
         + (json.dumps(of_key, allow_nan=False) if last else _nested(of_key, depth + 1))
@@ -90,67 +108,65 @@ def _nested(distributions: Mapping[str, Any], depth: int = 2) -> str:
     return "{\n" + ",\n".join(lines) + f"\n{'  ' * (depth - 1)}}}"
 
 
-def _property(model: ModelTable, name: str) -> dict[str, dict[str, Any]]:
+def _by_types(pathways: Pathways, values: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """Return values of all pathways, in the order of their numbers, as the reference nests them."""
+    following = iter(values)
+    return {s: {t: next(following) for t in pathways.target_types} for s in pathways.source_types}
+
+
+def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     """Return one property's distributions as the reference nests them."""
-    about = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
-    of_pathway = {
-        (row["source_type"], row["target_type"]): row for row in about.iter_rows(named=True)
-    }
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    pathways = Pathways(model.source_types, model.target_types)
+    rows = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
+    shared = dict(rows.select(pathways.number_of_row, "shared_within").iter_rows())
+    specs: dict[int, Spec] = {}
     for distributions in model.distributions(name):
-        for place, spec in zip(
-            distributions.pathway.tolist(), _specifications(distributions, name), strict=True
-        ):
-            source, target = divmod(place, len(model.target_types))
-            pathway = model.source_types[source], model.target_types[target]
-            row = of_pathway[pathway]
-            if row["shared_within"] is not None:
-                spec["shared_within"] = float(row["shared_within"])
-            spec["dtype"] = row["dtype"]
-            for bound in ("lower_bound", "upper_bound"):
-                if row[bound] is not None and np.isfinite(row[bound]):
-                    spec[bound] = row[bound]
-            found[pathway] = spec
-    for pathway in product(model.source_types, model.target_types):
-        if pathway not in found:
+        numbers = distributions.pathway.tolist()
+        bounds = zip(distributions.lower.tolist(), distributions.upper.tolist(), strict=True)
+        of_family = _specs(distributions, name)
+        for number, spec, (lower, upper) in zip(numbers, of_family, bounds, strict=True):
+            if shared[number] is not None:
+                spec["shared_within"] = float(shared[number])
+            spec["dtype"] = model.dtype(name)
+            for bound, value in (("lower_bound", lower), ("upper_bound", upper)):
+                if np.isfinite(value):
+                    spec[bound] = value
+            specs[number] = spec
+    for number in range(len(pathways)):
+        if number not in specs:
+            source, target = pathways.names(number)
             raise ModelError.of(
-                f"The model has no {name!r} for pathway {pathway[0]!r} to {pathway[1]!r}",
+                f"The model has no {name!r} for pathway {source!r} to {target!r}",
                 expected="every property of every pathway, in the reference's format",
             )
-    return {s: {t: found[s, t] for t in model.target_types} for s in model.source_types}
+    return _by_types(pathways, (specs[number] for number in range(len(pathways))))
 
 
-def _specifications(distributions: Distributions, name: str) -> list[dict[str, Any]]:
-    """Return type and parameters of each pathway, in the reference's words."""
-    family, values = distributions.family, distributions.parameters
-    if family.reference_name == "discrete":
+def _specs(distributions: Distributions, name: str) -> list[Spec]:
+    """Return type and parameters of each pathway."""
+    family, values = distributions.family, dict(distributions.parameters)
+    kind = family.reference_name
+    if kind == "discrete":
         return _listed(values["val"], values["p"])
-    if family.name in ("gamma", "exponential"):  # which is a gamma distribution of shape 1
-        means, stds = values["mean"].tolist(), values.get("std", values["mean"]).tolist()
-        return [
-            # The reference cannot draw from gamma distributions of mean 0, which are nothing but 0.
-            {"type": "gamma", "mean": m, "std": s} if m else {"type": "constant", "mean": m}
-            for m, s in zip(means, stds, strict=True)
-        ]
-    if family.reference_name is not None:
-        names = [p.name for p in family.parameters]
-        columns = [values[name].tolist() for name in names]
-        return [
-            {"type": family.reference_name}
-            | {name: column[i] for name, column in zip(names, columns, strict=True)}
-            for i in range(distributions.pathway.size)
-        ]
-    if family.name == "uniform":
+    if family.name == "exponential":  # a gamma distribution of shape 1
+        kind, values = "gamma", {"mean": values["mean"], "std": values["mean"]}
+    elif family.name == "uniform":
         low, high = values["min"], values["max"]
         wide = 1e4 * (high - low)  # so wide a normal distribution is level between the bounds
-        return [
-            {"type": "truncnorm", "norm_loc": (a + b) / 2, "norm_scale": s, "min": a, "max": b}
-            for a, b, s in zip(low.tolist(), high.tolist(), wide.tolist(), strict=True)
-        ]
-    return _tabulated(distributions, name)
+        kind = "truncnorm"
+        values = {"norm_loc": (low + high) / 2, "norm_scale": wide, "min": low, "max": high}
+    if kind is None:
+        return _tabulated(distributions, name)
+    kinds = pl.repeat(kind, distributions.pathway.size, eager=True)
+    specs = pl.DataFrame({"type": kinds, **values}).to_dicts()
+    if kind == "gamma":
+        # The reference cannot draw from gamma distributions of mean 0, which are nothing but 0.
+        return [spec if spec["mean"] else {"type": "constant", "mean": spec["mean"]}
+                for spec in specs]  # fmt: skip
+    return specs
 
 
-def _listed(values: Floats, p: Floats) -> list[dict[str, Any]]:
+def _listed(values: Floats, p: Floats) -> list[Spec]:
     """Return discrete distributions (g, k) without padding: values or probabilities of NaN."""
     kept = ~np.isnan(values) & ~np.isnan(p)
     return [
@@ -159,47 +175,121 @@ def _listed(values: Floats, p: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def _tabulated(distributions: Distributions, name: str) -> list[dict[str, Any]]:
+def _tabulated(distributions: Distributions, name: str) -> list[Spec]:
     """Return discrete distributions in place of those the reference lacks, with a warning."""
-    specs: dict[int, dict[str, Any]] = {}
+    family, specs = distributions.family, {}
     few = np.zeros(distributions.pathway.size, dtype=bool)
-    if distributions.family.kind == "discrete":
-        first, last = (distributions.family.ppf(np.full(few.shape, q), distributions.parameters)
+    if family.kind == "discrete":
+        first, last = (family.ppf(np.full(few.shape, q), distributions.parameters)
                        for q in (_TAIL, 1 - _TAIL))  # fmt: skip
         few = last - first < _VALUES
         rows = np.flatnonzero(few)
         counts = first[rows, None] + np.arange(_VALUES)
-        p = np.exp(distributions.family.logpdf(counts, distributions.take(rows).parameters))
+        p = np.exp(family.logpdf(counts, distributions.take(rows).parameters))
         p[counts > last[rows, None]] = np.nan
-        specs |= zip(rows.tolist(), _listed(counts, p / np.nansum(p, axis=1)[:, None]), strict=True)
+        specs = dict(zip(rows.tolist(), _listed(counts, p / np.nansum(p, axis=1)[:, None]),
+                         strict=True))  # fmt: skip
     rows = np.flatnonzero(~few)
-    medians = distributions.take(rows).family.ppf(
+    medians = family.ppf(
         np.tile((_SLICES[1:] + _SLICES[:-1]) / 2, (rows.size, 1)),
         distributions.take(rows).parameters,
     )
     p = np.broadcast_to(np.diff(_SLICES), medians.shape)
     specs |= zip(rows.tolist(), _listed(medians, p), strict=True)
-    _warn(name, distributions.family.name, int(few.sum()), rows.size)
-    return [specs[i] for i in range(distributions.pathway.size)]
-
-
-def _warn(name: str, family: str, n_counts: int, n_slices: int) -> None:
-    ways = (
-        (n_counts, f"the counts with their probabilities, but for {2 * _TAIL:g} in the tails"),
-        (n_slices, f"{_VALUES} values, off by some 1 % of a standard deviation on average"),
-    )
-    for n, way in ways:
+    for n, substitute in (
+        (few.sum(), f"the counts with their probabilities, but for {2 * _TAIL:g} in the tails"),
+        (rows.size, f"{_VALUES} values, off by some 1 % of a standard deviation on average"),
+    ):
         if n:
             warnings.warn(
-                f"connectome-manipulator has no {family!r}: property {name!r} is written as "
-                f"{way}, in {n} pathways",
+                f"connectome-manipulator has no {family.name!r}: property {name!r} is written as "
+                f"{substitute}, in {n} pathways",
                 ConnpropsWarning,
                 stacklevel=2,
             )
+    return [specs[i] for i in range(few.size)]
 
 
-def from_json(path: str | Path) -> ModelTable:
-    """Read a model that the reference wrote, or :func:`to_json`.
+def _correlations_of(model: ModelTable, specs: Mapping[str, Nested]) -> dict[str, Any]:
+    """Return the correlations of a model, as far as the reference can have them.
+
+    Properties are left out, with a warning that says why, where some pathway has another family,
+    or where some pathways share them and others do not. Of those shared and those not, the more
+    are written.
+    """
+    copulas = {shared: model.copulas(shared=shared) for shared in (True, False)}
+    correlated = {name for of_flag in copulas.values() for name in of_flag.properties}
+    reasons: dict[str, str] = {}
+    by_flag: dict[bool, list[str]] = {True: [], False: []}
+    for name in (name for name in model.properties if name in correlated):
+        of_name = [spec for of_source in specs[name].values() for spec in of_source.values()]
+        unfit = [s["type"] for s in of_name if not s.get(_SPREAD.get(s["type"], ""), 0)]
+        flags = {bool(spec["shared_within"]) for spec in of_name}
+        if unfit:
+            families = listing(sorted(set(unfit)))
+            reasons[name] = f"{families} in {len(unfit)} of {len(of_name)} pathways"
+        elif len(flags) > 1:
+            reasons[name] = "shared within connections in some pathways only"
+        else:
+            by_flag[flags.pop()].append(name)
+    shared = len(by_flag[True]) >= len(by_flag[False])
+    kept, others = by_flag[shared], by_flag[not shared]
+    word = "" if shared else "not "
+    for name in others:
+        reasons[name] = f"the {len(kept)} written ones are {word}shared, this is not so"
+    if len(kept) == 1:
+        reasons[kept.pop()] = "no other property is left that it could be correlated with"
+    if reasons:
+        left_out = "; ".join(f"{name!r} ({reason})" for name, reason in reasons.items())
+        warnings.warn(
+            "connectome-manipulator correlates normal, truncnorm, gamma and poisson distributions, "
+            f"all or none of them shared: written without correlations are {left_out}",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
+    if not kept:
+        return {}
+    of_kept = copulas[shared]
+    at = [of_kept.properties.index(name) for name in kept if name in of_kept.properties]
+    matrices = dict(zip(of_kept.pathway.tolist(), of_kept.matrix[:, at][:, :, at], strict=True))
+    pathways = Pathways(model.source_types, model.target_types)
+    independent = np.eye(len(kept))
+    return {
+        "props": kept,
+        "cov": _by_types(
+            pathways, (matrices.get(i, independent).tolist() for i in range(len(pathways)))
+        ),
+    }
+
+
+class _Kind(msgspec.Struct):
+    model: str
+
+
+class _Correlations(msgspec.Struct):
+    props: list[str] = []
+    cov: dict[str, dict[str, list[list[float]]]] = {}
+
+
+class _Content(_Kind):
+    src_types: list[str]
+    tgt_types: list[str]
+    prop_stats: dict[str, dict[str, dict[str, Spec]]]
+    prop_cov: _Correlations | None = None
+
+
+class _About(msgspec.Struct):
+    """What a distribution says beside its parameters."""
+
+    type: str
+    shared_within: bool | float = True
+    dtype: str = "float"
+    lower_bound: float | None = None
+    upper_bound: float | None = None
+
+
+def from_json(path: str | Path, kind: Callable[..., M]) -> M:
+    """Read a model that the reference wrote, or :func:`to_json`, as ``kind``.
 
     Keys that begin with two underscores are passed over, as the reference does. Such files tell
     neither classes, layers and numbers of nodes of types, which are null and 0, nor levels and
@@ -213,97 +303,115 @@ def from_json(path: str | Path) -> ModelTable:
     """
     file = Path(path)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["model"] != "ConnPropsModel":
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        model = msgspec.convert(raw, _Kind).model
+        if model != _KIND:
             raise ModelError.of(
-                f"{file} is another kind of model",
-                found=repr(content["model"]),
-                expected="'ConnPropsModel'",
+                f"{file} is another kind of model", found=repr(model), expected=repr(_KIND)
             )
-        source, target = _names(content["src_types"]), _names(content["tgt_types"])
-        stats = content["prop_stats"]
+        content = msgspec.convert(raw, _Content)
         # Whatever the order in the file, the number of synapses comes last.
-        properties = sorted(_names(stats.keys()), key=lambda name: name == N_SYN_PER_CONN)
-        rows = [
-            row
-            for name, s, t in product(properties, source, target)
-            for row in _rows(name, s, t, stats[name][s][t])
-        ]
-        about = {(row[2], row[0], row[1]): row[_ABOUT:] for row in rows}
-        rows += correlation_rows(content.get("prop_cov") or {}, properties, (source, target), about)
-        table = (
-            pl.DataFrame(rows, schema=_ROW, orient="row")
-            .with_columns(position=pl.int_ranges(pl.col("value").list.len(), dtype=pl.Int32))
-            .explode("value", "position")
-        )
+        properties = sorted(content.prop_stats, key=lambda name: name == N_SYN_PER_CONN)
+        for names in (content.src_types, content.tgt_types, properties):
+            _check_names(names)
+        rows = _rows(content, properties)
     except OSError as error:
         raise ModelError.of(f"{file} cannot be read", found=str(error)) from error
-    except _NOT_A_MODEL as error:
+    except (ValueError, KeyError, RecursionError, msgspec.ValidationError) as error:
         raise ModelError.of(
             f"{file} is not a model of connectome-manipulator",
             found=f"{type(error).__name__}: {error}",
         ) from error
-    sides = {"source": source, "target": target}
+    table = (
+        pl.DataFrame(rows, schema=_ROW, orient="row")
+        .with_columns(position=pl.int_ranges(pl.col("value").list.len(), dtype=pl.Int32))
+        .explode("value", "position")
+    )
     types = pl.DataFrame(
-        [(side, i, name, None, None, 0) for side in sides for i, name in enumerate(sides[side])],
+        [(side, i, name, None, None, 0)
+         for side, names in (("source", content.src_types), ("target", content.tgt_types))
+         for i, name in enumerate(names)],
         schema=schema.TYPES.polars_schema(),
         orient="row",
-    )
+    )  # fmt: skip
     units = {name: schema.unit_of(name) for name in properties}
-    return ModelTable(
+    return kind(
         table.select(schema.MODEL.names), types=types, units=units, facts={"source": file.name}
     )
 
 
 _ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
 del _ROW["position"]
-_ABOUT = list(_ROW).index("level")
-
-_NOT_A_MODEL = (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-    pl.exceptions.PolarsError,
-)  # fmt: skip
-"""What comes of JSON of other shapes, numbers beyond float64, and objects nested without end."""
 
 
-def _names(given: Any) -> list[str]:
-    """Return names of types or properties, after checking that they are."""
-    names = list(given)
+def _check_names(names: Sequence[str]) -> None:
     for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{name!r} is not a name")
-        name.encode()  # half of a surrogate pair is none either
+        name.encode()  # half of a surrogate pair is no name
     if len(set(names)) < len(names):
         raise ValueError(f"names occur twice in {names!r}")
-    return names
 
 
-def _rows(name: str, source: str, target: str, spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the parameters of a distribution of the reference, as rows of the model with lists."""
-    family = REFERENCE_FAMILIES.get(spec["type"])
-    if family is None:
-        raise ModelError.unknown(
-            f"distribution of {name!r} for {source!r} to {target!r}",
-            spec["type"],
-            REFERENCE_FAMILIES,
-        )
-    if name == N_SYN_PER_CONN:
-        shared, dtype = None, "int"
-    else:
-        shared = bool(spec.get("shared_within", True))
-        whole = str(spec.get("dtype", "float")).startswith(("int", "uint"))
-        dtype = "int" if whole else "float"
-    about = (-1, shared, dtype, *(_bound(spec.get(key)) for key in ("lower_bound", "upper_bound")))
-    # A distribution without parameters has one row all the same: the mean, 0.
-    parameters = {p.name: spec[p.name] for p in family.parameters} or {"mean": 0.0}
-    rows = []
-    for parameter, given in parameters.items():
-        values = [float(v) for v in (given if isinstance(given, list) else [given])]
-        if not values:
-            raise ValueError(f"{parameter!r} of {name!r} for {source!r} to {target!r} is empty")
-        rows.append((source, target, name, None, family.name, parameter, values, None, *about))
+def _rows(content: _Content, properties: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the parameters and correlations of a file, as rows of the model with lists."""
+    rows: list[tuple[Any, ...]] = []
+    about: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+    for name, source, target in product(properties, content.src_types, content.tgt_types):
+        spec = content.prop_stats[name][source][target]
+        said = msgspec.convert(spec, _About)
+        place = f"{name!r} for {source!r} to {target!r}"
+        if said.type not in REFERENCE_FAMILIES:
+            raise ModelError.unknown(f"distribution of {place}", said.type, REFERENCE_FAMILIES)
+        family = REFERENCE_FAMILIES[said.type]
+        is_count = name == N_SYN_PER_CONN
+        shared = None if is_count else bool(said.shared_within)
+        dtype = "int" if is_count or said.dtype.startswith(("int", "uint")) else "float"
+        about[name, source, target] = (-1, shared, dtype, said.lower_bound, said.upper_bound)
+        # A distribution without parameters has one row all the same: the mean, 0.
+        parameters = {p.name: spec[p.name] for p in family.parameters} or {"mean": 0.0}
+        for parameter, value in parameters.items():
+            values = msgspec.convert(value if isinstance(value, list) else [value], list[float])
+            if not values:
+                raise ValueError(f"{parameter!r} of {place} is empty")
+            rows.append((source, target, name, None, family.name, parameter, values, None,
+                         *about[name, source, target]))  # fmt: skip
+    if content.prop_cov and (content.prop_cov.props or content.prop_cov.cov):
+        names = content.prop_cov.props
+        if not set(names) <= set(properties) - {N_SYN_PER_CONN} or len(set(names)) < len(names):
+            raise ValueError(f"properties of 'prop_cov' are {names!r}")
+        pairs = [
+            sorted(pair, key=lambda i: properties.index(names[i]))
+            for pair in combinations(range(len(names)), 2)
+        ]
+        pathways = list(product(content.src_types, content.tgt_types))
+        matrices = _matrices([content.prop_cov.cov[s][t] for s, t in pathways], names)
+        rows += [
+            (source, target, names[i], names[j], schema.COPULA, schema.CORRELATION,
+             [float(matrix[i, j])], None, *about[names[i], source, target])
+            for (source, target), matrix in zip(pathways, matrices, strict=True)
+            for i, j in pairs
+        ]  # fmt: skip
     return rows
 
 
-def _bound(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _matrices(lists: Sequence[Any], names: Sequence[str]) -> Floats:
+    """Return a file's matrices, or the nearest positive definite ones, with a warning."""
+    matrices = np.array(lists, dtype=np.float64)
+    if matrices.shape != (len(lists), len(names), len(names)):
+        raise ValueError(f"matrices of 'prop_cov' are {matrices.shape[1:]} for {names!r}")
+    is_correlation = (
+        np.array_equal(matrices, matrices.swapaxes(1, 2))
+        and (np.abs(matrices) <= 1).all()
+        and (np.diagonal(matrices, axis1=1, axis2=2) == 1).all()
+    )
+    if not is_correlation:
+        raise ValueError("'prop_cov' has matrices that hold no correlations")
+    nearest = nearest_correlations(matrices)
+    moved = float(np.abs(nearest - matrices).max(initial=0.0))
+    if moved > _MOVED:
+        warnings.warn(
+            "correlations that no normal variables can have are replaced by the nearest ones, "
+            f"off by up to {moved:.3f}",
+            ConnpropsWarning,
+            stacklevel=5,
+        )
+    return nearest
