@@ -13,7 +13,6 @@ from connprops.arrays import Floats, Ints
 from connprops.distributions.distances import distribution_distances
 from connprops.distributions.distributions import Distributions
 from connprops.model.model import Model, read_model
-from connprops.pathways import Pathways
 from connprops.store.tables import write_table
 from connprops.store.writing import check_format, replacing
 
@@ -169,8 +168,7 @@ def _described(model: Model, end: str) -> pl.DataFrame:
 
 def _keys(model: Model, name: str, pathway: Ints) -> pl.DataFrame:
     """Return the keys of a property's distributions, by the numbers of their pathways."""
-    pathways = Pathways(model.source_types, model.target_types)
-    names = pl.DataFrame(pathways.columns(pathway)).with_columns(property=pl.lit(name))
+    names = pl.DataFrame(model.pathways.columns(pathway)).with_columns(property=pl.lit(name))
     return names.select(pl.col(_KEYS).cast(pl.String))
 
 
@@ -195,7 +193,7 @@ def model_distances(a: Model, b: Model, at_once: int = _PAIRS_AT_ONCE) -> pl.Dat
 def _distances(a: Distributions, b: Distributions) -> tuple[Floats, Floats]:
     """Return the distances of distributions; of equal pairs, as borrowed ones are, once."""
     columns = [
-        np.asarray(values, dtype=np.float64).reshape(a.pathway.size, -1)
+        np.asarray(values, dtype=np.float64).reshape(len(a), -1)
         for distributions in (a, b)
         for values in (*distributions.parameters.values(), distributions.lower, distributions.upper)
     ]

@@ -6,11 +6,11 @@ baseline: the choices of connectome-manipulator, on the same data. One tidy tabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from connprops.families.registry import FAMILIES, Sample
 from connprops.fits.samples import StatisticsTables, observed_rows, sample_of
 from connprops.model.build import build
 from connprops.model.model import Model
+from connprops.pathways import Pathways
 from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, PATHWAY
@@ -44,46 +45,10 @@ _ENUMS = {
     "kind": pl.Enum(["density", "probability"]),
 }
 _KEYS = (*PATHWAY, "property", "fold")
-_SCORES = {
-    **dict.fromkeys((*PATHWAY, "kind"), pl.String),
-    **dict.fromkeys(("n", "n_outside"), pl.Int64),
-    **dict.fromkeys(("loglik", "ks", "error_mean", "error_std"), pl.Float64),
-}
 _OF_EXTRACT = frozenset(signature(extract).parameters) - {"data", "CV_dict", "seed"}
 _OF_BUILD = frozenset(signature(build).parameters) - {"stats", "seed"}
 _OF_OTHERS = frozenset({"resources", "progress", "p_values", "correlations"})
 _OF_BASELINE = ("data_types", "data_bounds", "shared_within")
-
-
-# Columns of a summary, of rows that hold both models' scores of a pathway in a fold.
-_COMPARABLE = pl.col("kind") == pl.col("kind_reference")
-_WEIGHT = pl.col("n").filter(_COMPARABLE).cast(pl.Float64)
-_DIFFERENCE = (pl.col("loglik") - pl.col("loglik_reference")).filter(_COMPARABLE)
-_GAIN = (_WEIGHT * _DIFFERENCE).sum() / _WEIGHT.sum()
-_GAIN_ERROR = (_WEIGHT * (_DIFFERENCE - _GAIN)).pow(2).sum().sqrt() / _WEIGHT.sum()
-_BETTER = (
-    pl.when(pl.col("gain").is_finite() & (pl.col("gain") != 0))
-    .then(pl.col("gain") > 0)
-    .when(pl.col("gain").is_nan() & (pl.col("ks") != pl.col("ks_reference")))
-    .then(pl.col("ks") < pl.col("ks_reference"))
-)
-
-
-def _weighted(name: str, among: pl.Expr | None = None) -> list[pl.Expr]:
-    """Return the mean size of a score of both models, weighted by the number of values."""
-    among = pl.lit(value=True) if among is None else among
-    n = pl.col("n").filter(among)
-    found = []
-    for column in (name, f"{name}_reference"):
-        score = pl.col(column).filter(among)
-        score = score.abs() if name.startswith("error") else score
-        found.append(((n * score).sum() / n.sum()).alias(column))
-    return found
-
-
-def _most_frequent(name: str) -> pl.Expr:
-    """Return the family that most rows have; of several, the first in the registry."""
-    return pl.col(name).sort().mode().sort().first().alias(name)
 
 
 @dataclass(frozen=True)
@@ -119,21 +84,40 @@ class CrossValidation:
         both = ours.join(
             baseline.drop("n", "model"), on=_KEYS, suffix="_reference", maintain_order="left"
         )
+        comparable = pl.col("kind") == pl.col("kind_reference")
+        weight = pl.col("n").filter(comparable).cast(pl.Float64)
+        difference = (pl.col("loglik") - pl.col("loglik_reference")).filter(comparable)
+        gain = (weight * difference).sum() / weight.sum()
+        gain_error = (weight * (difference - gain)).pow(2).sum().sqrt() / weight.sum()
+        families = pl.col("distribution", "distribution_reference")
+        better = (
+            pl.when(pl.col("gain").is_finite() & (pl.col("gain") != 0))
+            .then(pl.col("gain") > 0)
+            .when(pl.col("gain").is_nan() & (pl.col("ks") != pl.col("ks_reference")))
+            .then(pl.col("ks") < pl.col("ks_reference"))
+        )
+
+        def weighted(name: str, among: pl.Expr) -> pl.Expr:
+            """Return the mean of a score of both models, weighted by the number of values."""
+            scores, n = pl.col(name, f"{name}_reference").filter(among), pl.col("n").filter(among)
+            return ((scores.abs() if name.startswith("error") else scores) * n).sum() / n.sum()
+
+        every = pl.lit(value=True)
         return (
             both.group_by("property", maintain_order=True)
             .agg(
                 pl.struct(PATHWAY).n_unique().alias("n_pathways"),
                 pl.col("n").sum(),
-                *(_most_frequent(name) for name in ("distribution", "distribution_reference")),
-                *_weighted("loglik", _COMPARABLE),
-                _GAIN.alias("gain"),
-                _GAIN_ERROR.alias("gain_error"),
-                *_weighted("ks"),
+                families.sort().mode().sort().first(),  # of several, the first in the registry
+                weighted("loglik", comparable),
+                gain.alias("gain"),
+                gain_error.alias("gain_error"),
+                weighted("ks", every),
                 pl.col("n_outside", "n_outside_reference").sum(),
-                *_weighted("error_mean"),
-                *_weighted("error_std"),
+                weighted("error_mean", every),
+                weighted("error_std", every),
             )
-            .with_columns(_BETTER.alias("better"))
+            .with_columns(better.alias("better"))
         )
 
     def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -246,8 +230,8 @@ def cross_validate(
             ),
         }  # fmt: skip
         scores += [
-            one.with_columns(pl.lit(number, dtype=pl.Int32).alias("fold"))
-            for one in _fold_scores(fold.training, fold.test, models)
+            part.with_columns(pl.lit(number, dtype=pl.Int32).alias("fold"))
+            for part in _fold_scores(fold.training, fold.test, models)
         ]
     if progress:
         progress("cross-validate", cv_folds, cv_folds, "folds")
@@ -280,66 +264,44 @@ def _of_reference(named: Any) -> str:
 
 def _fold_scores(
     training: Statistics, test: Statistics, models: Mapping[str, Model]
-) -> list[pl.DataFrame]:
-    """Return the scores of some models on a test part, by property and model."""
+) -> Iterator[pl.DataFrame]:
+    """Give the scores of models on a test part, by property, model and family."""
     tables = StatisticsTables.of(test)
-    ranges = dict(
-        training.table.group_by("property").agg(pl.col("max").max() - pl.col("min").min())
-        .with_columns(pl.col("property").cast(pl.String)).collect().iter_rows()
-    )  # fmt: skip
-    found = []
+    spread = pl.col("max").max() - pl.col("min").min()
+    ranges = dict(training.table.group_by("property").agg(spread).collect().iter_rows())
     for prop in test.properties:
         rows = observed_rows(tables, prop)
         sample = sample_of(rows, tables, prop)
         keys = rows.select(pl.col(*PATHWAY).cast(pl.String))
         for name, model in models.items():
-            evidence = (
-                model.fits.filter(pl.col("property") == prop.name).select(
-                    pl.col(*PATHWAY, "distribution").cast(pl.String), "level",
-                    pl.col("n").alias("n_training"),
-                )
-                if model.fits is not None
-                else pl.DataFrame()
-            )  # fmt: skip
-            scores = _property_scores(model, prop.name, keys, sample, ranges.get(prop.name) or 0.0)
-            found.append(
-                scores.join(evidence, on=PATHWAY, maintain_order="left").with_columns(
-                    pl.lit(prop.name).alias("property"), pl.lit(name).alias("model")
-                )
+            of_training = (
+                cast("pl.DataFrame", model.fits)
+                .filter(pl.col("property") == prop.name)
+                .select(pl.col(*PATHWAY).cast(pl.String), "level", n_training="n")
             )
-    return found
+            for scores in _property_scores(model, prop.name, keys, sample, ranges):
+                yield scores.join(of_training, on=PATHWAY, maintain_order="left").with_columns(
+                    property=pl.lit(prop.name), model=pl.lit(name)
+                )
 
 
 def _property_scores(
-    model: Model,
-    name: str,
-    keys: pl.DataFrame,
-    sample: Sample,
-    spread: float,
-) -> pl.DataFrame:
-    """Return the scores of a property's distributions on test samples, where there are any."""
-    source, target = (
-        keys[f"{side}_type"].replace_strict(
-            {t: i for i, t in enumerate(types)}, default=None, return_dtype=pl.Int64
-        )
-        for side, types in (("source", model.source_types), ("target", model.target_types))
+    model: Model, name: str, keys: pl.DataFrame, sample: Sample, ranges: Mapping[str, float | None]
+) -> Iterator[pl.DataFrame]:
+    """Give the scores of a property's distributions on test samples, family by family."""
+    numbers = keys.select(
+        model.pathways.number_of_row.alias("number"), pl.int_range(pl.len()).alias("row")
     )
-    place = (source * len(model.target_types) + target).fill_null(-1).to_numpy()
-    pieces = []
     for distributions in model.distributions(name):
-        at = np.searchsorted(distributions.pathway, place)
-        known = distributions.pathway[np.minimum(at, distributions.pathway.size - 1)] == place
-        rows = np.flatnonzero(known & (place >= 0))
-        if rows.size:
-            whole = model.dtype(name) == "int"
-            least = 1.0 if name == N_SYN_PER_CONN else -np.inf
-            distributions = distributions.take(at[rows])  # noqa: PLW2901 - of the test part's pathways alone
-            distributions = replace(distributions, lower=np.maximum(distributions.lower, least))  # noqa: PLW2901
-            scores = distribution_scores(
-                distributions, sample.take(rows), spread=spread, whole=whole
-            )
-            pieces.append(keys[rows].hstack(scores))
-    return pl.concat(pieces) if pieces else pl.DataFrame(schema=_SCORES)
+        places = pl.DataFrame({"number": distributions.pathway}).with_row_index("place")
+        tested = numbers.join(places, on="number")
+        rows = tested["row"].to_numpy()
+        drawn = distributions.take(tested["place"].to_numpy())
+        if name == N_SYN_PER_CONN:
+            drawn = replace(drawn, lower=np.maximum(drawn.lower, 1.0))
+        spread, whole = ranges.get(name) or 0.0, model.dtype(name) == "int"
+        scores = distribution_scores(drawn, sample.take(rows), spread=spread, whole=whole)
+        yield keys[rows].hstack(scores).with_columns(distribution=pl.lit(drawn.family.name))
 
 
 def distribution_scores(
@@ -392,19 +354,10 @@ def _likelihood(distributions: Distributions, x: Floats) -> Floats:
         return np.where(within, np.where(log == np.inf, 1.0, np.exp(log)), 0.0)
 
 
-def _finished(scores: list[pl.DataFrame], whole: Statistics) -> pl.DataFrame:
+def _finished(scores: Iterable[pl.DataFrame], whole: Statistics) -> pl.DataFrame:
     """Return the table, with names as Enums in the order of the whole data."""
-    table = schema.CROSS_VALIDATION
-    enums = {
-        "source_type": pl.Enum(whole.source_types),
-        "target_type": pl.Enum(whole.target_types),
-        "property": pl.Enum([p.name for p in whole.properties]),
-        **_ENUMS,
-    }
-    columns = [
-        pl.col(c.name).cast(enums.get(c.name, c.dtype)).fill_nan(None)
-        if c.dtype is pl.Float64
-        else pl.col(c.name).cast(enums.get(c.name, c.dtype))
-        for c in table.columns
-    ]
-    return pl.concat(scores).select(columns).sort(table.keys)
+    names = pl.Enum([p.name for p in whole.properties])
+    enums = {**Pathways(whole.source_types, whole.target_types).enums, "property": names, **_ENUMS}
+    pieces = [pl.DataFrame(schema=schema.CROSS_VALIDATION.polars_schema()), *scores]
+    table = pl.concat(pieces, how="diagonal").with_columns(pl.col(pl.Float64).fill_nan(None))
+    return schema.CROSS_VALIDATION.conform(table, enums)

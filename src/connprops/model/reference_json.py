@@ -116,7 +116,7 @@ def _by_types(pathways: Pathways, values: Iterable[Any]) -> dict[str, dict[str, 
 
 def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     """Return one property's distributions as the reference nests them."""
-    pathways = Pathways(model.source_types, model.target_types)
+    pathways = model.pathways
     rows = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
     shared = dict(rows.select(pathways.number_of_row, "shared_within").iter_rows())
     specs: dict[int, Spec] = {}
@@ -157,7 +157,7 @@ def _specs(distributions: Distributions, name: str) -> list[Spec]:
         values = {"norm_loc": (low + high) / 2, "norm_scale": wide, "min": low, "max": high}
     if kind is None:
         return _tabulated(distributions, name)
-    kinds = pl.repeat(kind, distributions.pathway.size, eager=True)
+    kinds = pl.repeat(kind, len(distributions), eager=True)
     specs = pl.DataFrame({"type": kinds, **values}).to_dicts()
     if kind == "gamma":
         # The reference cannot draw from gamma distributions of mean 0, which are nothing but 0.
@@ -178,7 +178,7 @@ def _listed(values: Floats, p: Floats) -> list[Spec]:
 def _tabulated(distributions: Distributions, name: str) -> list[Spec]:
     """Return discrete distributions in place of those the reference lacks, with a warning."""
     family, specs = distributions.family, {}
-    few = np.zeros(distributions.pathway.size, dtype=bool)
+    few = np.zeros(len(distributions), dtype=bool)
     if family.kind == "discrete":
         first, last = (family.ppf(np.full(few.shape, q), distributions.parameters)
                        for q in (_TAIL, 1 - _TAIL))  # fmt: skip
@@ -252,7 +252,7 @@ def _correlations_of(model: ModelTable, specs: Mapping[str, Nested]) -> dict[str
     of_kept = copulas[shared]
     at = [of_kept.properties.index(name) for name in kept if name in of_kept.properties]
     matrices = dict(zip(of_kept.pathway.tolist(), of_kept.matrix[:, at][:, :, at], strict=True))
-    pathways = Pathways(model.source_types, model.target_types)
+    pathways = model.pathways
     independent = np.eye(len(kept))
     return {
         "props": kept,
