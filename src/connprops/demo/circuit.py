@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,12 @@ import numpy as np
 from connprops import schema
 from connprops._version import __version__
 from connprops.circuit.edge_file import create_column, create_edges, write_indices
-from connprops.demo import published
-from connprops.demo.anatomy import THICKNESS
+from connprops.demo.neurons import THICKNESS
 from connprops.demo.scale_model import COLUMNS, ScaleModel
-from connprops.errors import OptionError, OutputError, listing
+from connprops.errors import DatasetError, OptionError, OutputError, listing
 from connprops.progress import Progress
+from connprops.store.records import read_record, write_record
+from connprops.store.stage import new_folder
 
 NODES = "neurons"
 """Name of the node population."""
@@ -35,8 +34,56 @@ _NODE_FILE, _EDGE_FILE = "nodes.h5", "edges.h5"
 _TRUTH = "truth.parquet"
 _FILES = (_CONFIG, _NODE_SETS, _NODE_FILE, _EDGE_FILE, _TRUTH)
 _NOTE = "demo.json"
+
+
+@dataclass(frozen=True)
+class _Note:
+    """What ``demo.json`` says: the recipe, and the sizes of the circuit."""
+
+    synapses: int
+    seed: int
+    version: str
+    n_neurons: int
+    n_connections: int
+    n_synapses: int
+
+
+_CONTENT = {
+    "version": 2,
+    "manifest": {"$BASE_DIR": "."},
+    "node_sets_file": f"$BASE_DIR/{_NODE_SETS}",
+    "networks": {
+        "nodes": [
+            {
+                "nodes_file": f"$BASE_DIR/{_NODE_FILE}",
+                "populations": {NODES: {"type": "point_process"}},
+            }
+        ],
+        "edges": [
+            {
+                "edges_file": f"$BASE_DIR/{_EDGE_FILE}",
+                "populations": {EDGES: {"type": "chemical"}},
+            }
+        ],
+    },
+}
+
+_POINT_NEURON = {
+    "model_type": "point_process",
+    "model_template": "nrn:IntFire1",
+    "morphology": "none",
+}
+
+_ON_SOMA = {
+    "afferent_section_id": (np.uint16, 0),
+    "afferent_section_pos": (np.float32, 0.5),
+    "afferent_section_type": (np.uint8, 1),
+    "afferent_segment_id": (np.uint16, 0),
+    "afferent_segment_offset": (np.float32, 0.0),
+}
+"""Columns that SONATA asks for and that are the same for all synapses: the soma is all there is."""
+
 _FEWEST, _MOST = 1_000, 1_000_000_000  # numpy's hypergeometric draws end at a thousand million
-_MORPH_CLASS = {"EXC": "PYR", "INH": "INT"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +107,10 @@ def write_demo(
     """Write the scale model as a SONATA circuit, or find it already written.
 
     The folder then holds ``circuit_config.json``, ``node_sets.json``, ``nodes.h5``, ``edges.h5``
-    (sorted by target and source, with indices), the two schematic cells under ``components``, and
-    ``truth.parquet``: the distribution of each pathway and property, one row per source_type,
-    target_type, property, parameter and position, with columns distribution, value and
-    shared_within, in the words of the model table. ``delay`` and positions, which follow from the
-    geometry, are not in.
+    (sorted by target and source, with indices), and ``truth.parquet``: the distribution of each
+    pathway and property, one row per source_type, target_type, property, parameter and position,
+    with columns distribution, value and shared_within, in the words of the model table. ``delay``
+    and positions, which follow from the geometry, are not in.
 
     The same ``synapses`` and ``seed`` give the same circuit. Synapses are generated in blocks of
     target neurons and written as they come, about a million in a second, so memory hardly grows
@@ -101,30 +147,24 @@ def write_demo(
         raise OptionError.of("A seed is not negative", found=str(seed), expected="0, 1, 2, ...")
     target = Path(folder)
     recipe = {"synapses": synapses, "seed": seed, "version": __version__}
-    sizes = _sizes_if_written(target, recipe)
-    if sizes is None:
-        with _new_folder(target) as stage:
+    note = _note_if_written(target, recipe)
+    if note is None:
+        with new_folder(target) as stage:
             model = ScaleModel(synapses, seed)
-            _write_components(stage)
             _write_nodes(stage / _NODE_FILE, model)
             n_synapses = _write_edges(stage / _EDGE_FILE, model, progress)
-            _write_json(stage / _NODE_SETS, _node_sets(model))
-            _write_json(stage / _CONFIG, _config())
+            write_record(stage / _NODE_SETS, _node_sets(model))
+            write_record(stage / _CONFIG, _CONTENT)
+            facts = {"schema_version": schema.VERSION, "table": "truth", **recipe}
             model.truth().write_parquet(
-                stage / _TRUTH,
-                metadata={
-                    schema.METADATA_KEY: json.dumps(
-                        {"schema_version": schema.VERSION, "table": "truth", **recipe}
-                    )
-                },
+                stage / _TRUTH, metadata={schema.METADATA_KEY: json.dumps(facts)}
             )
-            sizes = {
-                "n_neurons": len(model.neurons),
-                "n_connections": int(model.pathways.get_column("n_connections").sum()),
-                "n_synapses": n_synapses,
-            }
-            _write_json(stage / _NOTE, {**recipe, **sizes})
-    return DemoCircuit(target / _CONFIG, target / _TRUTH, **sizes)
+            n_connections = int(model.pathways.get_column("n_connections").sum())
+            note = _Note(synapses, seed, __version__, len(model.neurons), n_connections, n_synapses)
+            write_record(stage / _NOTE, note)
+    return DemoCircuit(
+        target / _CONFIG, target / _TRUTH, note.n_neurons, note.n_connections, note.n_synapses
+    )
 
 
 def _write_nodes(path: Path, model: ScaleModel) -> None:
@@ -138,22 +178,11 @@ def _write_nodes(path: Path, model: ScaleModel) -> None:
         "layer": groups.get_column("layer").to_numpy()[group],
         "synapse_class": classes.to_numpy()[group],
         "etype": np.array([etypes[g][e] for g, e in zip(group, neurons.etype, strict=True)]),
-        "morphology": np.array([published.MORPHOLOGY[c] for c in classes])[group],
-        "morph_class": np.array([_MORPH_CLASS[c] for c in classes])[group],
-        "model_template": np.array([f"hoc:{published.MORPHOLOGY[c]}" for c in classes])[group],
-        "model_type": np.full(len(group), "biophysical"),
+        **{name: np.full(len(group), text) for name, text in _POINT_NEURON.items()},
     }
-    zero = np.zeros(len(group))
-    numbers = {
-        "x": neurons.x,
-        "y": neurons.y,
-        "z": neurons.z,
-        "orientation_w": np.cos(neurons.angle / 2),
-        "orientation_x": zero,
-        "orientation_y": np.sin(neurons.angle / 2),
-        "orientation_z": zero,
-        "dynamics_params/holding_current": zero,
-        "dynamics_params/threshold_current": zero,
+    numbers = dict(zip("xyz", neurons.soma, strict=True)) | {
+        f"orientation_{name}": np.full(len(group), value, np.float32)
+        for name, value in zip("wxyz", (1, 0, 0, 0), strict=True)
     }
     with h5py.File(path, "w") as file:
         population = file.create_group(f"nodes/{NODES}")
@@ -166,7 +195,7 @@ def _write_nodes(path: Path, model: ScaleModel) -> None:
                 f"@library/{name}", data=labels.tolist(), dtype=h5py.string_dtype()
             )
         for name, values in numbers.items():
-            attributes.create_dataset(name, data=values.astype(np.float32))
+            attributes.create_dataset(name, data=values)
 
 
 def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> int:
@@ -178,56 +207,23 @@ def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> in
     total = int(ends[-1])
     with h5py.File(path, "w") as file:
         population = create_edges(file, EDGES, (NODES, NODES), total)
-        # The segment is constant too, since the sections of the schematic cells have one each.
-        create_column(population["0"], "afferent_segment_id", np.dtype(np.uint16), total, fill=0)
+        values_of = population["0"]
+        for name, (kind, value) in _ON_SOMA.items():
+            create_column(values_of, name, np.dtype(kind), total, fill=value)
         for name, dtype in COLUMNS.items():
-            create_column(population["0"], name, np.dtype(dtype), total)
+            create_column(values_of, name, np.dtype(dtype), total)
+        for axis in "xyz":  # one column of two names
+            values_of[f"afferent_surface_{axis}"] = values_of[f"afferent_center_{axis}"]
         start = 0
         for block, stop in enumerate(ends.tolist()):
             for name, values in model.synapses(block).items():
-                where = population if name.endswith("_node_id") else population["0"]
+                where = population if name.endswith("_node_id") else values_of
                 where[name][start:stop] = values
             start = stop
             if progress is not None:
                 progress("demo", stop, total, "synapses")
     write_indices(path, EDGES, len(model.neurons), len(model.neurons))
     return total
-
-
-def _write_components(stage: Path) -> None:
-    """Write the shapes and templates that the nodes name."""
-    morphologies, templates = stage / "components/morphologies", stage / "components/hoc"
-    for folder in (morphologies, templates):
-        folder.mkdir(parents=True)
-    for name in published.MORPHOLOGY.values():
-        (morphologies / f"{name}.swc").write_text(published.morphology(name), encoding="utf-8")
-        (templates / f"{name}.hoc").write_text(published.template(name), encoding="utf-8")
-
-
-def _config() -> dict[str, Any]:
-    return {
-        "version": 2,
-        "manifest": {"$BASE_DIR": "."},
-        "node_sets_file": f"$BASE_DIR/{_NODE_SETS}",
-        "components": {
-            "morphologies_dir": "$BASE_DIR/components/morphologies",
-            "biophysical_neuron_models_dir": "$BASE_DIR/components/hoc",
-        },
-        "networks": {
-            "nodes": [
-                {
-                    "nodes_file": f"$BASE_DIR/{_NODE_FILE}",
-                    "populations": {NODES: {"type": "biophysical"}},
-                }
-            ],
-            "edges": [
-                {
-                    "edges_file": f"$BASE_DIR/{_EDGE_FILE}",
-                    "populations": {EDGES: {"type": "chemical"}},
-                }
-            ],
-        },
-    }
 
 
 def _node_sets(model: ScaleModel) -> dict[str, Any]:
@@ -241,33 +237,25 @@ def _node_sets(model: ScaleModel) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+def _note_if_written(target: Path, recipe: Mapping[str, Any]) -> _Note | None:
+    """Return the note of the circuit in ``target``, None where there is nothing.
 
-
-def _sizes_if_written(target: Path, recipe: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return the sizes of the circuit in ``target``, None where there is nothing.
-
-    Raises
-    ------
-    OutputError
-        Where there is something else.
+    Anything else than a circuit of this recipe is an :class:`OutputError`.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
-        note = json.loads((target / _NOTE).read_text(encoding="utf-8"))
-        sizes = {name: int(note.pop(name)) for name in ("n_neurons", "n_connections", "n_synapses")}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        note = read_record(target / _NOTE, _Note)
+    except DatasetError as error:
         raise OutputError.of(
             f"{target} holds something that is not a demo circuit",
             expected="a new or an empty folder",
             hint="nothing was written; give another folder",
         ) from error
-    if note != recipe:
+    if any(getattr(note, key) != value for key, value in recipe.items()):
         raise OutputError.of(
             f"{target} holds another demo circuit",
-            found=", ".join(f"{key} {value}" for key, value in note.items()),
+            found=", ".join(f"{key} {getattr(note, key)}" for key in recipe),
             expected=", ".join(f"{key} {value}" for key, value in recipe.items()),
             hint="nothing was written; give another folder, or remove this one",
         )
@@ -278,20 +266,4 @@ def _sizes_if_written(target: Path, recipe: Mapping[str, Any]) -> dict[str, int]
             found=f"no {listing(missing)}",
             hint="nothing was written; remove the folder to have it written again",
         )
-    return sizes
-
-
-@contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """Give a hidden folder beside the target to write in; put it in its place at the end."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.partial-", dir=target.parent
-        ) as hidden:
-            stage = Path(hidden) / "circuit"
-            stage.mkdir()
-            yield stage
-            stage.rename(target)
-    except OSError as error:
-        raise OutputError.of(f"Writing {target} failed", found=str(error)) from error
+    return note
