@@ -11,9 +11,10 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from connprops.circuit.circuit import open_circuit
 from connprops.compat.conn_props import build, exported, plot
@@ -31,14 +32,29 @@ SEED = 123456
 """The reference's, where a configuration names none."""
 
 _EXTRACT = (
-    "min_sample_size_per_group", "max_sample_size_per_group", "hist_bins", "sel_props", "sel_src",
+    "min_sample_size_per_group",
+    "max_sample_size_per_group",
+    "hist_bins",
+    "sel_props",
+    "sel_src",
     "sel_dest",
-)  # fmt: skip
-_POPULATION = "edges_popul_name"
+)
 _BUILD = ("distr_types", "data_types", "data_bounds", "shared_within")
-_PLOT = ("plot_sample_size",)
+_OTHERS = ("edges_popul_name", "plot_sample_size")
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Function:
+    source: str
+    kwargs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    fct: _Function
 
 
 @dataclass(frozen=True)
@@ -48,62 +64,45 @@ class ModelConfig:
     Relative paths start from the working folder, as the reference's do.
     """
 
-    name: str
-    circuit: Path
-    working_dir: Path
-    out_dir: Path
-    seed: int
-    cv_folds: int
-    kwargs: Mapping[str, Any]
-    raw: Mapping[str, Any]
+    circuit_config: str
+    working_dir: str
+    out_dir: str
+    model: _Model
+    seed: int = SEED
+    CV_folds: int | None = None
 
     @classmethod
     def of(cls, content: Any, file: Path) -> ModelConfig:
-        """Read the configuration out of a file's content.
-
-        Raises
-        ------
-        OptionError
-            Where an entry is missing, or asks for another kind of model.
-        """
+        """Read the configuration out of a file's content, and check it."""
         try:
-            function = content["model"]["fct"]
-            source, kwargs = function["source"], function.get("kwargs") or {}
-            config = cls(
-                name=str(content["model"]["name"]),
-                circuit=Path(content["circuit_config"]),
-                working_dir=Path(content["working_dir"]),
-                out_dir=Path(content["out_dir"]),
-                seed=int(content.get("seed", SEED)),
-                cv_folds=int(content.get("CV_folds") or 1),
-                kwargs=dict(kwargs),
-                raw=content,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            config = msgspec.convert(content, cls, strict=False)
+        except msgspec.ValidationError as error:
             raise OptionError.of(
                 f"{file} does not configure the building of a model",
-                found=f"{type(error).__name__}: {error}",
+                found=str(error),
                 expected="circuit_config, working_dir, out_dir, model: {name, fct: {source, "
                 "kwargs}}, and optionally seed and CV_folds",
             ) from error
-        if source != "conn_props":
-            raise OptionError.unknown(f"kind of model in {file}", source, ["conn_props"])
-        if not config.circuit.exists():
-            beside = file.parent / config.circuit
+        if config.model.fct.source != "conn_props":
+            what = f"kind of model in {file}"
+            raise OptionError.unknown(what, config.model.fct.source, ["conn_props"])
+        if not Path(config.circuit_config).exists():
+            beside = file.parent / config.circuit_config
             raise OptionError.of(
-                f"{file}: there is no circuit at {config.circuit}",
+                f"{file}: there is no circuit at {config.circuit_config}",
                 hint=f"relative paths start from the working folder, {Path.cwd()}"
                 + (f"; go to {file.parent}" if beside.exists() else ""),
             )
-        known = [*_EXTRACT, _POPULATION, *_BUILD, *_PLOT]
-        unknown = [name for name in kwargs if name not in known]
+        unknown = [name for name in config.kwargs if name not in (*_EXTRACT, *_BUILD, *_OTHERS)]
         if unknown:
-            warnings.warn(
-                f"{file}: kwargs that nothing takes: {listing(unknown)}",
-                ConnpropsWarning,
-                stacklevel=3,
-            )
+            text = f"{file}: kwargs that nothing takes: {listing(unknown)}"
+            warnings.warn(text, ConnpropsWarning, stacklevel=3)
         return config
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Return the arguments of the reference's functions."""
+        return self.model.fct.kwargs or {}
 
     def given(self, *names: str) -> dict[str, Any]:
         """Return those of some arguments that the configuration gives."""
@@ -132,7 +131,7 @@ def build_model(
     config_file
         The file; a list of configurations in it is worked off one by one.
     force_reextract, force_rebuild
-        Do anew also what could be reused.
+        Do again what could be reused.
     cv_folds
         Number of folds, before that of the file; 1 for none.
     say
@@ -148,143 +147,129 @@ def build_model(
     Raises
     ------
     OptionError, CircuitError, OutputError, CompatError
-        Where the file, the circuit or an option will not do, or the output cannot be written.
+        Where the file, the circuit or an option cannot be used, or the output not be written.
     """
     file = Path(config_file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise OptionError.of(f"{file} cannot be read as JSON", found=str(error)) from error
-    several = content if isinstance(content, list) else [content]
-    configs = [ModelConfig.of(one, file) for one in several]
+    contents = content if isinstance(content, list) else [content]
+    configs = [ModelConfig.of(entry, file) for entry in contents]
     models: list[Path] = []
-    for config in configs:
-        folds = config.cv_folds if cv_folds is None else cv_folds
-        models += _built(config, folds, _Reuse(force_reextract, force_rebuild, say), progress)
+    for config, entry in zip(configs, contents, strict=True):
+        folds = config.CV_folds if cv_folds is None else cv_folds
+        parts = _parts(config, folds or 1, progress)
+        out_dir = Path(config.out_dir, "output", config.model.name)
+        text = json.dumps(entry, indent=2) + "\n"
+        write_text(out_dir / "model_config.json", text, overwrite=True)
+        models += [
+            _built(config, sets, out_dir, say, reextract=force_reextract, rebuild=force_rebuild)
+            for sets in parts
+        ]
     return models
 
 
-@dataclass(frozen=True)
-class _Reuse:
-    """Whether what an earlier run left may be reused, and whom to tell."""
-
-    force_reextract: bool
-    force_rebuild: bool
-    say: Say
-
-    def statistics(self, wanted: Statistics, folder: Path) -> Statistics:
-        """Return the statistics of a folder if they are the wanted ones, else compute these."""
-        reason = "--force-reextract" if self.force_reextract else ""
-        if not reason and not folder.exists():
-            reason = "not there yet"
-        if not reason:
-            try:
-                found = read_statistics(folder)
-                reason = _difference(found, wanted)
-            except ConnpropsError as error:
-                reason = str(error).splitlines()[0]
-        if not reason:
-            self.say(f"{folder}: reused, circuit and options are the same")
-            return found
-        self.say(f"{folder}: extracted ({reason})")
-        wanted.write(folder, overwrite=True)
-        return wanted
-
-    def model(
-        self, file: Path, facts: Mapping[str, Any], make: Callable[[], ConnPropsModel]
-    ) -> ConnPropsModel:
-        """Return the model of a file if it was built of the same, else build it."""
-        reason = "--force-rebuild" if self.force_rebuild else ""
-        if not reason and not file.exists():
-            reason = "not there yet"
-        if not reason:
-            try:
-                content = json.loads(file.read_text(encoding="utf-8"))
-                found = content["__version_info__"]["built_from"]
-            except (OSError, ValueError, KeyError, TypeError):
-                reason = "of unknown origin"
-            else:
-                changed = [name for name in facts if found.get(name) != facts[name]]
-                reason = f"other {' and '.join(changed)}" if changed else ""
-        if not reason:
-            self.say(f"{file}: reused, statistics and options are the same")
-            return ConnPropsModel.model_from_file(file)
-        self.say(f"{file}: built ({reason})")
-        model = make()
-        text = as_text(
-            model.src_types, model.tgt_types, model.prop_stats, model.prop_cov, built_from=facts
-        )
-        write_text(file, text, overwrite=True)
-        return model
-
-
-def _difference(found: Statistics, wanted: Statistics) -> str:
-    """Return in words how statistics differ from those wanted; "" where they do not."""
-    old, new = _plain(found.facts()), _plain(wanted.facts())
-    options = [
-        f"{name} was {old['options'].get(name)}, is {new['options'][name]}"
-        for name in new["options"]
-        if old["options"].get(name) != new["options"][name]
-    ]
-    if options:
-        return "; ".join(options)
-    if old == new:
-        return ""
-    changed = [key for key in new if old.get(key) != new[key]]
-    return "computed by other versions" if changed == ["versions"] else "the circuit has changed"
-
-
-def _plain(facts: Mapping[str, Any]) -> Any:
-    """Return facts as they come back from a file."""
-    return json.loads(json.dumps(facts))
-
-
-def _digest(stats: Statistics) -> str:
-    """Return what tells statistics from others: a checksum of what they were computed of."""
-    text = json.dumps(stats.facts(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _parts(
+    config: ModelConfig, folds: int, progress: Progress | None
+) -> Iterator[dict[str, Statistics]]:
+    """Return for each model its training statistics, and those to test it, by the files' suffix."""
+    population, columns = (config.kwargs.get(key) for key in ("edges_popul_name", "sel_props"))
+    folder = Path(config.working_dir, "data", f"{config.model.name}__dataset")
+    circuit = open_circuit(config.circuit_config)
+    dataset = exported(circuit, folder, population, columns, progress)
+    options = {**config.given(*_EXTRACT), "seed": config.seed, "progress": progress}
+    if folds <= 1:
+        return iter([{"": extract(dataset, **options)}])
+    return (
+        {f"CV{folds}-{i}-train": fold.training, f"CV{folds}-{i}-test": fold.test}
+        for i, fold in enumerate(extract_folds(dataset, folds, **options), start=1)
+    )
 
 
 def _built(
-    config: ModelConfig, folds: int, reuse: _Reuse, progress: Progress | None
-) -> Iterator[Path]:
-    """Work off one configuration; give the files of its models."""
-    data_dir, model_dir = config.working_dir / "data", config.working_dir / "model"
-    out_dir = config.out_dir / "output" / config.name
-    columns = config.kwargs.get("sel_props")
-    circuit = open_circuit(config.circuit)
-    dataset = exported(
-        circuit, data_dir / f"{config.name}__dataset", config.kwargs.get(_POPULATION), columns,
-        progress,
-    )  # fmt: skip
-    options = {**config.given(*_EXTRACT), "seed": config.seed, "progress": progress}
-    parts: dict[str, tuple[Statistics, ...]] = {"": (extract(dataset, **options),)}
-    if folds > 1:
-        parts = {
-            f"CV{folds}-{i}-": (fold.training, fold.test)
-            for i, fold in enumerate(extract_folds(dataset, folds, **options), start=1)
-        }
-    write_text(
-        out_dir / "model_config.json", json.dumps(config.raw, indent=2) + "\n", overwrite=True
-    )
-    build_options = config.given(*_BUILD)
-    families = build_options.get("distr_types") or {}
+    config: ModelConfig,
+    sets: Mapping[str, Statistics],
+    out_dir: Path,
+    say: Say,
+    *,
+    reextract: bool,
+    rebuild: bool,
+) -> Path:
+    """Build a model of the first set of statistics, and plot it against all; return its file."""
+    options = config.given(*_BUILD)
+    families = options.get("distr_types") or {}
     truncated = [name for name, family in families.items() if family == "truncnorm"]
-    for part, sets in parts.items():
-        model: ConnPropsModel | None = None
-        for wanted, which in zip(sets, ("train", "test"), strict=False):
-            suffix = f"{part}{which}" if part else ""
-            name = f"{config.name}__{suffix}" if suffix else config.name
-            stats = reuse.statistics(wanted, data_dir / name)
-            arrays = to_arrays(stats, order=columns, fitted=truncated)
-            if model is None:
-                file = model_dir / f"{name}.json"
-                facts = {"statistics": _digest(stats), "options": build_options}
-                model = reuse.model(file, facts, partial(build, **arrays, **build_options))
-                yield file
-            try:
-                plot(out_dir / suffix, **arrays, model=model, **config.given(*_PLOT))
-            except CompatError as error:
-                if which != "test":
-                    raise
-                warnings.warn(f"{name}: {error}", ConnpropsWarning, stacklevel=2)
+    model: ConnPropsModel | None = None
+    for suffix, computed in sets.items():
+        name = f"{config.model.name}__{suffix}" if suffix else config.model.name
+        folder = Path(config.working_dir, "data", name)
+        stats = "--force-reextract" if reextract else _reusable_statistics(folder, computed)
+        if isinstance(stats, str):
+            say(f"{folder}: extracted ({stats})")
+            computed.write(folder, overwrite=True)
+            stats = computed
+        else:
+            say(f"{folder}: reused, circuit and options are the same")
+        arrays = to_arrays(stats, order=config.kwargs.get("sel_props"), fitted=truncated)
+        training = model is None
+        if model is None:
+            file = Path(config.working_dir, "model", f"{name}.json")
+            facts = {"statistics": _digest(stats), "options": options}
+            reusable = "--force-rebuild" if rebuild else _reusable_model(file, facts)
+            if isinstance(reusable, str):
+                say(f"{file}: built ({reusable})")
+                model = build(**arrays, **options)
+                parts = (model.src_types, model.tgt_types, model.prop_stats, model.prop_cov)
+                write_text(file, as_text(*parts, built_from=facts), overwrite=True)
+            else:
+                say(f"{file}: reused, statistics and options are the same")
+                model = reusable
+        try:
+            plot(out_dir / suffix, **arrays, model=model, **config.given("plot_sample_size"))
+        except CompatError as error:
+            if training:
+                raise
+            warnings.warn(f"{name}: {error}", ConnpropsWarning, stacklevel=2)
+    return file
+
+
+def _reusable_statistics(folder: Path, computed: Statistics) -> Statistics | str:
+    """Return the statistics of a folder if they are those to be computed, else why not."""
+    if not folder.exists():
+        return "not there yet"
+    try:
+        existing = read_statistics(folder)
+    except ConnpropsError as error:
+        return str(error).splitlines()[0]
+    old, new = (json.loads(json.dumps(stats.facts())) for stats in (existing, computed))
+    if old == new:
+        return existing
+    options = [
+        f"{name} was {old['options'].get(name)}, is {value}"
+        for name, value in new["options"].items()
+        if old["options"].get(name) != value
+    ]
+    changed = [key for key in new if old.get(key) != new[key]]
+    by_version = changed == ["versions"]
+    other = "computed by other versions" if by_version else "the circuit has changed"
+    return "; ".join(options) or other
+
+
+def _reusable_model(file: Path, facts: Mapping[str, Any]) -> ConnPropsModel | str:
+    """Return the model of a file if it was built of the same, else why not."""
+    if not file.exists():
+        return "not there yet"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        origin = content["__version_info__"]["built_from"]
+        changed = [name for name in facts if origin.get(name) != facts[name]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "of unknown origin"
+    return f"other {' and '.join(changed)}" if changed else ConnPropsModel.model_from_file(file)
+
+
+def _digest(stats: Statistics) -> str:
+    """Return a checksum of what statistics were computed of."""
+    text = json.dumps(stats.facts(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from connprops.circuit.circuit import Circuit, CircuitSource, open_circuit
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
-from connprops.compat.specifications import parameters
+from connprops.compat.specifications import check_family, parameters
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Selection
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
 from connprops.export.export import export
 from connprops.export.request import is_property
-from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.arrays import to_arrays
@@ -77,11 +75,10 @@ edges_popul_name, CV_dict
     opened = open_circuit(circuit)
     columns = list(sel_props) if sel_props is not None else None
     try:
-        dataset = exported(
-            opened, _cache(opened, edges_popul_name, columns), edges_popul_name, columns
-        )
+        folder = _cache(opened, edges_popul_name, columns)
         stats = extract_statistics(
-            dataset,
+            exported(opened, folder, edges_popul_name, columns),
+            # An infinite number of connections, as scripts write it, is the largest one.
             min_sample_size_per_group=_whole(min_sample_size_per_group),
             max_sample_size_per_group=_whole(max_sample_size_per_group),
             hist_bins=hist_bins,
@@ -107,47 +104,42 @@ def exported(
     One of another circuit in the folder is replaced, and so is one that is damaged or of another
     version. ``columns`` are the properties asked for, of which some may not be exported by default.
     """
-    make = partial(
-        export,
-        circuit,
-        folder,
-        population=population,
-        properties=columns if _not_exported_by_default(columns) else None,
-        overwrite=True,
-        progress=progress,
-    )
+
+    def made() -> Dataset:
+        properties = columns if _not_by_default(columns) else None
+        options: dict[str, Any] = {"population": population, "properties": properties}
+        return Dataset(export(circuit, folder, overwrite=True, progress=progress, **options))
+
     try:
-        return Dataset(make())
+        return made()
     except DatasetError as error:
-        warnings.warn(
-            f"the dataset is made anew: {str(error).splitlines()[0]}",
-            ConnpropsWarning,
-            stacklevel=2,
-        )
+        _warn(f"the dataset is made anew: {str(error).splitlines()[0]}")
         shutil.rmtree(folder)
-        return Dataset(make())
+        return made()
 
 
 def _cache(circuit: Circuit, population: str | None, columns: Sequence[str] | None) -> Path:
     """Return where the dataset of a circuit is kept between calls, for this user alone."""
-    extra = sorted(columns or ()) if _not_exported_by_default(columns) else None
+    extra = sorted(columns or ()) if _not_by_default(columns) else None
     key = repr((str(circuit.config.resolve()), population, extra))
     place = Path(tempfile.gettempdir()) / f"connprops-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
     if place.stat().st_uid != os.getuid():  # the temporary folder is everybody's
-        raise OutputError.of(
-            f"{place} belongs to another user", hint="set TMPDIR to a folder of your own"
-        )
+        hint = "set TMPDIR to a folder of your own"
+        raise OutputError.of(f"{place} belongs to another user", hint=hint)
     return place / f"{circuit.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def _not_exported_by_default(columns: Sequence[str] | None) -> bool:
+def _not_by_default(columns: Sequence[str] | None) -> bool:
     return not all(is_property(name) for name in columns or ())
 
 
 def _whole(limit: float | None) -> int | None:
-    """Return a number of connections; an infinite one, as scripts write it, is the largest."""
     return None if limit is None else int(min(limit, sys.maxsize))
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, ConnpropsWarning, stacklevel=4)
 
 
 def build(
@@ -195,102 +187,89 @@ def build(
     CompatError
         Where there are no data, an option cannot be met, or a distribution does not hold together.
     """
-    properties = [*syn_props, N_SYN_PER_CONN]
-    _warn_of_unknown(properties, distr_types, data_types, data_bounds, shared_within)
-    syns, props = interpolated(syns_per_conn_data, conn_prop_data, m_type_class, m_type_layer)
-    distributions: dict[str, dict[str, dict[str, Any]]] = {}
-    for p, name in enumerate(properties):
+    data_types, data_bounds = data_types or {}, data_bounds or {}
+    distr_types, shared_within = distr_types or {}, shared_within or {}
+    options = {*distr_types, *data_types, *data_bounds, *shared_within}
+    unknown = sorted(options - {*syn_props, N_SYN_PER_CONN})
+    if unknown:
+        _warn(f"options for properties that were not extracted: {listing(unknown)}")
+    data = interpolated(syns_per_conn_data, conn_prop_data, m_type_class, m_type_layer)
+    prop_stats: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
+    for name, cells in by_property(*data, syn_props).items():
         is_count = name == N_SYN_PER_CONN
-        cells = syns if is_count else {key: array[:, :, p] for key, array in props.items()}
-        family = _family(name, distr_types or {}, cells)
-        about = _about(name, family, data_types or {}, data_bounds or {}, shared_within or {})
+        family = _family(name, distr_types, cells)
+        shared = shared_within.get(name)
+        if shared is None and family == "zero" and not is_count:
+            shared = False
+        about = _about(name, data_types.get(name), data_bounds.get(name), shared)
         kept = parameters(family) + ([] if is_count else ["shared_within"])
         missing = [key for key in kept if key not in cells]
         if missing:
             raise CompatError.of(
                 f"ERROR: Not all required attribute(s) found! {name!r} is to be {family!r}",
-                found=f"no {listing(missing)}", expected=listing(kept),
-            )  # fmt: skip
-        distributions[name] = {
+                found=f"no {listing(missing)}",
+                expected=listing(kept),
+            )
+        prop_stats[name] = {
             source: {
                 target: {"type": family, **{key: cells[key][i, j] for key in kept}, **about}
                 for j, target in enumerate(m_types[1])
             }
             for i, source in enumerate(m_types[0])
         }
-    return ConnPropsModel(src_types=m_types[0], tgt_types=m_types[1], prop_stats=distributions)
+    return ConnPropsModel(src_types=m_types[0], tgt_types=m_types[1], prop_stats=prop_stats)
 
 
-def _warn_of_unknown(properties: Sequence[str], *options: Mapping[str, Any] | None) -> None:
-    unknown = sorted({name for option in options for name in option or ()} - set(properties))
-    if unknown:
-        warnings.warn(
-            f"options for properties that were not extracted: {listing(unknown)}",
-            ConnpropsWarning,
-            stacklevel=3,
-        )
+def by_property(
+    of_connections: Mapping[str, Any], of_synapses: Mapping[str, Any], syn_props: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return the arrays (sources, targets) of each property, ``n_syn_per_conn`` last."""
+    cells = {
+        name: {key: array[:, :, i] for key, array in of_synapses.items()}
+        for i, name in enumerate(syn_props)
+    }
+    return {**cells, N_SYN_PER_CONN: dict(of_connections)}
 
 
 def _family(name: str, distr_types: Mapping[str, str], cells: Mapping[str, Any]) -> str:
     """Return the distribution of a property; warn where it is a guess, or loses what varies."""
     if name not in distr_types:
-        warnings.warn(
+        _warn(
             f'No distribution type for "{name}" specified - using "normal", '
-            "which also gives values below 0",
-            ConnpropsWarning,
-            stacklevel=3,
+            "which also gives values below 0"
         )
     family = distr_types.get(name, "normal")
-    if family not in REFERENCE_FAMILIES:
-        raise CompatError.of(
-            f'Distribution type "{family}" not supported! It is asked for {name!r}',
-            expected=listing(REFERENCE_FAMILIES),
-        )
+    check_family(family, f"It is asked for {name!r}")
     varying = int(np.count_nonzero(np.asarray(cells.get("std", 0)) > 0))
     if family == "constant" and varying:
-        warnings.warn(
+        _warn(
             f"{name!r} is to be constant, yet varies in {varying} pathways: the mean stands for "
-            "all values there",
-            ConnpropsWarning,
-            stacklevel=3,
+            "all values there"
         )
     return family
 
 
 def _about(
-    name: str,
-    family: str,
-    data_types: Mapping[str, str],
-    data_bounds: Mapping[str, Sequence[float | None]],
-    shared_within: Mapping[str, bool],
+    name: str, dtype: str | None, bounds: Sequence[float | None] | None, shared: Any
 ) -> dict[str, Any]:
     """Return what the options say of a property's distributions, as these hold it."""
-    about: dict[str, Any] = {}
-    if data_types.get(name) is not None:
+    if dtype is not None:
         try:
-            np.dtype(data_types[name])
+            np.dtype(dtype)
         except TypeError as error:
-            raise CompatError.of(
-                f"The data type of {name!r} is none of numpy's", found=repr(data_types[name])
-            ) from error
-        about["dtype"] = data_types[name]
-    bounds = data_bounds.get(name)
-    if bounds is not None:
-        if isinstance(bounds, str) or len(bounds) != 2:  # noqa: PLR2004 - lower and upper
-            raise CompatError.of(
-                f"Data bounds error! Those of {name!r} are not two", found=repr(bounds),
-                expected="[lower, upper], of which either may be null",
-            )  # fmt: skip
-        names = "lower_bound", "upper_bound"
-        about |= {k: v for k, v in zip(names, bounds, strict=True) if v is not None}
-    shared = shared_within.get(name)
-    if shared is not None:
-        if not isinstance(shared, bool):
-            raise CompatError.of(f"shared_within of {name!r} is no bool", found=repr(shared))
-        about["shared_within"] = shared
-    elif family == "zero" and name != N_SYN_PER_CONN:
-        about["shared_within"] = False
-    return about
+            fact = f"The data type of {name!r} is none of numpy's"
+            raise CompatError.of(fact, found=repr(dtype)) from error
+    if bounds is not None and (isinstance(bounds, str) or len(bounds) != 2):  # noqa: PLR2004
+        raise CompatError.of(
+            f"Data bounds error! Those of {name!r} are not two",
+            found=repr(bounds),
+            expected="[lower, upper], of which either may be null",
+        )
+    if shared is not None and not isinstance(shared, bool):
+        raise CompatError.of(f"shared_within of {name!r} is no bool", found=repr(shared))
+    lower, upper = bounds or (None, None)
+    about = {"dtype": dtype, "lower_bound": lower, "upper_bound": upper, "shared_within": shared}
+    return {key: value for key, value in about.items() if value is not None}
 
 
 def plot(
@@ -341,16 +320,5 @@ def plot(
     if plot_sample_size < 1:
         raise CompatError.of("plot_sample_size is too small", found=str(plot_sample_size))
     about = {"synapse_class": others.get("m_type_class"), "layer": others.get("m_type_layer")}
-    cells = _by_property(syns_per_conn_data, conn_prop_data, syn_props)
+    cells = by_property(syns_per_conn_data, conn_prop_data, syn_props)
     return write_figures(Path(out_dir), cells, m_types, about, model, plot_sample_size)
-
-
-def _by_property(
-    of_connections: Mapping[str, Any], of_synapses: Mapping[str, Any], syn_props: Sequence[str]
-) -> dict[str, dict[str, Any]]:
-    """Return the arrays (sources, targets) of each property, ``n_syn_per_conn`` last."""
-    cells = {
-        name: {key: array[:, :, i] for key, array in of_synapses.items()}
-        for i, name in enumerate(syn_props)
-    }
-    return {**cells, N_SYN_PER_CONN: dict(of_connections)}

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from connprops.arrays import Floats, Ints
 from connprops.compat import specifications
 from connprops.compat.errors import CompatError, UnknownNameError
+from connprops.compat.specifications import checked, draw, finished
 from connprops.errors import ConnpropsWarning, listing
 from connprops.families.registry import REFERENCE_FAMILIES
+from connprops.model.model import Model
 from connprops.model.reference_json import as_text, to_json
 from connprops.schema import N_SYN_PER_CONN
 from connprops.store.writing import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from connprops.model.model import Model
 
 
 class ConnPropsModel:
@@ -72,9 +73,8 @@ class ConnPropsModel:
     ) -> None:
         unused = [name for name in others if not name.startswith("__")]
         if unused:
-            warnings.warn(
-                f"the model has no use for {listing(unused)}", ConnpropsWarning, stacklevel=2
-            )
+            text = f"the model has no use for {listing(unused)}"
+            warnings.warn(text, ConnpropsWarning, stacklevel=2)
         self.src_types: list[str] = list(src_types)
         self.tgt_types: list[str] = list(tgt_types)
         if not isinstance(prop_stats, Mapping):
@@ -91,15 +91,15 @@ class ConnPropsModel:
             self._check_correlations()
 
     def _checked_distributions(self, name: str, distributions: Any) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+        by_source: dict[str, dict[str, Any]] = {}
         for source, target in product(self.src_types, self.tgt_types):
             whose = f"{name!r} of {source!r} to {target!r}"
             try:
                 distribution = distributions[source][target]
             except (KeyError, TypeError) as error:
                 raise CompatError.of(f"Statistics missing! There is no {whose}") from error
-            found.setdefault(source, {})[target] = specifications.checked(distribution, whose)
-        return found
+            by_source.setdefault(source, {})[target] = checked(distribution, whose)
+        return by_source
 
     def _check_correlations(self) -> None:
         names = self.prop_cov_names
@@ -108,10 +108,10 @@ class ConnPropsModel:
                 '"prop_cov" must name properties in "props" and have matrices in "cov"',
                 found=repr(sorted(self.prop_cov)),
             )
+        of_synapses = [name for name in self.prop_names if name != N_SYN_PER_CONN]
         for name in names:
-            if name not in self.prop_names or name == N_SYN_PER_CONN:
-                known = [one for one in self.prop_names if one != N_SYN_PER_CONN]
-                raise CompatError.unknown('property in "prop_cov"', name, known)
+            if name not in of_synapses:
+                raise CompatError.unknown('property in "prop_cov"', name, of_synapses)
         for source, target in product(self.src_types, self.tgt_types):
             whose = f'"prop_cov" of {source!r} to {target!r}'
             try:
@@ -119,20 +119,14 @@ class ConnPropsModel:
             except (KeyError, TypeError, ValueError) as error:
                 raise CompatError.of(f"{whose} is missing or no matrix") from error
             if matrix.shape != (len(names), len(names)):
-                raise CompatError.of(
-                    f"{whose} has the wrong size",
-                    found=str(matrix.shape), expected=f"a row and a column for each of {names}",
-                )  # fmt: skip
+                expected = f"a row and a column for each of {names}"
+                fact = f"{whose} has the wrong size"
+                raise CompatError.of(fact, found=str(matrix.shape), expected=expected)
             if not ((np.diag(matrix) == 1).all() and np.array_equal(matrix, matrix.T)):
-                raise CompatError.of(
-                    f"{whose} is no correlation matrix",
-                    expected="a symmetric one with ones in its diagonal",
-                )
-            shared = {
-                self._distribution(name, source, target).get("shared_within", True)
-                for name in names
-            }
-            if len({bool(one) for one in shared}) > 1:
+                expected = "a symmetric one with ones in its diagonal"
+                raise CompatError.of(f"{whose} is no correlation matrix", expected=expected)
+            specs = (self.prop_stats[name][source][target] for name in names)
+            if len({bool(spec.get("shared_within", True)) for spec in specs}) > 1:
                 raise CompatError.of(
                     f"{whose}: some of its properties are shared within connections, some not",
                     hint="correlate those that are shared, or those that are not",
@@ -159,20 +153,13 @@ class ConnPropsModel:
         rest.pop("data_keys", None)
         missing = set(cls.param_names) - set(cls.param_defaults) - rest.keys()
         if missing:
-            raise CompatError.of(
-                f"Missing parameters for model initialization! There is no {min(missing)!r}"
-            )
+            fact = f"Missing parameters for model initialization! There is no {min(missing)!r}"
+            raise CompatError.of(fact)
         return cls(**rest)
 
     @classmethod
     def model_from_file(cls, model_file: str | Path) -> ConnPropsModel:
-        """Return the model of a JSON file.
-
-        Raises
-        ------
-        CompatError
-            Where there is no such file, or no such model in it.
-        """
+        """Return the model of a JSON file; CompatError where there is none."""
         file = Path(model_file)
         if not file.is_file():
             raise CompatError.of(f'Model file "{file}" not found!')
@@ -190,8 +177,11 @@ class ConnPropsModel:
         if "file" not in model_spec:
             return cls.model_from_dict(model_spec)
         if len(model_spec) > 1:
-            raise CompatError.of("Inconsistent model specification!", found=repr([*model_spec]),
-                                 expected='nothing else where there is "file"')  # fmt: skip
+            raise CompatError.of(
+                "Inconsistent model specification!",
+                found=repr([*model_spec]),
+                expected='nothing else where there is "file"',
+            )
         return cls.model_from_file(model_spec["file"])
 
     def save_model(self, model_path: str | Path, model_name: str) -> None:
@@ -215,7 +205,7 @@ class ConnPropsModel:
         """Return the names of the properties that are correlated."""
         return self.prop_cov_names
 
-    def get_prop_cov_mat(self, src_type: str, tgt_type: str) -> NDArray[np.float64]:
+    def get_prop_cov_mat(self, src_type: str, tgt_type: str) -> Floats:
         """Return the correlation matrix of a pathway, in the order of those names."""
         if self.prop_cov_mat is None:
             raise CompatError.of("The model has no correlations")
@@ -238,24 +228,19 @@ class ConnPropsModel:
         UnknownNameError
             Where there is no such property or type; it is a KeyError too.
         """
-        return self._distribution(prop_name, src_type, tgt_type)
-
-    def _distribution(self, name: str, source: str, target: str) -> dict[str, Any]:
-        if name not in self.prop_stats:
-            raise UnknownNameError.unknown("property", name, self.prop_names)
-        self._check_types(source, target)
-        return self.prop_stats[name][source][target]
+        if prop_name not in self.prop_stats:
+            raise UnknownNameError.unknown("property", prop_name, self.prop_names)
+        self._check_types(src_type, tgt_type)
+        return self.prop_stats[prop_name][src_type][tgt_type]
 
     def _check_types(self, source: str, target: str) -> None:
-        for side, name, known in (
-            ("source", source, self.src_types),
-            ("target", target, self.tgt_types),
-        ):
-            if name not in known:
-                raise UnknownNameError.unknown(f"{side} type", name, known)
+        if source not in self.src_types:
+            raise UnknownNameError.unknown("source type", source, self.src_types)
+        if target not in self.tgt_types:
+            raise UnknownNameError.unknown("target type", target, self.tgt_types)
 
     @staticmethod
-    def zero_truncated_poisson(lam: float, size: int = 1) -> NDArray[np.int64]:
+    def zero_truncated_poisson(lam: float, size: int = 1) -> Ints:
         """Draw from a zero-truncated Poisson distribution of a rate."""
         return specifications.zero_truncated_poisson(lam, size)
 
@@ -267,15 +252,13 @@ class ConnPropsModel:
     @staticmethod
     def draw_from_distribution(distr_spec: Mapping[str, Any], size: int = 1) -> NDArray[Any]:
         """Draw values from a distribution, before bounds and data type."""
-        return specifications.draw(
-            specifications.checked(distr_spec, "the given distribution"), size
-        )
+        return draw(checked(distr_spec, "the given distribution"), size)
 
     @staticmethod
     def remap_distribution(values: ArrayLike, distr_spec: Mapping[str, Any]) -> NDArray[Any]:
         """Return standard normal values as values of a distribution, in its bounds and type."""
-        distribution = specifications.checked(distr_spec, "the given distribution")
-        return specifications.from_normal(values, distribution)
+        spec = checked(distr_spec, "the given distribution")
+        return specifications.from_normal(values, spec)
 
     def draw(self, prop_name: str, src_type: str, tgt_type: str, size: int = 1) -> NDArray[Any]:
         """Draw a property of the synapses of one connection, or ``n_syn_per_conn`` of several.
@@ -286,14 +269,14 @@ class ConnPropsModel:
             (size,): all equal where the property is shared within connections. Numbers of
             synapses are whole, and at least 1.
         """
-        distribution = self._distribution(prop_name, src_type, tgt_type)
+        spec = self.get_distr_props(prop_name, src_type, tgt_type)
         if prop_name == N_SYN_PER_CONN:
-            values = np.maximum(np.round(specifications.draw(distribution, size)).astype(int), 1)
-        elif distribution.get("shared_within", True):
-            values = np.repeat(specifications.draw(distribution, 1), size)
+            values = np.maximum(np.round(draw(spec, size)).astype(int), 1)
+        elif spec.get("shared_within", True):
+            values = np.repeat(draw(spec, 1), size)
         else:
-            values = specifications.draw(distribution, size)
-        return specifications.finished(values, distribution)
+            values = draw(spec, size)
+        return finished(values, spec)
 
     def draw_cov(self, src_type: str, tgt_type: str, size: int = 1) -> list[NDArray[Any]]:
         """Draw the correlated properties of the synapses of one connection.
@@ -306,17 +289,14 @@ class ConnPropsModel:
         names = self.prop_cov_names
         if not names:
             return []
-        distributions = [self._distribution(name, src_type, tgt_type) for name in names]
-        shared = distributions[0].get("shared_within", True)
+        specs = [self.get_distr_props(name, src_type, tgt_type) for name in names]
+        matrix = self.get_prop_cov_mat(src_type, tgt_type)
+        n_draws = 1 if specs[0].get("shared_within", True) else size
         normal = np.random.multivariate_normal(  # noqa: NPY002 - as the reference draws
-            np.zeros(len(names)),
-            self.get_prop_cov_mat(src_type, tgt_type),
-            size=1 if shared else size,
+            np.zeros(len(names)), matrix, size=n_draws
         )
         normal = np.broadcast_to(normal, (size, len(names)))
-        return [
-            specifications.from_normal(normal[:, [i]], spec) for i, spec in enumerate(distributions)
-        ]  # fmt: skip
+        return [specifications.from_normal(normal[:, [i]], spec) for i, spec in enumerate(specs)]
 
     def get_model_output(
         self, src_type: str, tgt_type: str, n_syn: int | None = None
@@ -334,17 +314,14 @@ class ConnPropsModel:
         n_synapses = int(n_syn)
         if n_synapses < 1:
             raise CompatError.of('"n_syn" must be at least 1!', found=str(n_syn))
-        apart = {N_SYN_PER_CONN, *self.prop_cov_names}
         drawn = {
             name: self.draw(name, src_type, tgt_type, n_synapses)
             for name in self.prop_names
-            if name not in apart
+            if name not in (N_SYN_PER_CONN, *self.prop_cov_names)
         }
         together = self.draw_cov(src_type, tgt_type, n_synapses)
-        drawn |= {
-            name: values[:, 0]
-            for name, values in zip(self.prop_cov_names, together, strict=True)
-        }  # fmt: skip
+        for name, values in zip(self.prop_cov_names, together, strict=True):
+            drawn[name] = values[:, 0]
         return pd.DataFrame(drawn, index=range(n_synapses))
 
     def apply(
@@ -379,21 +356,9 @@ class ConnPropsModel:
             f"  {len(self.src_types)} source and {len(self.tgt_types)} target types",
         ]
         for name, by_source in self.prop_stats.items():
-            distributions = [
-                distribution
-                for by_target in by_source.values()
-                for distribution in by_target.values()
-            ]
-            types = "/".join(sorted({distribution["type"] for distribution in distributions}))
-            dtypes = "/".join(
-                sorted(
-                    {
-                        str(distribution["dtype"])
-                        for distribution in distributions
-                        if "dtype" in distribution
-                    }
-                )
-            )
+            specs = [spec for by_target in by_source.values() for spec in by_target.values()]
+            types = "/".join(sorted({spec["type"] for spec in specs}))
+            dtypes = "/".join(sorted({str(spec["dtype"]) for spec in specs if "dtype" in spec}))
             lines.append(f"  {name}: {types}" + (f" ({dtypes})" if dtypes else ""))
         if self.prop_cov_names:
             lines.append(f"  correlated: {', '.join(self.prop_cov_names)}")

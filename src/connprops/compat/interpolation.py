@@ -6,24 +6,21 @@ levels are those of :mod:`connprops.fits.levels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.compat.errors import CompatError
-from connprops.fits.levels import OBSERVED, borrowed_levels
+from connprops.fits.levels import borrowed_levels, level_keys
 
 Arrays = dict[str, NDArray[Any]]
 Types = Sequence[Sequence[Any]]
-Block = tuple[tuple[int, ...], tuple[int, ...]]
-"""Source and target types of the pathways that one borrows from."""
-Value = tuple[str, tuple[int, ...], Any]
-"""Name of a statistic, index of the property if there is any, and what it is."""
 
-_AVERAGED: dict[str, Callable[[NDArray[np.float64]], Any]] = {
+_AVERAGED: dict[str, Callable[[Floats], Any]] = {
     "mean": np.nanmean,
     "std": np.nanmean,
     "min": np.nanmin,
@@ -50,11 +47,6 @@ def interpolated(
         targets, properties).
     classes, layers
         Synapse class and layer of the types of either side.
-
-    Raises
-    ------
-    CompatError
-        Where no pathway has data.
     """
     mean = np.asarray(of_connections["mean"], dtype=np.float64)
     observed = np.flatnonzero(np.isfinite(mean))
@@ -64,72 +56,51 @@ def interpolated(
             hint="a smaller min_sample_size_per_group, or a wider selection?",
         )
     sides = [_types(*side) for side in zip(classes, layers, strict=True)]
-    levels = borrowed_levels(sides[0], sides[1], observed)
-    given = of_connections, of_synapses
-    filled = tuple({name: np.array(array) for name, array in of.items()} for of in given)
-    borrowed: dict[Block, list[list[Value]]] = {}
-    level_of_missing = levels.level[levels.level != OBSERVED].tolist()
-    for place, level in zip(levels.missing.tolist(), level_of_missing, strict=True):
-        at = divmod(place, mean.shape[1])
-        block = _lenders(level, at, classes, layers)
-        if block not in borrowed:
-            borrowed[block] = [_borrowed(of, block) for of in given]
-        for of, values in zip(filled, borrowed[block], strict=True):
-            for name, p, value in values:
-                of[name][*at, *p] = value
-    return filled[0], filled[1]
+    keys, levels = level_keys(*sides), borrowed_levels(sides[0], sides[1], observed)
+    level = levels.level[observed.size :]
+    connections = {name: np.array(array) for name, array in of_connections.items()}
+    synapses = {name: np.array(array) for name, array in of_synapses.items()}
+    for pool in range(levels.n_pools):
+        places = levels.missing[levels.pool_of_missing == pool]
+        key = keys[level[levels.pool_of_missing == pool][0]]
+        lenders = np.divmod(np.flatnonzero(key == key[places[0]]), mean.shape[1])
+        block = [np.unique(side) for side in lenders]
+        for given, filled in ((of_connections, connections), (of_synapses, synapses)):
+            for name, p, value in _borrowed(given, *block):
+                for place in places:
+                    filled[name][*np.divmod(place, mean.shape[1]), *p] = value
+    return connections, synapses
 
 
 def _types(classes: Sequence[Any], layers: Sequence[Any]) -> pl.DataFrame:
     """Return the types of a side as :func:`borrowed_levels` takes them."""
     columns = {"synapse_class": classes, "layer": layers}
-    return pl.DataFrame(
-        {name: pl.Series([None if v is None else str(v) for v in values], dtype=pl.String)
-         for name, values in columns.items()}
-    )  # fmt: skip
+    texts = {name: [v if v is None else str(v) for v in of] for name, of in columns.items()}
+    return pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String))
 
 
-def _lenders(level: int, at: tuple[int, int], classes: Types, layers: Types) -> Block:
-    """Return the types of the pathways that those of one level borrow from."""
-    by_class = (True, True, True, True, False)[level]
-    by_layer = (True, False, True, False, False)[level]
-    sides = []
-    for one, of_class, of_layer in zip(at, classes, layers, strict=True):
-        alike = (
-            i
-            for i in range(len(of_class))
-            if (not by_class or of_class[i] == of_class[one])
-            and (not by_layer or of_layer[i] == of_layer[one])
-        )
-        sides.append(tuple(alike))
-    # The first two levels stay with the source type.
-    return ((at[0],), sides[1]) if level <= 1 else (sides[0], sides[1])
-
-
-def _borrowed(of: Mapping[str, Any], block: Block) -> list[Value]:
-    """Return what a block of pathways lends, for one of the dictionaries."""
-    sources, targets = (np.array(types) for types in block)
-    lent: list[Value] = []
-    for p in np.ndindex(np.shape(of["mean"])[2:]):
+def _borrowed(
+    given: Mapping[str, Any], sources: NDArray[np.intp], targets: NDArray[np.intp]
+) -> Iterator[tuple[str, tuple[int, ...], Any]]:
+    """Return what a block of pathways lends: name, place of the property if any, and value."""
+    for p in np.ndindex(np.shape(given["mean"])[2:]):
         # Indexed in the reference's way: sums depend on the order of the cells in memory.
-        cells = {name: np.asarray(of[name])[sources, :, *p][:, targets] for name in of}
+        cells = {name: np.asarray(of)[sources, :, *p][:, targets] for name, of in given.items()}
         for name in _AVERAGED.keys() & cells.keys():
             values = cells[name].astype(np.float64)
-            known = not np.isnan(values).all()
-            lent.append((name, p, _AVERAGED[name](values) if known else np.nan))
+            yield name, p, np.nan if np.isnan(values).all() else _AVERAGED[name](values)
         if {"val", "cnt"} <= cells.keys():
             values, counts = _merged(cells["val"].ravel(), cells["cnt"].ravel())
-            shares = counts / max(counts.sum(), 1)
-            lent += [("val", p, values), ("cnt", p, counts), ("p", p, shares)]
-    return lent
+            yield from (("val", p, values), ("cnt", p, counts))
+            yield "p", p, counts / max(counts.sum(), 1)
 
 
 def _merged(values: NDArray[Any], counts: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return distinct values in order with their counts added up; pathways may have none."""
-    some = [i for i, one in enumerate(values) if np.size(one) and np.ndim(one)]
-    if not some:
+    listed = [i for i, of in enumerate(values) if np.size(of) and np.ndim(of)]
+    if not listed:
         return np.empty(0), np.empty(0, dtype=np.int64)
-    distinct, which = np.unique(np.concatenate([values[i] for i in some]), return_inverse=True)
+    distinct, which = np.unique(np.concatenate([*values[listed]]), return_inverse=True)
     total = np.zeros(distinct.size, dtype=np.int64)
-    np.add.at(total, which, np.concatenate([counts[i] for i in some]))
+    np.add.at(total, which, np.concatenate([*counts[listed]]))
     return distinct, total

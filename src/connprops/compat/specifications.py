@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from connprops.arrays import Floats
 from connprops.compat.errors import CompatError
+from connprops.distributions.rows import SUM_TO_ONE
 from connprops.errors import listing
 from connprops.families.registry import REFERENCE_FAMILIES, Parameter
 
 Specification = Mapping[str, Any]
 
-
 _BELOW_ONE = 1 - 2.0**-53
-_SUM_TO_ONE = 1e-5  # as near as the reference asks for
+_BOUNDS = {"lower_bound": -np.inf, "upper_bound": np.inf}
 
 
 def parameters(family: str) -> list[str]:
@@ -36,156 +36,127 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(of_key) for key, of_key in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(element) for element in value]
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def checked(distribution: Any, whose: str) -> dict[str, Any]:
     """Return a distribution as a dict of Python's own types, after checking that it is one.
 
-    An infinite bound is none, and left out: JSON has no word for it.
-
-    Parameters
-    ----------
-    distribution
-        As given.
-    whose
-        Property and pathway, for messages.
-
-    Raises
-    ------
-    CompatError
-        Where the type is unknown, a parameter missing, empty, no number or out of its range, or
-        the bounds are in disorder.
+    Infinite bounds are left out: JSON has no word for them. ``whose`` names property and pathway,
+    for messages.
     """
     if not isinstance(distribution, Mapping):
-        raise CompatError.of(
-            f"The distribution of {whose} is no dictionary", found=repr(distribution)
-        )
+        fact = f"The distribution of {whose} is no dictionary"
+        raise CompatError.of(fact, found=repr(distribution))
     if "type" not in distribution:
-        raise CompatError.of(
-            f"Distribution type missing! {whose} has none", found=repr(distribution)
-        )
-    name = distribution["type"]
-    if name not in REFERENCE_FAMILIES:
-        raise CompatError.of(
-            f'Distribution type "{name}" not supported! {whose} asks for it',
-            expected=listing(REFERENCE_FAMILIES),
-        )
+        fact = f"Distribution type missing! {whose} has none"
+        raise CompatError.of(fact, found=repr(distribution))
+    check_family(distribution["type"], f"{whose} asks for it")
     spec: dict[str, Any] = plain(distribution)
-    for parameter in REFERENCE_FAMILIES[name].parameters:
+    for parameter in REFERENCE_FAMILIES[spec["type"]].parameters:
         _check_parameter(spec, parameter, whose)
-    if name == "discrete":
-        _check_probabilities(spec, whose)
-    _check_bounds(spec, whose)
+    if spec["type"] == "discrete":
+        _check_probabilities(spec["val"], spec["p"], whose)
+    for bound, infinite in _BOUNDS.items():
+        value = spec.get(bound)
+        if value in (None, infinite):
+            spec.pop(bound, None)
+        elif not isinstance(value, int | float) or not np.isfinite(value):
+            fact = f"Data bounds error! {whose} has a {bound} that is none"
+            raise CompatError.of(fact, found=repr(value))
+    lower, upper = (spec.get(bound, infinite) for bound, infinite in _BOUNDS.items())
+    if lower > upper:
+        fact = f"Data bounds error! Those of {whose} exclude everything"
+        raise CompatError.of(fact, found=f"lower {lower:g} above upper {upper:g}")
     return spec
 
 
+def check_family(name: Any, who: str) -> None:
+    """Refuse a family that the reference does not have."""
+    if name not in REFERENCE_FAMILIES:
+        raise CompatError.of(
+            f'Distribution type "{name}" not supported! {who}', expected=listing(REFERENCE_FAMILIES)
+        )
+
+
 def _check_parameter(spec: Specification, parameter: Parameter, whose: str) -> None:
-    if parameter.name not in spec:
+    name, family = parameter.name, spec["type"]
+    if name not in spec:
         raise CompatError.of(
-            f"Distribution attributes missing! {whose} has no {parameter.name!r}",
-            expected=f"for {spec['type']!r}: {listing(parameters(spec['type']))}",
+            f"Distribution attributes missing! {whose} has no {name!r}",
+            expected=f"for {family!r}: {listing(parameters(family))}",
         )
-    values = _numbers(spec[parameter.name], parameter.name, whose)
-    if (values < parameter.lower).any() or (values > parameter.upper).any():
-        raise CompatError.of(
-            f"Range error ({spec['type']})! {whose} has a {parameter.name!r} that cannot be",
-            found=repr(spec[parameter.name]),
-            expected=f"from {parameter.lower:g} to {parameter.upper:g}",
-        )
-
-
-def _check_bounds(spec: dict[str, Any], whose: str) -> None:
-    """Check the bounds of drawn values, and take out those that are infinite."""
-    for bound, none in (("lower_bound", -np.inf), ("upper_bound", np.inf)):
-        if spec.get(bound, none) in (None, none):
-            spec.pop(bound, None)
-        elif not isinstance(spec[bound], int | float) or not np.isfinite(spec[bound]):
-            raise CompatError.of(
-                f"Data bounds error! {whose} has a {bound} that is none", found=repr(spec[bound])
-            )
-    if spec.get("lower_bound", -np.inf) > spec.get("upper_bound", np.inf):
-        raise CompatError.of(
-            f"Data bounds error! Those of {whose} exclude everything",
-            found=f"lower {spec['lower_bound']:g} above upper {spec['upper_bound']:g}",
-        )
-
-
-def _numbers(given: Any, name: str, whose: str) -> NDArray[np.float64]:
+    given = repr(spec[name])
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = np.asarray(spec[name], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise CompatError.of(f"{whose}: {name!r} is no number", found=repr(given)) from error
+        raise CompatError.of(f"{whose}: {name!r} is no number", found=given) from error
     if not values.size:
         raise CompatError.of(
             f"Distribution attribute(s) empty! {whose} has no values in {name!r}",
             hint="discrete needs values that occur more than once, at most 100 of them",
         )
     if not np.isfinite(values).all():
-        raise CompatError.of(f"{whose}: {name!r} is no finite number", found=repr(given))
-    return values
+        raise CompatError.of(f"{whose}: {name!r} is no finite number", found=given)
+    if (values < parameter.lower).any() or (values > parameter.upper).any():
+        raise CompatError.of(
+            f"Range error ({family})! {whose} has a {name!r} that cannot be",
+            found=given,
+            expected=f"from {parameter.lower:g} to {parameter.upper:g}",
+        )
 
 
-def _check_probabilities(spec: Specification, whose: str) -> None:
-    lengths = np.size(spec["val"]), np.size(spec["p"])
-    if np.ndim(spec["val"]) != 1 or lengths[0] != lengths[1]:
+def _check_probabilities(values: Any, p: Any, whose: str) -> None:
+    if np.ndim(values) != 1 or np.size(values) != np.size(p):
         raise CompatError.of(
             f'Probability attribute "p" does not match length of corresponding "val"! {whose}',
-            found=f"{lengths[0]} values and {lengths[1]} probabilities",
+            found=f"{np.size(values)} values and {np.size(p)} probabilities",
         )
-    total = float(np.sum(spec["p"]))
-    if abs(total - 1) > _SUM_TO_ONE:
-        raise CompatError.of(
-            f'Probability attribute "p" does not sum to 1.0! {whose}', found=f"{total:g}"
-        )
+    if abs(np.sum(p) - 1) > SUM_TO_ONE:
+        fact = f'Probability attribute "p" does not sum to 1.0! {whose}'
+        raise CompatError.of(fact, found=f"{np.sum(p):g}")
 
 
-def mean_and_std(distribution: Specification) -> tuple[float, float]:
+def _as_group(spec: Specification) -> dict[str, Floats]:
+    """Return a distribution's parameters as our families take them: those of one group."""
+    return {name: np.array([spec[name]], dtype=np.float64) for name in parameters(spec["type"])}
+
+
+def mean_and_std(spec: Specification) -> tuple[float, float]:
     """Return mean and standard deviation of a distribution, before bounds."""
-    family = REFERENCE_FAMILIES[distribution["type"]]
-    values = _as_groups(distribution)
-    return float(np.ravel(family.mean(values))[0]), float(np.ravel(family.std(values))[0])
+    family, values = REFERENCE_FAMILIES[spec["type"]], _as_group(spec)
+    return family.mean(values).item(), family.std(values).item()
 
 
-def draw(distribution: Specification, size: int) -> NDArray[Any]:
-    """Draw values from a distribution, (size,), before bounds and data type.
-
-    Raises
-    ------
-    CompatError
-        Where a truncated normal distribution has its minimum above its maximum.
-    """
-    return _SAMPLERS[distribution["type"]](distribution, size)
+def draw(spec: Specification, size: int) -> NDArray[Any]:
+    """Draw values from a distribution, (size,), before bounds and data type."""
+    return _SAMPLERS[spec["type"]](spec, size)
 
 
-def _draw_point(distribution: Specification, size: int) -> NDArray[np.float64]:
-    return np.full(size, distribution.get("mean", 0.0))
+def _draw_point(spec: Specification, size: int) -> Floats:
+    return np.full(size, spec.get("mean", 0.0))
 
 
-def _draw_truncnorm(distribution: Specification, size: int) -> NDArray[np.float64]:
-    low, high = distribution["min"], distribution["max"]
+def _draw_truncnorm(spec: Specification, size: int) -> Floats:
+    low, high = spec["min"], spec["max"]
     if low > high:
         raise CompatError.of("Range error (truncnorm)!", found=f"min {low:g} above max {high:g}")
-    if distribution["norm_scale"] == 0:
-        return np.full(size, float(np.clip(distribution["norm_loc"], low, high)))
-    uniform = np.random.random_sample((1, size))
-    drawn: NDArray[np.float64] = REFERENCE_FAMILIES["truncnorm"].ppf(
-        uniform, _as_groups(distribution)
-    )[0]
-    return drawn
+    if spec["norm_scale"] == 0:
+        return np.full(size, float(np.clip(spec["norm_loc"], low, high)))
+    return _quantiles(spec, np.random.random_sample(size))
 
 
-def _draw_gamma(distribution: Specification, size: int) -> NDArray[np.float64]:
-    mean, variance = distribution["mean"], distribution["std"] ** 2
+def _draw_gamma(spec: Specification, size: int) -> Floats:
+    mean, variance = spec["mean"], spec["std"] ** 2
     if mean == 0 or variance == 0:
-        return _draw_point(distribution, size)
+        return _draw_point(spec, size)
     return np.random.gamma(mean**2 / variance, variance / mean, size)
 
 
-def _draw_discrete(distribution: Specification, size: int) -> NDArray[Any]:
-    p = np.asarray(distribution["p"], dtype=np.float64)
-    return np.random.choice(distribution["val"], size, p=p / p.sum())
+def _draw_discrete(spec: Specification, size: int) -> NDArray[Any]:
+    p = np.asarray(spec["p"], dtype=np.float64)
+    return np.random.choice(spec["val"], size, p=p / p.sum())
 
 
 @lru_cache(maxsize=4096)
@@ -207,52 +178,35 @@ def zero_truncated_poisson(rate: float, size: int) -> NDArray[np.int64]:
     return 1 + np.random.poisson(np.maximum(rate - first, 0))
 
 
-_SAMPLERS: Mapping[str, Callable[[Specification, int], NDArray[Any]]] = MappingProxyType(
-    {
-        "constant": _draw_point,
-        "zero": _draw_point,
-        "normal": lambda distribution, size: np.random.normal(
-            distribution["mean"], distribution["std"], size
-        ),
-        "truncnorm": _draw_truncnorm,
-        "gamma": _draw_gamma,
-        "poisson": lambda distribution, size: np.random.poisson(distribution["mean"], size),
-        "ztpoisson": lambda distribution, size: zero_truncated_poisson(
-            ztpoisson_rate(distribution["mean"]), size
-        ),
-        "discrete": _draw_discrete,
-    }
-)
+_SAMPLERS: dict[str, Callable[[Specification, int], NDArray[Any]]] = {
+    "constant": _draw_point,
+    "zero": _draw_point,
+    "normal": lambda spec, size: np.random.normal(spec["mean"], spec["std"], size),
+    "truncnorm": _draw_truncnorm,
+    "gamma": _draw_gamma,
+    "poisson": lambda spec, size: np.random.poisson(spec["mean"], size),
+    "ztpoisson": lambda spec, size: zero_truncated_poisson(ztpoisson_rate(spec["mean"]), size),
+    "discrete": _draw_discrete,
+}
 
 
-def from_normal(values: ArrayLike, distribution: Specification) -> NDArray[Any]:
+def _quantiles(spec: Specification, q: Floats) -> Floats:
+    quantiles = REFERENCE_FAMILIES[spec["type"]].ppf(q.reshape(1, -1), _as_group(spec))
+    return quantiles.reshape(q.shape)
+
+
+def from_normal(values: ArrayLike, spec: Specification) -> NDArray[Any]:
     """Return a distribution's quantiles at the probabilities of standard normal values."""
     from scipy.special import ndtr
 
-    values = np.asarray(values, dtype=np.float64)
-    q = np.minimum(ndtr(values), _BELOW_ONE)
-    found = (
-        REFERENCE_FAMILIES[distribution["type"]]
-        .ppf(q.reshape(1, -1), _as_groups(distribution))
-        .reshape(values.shape)
-    )
-    return finished(found, distribution)
+    q = np.minimum(ndtr(np.asarray(values, dtype=np.float64)), _BELOW_ONE)
+    return finished(_quantiles(spec, q), spec)
 
 
-def finished(values: NDArray[Any], distribution: Specification) -> NDArray[Any]:
+def finished(values: NDArray[Any], spec: Specification) -> NDArray[Any]:
     """Return drawn values within their bounds, of their data type, whole numbers rounded."""
-    values = np.clip(values, distribution.get("lower_bound"), distribution.get("upper_bound"))
-    dtype = distribution.get("dtype")
+    values = np.clip(values, spec.get("lower_bound"), spec.get("upper_bound"))
+    dtype = spec.get("dtype")
     if dtype is None:
         return values
-    if np.dtype(dtype).kind in "iu":
-        values = np.round(values)
-    return values.astype(dtype)
-
-
-def _as_groups(distribution: Specification) -> dict[str, NDArray[np.float64]]:
-    """Return a distribution's parameters as our families take them: those of one group."""
-    return {
-        name: np.array([distribution[name]], dtype=np.float64)
-        for name in parameters(distribution["type"])
-    }
+    return (np.round(values) if np.dtype(dtype).kind in "iu" else values).astype(dtype)
