@@ -41,11 +41,12 @@ def console_on(stream: TextIO) -> Console:
 def show_table(
     console: Console,
     head: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[object]],
     *,
     numbers: Sequence[int] = (),
+    digits: int = 6,
 ) -> None:
-    """Write a table; the columns of ``numbers`` stand to the right."""
+    """Write a table; the columns of ``numbers`` stand to the right, floats have some digits."""
     from rich import box
     from rich.table import Table
 
@@ -53,5 +54,11 @@ def show_table(
     for place, name in enumerate(head):
         table.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(_cell(value, digits) for value in row))
     console.print(table)
+
+
+def _cell(value: object, digits: int) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

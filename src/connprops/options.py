@@ -1,6 +1,7 @@
-"""Options of a run: from a configuration file and the command line to one checked object.
+"""Every option of the steps and of a run, and how configuration files are read.
 
-A configuration file is TOML or JSON, flat, its keys the fields of :class:`RunOptions`::
+A configuration file is TOML or JSON, flat, its keys the fields of :class:`RunOptions` and of
+:class:`connprops.resources.Resources`::
 
     population = "default"
     min_sample_size_per_group = 10
@@ -15,108 +16,364 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from connprops.declare import Checked, checked, names, option, shared
 from connprops.errors import OptionError
-from connprops.resources import Resources, parse_memory
+from connprops.progress import Progress
+from connprops.resources import RESOURCES, Resources
 
 Selection = str | Sequence[int] | Mapping[str, Any] | None
+"""Nodes: all, a node set, ids, or attributes with a value or several, and ``node_set``."""
+
+DistrType = str | Sequence[str]
+Criterion = Literal["aicc", "bic", "held-out"]
+TruncnormFit = Literal["mle", "histogram"]
+Interpolation = Literal["pooled", "unweighted"]
+
+SELECTION, STATISTICS, MODEL, OUTPUT = "Selection", "Statistics", "Model", "Input and output"
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """What a run computes, of which part of a circuit, and with which means.
+def parse_selection(text: str) -> Selection:
+    """Return a selection from text: the name of a node set, or JSON with ids or attributes."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        selection: Selection = json.loads(text)
+    except ValueError as error:
+        raise OptionError.of(
+            "A selection is no valid JSON",
+            found=f"{text} ({error})",
+            expected="""a node set's name, ids as [0, 1], or attributes as {"layer": ["4", "5"]}""",
+        ) from error
+    return selection
 
-    The fields are the arguments of ``export.export.export``, ``extract`` and ``build``,
-    where they are explained; ``threads``, ``memory`` (bytes), ``temp_dir`` and ``workers`` those of
-    :class:`connprops.resources.Resources`, None for its defaults.
-    """
 
-    population: str | None = None
-    source_type: str = "mtype"
-    target_type: str = "mtype"
-    sel_src: Selection = None
-    sel_dest: Selection = None
-    sel_props: tuple[str, ...] | None = None
-    min_sample_size_per_group: int | None = None
-    max_sample_size_per_group: int | None = None
-    hist_bins: int | tuple[float, ...] = 51
-    seed: int = 0
-    distr_types: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    data_types: Mapping[str, Any] = field(default_factory=dict)
-    data_bounds: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
-    shared_within: Mapping[str, bool] = field(default_factory=dict)
-    criterion: str = "aicc"
-    truncnorm: str = "mle"
-    interpolation: str = "pooled"
-    shrinkage: bool = False
-    p_values: int | None = None
-    correlations: bool = False
-    threads: int | None = None
-    memory: int | None = None
-    temp_dir: Path | None = None
-    workers: int | str | None = None
+def parse_names(text: str) -> list[str]:
+    """Return names from text that separates them by commas."""
+    return [name for name in text.split(",") if name]
 
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """Return the edge columns that the export must have; None for the default ones."""
-        if self.sel_props is None:
-            return None
-        return tuple(name for name in self.sel_props if name != "n_syn_per_conn")
 
-    def resources(self) -> Resources:
-        """Return the limits of the run."""
-        given = {"threads": self.threads, "memory": self.memory, "temp_dir": self.temp_dir,
-                 "workers": self.workers}  # fmt: skip
-        return Resources(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+def parse_distr_types(texts: Sequence[str]) -> dict[str, DistrType]:
+    """Return distributions by property from texts such as ``"u_syn=gamma"`` or ``"u_syn=a,b"``."""
+    distr_types: dict[str, DistrType] = {}
+    for text in texts:
+        name, equals, families = text.partition("=")
+        if not (name and equals and families):
+            raise OptionError.of(
+                "A distribution is not given as property=name",
+                found=repr(text),
+                expected="such as conductance=gamma, or conductance=gamma,lognormal to choose",
+            )
+        candidates = families.split(",")
+        distr_types[name] = candidates if len(candidates) > 1 else families
+    return distr_types
 
-    def export(self) -> dict[str, Any]:
-        """Return the arguments of ``export.export.export`` that stand for these options."""
+
+def _data_types(value: Any) -> Any:
+    """Return ``"int"`` or ``"float"`` for each property: of a name, a type or a NumPy dtype."""
+    if not isinstance(value, Mapping):
+        return value
+    data_types = {}
+    for name, dtype in value.items():
+        text = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+        kinds = [k for k in ("int", "float") if text.removeprefix("u").startswith(k)]
+        if not kinds:
+            raise OptionError.unknown(f"data type for property {name!r}", text, ["int", "float"])
+        data_types[name] = kinds[0]
+    return data_types
+
+
+def _check_bins(bins: int | Sequence[float]) -> None:
+    if isinstance(bins, Sequence) and not (
+        len(bins) > 1 and all(lower < upper for lower, upper in pairwise(bins))
+    ):
+        raise OptionError.of(
+            "hist_bins has no bins", found=repr(bins), expected="two or more increasing edges"
+        )
+
+
+def _check_bounds(data_bounds: Mapping[str, Sequence[float | None]]) -> None:
+    for name, bounds in data_bounds.items():
+        if len(bounds) != 2:  # noqa: PLR2004
+            raise OptionError.of(
+                f"data_bounds of property {name!r} are not two bounds",
+                found=repr(bounds),
+                expected="[lower, upper], of which either may be null",
+            )
+        lower, upper = bounds
+        if lower is not None and upper is not None and lower > upper:
+            raise OptionError.of(
+                f"data_bounds of property {name!r} exclude everything",
+                found=f"lower {lower} above upper {upper}",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeOptions(Checked):
+    """Which edges an export takes, and how it groups their nodes."""
+
+    population: str | None = option(
+        None, help="Edge population; needed where there are several and none is named default.",
+        metavar="P", panel=SELECTION,
+    )  # fmt: skip
+    source_type: str = option(
+        "mtype", help="Node attribute that groups source neurons, or @population.",
+        metavar="T", panel=SELECTION,
+    )  # fmt: skip
+    target_type: str = option(
+        "mtype", help="The same for target neurons.", metavar="T", panel=SELECTION
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(Checked):
+    """What is described, of which nodes, and in how much detail."""
+
+    min_sample_size_per_group: int | None = option(
+        None, help="Pathways with fewer connections have no statistics; their model is borrowed.",
+        at_least=0, metavar="N", panel=STATISTICS,
+    )  # fmt: skip
+    max_sample_size_per_group: int | None = option(
+        None, help="Of pathways with more connections, a random subset of this size is described.",
+        detail="It consists of those with the smallest hash of seed, source and target. So the "
+        "subset is the same whatever else is selected, and that of a larger limit contains that "
+        "of a smaller.",
+        at_least=0, metavar="N", panel=STATISTICS,
+    )  # fmt: skip
+    hist_bins: int | Sequence[float] = option(
+        51, help="Bins of each histogram.", detail="Their number, or their increasing edges.",
+        at_least=1, expected="a whole number, at least 1, or a list of increasing edges",
+        check=_check_bins,
+        metavar="N", panel=STATISTICS,
+    )  # fmt: skip
+    sel_props: Sequence[str] | None = option(
+        None, help="Properties to describe; n_syn_per_conn is always among them.",
+        default_text="all but delays, spine lengths and positions", expected="a list of properties",
+        from_text=parse_names, metavar="A,B", panel=SELECTION,
+    )  # fmt: skip
+    sel_src: Selection = option(
+        None, help="Source neurons: a node set, ids such as [0, 1], or attributes such as "
+        '{"layer": "4"}.',
+        detail="An attribute has a value or a list of values, and all attributes must hold. The "
+        "key node_set restricts them to a node set.",
+        default_text="all", expected="a node set's name, a list of ids, or a table of attributes",
+        from_text=parse_selection, metavar="X", panel=SELECTION,
+    )  # fmt: skip
+    sel_dest: Selection = option(
+        None, help="The same for target neurons.", default_text="all",
+        expected="a node set's name, a list of ids, or a table of attributes",
+        from_text=parse_selection, metavar="X", panel=SELECTION,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(Checked):
+    """How distributions are chosen and fitted."""
+
+    distr_types: Mapping[str, DistrType] = option(
+        factory=dict, help="Distribution of a property; of several, the data choose.",
+        detail="For each property a name, a list of candidates, or 'auto' for all that suit the "
+        "data. The evidence of all pathways together decides among candidates; with "
+        "'auto-per-pathway' each pathway chooses for itself.",
+        default_text="the data choose among all that suit them", from_text=parse_distr_types,
+        flags=("--distr-type",), metavar="P=NAME", panel=MODEL, repeated=True,
+    )  # fmt: skip
+    criterion: Criterion = option(
+        "aicc", help="What the data choose a distribution by: aicc, bic or held-out.",
+        metavar="C", panel=MODEL,
+    )  # fmt: skip
+    data_types: Mapping[str, str] = option(
+        factory=dict, help="For each property 'int' or 'float', the type of drawn values.",
+        default_text="that of the data", convert=_data_types,
+    )  # fmt: skip
+    data_bounds: Mapping[str, Sequence[float | None]] = option(
+        factory=dict, help="For each property the lower and the upper bound of drawn values; "
+        "either may be None.",
+        expected="for each property [lower, upper], of which either may be null",
+        check=_check_bounds,
+    )  # fmt: skip
+    shared_within: Mapping[str, bool] = option(
+        factory=dict, help="For each property whether all synapses of a connection share a value.",
+        default_text="as in the data",
+    )  # fmt: skip
+    truncnorm: TruncnormFit = option(
+        "mle", help="How a truncated normal is fitted: mle, or histogram, as "
+        "connectome-manipulator does.",
+        detail="Fits to histograms have no standard errors and no p-values.",
+        metavar="M", panel=MODEL,
+    )  # fmt: skip
+    interpolation: Interpolation = option(
+        "pooled", help="How pathways without data borrow: pooled samples, or unweighted means of "
+        "parameters, as connectome-manipulator does.",
+        detail="With unweighted, the majority of the pathways borrowed from decides whether "
+        "connections share a value, and a tie means no.",
+        metavar="M", panel=MODEL,
+    )  # fmt: skip
+    shrinkage: bool = option(
+        default=False,
+        help="Pathways with few values borrow from similar ones, weighed by evidence.",
+        detail="The column borrowed of the fits says how much.", panel=MODEL,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shrinkage and self.truncnorm == "histogram":
+            raise OptionError.of(
+                "shrinkage needs standard errors, and a fit to histograms has none",
+                found="shrinkage=True, truncnorm='histogram'",
+                expected="one of the two",
+            )
+        if self.shrinkage and AUTO_PER_PATHWAY in self.distr_types.values():
+            raise OptionError.of(
+                "shrinkage needs one family for all pathways of a property",
+                found=f"shrinkage=True, {AUTO_PER_PATHWAY!r}",
+                expected="one of the two",
+            )
+
+
+AUTO, AUTO_PER_PATHWAY = "auto", "auto-per-pathway"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraOptions(Checked):
+    """What a model has beside its distributions."""
+
+    p_values: int | None = option(
+        None, help="A p-value for each fit, from N simulated samples, 200 say; takes N times as "
+        "long.",
+        detail="The p-value is that of the Kolmogorov-Smirnov distance.",
+        at_least=19, metavar="N", panel=MODEL,
+    )  # fmt: skip
+    correlations: bool = option(
+        default=False,
+        help="Correlations between properties too; takes another pass over the data.",
+        detail="A Gaussian copula holds them.", panel=MODEL,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions(Checked):
+    """What random choices depend on."""
+
+    seed: int = option(0, help="Seed of all random choices.", metavar="N", panel=STATISTICS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(Checked):
+    """What a step may use, and whom it tells; no number depends on it."""
+
+    resources: Resources | None = option(
+        None, help="Threads, memory, temporary folder and workers.",
+        default_text="what the machine allows", is_checked=False,
+    )  # fmt: skip
+    progress: Progress | None = option(
+        None, help="Called with step, units done, units in all, and the unit's name.",
+        is_checked=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupOptions(Checked):
+    """What statistics in Python can be of, beside what a run describes."""
+
+    edges_popul_name: str | None = option(
+        None, help="Edge population of a circuit; that of a dataset is compared with it."
+    )
+    by: str | tuple[str, str] | None = option(
+        None, help="Groups instead of the dataset's types: a node attribute such as 'layer', "
+        "'@population' for all nodes of a side together, '@node' for each node apart.",
+        detail="A pair gives the groups of sources and of targets; ('@node', '@node') gives one "
+        "row per connection.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(StepOptions, EdgeOptions):
+    """Options of :func:`connprops.export.export.export`."""
+
+    properties: Sequence[str] | None = option(
+        None,
+        help="Edge columns to export.",
+        default_text="all but positions, sections and dynamics",
+    )
+    overwrite: bool = option(
+        default=False, help="Replace earlier results of other input or other options.",
+        detail="A damaged dataset is replaced too.", panel=OUTPUT,
+    )  # fmt: skip
+    resume: bool = option(
+        default=True, help="Continue from the finished parts of an interrupted export.",
+        flags=("--resume/--no-resume",), panel=OUTPUT,
+    )  # fmt: skip
+    verify: bool = option(
+        default=False, help="Compare all bytes of the edge file with those of earlier results, not "
+        "only its size, time and samples.", panel=OUTPUT,
+    )  # fmt: skip
+    shard: str | tuple[int, int] | None = option(
+        None, help="Do the I-th of N shares of the work only, as a job of an array; "
+        "`connprops merge` puts them together.",
+        detail="Such as '3/20' or (3, 20). A shard that runs again continues from its finished "
+        "parts.",
+        metavar="I/N", panel=RESOURCES,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(StepOptions, SeedOptions, GroupOptions, SampleOptions):
+    """Options of :func:`connprops.extract`."""
+
+    CV_dict: Mapping[str, Any] | None = option(
+        None, help="Cross-validation: n_folds, fold_idx and training_set.",
+        detail="Selected nodes of each side are split into folds; training takes those outside "
+        "the fold, test those in it.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(StepOptions, SeedOptions, ExtraOptions, FitOptions):
+    """Options of :func:`connprops.build`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidateOptions(StepOptions, SeedOptions, FitOptions, GroupOptions, SampleOptions):
+    """Options of :func:`connprops.cross_validate`."""
+
+    cv_folds: int = option(
+        5, help="Number of parts; each in turn is held back and predicted.",
+        at_least=2, metavar="N", panel=STATISTICS,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptions):
+    """What a run computes, of which part of a circuit, and with which resources."""
+
+    resources: Resources = option(factory=Resources, help="Limits of the run.", is_checked=False)
+
+    def edges(self) -> dict[str, Any]:
+        """Return what an export takes of the circuit: options of ``export.request.describe``."""
+        from connprops.schema import N_SYN_PER_CONN  # with Polars, which help does without
+
+        columns = [name for name in self.sel_props or () if name != N_SYN_PER_CONN]
         return {
-            "population": self.population,
-            "source_type": self.source_type,
-            "target_type": self.target_type,
-            "properties": self.columns,
+            **shared(self, EdgeOptions),
+            "properties": None if self.sel_props is None else columns,
         }
 
-    def extract(self) -> dict[str, Any]:
-        """Return the arguments of :func:`connprops.extract`."""
-        return self._picked(
-            "sel_src", "sel_dest", "sel_props", "min_sample_size_per_group",
-            "max_sample_size_per_group", "hist_bins", "seed",
-        )  # fmt: skip
-
-    def build(self) -> dict[str, Any]:
-        """Return the arguments of :func:`connprops.build`."""
-        return self._picked(
-            "distr_types", "data_types", "data_bounds", "shared_within", "criterion", "truncnorm",
-            "interpolation", "shrinkage", "p_values", "correlations", "seed",
-        )  # fmt: skip
-
-    def cross_validate(self) -> dict[str, Any]:
-        """Return the arguments of :func:`connprops.cross_validate`."""
-        given = {**self.extract(), **self.build(), "edges_popul_name": self.population}
-        for name in (
-            "p_values",
-            "correlations",
-        ):  # they say nothing of the test part's distributions
-            del given[name]
-        return given
+    def of(self, step: type) -> dict[str, Any]:
+        """Return those options that a step takes, by name."""
+        return shared(self, step)
 
     def numbers_depend_on(self) -> dict[str, Any]:
-        """Return, as JSON has it, all options but those of means: they change no number."""
-        content = asdict(self)
-        for means in ("threads", "memory", "temp_dir", "workers"):
-            del content[means]
+        """Return, as JSON has it, all options but resources: they change no number."""
+        content = {n: getattr(self, n) for n in names(RunOptions) if n != "resources"}
         plain: dict[str, Any] = json.loads(json.dumps(content))
         return plain
-
-    def _picked(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in names}
 
 
 def read_options(config: str | Path | None = None, **given: Any) -> RunOptions:
@@ -127,55 +384,39 @@ def read_options(config: str | Path | None = None, **given: Any) -> RunOptions:
     OptionError
         Where the file cannot be read, an option is unknown, or its value is of a wrong kind.
     """
-    options = RunOptions()
-    origins = [] if config is None else [(f" in {config}", _read_config(Path(config)))]
-    origins.append(("", {name: value for name, value in given.items() if value is not None}))
-    for origin, content in origins:
-        options = _with(options, content, origin)
-    return options
-
-
-def parse_selection(text: str) -> Selection:
-    """Return a selection from text: the name of a node set, or JSON with ids or attributes.
-
-    Raises
-    ------
-    OptionError
-        Where the text begins like JSON and is none.
-    """
-    if not text.lstrip().startswith(("{", "[")):
-        return text
-    try:
-        found: Selection = json.loads(text)
-    except ValueError as error:
-        raise OptionError.of(
-            "A selection is no valid JSON",
-            found=f"{text} ({error})",
-            expected="""a node set's name, ids as [0, 1], or attributes as {"layer": ["4", "5"]}""",
-        ) from error
-    return found
-
-
-def parse_distr_types(texts: Sequence[str]) -> dict[str, str | list[str]]:
-    """Return distributions by property from texts such as ``"u_syn=gamma"`` or ``"u_syn=a,b"``.
-
-    Raises
-    ------
-    OptionError
-        Where a text is not of that form.
-    """
-    found: dict[str, str | list[str]] = {}
-    for text in texts:
-        name, equals, families = text.partition("=")
-        if not (name and equals and families):
-            raise OptionError.of(
-                "A distribution is not given as property=name",
-                found=repr(text),
-                expected="such as conductance=gamma, or conductance=gamma,lognormal to choose",
+    content = {name: value for name, value in given.items() if value is not None}
+    values = _checked(content, "")
+    if config is not None:
+        for name, value in _checked(_read_config(Path(config)), f" in {config}").items():
+            by_property = isinstance(value, dict) and not name.startswith("sel_")
+            values[name] = (
+                {**value, **values.get(name, {})} if by_property else values.get(name, value)
             )
-        several = families.split(",")
-        found[name] = several if len(several) > 1 else families
-    return found
+    limits = {name: values.pop(name) for name in names(Resources) if name in values}
+    return RunOptions(**values, resources=Resources(**limits))
+
+
+def _checked(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """Return the options of one origin, each one known and of its type."""
+    declared = {f.name: (cls, f) for cls in (RunOptions, Resources) for f in fields(cls)}
+    del declared["resources"]
+    values = {}
+    for name, value in content.items():
+        if name not in declared:
+            raise OptionError.unknown(f"option{origin}", name, declared)
+        with _from(origin):
+            values[name] = checked(*declared[name], value)
+    return values
+
+
+@contextmanager
+def _from(origin: str) -> Iterator[None]:
+    """Say in errors which file an option is from."""
+    try:
+        yield
+    except OptionError as error:
+        fact, *lines = str(error).splitlines()
+        raise OptionError("\n".join([f"{fact}{origin}", *lines])) from error
 
 
 def _read_config(file: Path) -> dict[str, Any]:
@@ -189,94 +430,3 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise OptionError.of(f"{file} holds no options", found=type(content).__name__)
     return content
-
-
-def _with(options: RunOptions, content: Mapping[str, Any], origin: str) -> RunOptions:
-    """Return the options with some replaced, each known and of its kind; dicts are merged."""
-    known = [f.name for f in fields(RunOptions)]
-    changed = {}
-    for name, value in content.items():
-        if name not in known:
-            raise OptionError.unknown(f"option{origin}", name, known)
-        accepts, expected, convert = _KINDS[name]
-        if not accepts(value):
-            raise OptionError.of(
-                f"Option {name!r}{origin} is of the wrong kind",
-                found=repr(value),
-                expected=expected,
-            )
-        changed[name] = convert(value)
-        if isinstance(changed[name], dict) and name not in ("sel_src", "sel_dest"):
-            changed[name] = {**getattr(options, name), **changed[name]}
-    return replace(options, **changed)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
-
-
-def _are_edges(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        and len(value) > 1
-        and all(a < b for a, b in pairwise(value))
-    )
-
-
-_Kind = tuple[Callable[[Any], bool], str, Callable[[Any], Any]]
-_TEXT: _Kind = (_is_text, "text", str)
-_WHOLE: _Kind = (_is_whole, "a whole number", int)
-_SIZE: _Kind = (lambda v: _is_whole(v) and v > 0, "a whole number, at least 1", int)
-_BY_PROPERTY: _Kind = (lambda v: isinstance(v, dict), "a table with properties as keys", dict)
-_SELECTION: _Kind = (
-    lambda v: isinstance(v, str | list | dict),
-    "a node set's name, a list of ids, or a table of attributes",
-    lambda v: v,
-)
-_KINDS: Mapping[str, _Kind] = {
-    "population": _TEXT,
-    "source_type": _TEXT,
-    "target_type": _TEXT,
-    "sel_src": _SELECTION,
-    "sel_dest": _SELECTION,
-    "sel_props": (_are_texts, "a list of properties", tuple),
-    "min_sample_size_per_group": _SIZE,
-    "max_sample_size_per_group": _SIZE,
-    "hist_bins": (
-        lambda v: (_is_whole(v) and v > 0) or _are_edges(v),
-        "a whole number, at least 1, or a list of increasing edges",
-        lambda v: v if _is_whole(v) else tuple(v),
-    ),
-    "seed": _WHOLE,
-    "distr_types": _BY_PROPERTY,
-    "data_types": _BY_PROPERTY,
-    "data_bounds": _BY_PROPERTY,
-    "shared_within": _BY_PROPERTY,
-    "criterion": _TEXT,
-    "truncnorm": _TEXT,
-    "interpolation": _TEXT,
-    "shrinkage": (lambda v: isinstance(v, bool), "true or false", bool),
-    "p_values": _SIZE,
-    "correlations": (lambda v: isinstance(v, bool), "true or false", bool),
-    "threads": _SIZE,
-    "memory": (
-        lambda v: _is_text(v) or _is_whole(v),
-        'bytes, or text such as "4GB"',
-        lambda v: v if _is_whole(v) else parse_memory(v),
-    ),
-    "temp_dir": (lambda v: isinstance(v, str | Path), "a folder", Path),
-    "workers": (
-        lambda v: _is_text(v) or (_is_whole(v) and v > 0),
-        "a number of processes, or a Dask scheduler's address such as tcp://host:8786",
-        lambda v: int(v) if str(v).isdigit() else v,
-    ),
-}

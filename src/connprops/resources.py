@@ -8,11 +8,15 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connprops.declare import Checked, documented, option
 from connprops.errors import OptionError
+
+RESOURCES = "Resources"
+"""Panel of help."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
@@ -135,32 +139,58 @@ def release_memory() -> None:
         trim(0)
 
 
+def parse_memory(text: str) -> int:
+    """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
+    if match is None:
+        raise OptionError.of(
+            "memory is no amount of bytes", found=repr(text), expected="such as 4GB"
+        )
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def _workers(value: Any) -> Any:
+    """Return the number of processes where text has it; an address and an executor as they are."""
+    if isinstance(value, bool | float | list | dict):
+        raise OptionError.of("workers is not valid", found=repr(value), expected=_WORKERS)
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+_WORKERS = "a number of processes, or a Dask scheduler's address such as tcp://host:8786"
+
+
+@documented
 @dataclass(frozen=True)
-class Resources:
-    """Limits of a run.
+class Resources(Checked):
+    """Limits of a run. No number depends on them."""
 
-    Attributes
-    ----------
-    memory
-        Bytes to be used at most, by default 0.6 of what the machine or its control group has.
-    threads
-        Threads that compute, by default one for each processor that the process may use.
-    temp_dir
-        Folder for what does not fit in memory, by default the system's.
-    workers
-        Where export and extraction work: None for this process, a number of processes, the address
-        or the client of a Dask cluster, or any executor. Processes of this machine share the
-        memory; other workers take it each, and must see the same files. No number depends on it.
-    """
-
-    memory: int = field(default_factory=_memory_allowed)
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    temp_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
-    workers: Any = None
+    memory: int = option(
+        factory=_memory_allowed, help="Memory to use at most.",
+        detail="In bytes, or text such as '4GB'.", default_text="0.6 of what there is",
+        convert=lambda value: parse_memory(value) if isinstance(value, str) else value,
+        expected='bytes, or text such as "4GB"', from_text=str, metavar="4GB", panel=RESOURCES,
+    )  # fmt: skip
+    threads: int = option(
+        factory=lambda: len(os.sched_getaffinity(0)), help="Threads that compute.",
+        default_text="one for each processor", at_least=1, metavar="N", panel=RESOURCES,
+    )  # fmt: skip
+    temp_dir: Path = option(
+        factory=lambda: Path(tempfile.gettempdir()),
+        help="Folder for what does not fit in memory.", default_text="the system's",
+        convert=lambda value: Path(value) if isinstance(value, str) else value,
+        expected="a folder", metavar="D", panel=RESOURCES,
+    )  # fmt: skip
+    workers: Any = option(
+        None, help="Processes that share the work of export and extract, or the address of a Dask "
+        "scheduler, such as tcp://host:8786.",
+        detail="In Python also a Dask client, or any executor. Processes of this machine share the "
+        "memory; other workers take it each, and must see the same files.",
+        default_text="this process", convert=_workers, at_least=1, expected=_WORKERS, from_text=str,
+        flags=("--workers", "--cluster"), metavar="W", panel=RESOURCES,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise OptionError.of("threads", found=str(self.threads), expected="at least 1")
+        super().__post_init__()
         if self.memory < LEAST_MEMORY:
             raise OptionError.of(
                 "memory is too little", found=f"{self.memory:,} bytes", expected="at least 128 MiB"
@@ -177,13 +207,3 @@ class Resources:
             "memory_limit": f"{self.memory // 2**20} MiB",
             "temp_directory": str(self.temp_dir / f"connprops-{os.getpid()}"),
         }
-
-
-def parse_memory(text: str) -> int:
-    """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
-    if match is None:
-        raise OptionError.of(
-            "memory is no amount of bytes", found=repr(text), expected="such as 4GB"
-        )
-    return int(float(match[1]) * _UNITS[match[2] or ""])

@@ -1,12 +1,10 @@
 """The command line: exit codes, what is written, and what is left alone."""
 
-import inspect
 import io
 import json
 import re
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
@@ -19,9 +17,8 @@ from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
-from connprops.options import RunOptions, parse_distr_types, parse_selection, read_options
+from connprops.options import RunOptions
 from connprops.progress import Lines, display
-from connprops.resources import Resources
 from connprops.run import run as run_module
 from connprops.run.record import ARTIFACTS
 from connprops.run.run import run
@@ -249,6 +246,8 @@ BAD = {
     "memory": (lambda c, _: [c, "--memory", "much"], "no amount of bytes"),
     "temporary folder": (lambda c, _: [c, "--temp-dir", "/nowhere"], "temp_dir is no folder"),
     "bins": (lambda c, _: [c, "--hist-bins", "0"], "at least 1"),
+    "criterion": (lambda c, _: [c, "--criterion", "aic"], "did you mean 'aicc'"),
+    "p-values": (lambda c, _: [c, "--p-values", "18"], "at least 19"),
     "several populations": (several_populations, r"first \(2 rows\).*second \(2 rows\)"),
     "no such option": (lambda c, _: [c, "--nonsense"], "No such option"),
 }
@@ -394,74 +393,6 @@ def test_public_circuits(name, population, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(ARTIFACTS)
     assert sum(step.seconds for step in summary.steps) < 20
     assert summary.n_pathways > 0
-
-
-def test_options_are_what_the_functions_take():
-    options, taken = RunOptions(), {"columns", "resources", "progress"}
-    for function in (export, connprops.extract, connprops.build):
-        parameters = inspect.signature(function).parameters
-        for name, value in getattr(options, function.__name__)().items():
-            default = parameters[name].default
-            assert value == default or (not value and default is None), name
-            taken.add(name)
-    means = {f.name for f in fields(Resources)}
-    assert {f.name for f in fields(RunOptions)} <= taken | means
-
-
-def test_options_from_files(tmp_path):
-    toml = tmp_path / "options.toml"
-    toml.write_text(
-        'memory = "1GiB"\nhist_bins = [0, 1, 2.5]\nseed = 4\n'
-        'sel_src = { layer = ["4", "5"] }\n[distr_types]\nu_syn = ["gamma", "beta"]\n'
-    )
-    options = read_options(toml, seed=5, distr_types={"conductance": "gamma"})
-    assert options == RunOptions(
-        memory=2**30,
-        hist_bins=(0, 1, 2.5),
-        seed=5,
-        sel_src={"layer": ["4", "5"]},
-        distr_types={"u_syn": ["gamma", "beta"], "conductance": "gamma"},
-    )
-    as_json = tmp_path / "options.json"
-    as_json.write_text(json.dumps({"sel_props": ["u_syn", "n_syn_per_conn"]}))
-    assert read_options(as_json).columns == ("u_syn",)
-    with pytest.raises(AttributeError):
-        options.seed = 1
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "says"),
-    [
-        ("a.toml", "sead = 1", "did you mean 'seed'"),
-        ("a.toml", 'seed = "1"', "whole number"),
-        ("a.toml", "seed = true", "whole number"),
-        ("a.toml", 'sel_props = "u_syn"', "list of properties"),
-        ("a.toml", "hist_bins = [1, 1]", "increasing edges"),
-        ("a.toml", "distr_types = 3", "properties as keys"),
-        ("a.toml", "seed = ", "cannot be read"),
-        ("a.json", "[]", "holds no options"),
-        ("a.yaml", "seed: 1", "Unknown kind"),
-    ],
-)
-def test_bad_option_files(tmp_path, name, text, says):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(OptionError, match=says):
-        read_options(tmp_path / name)
-
-
-def test_a_missing_option_file(tmp_path):
-    with pytest.raises(OptionError, match="cannot be read"):
-        read_options(tmp_path / "none.toml")
-
-
-def test_parsing():
-    assert parse_selection("Excitatory") == "Excitatory"
-    assert parse_selection("[1, 2]") == [1, 2]
-    assert parse_selection('{"layer": "4"}') == {"layer": "4"}
-    assert parse_distr_types(["a=gamma", "b=beta,normal"]) == {
-        "a": "gamma",
-        "b": ["beta", "normal"],
-    }
 
 
 def test_progress_lines_tell_how_fast_it_goes_and_how_long_it_will_take():

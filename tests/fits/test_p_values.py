@@ -196,7 +196,7 @@ def test_pathways_that_borrow_their_distribution_have_none(tmp_path):
 
 @pytest.mark.parametrize("times", [5, 0, True, 99.5, "many"])
 def test_too_few_samples_are_refused(statistics, times):
-    with pytest.raises(OptionError, match="no number of samples"):
+    with pytest.raises(OptionError, match="a whole number, at least 19"):
         build(statistics, p_values=times)
 
 

@@ -215,8 +215,8 @@ def test_options_of_the_model(tmp_path):
         ({"distr_types": {"u_syn": []}}, "no candidate"),
         ({"data_types": {"u_syn": "complex"}}, "Unknown data type"),
         ({"data_bounds": {"u_syn": [2, 1]}}, "exclude everything"),
-        ({"data_bounds": {"u_syn": 3}}, "not two bounds"),
-        ({"shared_within": {"u_syn": "yes"}}, "neither true nor false"),
+        ({"data_bounds": {"u_syn": 3}}, r"\[lower, upper\]"),
+        ({"shared_within": {"u_syn": "yes"}}, "true or false"),
     ],
 )
 def test_options_that_cannot_be_met(tmp_path, options, says):

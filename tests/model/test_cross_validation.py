@@ -204,11 +204,11 @@ def test_threads_and_the_way_in_do_not_matter(dataset, found):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"cv_folds": 1}, "no number of folds"),
-        ({"cv_folds": True}, "no number of folds"),
+        ({"cv_folds": 1}, "a whole number, at least 2"),
+        ({"cv_folds": True}, "a whole number, at least 2"),
         ({"shrinkag": True}, "did you mean 'shrinkage'"),
-        ({"p_values": 100}, "Unknown option of cross-validation"),
-        ({"CV_dict": {}}, "Unknown option of cross-validation"),
+        ({"p_values": 100}, "Unknown option of cross_validate"),
+        ({"CV_dict": {}}, "Unknown option of cross_validate"),
         ({"distr_types": {"x": "gamma"}}, "Unknown property in distr_types"),
     ],
 )

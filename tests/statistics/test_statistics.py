@@ -144,7 +144,7 @@ def test_selections(tmp_path):
         ({"hist_bins": 0}, "at least 1"),
         ({"hist_bins": [3, 2]}, "increasing"),
         ({"CV_dict": {"n_folds": 2}}, "CV_dict is incomplete"),
-        ({"max_sample_size_per_group": -1}, "is negative"),
+        ({"max_sample_size_per_group": -1}, "at least 0"),
         ({"edges_popul_name": "other"}, "Unknown edge population"),
     ],
 )

@@ -1,32 +1,87 @@
-"""The application that commands belong to, and how they speak: errors, warnings, exit codes."""
+"""The application: how a command gets its options, and how it reports errors and warnings."""
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from dataclasses import MISSING, Field, dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from connprops._version import __version__
+from connprops.declare import Checked, about, checked, names, option
 from connprops.errors import ConnpropsError, collected_warnings, of_the_machine
+from connprops.options import (
+    MODEL,
+    OUTPUT,
+    SELECTION,
+    STATISTICS,
+    CrossValidateOptions,
+    ExportOptions,
+    RunOptions,
+    read_options,
+)
+from connprops.progress import display
+from connprops.resources import RESOURCES, Resources, keep_fewer_heaps, reuse_freed_memory
+
+MESSAGES = "Messages"
+_PANELS = (OUTPUT, SELECTION, STATISTICS, MODEL, RESOURCES, MESSAGES)
+
+_TIGHT = 2 * 10**9
+"""Bytes allowed below which freed memory is given back at once, which takes time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandOptions(Checked):
+    """Options that only commands have."""
+
+    config: Path | None = option(
+        None, help="Options as TOML or JSON, named as in Python (sel_src, distr_types, "
+        "data_bounds, ...). Options on the command line override them.",
+        metavar="FILE", panel=OUTPUT, is_checked=False,
+    )  # fmt: skip
+    dry_run: bool = option(
+        default=False, help="Estimate the work and the number of tasks, and write nothing.",
+        panel=RESOURCES,
+    )  # fmt: skip
+    quiet: bool = option(
+        default=False, help="Show neither progress nor a summary.", flags=("--quiet", "-q"),
+        panel=MESSAGES,
+    )  # fmt: skip
+    debug: bool = option(default=False, help="Show where an error comes from.", panel=MESSAGES)
+
+
+_DECLARED = {
+    f.name: (cls, f)
+    for cls in (CrossValidateOptions, ExportOptions, RunOptions, Resources, CommandOptions)
+    for f in fields(cls)
+}
+_READ = {*names(RunOptions), *names(Resources)}
+
+Circuit = Annotated[
+    Path, typer.Argument(metavar="CIRCUIT", help="The circuit's configuration file, or its folder.")
+]
 
 
 def examples(*lines: str) -> str:
-    """Return commands as an epilog, where an empty line is what begins a new one."""
+    """Return commands as an epilog, where an empty line begins a new one."""
     return "\n\n".join(("Examples:", *lines))
 
 
 app = typer.Typer(
     name="connprops",
     help="Statistics and models of the synapses of SONATA circuits.\n\n"
-    "`connprops run CIRCUIT` does everything; export, extract, build and plot are its steps alone, "
-    "each taking what the one before has written; `connprops demo` tries it on a circuit of its "
-    "own.\n\nExit codes: 0 done, 1 a defect of connprops, 2 input, options or output that will "
-    "not do, 130 interrupted, 143 terminated.",
+    "`connprops run CIRCUIT` does everything. export, extract, build and plot are its steps, each "
+    "of which reads what the one before has written. `connprops demo` tries it on a circuit of its "
+    "own.\n\nExit codes: 0 done, 1 a defect of connprops, 2 invalid input, options or output, "
+    "130 interrupted, 143 terminated.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -44,6 +99,125 @@ def _version(
     if version:
         typer.echo(f"connprops {__version__}")
         raise typer.Exit
+
+
+def command(
+    *chosen: type | str, examples: tuple[str, ...], name: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a command of a function.
+
+    Its parameter ``options`` gets a :class:`RunOptions` from the ``chosen`` options, classes of
+    them or single ones, and a configuration file; ``progress`` what shows progress. Parameters
+    that are not annotated for Typer are declared options as well. What the function returns is
+    printed: text, or what a function writes to a stream.
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        of_classes = (n for one in chosen for n in ([one] if isinstance(one, str) else names(one)))
+        read = [n for n in of_classes if n in _READ and about(_DECLARED[n][1]).panel]
+        called = _Call(function, read)
+        text = "\n\n".join(("Examples:", *examples))
+        app.command(name or function.__name__.replace("_", "-"), epilog=text)(called.command())
+        return function
+
+    return register
+
+
+class _Call:
+    """How a function is called as a command."""
+
+    def __init__(self, function: Callable[..., Any], read: list[str]) -> None:
+        signature = inspect.signature(function, eval_str=True)
+        parameters = signature.parameters
+        self.function, self.read = function, read
+        self.own = [p for p in parameters.values() if hasattr(p.annotation, "__metadata__")]
+        self.single = [n for n in parameters if n not in {p.name for p in self.own}]
+        self.injected = {n for n in ("options", "progress") if n in self.single}
+        self.single = [n for n in self.single if n not in self.injected]
+        self.common = ["debug"]
+        if signature.return_annotation is not None and "quiet" not in self.single:
+            self.common.insert(0, "quiet")
+        if {*read} - {*names(Resources)}:
+            self.common.insert(0, "config")
+
+    def command(self) -> Callable[..., None]:
+        """Return the function that Typer calls: with all options, and none that is injected."""
+
+        @wraps(self.function)
+        def command(**arguments: Any) -> None:
+            common = {n: arguments.pop(n) for n in self.common}
+            quiet = bool(common.get("quiet") or arguments.get("quiet"))
+            with errors(debug=bool(common["debug"])):
+                with collected_warnings() as texts:
+                    result = self.result(arguments, common.get("config"), quiet=quiet)
+                show_warnings(texts)
+                if callable(result) and not quiet:
+                    result(sys.stdout)
+                elif result is not None and not quiet:
+                    typer.echo(result)
+
+        listed = [_DECLARED[n][1] for n in (*self.single, *self.read, *self.common)]
+        listed.sort(key=lambda declared: _PANELS.index(about(declared).panel))
+        declared = [_parameter(field) for field in listed]
+        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self.own]
+        command.__signature__ = inspect.Signature([*keyword, *declared])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (*keyword, *declared)}
+        return command
+
+    def result(self, arguments: dict[str, Any], config: str | None, *, quiet: bool) -> Any:
+        """Call the function, with options read and checked."""
+        given = {n: _from_text(n, arguments.pop(n)) for n in self.read}
+        for n in self.single:
+            arguments[n] = checked(*_DECLARED[n], _from_text(n, arguments[n]))
+        if "options" in self.injected:
+            arguments["options"] = _options(config, given)
+        if "progress" not in self.injected:
+            return self.function(**arguments)
+        with display(quiet=quiet) as progress:
+            return self.function(**arguments, progress=progress)
+
+
+def _parameter(declared: Field[Any]) -> inspect.Parameter:
+    """Return what Typer makes an option of."""
+    said = about(declared)
+    default = said.default_text or declared.default
+    is_shown = default not in (None, MISSING) and not isinstance(default, bool)
+    help_text = said.help + " May be repeated." * said.repeated
+    kind: Any = list[str] if said.repeated else str
+    if declared.type == "bool":
+        kind = bool
+    elif said.from_text is None and str(declared.type).startswith("int"):
+        kind = int
+    info = typer.Option(
+        *(said.flags or (f"--{declared.name.replace('_', '-')}",)),
+        metavar=said.metavar or None,
+        help=f"{help_text} [default: {default}]" if is_shown else help_text,
+        rich_help_panel=said.panel,
+        show_default=False,
+    )
+    kind = Annotated[kind | None, info]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(declared.name, keyword, default=None, annotation=kind)
+
+
+def out(text: str, metavar: str = "OUT", panel: str = OUTPUT) -> Any:
+    """Return the option that says where results go."""
+    return typer.Option("--out", "-o", metavar=metavar, rich_help_panel=panel, help=text)
+
+
+def _from_text(name: str, value: Any) -> Any:
+    read = about(_DECLARED[name][1]).from_text
+    return read(value) if read is not None and value else value
+
+
+def _options(config: str | None, given: Mapping[str, Any]) -> RunOptions:
+    """Return options from a file and the command line."""
+    options = read_options(config, **given)
+    if options.resources.memory < _TIGHT:
+        keep_fewer_heaps(give_back=True)
+    else:
+        reuse_freed_memory()
+    return options
 
 
 @contextmanager
@@ -89,21 +263,7 @@ def _fail(message: str, code: int, *, debug: bool) -> None:
     raise typer.Exit(code)
 
 
-@contextmanager
-def warnings_shown() -> Iterator[None]:
-    """List the warnings of what runs inside at its end, on standard error."""
-    with collected_warnings() as texts:
-        yield
-    show_warnings(texts)
-
-
-def show_warnings(texts: Iterable[str]) -> None:
+def show_warnings(texts: Any) -> None:
     """List warnings on standard error."""
     for text in texts:
         typer.echo(f"Warning: {text}", err=True)
-
-
-def say(text: str, *, quiet: bool) -> None:
-    """Print what a command has to tell, unless it is to be quiet."""
-    if not quiet:
-        typer.echo(text)

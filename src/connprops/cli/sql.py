@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connprops.cli import arguments as arg
-from connprops.cli.app import app, errors, examples, say
+from connprops.cli.app import command, out
 from connprops.errors import OptionError
+from connprops.options import RunOptions
+from connprops.progress import Progress
 
 if TYPE_CHECKING:
     from connprops.query.session import Answer, Question, Session
@@ -19,20 +20,20 @@ if TYPE_CHECKING:
 _ANSWER = "Answer"
 
 
-@app.command(
-    "sql",
-    epilog=examples(
+@command(
+    "threads", "memory", "temp_dir",
+    examples=(
         'connprops sql results "from pathways limit 5"',
         "connprops sql results --list",
         "connprops sql results --query strongest_pathways --param n=5",
         "connprops sql results --query in_degree -o in_degree.csv",
     ),
-)
-def sql_command(
+)  # fmt: skip
+def sql(
     folder: Annotated[
         Path, typer.Argument(metavar="OUT", help="The folder of a run, or of a dataset.")
     ],
-    sql: Annotated[
+    statement: Annotated[
         str | None, typer.Argument(metavar="SQL", help="The question, in DuckDB's SQL.")
     ] = None,
     *,
@@ -51,14 +52,7 @@ def sql_command(
         bool, typer.Option("--list", help="List tables, and ready questions and their parameters.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            rich_help_panel=_ANSWER,
-            help="Write the answer to a .csv, .json or .parquet file.",
-        ),
+        Path | None, out("Write the answer to a .csv, .json or .parquet file.", "FILE", _ANSWER)
     ] = None,
     as_csv: Annotated[
         bool, typer.Option("--csv", rich_help_panel=_ANSWER, help="Print it as CSV.")
@@ -89,87 +83,78 @@ def sql_command(
         bool,
         typer.Option("--allow-files", help="Let SQL use other files and the network."),
     ] = False,
-    threads: arg.Threads = None,
-    memory: arg.Memory = None,
-    temp_dir: arg.TempDir = None,
-    debug: arg.Debug = False,
+    options: RunOptions,
 ) -> None:
     """Answer a question in SQL, over all tables of a run or a dataset.
 
     The answer goes to standard output, and all else to standard error. Nothing is changed, and no
     other file is read, unless --allow-files is given.
     """
-    with errors(debug=debug):
-        from connprops.query.session import Session
-        from connprops.store.writing import check_format
+    from connprops.query.session import Session
+    from connprops.store.writing import check_format
 
-        if sum(given is not None for given in (sql, file, query)) != (not list_all):
-            raise OptionError.of(
-                "What to answer is not clear", expected="one of SQL, -f FILE, --query, --list"
-            )
-        if param and query is None:
-            raise OptionError.of("--param goes with --query", found=", ".join(param))
-        if out is not None:
-            check_format(out)
-        options = arg.options(None, threads=threads, memory=memory, temp_dir=temp_dir)
-        with Session(
-            folder,
-            allow_files=allow_files,
-            resources=options.resources(),
-            progress_bar=False,  # standard output is the answer's
-        ) as session:
-            if list_all:
-                _list(session)
-                return
-            text = _text(session, sql, file, query, param or [])
-            if show_sql:
-                typer.echo(session.show_sql(text))
-            elif explain:
-                typer.echo(session.explain(text))
+    if sum(source is not None for source in (statement, file, query)) != (not list_all):
+        raise OptionError.of(
+            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
+        )
+    if param and query is None:
+        raise OptionError.of("--param goes with --query", found=", ".join(param))
+    if out is not None:
+        check_format(out)
+    with Session(
+        folder,
+        allow_files=allow_files,
+        resources=options.resources,
+        progress_bar=False,  # standard output is the answer's
+    ) as session:
+        if list_all:
+            _list(session)
+            return
+        text = _text(session, statement, file, query, param or [])
+        if show_sql:
+            typer.echo(session.show_sql(text))
+        elif explain:
+            typer.echo(session.explain(text))
+        else:
+            answer = session.ask(text)
+            if out is not None:
+                typer.echo(str(answer.write(out, overwrite=overwrite)), err=True)
+            elif as_csv:
+                answer.write_csv(sys.stdout)
+            elif as_json:
+                answer.write_json(sys.stdout)
             else:
-                answer = session.ask(text)
-                if out is not None:
-                    typer.echo(str(answer.write(out, overwrite=overwrite)), err=True)
-                elif as_csv:
-                    answer.write_csv(sys.stdout)
-                elif as_json:
-                    answer.write_json(sys.stdout)
-                else:
-                    _show(answer, rows)
+                _show(answer, rows)
 
 
-@app.command(epilog=examples("connprops database steps"))
+@command(examples=("connprops database steps",))
 def database(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder that extract and build wrote to.")
     ],
     *,
-    overwrite: arg.Overwrite = False,
-    quiet: arg.Quiet = False,
-    debug: arg.Debug = False,
-) -> None:
+    overwrite: bool,
+    progress: Progress,
+) -> str:
     """Put the tables of a folder into connprops.duckdb, for other DuckDB clients; run does so too.
 
     Beside it goes views.sql, which gives the large tables to a session.
     """
-    with errors(debug=debug):
-        from connprops.progress import display
-        from connprops.query.database import write_database
+    from connprops.query.database import write_database
 
-        with display(quiet=quiet) as progress:
-            files = write_database(folder, overwrite=overwrite, progress=progress)
-        say("\n".join(str(file) for file in files), quiet=quiet)
+    files = write_database(folder, overwrite=overwrite, progress=progress)
+    return "\n".join(map(str, files))
 
 
 def _text(
-    session: Session, sql: str | None, file: str | None, query: str | None, given: list[str]
+    session: Session, sql: str | None, file: str | None, query: str | None, parameters: list[str]
 ) -> str:
     """Return the SQL that is asked for; the parameters of a ready question are set."""
     from connprops.query.session import question
 
     if query is not None:
         asked = question(query)
-        session.set_parameters(asked, dict(_pair(text) for text in given))
+        session.set_parameters(asked, dict(_pair(text) for text in parameters))
         return asked.sql
     if file == "-":
         return sys.stdin.read()
@@ -207,17 +192,11 @@ def _show(answer: Answer, at_most: int) -> None:
     from connprops.display import console_on, show_table
 
     rows = answer.rows()
-    head = [[_cell(value) for value in row] for row in islice(rows, at_most)]
     numbers = [i for i, kind in enumerate(answer.types) if _is_number(kind)]
+    head = list(islice(rows, at_most))
     show_table(console_on(sys.stdout), answer.columns, head, numbers=numbers)
     if more := sum(1 for _ in rows):
         typer.echo(f"{more:,} more rows; --rows N, --csv, --json or -o FILE give them", err=True)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _is_number(kind: str) -> bool:

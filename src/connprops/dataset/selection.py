@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -18,9 +18,7 @@ from connprops.arrays.random_numbers import sampling_key
 from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
-
-Selection = str | Sequence[int] | Mapping[str, Any] | None
-"""Nodes: all, a node set, ids, or attributes with a value or several, and ``node_set``."""
+from connprops.options import Selection
 
 _NODE_SET, _ID = "node_set", "@id"
 

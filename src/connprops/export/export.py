@@ -27,6 +27,7 @@ from connprops.circuit.circuit import Circuit, CircuitSource
 from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
+from connprops.declare import shared, takes
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.parts import (
     ROW_GROUP,
@@ -43,6 +44,7 @@ from connprops.export.request import (
     is_reusable,
     manifest_of,
 )
+from connprops.options import EdgeOptions, ExportOptions
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.store.shards import WHOLE, Shard
@@ -58,21 +60,8 @@ from connprops.store.writing import replacing, sha256_of
 from connprops.workers import run_units
 
 
-def export(
-    circuit: Circuit,
-    folder: str | Path,
-    *,
-    population: str | None = None,
-    source_type: str = "mtype",
-    target_type: str = "mtype",
-    properties: Sequence[str] | None = None,
-    overwrite: bool = False,
-    resume: bool = True,
-    verify: bool = False,
-    shard: str | tuple[int, int] | None = None,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-) -> Path:
+@takes(ExportOptions)
+def export(circuit: Circuit, folder: str | Path, options: ExportOptions) -> Path:
     """Write an edge population as a dataset folder, or find it there already.
 
     Parameters
@@ -82,27 +71,6 @@ def export(
     folder
         Where the dataset goes. One of the same input and options is left as it is, once its
         files have been found intact.
-    population
-        Edge population; by default the reference's rule (:meth:`Circuit.population`).
-    source_type, target_type
-        Node attribute that groups the nodes of each side, or ``"@population"``.
-    properties
-        Edge columns to export; by default all but positions, sections and dynamics.
-    overwrite
-        Replace a dataset of another input or other options, or a damaged one.
-    resume
-        Go on from the finished parts of an interrupted export of the same input and options.
-    verify
-        Tell whether the edge file is the one that a dataset was made of by its whole content.
-        By default its size, its modification time, its structure and samples of it tell.
-    shard
-        Write one share of the parts alone, ``(3, 20)`` or ``"3/20"``: what a job of an array does.
-        They wait beside the folder; :func:`connprops.merge` makes the dataset when all are there.
-        A shard that is run again goes on from its finished parts.
-    resources
-        Threads, memory and temporary folder; by default what the machine allows.
-    progress
-        Called as parts get done.
 
     Returns
     -------
@@ -116,23 +84,23 @@ def export(
         that it holds is damaged.
     """
     target = Path(folder)
-    resources = resources or Resources()
-    if shard is not None:
-        _check_shard(resume=resume, verify=verify)
-        wanted = describe(circuit, population, source_type, target_type, properties)
-        _export_shard(
-            circuit, wanted, target, Shard.parse(shard), resources, progress, overwrite=overwrite
-        )
+    resources, progress = options.resources or Resources(), options.progress
+    overwrite, verify = options.overwrite, options.verify
+    edges = {**shared(options, EdgeOptions), "properties": options.properties}
+    if options.shard is not None:
+        _check_shard(resume=options.resume, verify=verify)
+        wanted, shard = describe(circuit, **edges), Shard.parse(options.shard)
+        _export_shard(circuit, wanted, target, shard, resources, progress, overwrite=overwrite)
         return target
-    wanted = describe(circuit, population, source_type, target_type, properties, verify=verify)
+    wanted = describe(circuit, **edges, verify=verify)
     if not is_reusable(target, wanted, overwrite=overwrite, progress=progress):
         with staged(target) as stage:
             # Again: another process may have made it, or was killed while it put it in place.
             if not is_reusable(target, wanted, overwrite=overwrite):
-                _write_dataset(wanted, stage, resources, progress, resume=resume)
+                _write_dataset(wanted, stage, resources, progress, resume=options.resume)
                 put_in_place(stage / "dataset", target)
     for text in read_manifest(target).warnings:
-        warnings.warn(text, ConnpropsWarning, stacklevel=2)
+        warnings.warn(text, ConnpropsWarning, stacklevel=3)
     return target
 
 

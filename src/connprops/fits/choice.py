@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -19,14 +18,9 @@ from connprops.arrays.random_numbers import bits
 from connprops.families.family import Parameters
 from connprops.families.registry import FAMILIES, Family, Sample, family_named
 from connprops.fits.p_values import of_points
+from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import N_SYN_PER_CONN, Property
 
-DistrType = str | Sequence[str]
-Criterion = Literal["aicc", "bic", "held-out"]
-
-CRITERIA: tuple[Criterion, ...] = ("aicc", "bic", "held-out")
-AUTO = "auto"
-AUTO_PER_PATHWAY = "auto-per-pathway"
 CONTINUOUS = (
     "normal", "truncnorm", "gamma", "lognormal", "weibull", "beta", "exponential", "uniform",
 )  # fmt: skip

@@ -25,8 +25,7 @@ from connprops.families.distances import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.build_options import Settings
-from connprops.fits.choice import AUTO, aicc, bic, chosen_families, n_ends
+from connprops.fits.choice import aicc, bic, chosen_families, n_ends
 from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks, with_unweighted_means
 from connprops.fits.levels import Levels, borrowed_levels, level_keys
 from connprops.fits.p_values import ks_p_values
@@ -39,6 +38,7 @@ from connprops.fits.samples import (
     with_pools,
 )
 from connprops.fits.shrinkage import with_shrinkage
+from connprops.options import AUTO, BuildOptions
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
@@ -63,11 +63,11 @@ class PropertyFit:
 
 
 def fit_properties(
-    stats: Statistics, tables: StatisticsTables, settings: Settings, resources: Resources
+    stats: Statistics, tables: StatisticsTables, options: BuildOptions, resources: Resources
 ) -> Iterator[PropertyFit]:
     """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
-    fit = partial(_fit_property, stats, tables, settings=settings)
-    if settings.truncnorm == "histogram":  # which silences warnings, for all threads at once
+    fit = partial(_fit_property, stats, tables, options=options)
+    if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from map(fit, stats.properties)
         return
     n_pathways = tables.statistics["pathway"].n_unique()
@@ -83,27 +83,27 @@ def fits_at_once(n_properties: int, n_pathways: int, resources: Resources) -> in
 
 
 def _fit_property(
-    stats: Statistics, tables: StatisticsTables, prop: Property, settings: Settings
+    stats: Statistics, tables: StatisticsTables, prop: Property, options: BuildOptions
 ) -> PropertyFit:
     rows = observed_rows(tables, prop)
     observed = sample_of(rows, tables, prop)
     levels = borrowed_levels(tables.source, tables.target, rows["pathway"].to_numpy())
     samples = with_pools(observed, levels)
     families, scores = chosen_families(
-        settings.families.get(prop.name, AUTO), observed, samples, prop, settings.criterion
+        options.distr_types.get(prop.name, AUTO), observed, samples, prop, options.criterion
     )
     fitted = fit_with_fallbacks(families, samples)
-    p_value = _p_values(fitted, observed, rows, prop, settings)
-    if settings.truncnorm == "histogram":
+    p_value = _p_values(fitted, observed, rows, prop, options)
+    if options.truncnorm == "histogram":
         fitted = _through_histograms(fitted, families, samples, levels, stats, tables, prop)
-    if settings.interpolation == "unweighted":
+    if options.interpolation == "unweighted":
         fitted = with_unweighted_means(fitted, families, observed, levels)
     borrowed = np.full(len(observed), np.nan)
-    if settings.shrinkage:
+    if options.shrinkage:
         keys = [key[levels.observed] for key in level_keys(tables.source, tables.target)]
         fitted, borrowed = with_shrinkage(fitted, families, observed, keys)
     return PropertyFit(
-        _model_rows(fitted, levels, _shared(rows, levels, prop, settings), prop, settings, samples),
+        _model_rows(fitted, levels, _shared(rows, levels, prop, options), prop, options, samples),
         _fit_rows(fitted, levels, samples, prop, {"p_value": p_value, "borrowed": borrowed}),
         scores.with_columns(pl.lit(prop.name).alias("property")),
     )
@@ -134,29 +134,29 @@ def _through_histograms(
 
 
 def _p_values(
-    fitted: Fitted, observed: Sample, rows: pl.DataFrame, prop: Property, settings: Settings
+    fitted: Fitted, observed: Sample, rows: pl.DataFrame, prop: Property, options: BuildOptions
 ) -> Floats:
     """Return the p-values of observed pathways, each for the family that it has."""
     p_values = np.full(len(observed), np.nan)
-    if settings.p_values is None:
+    if options.p_values is None:
         return p_values
     pathways = rows.select(pl.col(*schema.PATHWAY).cast(pl.String)).rows()
     families = fitted.families[: len(observed)]
     for name, distributions in fitted.distributions.items():
-        if name == "truncnorm" and settings.truncnorm == "histogram":
+        if name == "truncnorm" and options.truncnorm == "histogram":
             continue  # samples simulated from another fit would say nothing of this one
         own = np.flatnonzero(families == name)
         p_values[own] = ks_p_values(
             observed.take(own),
             distributions.family,
-            n_bootstrap=settings.p_values,
-            seed=settings.seed,
+            n_bootstrap=options.p_values,
+            seed=options.seed,
             identities=[json.dumps([prop.name, *pathways[i]]) for i in own],
         )
     return p_values
 
 
-def _shared(rows: pl.DataFrame, levels: Levels, prop: Property, settings: Settings) -> pl.Series:
+def _shared(rows: pl.DataFrame, levels: Levels, prop: Property, options: BuildOptions) -> pl.Series:
     """Return, for observed pathways and then pools, whether connections share the property.
 
     Where the data cannot tell, the pathways that can tell decide, each with as many votes as
@@ -164,12 +164,12 @@ def _shared(rows: pl.DataFrame, levels: Levels, prop: Property, settings: Settin
     no, and none at all yes.
     """
     n = len(rows) + levels.n_pools
-    if prop.name == N_SYN_PER_CONN or prop.name in settings.shared:
-        shared = None if prop.name == N_SYN_PER_CONN else settings.shared[prop.name]
+    if prop.name == N_SYN_PER_CONN or prop.name in options.shared_within:
+        shared = None if prop.name == N_SYN_PER_CONN else options.shared_within[prop.name]
         return pl.repeat(shared, n, dtype=pl.Boolean, eager=True)
     known = rows["shared_within"].is_not_null().to_numpy()
     says = rows["shared_within"].fill_null(value=False).to_numpy()
-    weight = rows["n_multi"].to_numpy() if settings.interpolation == "pooled" else 1
+    weight = rows["n_multi"].to_numpy() if options.interpolation == "pooled" else 1
     votes = np.where(known, np.where(says, 1, -1) * weight, 0)
     overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
     pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
@@ -183,7 +183,7 @@ def _model_rows(
     levels: Levels,
     shared: pl.Series,
     prop: Property,
-    settings: Settings,
+    options: BuildOptions,
     samples: Sample,
 ) -> pl.DataFrame:
     """Return the long model rows of one property, for all pathways."""
@@ -197,9 +197,9 @@ def _model_rows(
     about = pl.DataFrame(
         {"pathway": levels.pathway, "level": levels.level, "shared": shared[levels.sample]}
     )
-    lower, upper = settings.bounds.get(prop.name) or (_inferred_lower(fitted, samples), None)
+    lower, upper = options.data_bounds.get(prop.name) or (_inferred_lower(fitted, samples), None)
     integer = samples.is_integer or prop.name == N_SYN_PER_CONN
-    dtype = settings.dtypes.get(prop.name, "int" if integer else "float")
+    dtype = options.data_types.get(prop.name, "int" if integer else "float")
     return (
         parameter_rows(of_pathways)
         .join(about, on="pathway", maintain_order="left")

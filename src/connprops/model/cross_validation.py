@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,16 +18,15 @@ from connprops import schema
 from connprops.arrays import Floats
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
+from connprops.declare import shared, takes
 from connprops.distributions.distributions import Distributions
-from connprops.errors import OptionError
 from connprops.families.distances import ks
 from connprops.families.registry import FAMILIES, Sample
 from connprops.fits.samples import StatisticsTables, observed_rows, sample_of
 from connprops.model.build import build
 from connprops.model.model import Model
+from connprops.options import BuildOptions, CrossValidateOptions, ExtractOptions
 from connprops.pathways import Pathways
-from connprops.progress import Progress
-from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, PATHWAY
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics
@@ -45,9 +43,6 @@ _ENUMS = {
     "kind": pl.Enum(["density", "probability"]),
 }
 _KEYS = (*PATHWAY, "property", "fold")
-_OF_EXTRACT = frozenset(signature(extract).parameters) - {"data", "CV_dict", "seed"}
-_OF_BUILD = frozenset(signature(build).parameters) - {"stats", "seed"}
-_OF_OTHERS = frozenset({"resources", "progress", "p_values", "correlations"})
 _OF_BASELINE = ("data_types", "data_bounds", "shared_within")
 
 
@@ -152,15 +147,8 @@ def read_cross_validation(path: str | Path) -> CrossValidation:
     return CrossValidation(table, facts)
 
 
-def cross_validate(
-    data: Dataset | CircuitSource,
-    *,
-    cv_folds: int = 5,
-    seed: int = 0,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> CrossValidation:
+@takes(CrossValidateOptions)
+def cross_validate(data: Dataset | CircuitSource, options: CrossValidateOptions) -> CrossValidation:
     """Build a model on each training part, and score it on the test part.
 
     Nodes of each side are split into folds (:func:`connprops.extract_folds`); a test part are
@@ -171,15 +159,6 @@ def cross_validate(
     ----------
     data
         A dataset, a circuit, or a path to either.
-    cv_folds
-        Number of folds, at least 2.
-    seed
-        Seed of the folds, and of subsets.
-    resources, progress
-        What may be used, and whom to tell.
-    **options
-        Those of :func:`~connprops.extract` and :func:`~connprops.build` that distributions depend
-        on.
 
     Returns
     -------
@@ -206,27 +185,24 @@ def cross_validate(
     the same kind can be compared. Long samples are scored by their order statistics. Other scores
     are those of the distribution before bounds.
     """
-    if isinstance(cv_folds, bool) or not isinstance(cv_folds, int) or cv_folds < 2:  # noqa: PLR2004
-        raise OptionError.of("cv_folds is no number of folds", found=repr(cv_folds),
-                             expected="a whole number, at least 2")  # fmt: skip
-    of_extract, of_build = _split(options)
-    folds = extract_folds(
-        data, cv_folds, seed=seed, resources=resources, progress=progress, **of_extract
-    )
+    of_extract = shared(options, ExtractOptions)
+    of_build = shared(options, BuildOptions) | {"progress": None}
+    cv_folds, progress = options.cv_folds, options.progress
+    folds = extract_folds(data, cv_folds, **of_extract)
     scores = []
     for number, fold in enumerate(folds):
         if progress:
             progress("cross-validate", number, cv_folds, "folds")
-        named = of_build.get("distr_types") or {}
+        named = options.distr_types
         models = {
-            OURS: build(fold.training, **of_build, resources=resources),
+            OURS: build(fold.training, **of_build),
             BASELINE: build(
                 fold.training,
                 distr_types={p.name: _of_reference(named.get(p.name))
                              for p in fold.training.properties},
                 truncnorm="histogram",
                 interpolation="unweighted",
-                **{name: of_build[name] for name in _OF_BASELINE if name in of_build},
+                **{name: of_build[name] for name in _OF_BASELINE},
             ),
         }  # fmt: skip
         scores += [
@@ -235,25 +211,13 @@ def cross_validate(
         ]
     if progress:
         progress("cross-validate", cv_folds, cv_folds, "folds")
-    whole = extract(folds[0].training.dataset or data, seed=seed, **of_extract)
+    whole = extract(folds[0].training.dataset or data, **of_extract)
     facts = {
         "identity": whole.identity,
         "options": {"cv_folds": cv_folds, "extract": whole.options,
                     "build": models[OURS].facts["options"]["build"]},
     }  # fmt: skip
     return CrossValidation(_finished(scores, whole), facts)
-
-
-def _split(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the options of ``extract`` and those of ``build``."""
-    known = (_OF_EXTRACT | _OF_BUILD) - _OF_OTHERS
-    for name in options:
-        if name not in known:
-            raise OptionError.unknown("option of cross-validation", name, sorted(known))
-    return (
-        {name: value for name, value in options.items() if name in _OF_EXTRACT},
-        {name: value for name, value in options.items() if name in _OF_BUILD},
-    )
 
 
 def _of_reference(named: Any) -> str:

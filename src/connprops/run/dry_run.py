@@ -52,7 +52,7 @@ class DryRun:
 
 
 def of_export(
-    wanted: Wanted, folder: Path, resources: Resources, shard: Shard | None = None
+    wanted: Wanted, folder: Path, resources: Resources, shard: str | None = None
 ) -> DryRun:
     """Return what an export would do; samples of the edge file are read."""
     edges, size = wanted.edges, wanted.edges.size
@@ -61,7 +61,7 @@ def of_export(
     per_row, per_synapse = _sampled(wanted)
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
     at_once, memory = parts_at_once(-(-size // n_parts), wanted.columns, n_parts, resources)
-    own = len((shard or WHOLE).share(range(n_parts)))
+    own = len(_share(shard).share(range(n_parts)))
     lines = [
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),
         *([("this shard", f"{own:,} parts")] if shard else []),
@@ -76,13 +76,13 @@ def of_export(
 
 
 def of_extract(
-    stats: Statistics, folder: Path, resources: Resources, shard: Shard | None = None
+    stats: Statistics, folder: Path, resources: Resources, shard: str | None = None
 ) -> DryRun:
     """Return what an extraction would do; the connections of each pathway are counted."""
     dataset, pathways = stats.computed_from, stats.pathways.collect()
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
-    buckets = stats.buckets(shard or WHOLE)
-    own = (shard or WHOLE).share(buckets)
+    buckets = stats.buckets(_share(shard))
+    own = _share(shard).share(buckets)
     n_read = sum(f.stat().st_size for kind in ("connections", "synapses")
                  for f in dataset.files(kind))  # fmt: skip
     at_once = _at_once(number_of(resources.workers), "buckets", resources)
@@ -103,6 +103,10 @@ def of_extract(
         f"{int(pathways['n_synapses'].sum()):,} synapses"
     )
     return DryRun(title, tuple(lines))
+
+
+def _share(shard: str | None) -> Shard:
+    return Shard.parse(shard) if shard else WHOLE
 
 
 def _at_once(n: int, what: str, resources: Resources) -> str:

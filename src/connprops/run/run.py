@@ -34,10 +34,10 @@ from connprops.errors import (
 )
 from connprops.export.export import export
 from connprops.export.request import Wanted, describe, differences
-from connprops.fits.build_options import Settings
+from connprops.fits.build_options import check_names
 from connprops.model.build import build
 from connprops.model.model import Model
-from connprops.options import RunOptions, read_options
+from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
 from connprops.progress import Progress
 from connprops.query.database import write_database
 from connprops.reports.report import report
@@ -141,20 +141,25 @@ def _all_steps(
     *,
     verify: bool,
 ) -> RunSummary:
-    means: dict[str, Any] = {"resources": options.resources(), "progress": progress}
     with _timed("export", steps):
         place = export(
-            circuit, folder / "dataset", overwrite=True, verify=verify, **options.export(), **means
+            circuit,
+            folder / "dataset",
+            overwrite=True,
+            verify=verify,
+            **options.edges(),
+            resources=options.resources,
+            progress=progress,
         )
     dataset = Dataset(place)
     with _timed("extract", steps):
-        stats = extract(dataset, **options.extract(), **means)
+        stats = extract(dataset, progress=progress, **options.of(ExtractOptions))
         if stored := _stored(stats, folder, correlations=options.correlations):
             stats = stored
         else:
             stats.write(folder, correlations=options.correlations, overwrite=True)
     with _timed("build", steps):
-        model = build(stats, **options.build(), **means)
+        model = build(stats, progress=progress, **options.of(BuildOptions))
         model.write(folder, overwrite=True)
     with _timed("database", steps):
         write_database(folder, overwrite=True, progress=progress)
@@ -198,18 +203,14 @@ def _summary(
 
 def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Wanted:
     """Return what is to be exported, after checking all options that edges need not be read for."""
-    wanted = describe(circuit, **options.export(), verify=verify)
-    read_options(hist_bins=options.hist_bins, seed=options.seed, p_values=options.p_values)
-    for size in (options.min_sample_size_per_group, options.max_sample_size_per_group):
-        read_options(max_sample_size_per_group=size or None)
-    Settings.checked(_properties(wanted, options.sel_props), **options.build())
+    wanted = describe(circuit, **options.edges(), verify=verify)
+    check_names(options, _properties(wanted, options.sel_props))
     for side, population, selection in (
         ("source", wanted.edges.source, options.sel_src),
         ("target", wanted.edges.target, options.sel_dest),
     ):
         nodes = wanted.sides[side].nodes
         select_nodes(nodes, side, selection, partial(circuit.node_set, population))
-    options.resources()
     return wanted
 
 

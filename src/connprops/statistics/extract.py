@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from connprops import schema
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, DatasetColumn
-from connprops.dataset.selection import Choice, Grouping, Selection, plain
+from connprops.dataset.selection import Choice, Grouping, plain
+from connprops.declare import takes
 from connprops.errors import OptionError
 from connprops.export.export import open_circuit
+from connprops.options import ExtractOptions
 from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
@@ -36,56 +37,14 @@ NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
 """What the names of columns contain that are described only when they are asked for."""
 
 
-def extract(
-    data: Dataset | CircuitSource,
-    *,
-    min_sample_size_per_group: int | None = None,
-    max_sample_size_per_group: int | None = None,
-    hist_bins: int | Sequence[float] = 51,
-    sel_props: Sequence[str] | None = None,
-    sel_src: Selection = None,
-    sel_dest: Selection = None,
-    edges_popul_name: str | None = None,
-    CV_dict: Mapping[str, Any] | None = None,  # noqa: N803 - the reference's name
-    by: str | tuple[str, str] | None = None,
-    seed: int = 0,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-) -> Statistics:
+@takes(ExtractOptions)
+def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistics:
     """Describe every property of every pathway.
 
     Parameters
     ----------
     data
         A dataset, a circuit, or a path to either. A circuit is exported on first use.
-    min_sample_size_per_group
-        Pathways with fewer connections get no statistics.
-    max_sample_size_per_group
-        Statistics of a pathway with more connections rest on a random subset of them: those
-        with the smallest hash of seed, source and target. So the subset is the same
-        whatever else is selected, and that of a larger limit contains that of a smaller.
-    hist_bins
-        Number of bins, or their edges (increasing).
-    sel_props
-        Properties; by default all but delay and spine_length. An empty list gives
-        ``n_syn_per_conn`` alone, which is always there.
-    sel_src, sel_dest
-        Source and target nodes: None for all, the name of a node set, ids, or a dict of
-        attributes with a value or a list of them, which must all hold; its key ``node_set``
-        is intersected.
-    edges_popul_name
-        Edge population, where ``data`` is a circuit; a dataset has but one, which is compared.
-    CV_dict
-        Cross-validation: ``n_folds``, ``fold_idx`` and ``training_set``. Selected nodes
-        of each side are split into folds; training takes those outside the fold, test those in.
-    by
-        Groups instead of the dataset's types: a node attribute (``"layer"``), ``"@population"``
-        for all nodes of a side together, ``"@node"`` for each node apart; one for both sides, or a
-        pair for source and target. ``("@node", "@node")`` gives one row per connection.
-    seed
-        Seed of the subsets and the folds.
-    resources, progress
-        What may be used, and whom to tell.
 
     Returns
     -------
@@ -97,25 +56,26 @@ def extract(
     OptionError
         Where an option cannot be met: an unknown property, node set, attribute or value, say.
     """
-    resources = resources or Resources()
-    dataset = _opened(data, edges_popul_name, sel_props, resources, progress)
-    properties = _selected_properties(dataset, sel_props)
-    bins = _checked_bins(hist_bins)
-    _check_sizes(min_sample_size_per_group, max_sample_size_per_group)
-    sides = (by, by) if isinstance(by, str) else by
-    least, most = min_sample_size_per_group or None, max_sample_size_per_group or None
-    options = {
+    resources, progress, seed = options.resources or Resources(), options.progress, options.seed
+    dataset = _opened(data, options.edges_popul_name, options.sel_props, resources, progress)
+    properties = _selected_properties(dataset, options.sel_props)
+    sel_src, sel_dest, folds = options.sel_src, options.sel_dest, options.CV_dict
+    bins = options.hist_bins if isinstance(options.hist_bins, int) else tuple(options.hist_bins)
+    sides = (options.by, options.by) if isinstance(options.by, str) else options.by
+    least = options.min_sample_size_per_group or None
+    most = options.max_sample_size_per_group or None
+    recorded = {
         "min_sample_size_per_group": least,
         "max_sample_size_per_group": most,
         "hist_bins": bins if isinstance(bins, int) else list(bins),
         "sel_props": [p.name for p in properties],
         "sel_src": plain(sel_src),
         "sel_dest": plain(sel_dest),
-        "CV_dict": dict(CV_dict) if CV_dict else None,
+        "CV_dict": dict(folds) if folds else None,
         "by": list(sides) if sides else None,
         "seed": seed,
     }
-    choice = Choice.of(sel_src, sel_dest, CV_dict, seed, sides)
+    choice = Choice.of(sel_src, sel_dest, folds, seed, sides)
     grouping = choice.grouping(dataset)
     spec = BucketSpec(
         first=0,
@@ -133,7 +93,7 @@ def extract(
     )
     correlated = _Correlated(source, grouping, pairs, resources, progress)
     return Statistics(
-        properties, grouping.types, source, options=options, identity=dataset.identity,
+        properties, grouping.types, source, options=recorded, identity=dataset.identity,
         correlations=correlated.whole,
         ranges=Kind("ranges", GroupRange, correlated.plan, correlated.of_ranges),
     )  # fmt: skip
@@ -266,28 +226,3 @@ def _by_default(column: DatasetColumn) -> bool:
     """Return whether a column is a property unless another choice is made."""
     is_value = column.role in ("property", "categories")
     return is_value and not any(word in column.name for word in NOT_BY_DEFAULT)
-
-
-def _checked_bins(bins: int | Sequence[float]) -> int | tuple[float, ...]:
-    if isinstance(bins, int | np.integer) and not isinstance(bins, bool):
-        if bins < 1:
-            raise OptionError.of("hist_bins is too small", found=str(bins), expected="at least 1")
-        return int(bins)
-    try:
-        edges = tuple(float(edge) for edge in bins)  # type: ignore[union-attr]
-    except (TypeError, ValueError) as error:
-        raise OptionError.of(
-            "hist_bins is neither a number of bins nor their edges", found=repr(bins)
-        ) from error
-    if len(edges) < 2 or not (np.diff(edges) > 0).all():  # noqa: PLR2004 - a bin has two edges
-        raise OptionError.of(
-            "hist_bins are no edges", found=repr(bins), expected="at least two, increasing"
-        )
-    return edges
-
-
-def _check_sizes(least: int | None, most: int | None) -> None:
-    for name, size in (("min_sample_size_per_group", least), ("max_sample_size_per_group", most)):
-        if size is not None and size < 0:
-            hint = "None or 0 for no limit"
-            raise OptionError.of(f"{name} is negative", found=str(size), hint=hint)

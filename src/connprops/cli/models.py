@@ -1,0 +1,306 @@
+"""Models: scored on data held back, compared, drawn from, and built as a configuration says."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+
+import typer
+
+import connprops as cp
+from connprops.cli.app import command, out
+from connprops.options import (
+    OUTPUT,
+    SELECTION,
+    CrossValidateOptions,
+    FitOptions,
+    RunOptions,
+    SampleOptions,
+    SeedOptions,
+    parse_names,
+)
+from connprops.progress import Progress
+from connprops.resources import Resources
+
+if TYPE_CHECKING:
+    from polars import DataFrame
+
+    from connprops.draw.lookup import Missing
+
+_SHOWN = ("source_type", "target_type", "property", "distribution_a", "distribution_b",
+          "n_a", "n_b", "mean_a", "mean_b", "shift", "ks", "wasserstein")  # fmt: skip
+
+
+def chart_file(text: str) -> Any:
+    """Return the option that says where a chart goes."""
+    return typer.Option("--chart", metavar="FILE", rich_help_panel=OUTPUT, help=text)
+
+
+@command(
+    "population", SampleOptions, FitOptions, SeedOptions, Resources,
+    examples=(
+        "connprops cross-validate results/dataset --cv-folds 5",
+        "connprops cross-validate CIRCUIT -o scores.parquet --chart scores.svg --shrinkage",
+    ),
+)  # fmt: skip
+def cross_validate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET|CIRCUIT",
+            help="Folder of a dataset; or a circuit, which is exported on first use.",
+        ),
+    ],
+    *,
+    out: Annotated[Path, out("File of the scores, Parquet.")] = Path("cross_validation.parquet"),
+    chart: Annotated[
+        Path | None,
+        chart_file("Draw the gain over the baseline to a .html, .svg or .png file."),
+    ] = None,
+    cv_folds: int,
+    overwrite: bool,
+    options: RunOptions,
+    progress: Progress,
+) -> Callable[[TextIO], None]:
+    """Score a model on data held back, beside the choices of connectome-manipulator."""
+    from connprops.store.writing import refuse_existing
+
+    files = [out, chart] if chart else [out]
+    if chart:
+        from connprops.charts.plot import check_chart, write_chart
+
+        check_chart(chart)
+    if not overwrite:
+        refuse_existing(*files)
+    scores = cp.cross_validate(
+        data,
+        cv_folds=cv_folds,
+        edges_popul_name=options.population,
+        progress=progress,
+        **options.of(CrossValidateOptions),
+    )
+    scores.write_parquet(out, overwrite=overwrite)
+    summary = scores.summary()
+    if chart:
+        from connprops.charts.scores import cross_validation
+
+        write_chart(cross_validation(summary), chart, overwrite=overwrite)
+
+    def show(stream: TextIO) -> None:
+        _show_scores(summary, stream)
+        stream.writelines(f"{file}\n" for file in files)
+
+    return show
+
+
+def _show_scores(summary: DataFrame, stream: TextIO) -> None:
+    """Write one line per property: how much a test value gains over the baseline."""
+    from connprops.display import console_on, show_table
+
+    rows = [
+        (
+            str(row["property"]),
+            str(row["distribution"]),
+            str(row["distribution_reference"]),
+            f"{row['n']:,}",
+            f"{row['gain']:.4f} ± {row['gain_error']:.4f}",
+            f"{row['ks']:.3f}",
+            f"{row['ks_reference']:.3f}",
+            f"{row['n_outside']:,}",
+            f"{row['n_outside_reference']:,}",
+            {True: "yes", False: "no", None: "-"}[row["better"]],
+        )
+        for row in summary.iter_rows(named=True)
+    ]
+    head = ("property", "distribution", "baseline's", "test values", "gain per value", "KS",
+            "baseline's", "excluded", "baseline's", "better")  # fmt: skip
+    show_table(console_on(stream), head, rows, numbers=range(3, 9))
+
+
+@command(
+    examples=(
+        "connprops compare results other-results",
+        "connprops compare results/model.parquet reference.json -o differences.csv",
+    )
+)
+def compare(
+    a: Annotated[
+        Path, typer.Argument(metavar="A", help="A run's folder, or a model as Parquet or JSON.")
+    ],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    *,
+    out: Annotated[
+        Path | None, out("Write all differences to a .parquet, .csv or .json file.", "FILE")
+    ] = None,
+    chart: Annotated[
+        Path | None, chart_file("Draw the differences to a .html, .svg or .png file.")
+    ] = None,
+    rows: Annotated[
+        int, typer.Option(metavar="N", min=0, help="How many of the largest to print.")
+    ] = 10,
+    overwrite: bool,
+) -> None:
+    """Show where two models differ: pathways, distributions, means, and their distances.
+
+    Printed are a line for each property, and the largest distances between distributions that both
+    models have from data, those of many values first; FILE has all.
+    """
+    import polars as pl
+
+    from connprops.model.comparison import summarized, write_comparison
+    from connprops.store.writing import check_format
+
+    if out:
+        check_format(out)
+    if chart:
+        from connprops.charts.plot import check_chart, write_chart
+
+        check_chart(chart)
+    differences = cp.compare(a, b)
+    if chart:
+        from connprops.charts.scores import comparison
+
+        drawn = comparison(differences, title=f"{a.name} and {b.name}")
+        typer.echo(str(write_chart(drawn, chart, overwrite=overwrite)), err=True)
+    if out:
+        typer.echo(str(write_comparison(differences, out, overwrite=overwrite)), err=True)
+    _show(summarized(differences))
+    apart = differences.filter((pl.col("status") == "both") & (pl.col("ks") > 0))
+    # As the two-sample test weighs a distance: by the values that both distributions rest on.
+    weight = (pl.col("n_a") * pl.col("n_b") / (pl.col("n_a") + pl.col("n_b"))).sqrt()
+    ranks = [pl.col("ks") * weight.fill_null(1), "source_type", "target_type", "property"]
+    largest = apart.sort(ranks, descending=[True, False, False, False]).head(rows)
+    if len(largest):
+        _show(largest.select(_SHOWN))
+
+
+def _show(frame: DataFrame) -> None:
+    from connprops.display import console_on, show_table
+
+    numbers = [i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()]
+    show_table(console_on(sys.stdout), frame.columns, frame.rows(), numbers=numbers, digits=4)
+
+
+@command(
+    "threads", "memory", "temp_dir",
+    examples=(
+        "connprops draw model.parquet --circuit CIRCUIT -o edges.h5",
+        "connprops draw model.parquet --connections list.parquet -o synapses.parquet",
+        "connprops draw model.parquet --connections list.parquet --circuit CIRCUIT -o edges.h5",
+    ),
+)  # fmt: skip
+def draw(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model: Parquet, or JSON.")],
+    *,
+    out: Annotated[Path, out("The synapses: .parquet, or .h5 for a SONATA edge file.")],
+    connections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="Parquet with source_node and target_node; with source_type and target_type, "
+            "unless a circuit has them; with n_syn_per_conn, unless it is to be drawn. [default: "
+            "the connections of the circuit, each row drawn anew]",
+        ),
+    ] = None,
+    circuit: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CIRCUIT",
+            rich_help_panel=OUTPUT,
+            help="Circuit that the nodes are of: its configuration file, or its folder.",
+        ),
+    ] = None,
+    sel_props: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            rich_help_panel=SELECTION,
+            help="Properties, with commas. [default: all of the model]",
+        ),
+    ] = None,
+    missing: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            rich_help_panel=SELECTION,
+            help="What to do with connections of pathways that the model lacks: error; borrow, "
+            "from an observed pathway of the same types, layers or classes; skip.",
+        ),
+    ] = "error",
+    population: str | None,
+    seed: int,
+    overwrite: bool,
+    options: RunOptions,
+    progress: Progress,
+) -> str:
+    """Draw synapses from a model: of listed connections, or those of a circuit anew."""
+    from connprops.draw import write_synapses
+
+    n_synapses = write_synapses(
+        cp.read_model(model),
+        connections,
+        out,
+        seed,
+        nodes=circuit,
+        population=population,
+        missing=cast("Missing", missing),
+        properties=parse_names(sel_props) if sel_props else None,
+        resources=options.resources,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return f"{n_synapses:,} synapses in {out}"
+
+
+@command(
+    examples=(
+        "connprops build-model CONFIG.json",
+        "connprops build-model CONFIG.json --cv-folds 5 --force-rebuild",
+    )
+)
+def build_model(
+    config_file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG.json",
+            help="A model-building configuration of connectome-manipulator, as it is.",
+        ),
+    ],
+    *,
+    force_reextract: Annotated[
+        bool,
+        typer.Option(
+            "--force-reextract",
+            help="Extract again even if circuit and options are unchanged.",
+        ),
+    ] = False,
+    force_rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--force-rebuild",
+            help="Build again even if statistics and options are unchanged.",
+        ),
+    ] = False,
+    cv_folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Folds of a cross-validation. [default: the file's CV_folds]"
+        ),
+    ] = None,
+    quiet: bool,
+    progress: Progress,
+) -> None:
+    """Do what a configuration file of connectome-manipulator says: extract, build, plot."""
+    from connprops.compat.build_model import build_model as build
+
+    build(
+        config_file,
+        force_reextract=force_reextract,
+        force_rebuild=force_rebuild,
+        cv_folds=cv_folds,
+        say=lambda text: None if quiet else typer.echo(text),
+        progress=progress,
+    )
