@@ -1,24 +1,7 @@
 """Quantiles of many distributions at once: what turns uniform numbers into values.
 
-Each way of computing them belongs to a family, so that a value depends on the distribution and the
-number alone, not on how many are computed together:
-
-- closed forms are evaluated as they are;
-- distributions of counts and of lists keep their distribution function as steps, of which a guide
-  table finds the right one in constant time (Chen and Asau 1974, AIIE Transactions 6): exact;
-- the truncated normal distribution keeps the probability of what is cut off and of what is left,
-  unless these are too small for a float;
-- the gamma and beta distributions, whose quantiles take an iteration each, keep polynomials on
-  panels of the standard normal quantile z of the probability: a quantile differs from the exact one
-  by less than 1e-9 of the distribution's standard deviation, relatively for the gamma distribution
-  (by 2e-9 for shapes beyond 10^5, where the iteration itself is no better). That is measured for
-  each distribution where the error is greatest, at the panels' edges; distributions for which it
-  does not hold (some beta distributions of infinite density) and numbers beyond the panels (|z| >
-  5, six in 10^7) are iterated.
-
-The polynomials are fitted once for each distribution, of degree 11 at Chebyshev's nodes, for that
-takes the fewest quantiles; and written anew as twice as many of degree 7, whose coefficients are
-one line of the cache. What the Chebyshev series of the first loses by that is part of the error.
+Each family has one way to compute them, so that a value depends on the distribution and the number
+alone, not on how many are computed together. docs/numbers.md describes the ways and their errors.
 """
 
 from __future__ import annotations
@@ -53,15 +36,7 @@ _FIRST, _LAST = special.ndtr([-_REACH * (1 - 1e-12), _REACH * (1 - 1e-12)])
 
 
 class Quantiles:
-    """Quantile functions of the distributions of a property, by pathway.
-
-    Parameters
-    ----------
-    distributions
-        The distributions, family by family: :meth:`connprops.model.model.Model.distributions`.
-    n_pathways
-        Number of pathways there may be: those without a distribution have no values.
-    """
+    """Quantile functions of a property in pathways; ``distributions`` come family by family."""
 
     def __init__(self, distributions: Sequence[Distributions], n_pathways: int) -> None:
         self._functions = [_function(group) for group in distributions]
@@ -104,17 +79,12 @@ def _function(distributions: Distributions) -> Function:
         return _TruncatedNormal(distributions)
     if family.name in _TRANSFORMS:
         return _Panels(distributions)
-    return _Exact(distributions)
+    return _exact(distributions)
 
 
-class _Exact:
-    """The family's own quantile function."""
-
-    def __init__(self, distributions: Distributions) -> None:
-        self._distributions = distributions
-
-    def __call__(self, row: Rows, q: Floats) -> Floats:
-        return self._distributions.take(row).ppf(q)
+def _exact(distributions: Distributions) -> Function:
+    """Return the family's own quantile function."""
+    return lambda row, q: distributions.take(row).ppf(q)
 
 
 def _lists(distributions: Distributions) -> Function:
@@ -144,11 +114,8 @@ class _Steps:
         self._cells = min(_CELLS_AT_MOST, 1 << int(counts.max(initial=1)).bit_length())
         starts = np.arange(self._cells) / self._cells
         self._guide = np.empty((counts.size, self._cells), dtype=np.int32)
-        for distribution, (stop, n) in enumerate(
-            zip((last + 1).tolist(), counts.tolist(), strict=True)
-        ):
-            first = stop - n
-            self._guide[distribution] = first + np.searchsorted(reached[first:stop], starts)
+        for guide, stop, n in zip(self._guide, last + 1, counts, strict=True):
+            guide[:] = stop - n + np.searchsorted(reached[stop - n : stop], starts)
 
     def __call__(self, row: Rows, q: Floats) -> Floats:
         step = self._guide[row, (q * self._cells).astype(np.int32)]
@@ -163,11 +130,10 @@ class _Counts:
     """Exact quantiles of counts: by steps where a distribution has few, else by the family."""
 
     def __init__(self, distributions: Distributions) -> None:
-        self._exact = _Exact(distributions)
-        lowest = distributions.family.support(distributions.parameters)[0]
-        highest = distributions.family.ppf(
-            np.full(distributions.pathway.shape, _ALMOST_1), distributions.parameters
-        )
+        self._exact = _exact(distributions)
+        family, parameters = distributions.family, distributions.parameters
+        lowest = family.support(parameters)[0]
+        highest = family.ppf(np.full(distributions.pathway.shape, _ALMOST_1), parameters)
         few = np.flatnonzero(highest - lowest < _STEPS_AT_MOST)
         counts = (highest - lowest)[few].astype(np.int64) + 1
         self._place = np.full(distributions.pathway.size, -1, dtype=np.int32)
@@ -190,19 +156,14 @@ class _Counts:
         return values
 
 
-def _identity(x: Floats) -> Floats:
-    return x
-
-
 class _Approximate:
     """A way to most quantiles; it gives NaN for those that are left to the family's own."""
 
     def __init__(self, distributions: Distributions) -> None:
         self._distributions = distributions
-        self._exact = _Exact(distributions)
-        self._bounded = bool(
-            (np.isfinite(distributions.lower) | np.isfinite(distributions.upper)).any()
-        )
+        self._exact = _exact(distributions)
+        self._lower, self._upper = distributions.lower, distributions.upper
+        self._bounded = bool((np.isfinite(self._lower) | np.isfinite(self._upper)).any())
 
     def _settled(self, values: Floats, row: Rows, q: Floats) -> Floats:
         """Return the values within their bounds, in place, and complete."""
@@ -210,9 +171,7 @@ class _Approximate:
             rest = np.flatnonzero(np.isnan(values))
             values[rest] = self._exact(row[rest], q[rest])
         if self._bounded:
-            np.clip(
-                values, self._distributions.lower[row], self._distributions.upper[row], out=values
-            )
+            np.clip(values, self._lower[row], self._upper[row], out=values)
         return values
 
 
@@ -221,18 +180,12 @@ class _TruncatedNormal(_Approximate):
 
     def __init__(self, distributions: Distributions) -> None:
         super().__init__(distributions)
-        self._loc, self._scale = (
-            distributions.parameters["norm_loc"],
-            distributions.parameters["norm_scale"],
-        )
-        low, high = (
-            (distributions.parameters[b] - self._loc) / self._scale for b in ("min", "max")
-        )
+        parameters = distributions.parameters
+        self._loc, self._scale = parameters["norm_loc"], parameters["norm_scale"]
+        low, high = ((parameters[bound] - self._loc) / self._scale for bound in ("min", "max"))
         self._below, self._above = special.ndtr(low), special.ndtr(-high)
         self._mass = np.where(
-            low + high > 0,
-            special.ndtr(-low) - self._above,
-            special.ndtr(high) - self._below,
+            low + high > 0, special.ndtr(-low) - self._above, special.ndtr(high) - self._below
         )
         # A difference of which few digits are left, or that no float holds, is left to logarithms.
         cut = np.minimum(self._below, self._above)
@@ -299,31 +252,23 @@ class _Panels(_Approximate):
         if not rows.size:
             return
         distributions, grid = self._distributions.take(rows), _grid()
+        family, parameters = distributions.family, distributions.parameters
         with np.errstate(all="ignore"):
-            exact = self._into(
-                distributions.family.ppf(np.tile(grid.q, (rows.size, 1)), distributions.parameters)
-            )
+            exact = self._into(family.ppf(np.tile(grid.q, (rows.size, 1)), parameters))
             of_nodes, of_edges = exact[:, : grid.n_nodes], exact[:, grid.n_nodes :]
             fitted = np.einsum(
                 "pij,lpj->lpi", grid.inverse, of_nodes.reshape(rows.size, _PANELS_FITTED, -1)
             )
             # Between Chebyshev's nodes the error is greatest near the ends of a panel.
-            errors = [
-                np.einsum("lpi,pi->lp", fitted, powers) - found
-                for powers, found in zip(
-                    grid.edges, (of_edges[:, :-1], of_edges[:, 1:]), strict=True
-                )
-            ]
+            ends = (grid.left, of_edges[:, :-1]), (grid.right, of_edges[:, 1:])
+            errors = [np.einsum("lpi,pi->lp", fitted, powers) - at for powers, at in ends]
             kept, dropped = (np.einsum("hij,lpj->lphi", half, fitted) for half in _halves())
             lost = np.abs(dropped).sum(axis=3)
-            scale = (
-                1.0 if self._into is np.log else distributions.family.std(distributions.parameters)
-            )
+            scale = 1.0 if self._into is np.log else family.std(parameters)
             usable = np.abs(errors).max(axis=(0, 2)) + lost.max(axis=(1, 2)) < _TOLERANCE * scale
         kept[~usable] = np.nan
-        self._coefficients.reshape(-1, _PANELS, _DEGREE + 1)[rows] = kept.reshape(
-            rows.size, _PANELS, -1
-        )
+        coefficients = self._coefficients.reshape(-1, _PANELS, _DEGREE + 1)
+        coefficients[rows] = kept.reshape(rows.size, _PANELS, -1)
         self._made[rows] = True
         self._all_made = bool(self._made.all())
 
@@ -340,14 +285,15 @@ class _Grid:
     """Where distributions are fitted: the same for all.
 
     ``q`` are the probabilities of the nodes, panel by panel, and of the panels' edges; ``inverse``
-    maps values at the nodes of each panel to coefficients, (panels, 12, 12); ``edges`` are the
-    powers of t at the left and right edge of each, 2 of (panels, 12).
+    maps values at the nodes of each panel to coefficients, (panels, 12, 12); ``left`` and ``right``
+    are the powers of t at the edges of each, (panels, 12).
     """
 
     q: Floats
     n_nodes: int
     inverse: Floats
-    edges: tuple[Floats, Floats]
+    left: Floats
+    right: Floats
 
 
 @functools.cache
@@ -368,19 +314,16 @@ def _grid() -> _Grid:
         np.concatenate([q.ravel(), q_edge]),
         q.size,
         np.asarray(np.linalg.inv(t[:, :, None] ** powers), dtype=np.float64),
-        (left**powers, right**powers),
+        left**powers,
+        right**powers,
     )
 
 
 @functools.cache
 def _halves() -> tuple[Floats, Floats]:
-    """Return how a polynomial is written anew on each half of its panel.
+    """Return what turns coefficients into those of lower degree on each half of their panel.
 
-    Returns
-    -------
-    tuple
-        Of its coefficients those of the nearest polynomials of lower degree, as their Chebyshev
-        series say, (2, 8, 12); and the terms of the series that are left out, (2, 4, 12).
+    That is done by Chebyshev series, (2, 8, 12); also their terms that are left out, (2, 4, 12).
     """
     kept, lost = [], []
     for shift in (-0.5, 0.5):
