@@ -5,6 +5,7 @@ from pathlib import Path
 
 import bluepysnap
 import h5py
+import msgspec
 import numpy as np
 import pytest
 from circuits import SHARED, allen, two_types, write_circuit
@@ -48,7 +49,7 @@ def test_configurations_are_resolved_as_by_bluepysnap(tmp_path, name):
         pytest.skip("needs the public circuits")
     theirs = bluepysnap.Circuit(str(config)).config
     networks, node_sets = resolved(config)
-    assert files_in(networks) == files_in(theirs["networks"])
+    assert files_in(msgspec.to_builtins(networks)) == files_in(theirs["networks"])
     assert node_sets == theirs.get("node_sets_file")
 
 

@@ -310,10 +310,18 @@ def test_faults_of_node_files(ours, tmp_path, change, says):
     ("path", "value", "says"),
     [
         (("networks",), ["x"], "networks is of the wrong kind"),
-        (("networks", "edges"), {"a": 1}, "networks/edges is of the wrong kind"),
-        (("networks", "edges", 0), "x", "an entry of networks/edges is of the wrong kind"),
-        (("networks", "nodes", 0, "nodes_file"), 3, "nodes_file in an entry"),
-        (("networks", "edges", 0, "populations"), ["default"], "populations in an entry"),
+        (("networks", "edges"), {"a": 1}, "networks.edges is of the wrong kind"),
+        (("networks", "edges", 0), "x", "networks.edges[0] is of the wrong kind"),
+        (
+            ("networks", "nodes", 0, "nodes_file"),
+            3,
+            "networks.nodes[0].nodes_file is of",
+        ),
+        (
+            ("networks", "edges", 0, "populations"),
+            ["default"],
+            ".edges[0].populations is of the wrong kind",
+        ),
         (("manifest", "$BASE_DIR"), "$BASE_DIR/$BASE_DIR", "refer to each other in a circle"),
     ],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import h5py
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
 from connprops.circuit.columns import Column, ColumnReader, Kind, group_names, inherited_columns
-from connprops.circuit.config import checked_networks, resolved
+from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
 from connprops.store.writing import sha256_of
@@ -309,11 +310,11 @@ def open_circuit(source: CircuitSource) -> Circuit:
     else:
         config = Path(getattr(source, "_circuit_config_path", None) or "circuit_config.json")
         content = source.config
-        networks, node_sets = content.get("networks", {}), content.get("node_sets_file")
-    networks = checked_networks(networks, config)
+        networks = checked(content.get("networks") or {}, Networks, "networks", config)
+        node_sets = content.get("node_sets_file")
     nodes = {
         name: NodePopulation(name, file, types_file, kind or "biophysical")
-        for _, file, types_file, kinds in _files_of("nodes", networks, config)
+        for _, file, types_file, kinds in _files_of("nodes", networks.nodes, config)
         for name, kind in kinds.items()
     }
     edges = {
@@ -321,13 +322,13 @@ def open_circuit(source: CircuitSource) -> Circuit:
             name, file, types_file, kind or "chemical",
             *(_end(h5, file, name, side, nodes) for side in ("source", "target")),
         )
-        for h5, file, types_file, kinds in _files_of("edges", networks, config)
+        for h5, file, types_file, kinds in _files_of("edges", networks.edges, config)
         for name, kind in kinds.items()
     }  # fmt: skip
     if not edges:
         raise CircuitError.of(
             f"{config} has no edge population",
-            found=f"{len(networks.get('edges', []))} edge files listed",
+            found=f"{len(networks.edges or [])} edge files listed",
             expected="at least one population under networks/edges",
             hint="is this a circuit of nodes only, or a path that the manifest gets wrong?",
         )
@@ -335,19 +336,20 @@ def open_circuit(source: CircuitSource) -> Circuit:
 
 
 def _files_of(
-    what: str, networks: Mapping[str, Any], config: Path
+    what: str, entries: Sequence[Entry] | None, config: Path
 ) -> Iterator[tuple[h5py.File, Path, Path | None, dict[str, str | None]]]:
     """Yield each file that is there: open, paths of it and its types, kinds of its populations."""
-    for entry in networks.get(what) or []:
+    for entry in entries or []:
         file, types_file = (
-            Path(path) if (path := entry.get(key)) and path != "NULL" else None
-            for key in (f"{what}_file", f"{what[:-1]}_types_file")
+            Path(path) if (path := getattr(entry, name)) and path != "NULL" else None
+            for name in (f"{what}_file", f"{what[:-1]}_types_file")
         )
         if file is None:
             raise CircuitError.of(
                 f"{config}: an entry of networks has no '{what}_file'",
-                found=listing(entry), expected=f"{what}_file",
-            )  # fmt: skip
+                found=listing(k for k, v in msgspec.to_builtins(entry).items() if v is not None),
+                expected=f"{what}_file",
+            )
         if not file.is_file():
             warnings.warn(
                 f"{config} lists {file}, which does not exist: its populations are left out",
@@ -355,10 +357,10 @@ def _files_of(
                 stacklevel=3,
             )
             continue
-        declared = entry.get("populations") or {}
+        declared = entry.populations or {}
         with hdf5.reading(file) as h5:
             names = [n for n in hdf5.group(h5, what) if not declared or n in declared]
-            yield h5, file, types_file, {n: (declared.get(n) or {}).get("type") for n in names}
+            yield h5, file, types_file, {n: (declared.get(n) or Declared()).type for n in names}
 
 
 def _end(

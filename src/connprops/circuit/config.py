@@ -4,14 +4,40 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from connprops.errors import CircuitError, listing
 
+Value = TypeVar("Value")
+
 _LONGEST = 1 << 16
 """Characters of a path with the manifest's names put in: more than any system takes."""
+
+
+class Declared(msgspec.Struct):
+    """What a configuration says of a population."""
+
+    type: str | None = None
+
+
+class Entry(msgspec.Struct):
+    """A file of nodes or edges, and the populations to take from it: all where none is declared."""
+
+    nodes_file: str | None = None
+    node_types_file: str | None = None
+    edges_file: str | None = None
+    edge_types_file: str | None = None
+    populations: dict[str, Declared | None] | None = None
+
+
+class Networks(msgspec.Struct):
+    """The files of a circuit."""
+
+    nodes: list[Entry] | None = None
+    edges: list[Entry] | None = None
 
 
 def read_config(config: Path) -> dict[str, Any]:
@@ -39,36 +65,20 @@ def read_config(config: Path) -> dict[str, Any]:
     return content
 
 
-def checked_networks(networks: object, config: Path) -> dict[str, Any]:
-    """Return the networks of a configuration, each part of them of the kind that it must be."""
-    content: dict[str, Any] = _of_kind(networks or {}, dict, "networks", config)
-    for kind in ("nodes", "edges"):
-        for entry in _of_kind(content.get(kind) or [], list, f"networks/{kind}", config):
-            place = f"an entry of networks/{kind}"
-            for key, value in _of_kind(entry, dict, place, config).items():
-                if key.endswith("_file") and value is not None:
-                    _of_kind(value, str, f"{key} in {place}", config)
-            populations = _of_kind(
-                entry.get("populations") or {}, dict, f"populations in {place}", config
-            )
-            for name, facts in populations.items():
-                kind_of = _of_kind(facts or {}, dict, f"population {name!r}", config).get("type")
-                _of_kind("" if kind_of is None else kind_of, str, f"type of {name!r}", config)
-    return content
-
-
-_KINDS: Mapping[type, str] = {dict: "an object", list: "an array", str: "text"}
-
-
-def _of_kind(value: Any, kind: type, place: str, config: Path) -> Any:
-    if not isinstance(value, kind):
+def checked(value: object, kind: type[Value], place: str, config: Path) -> Value:
+    """Return a part of a configuration as the type that it must be."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        types, _, within = str(error).partition(" - at `$")
+        expected, _, found = types.removeprefix("Expected ").partition(", got ")
+        place += within.rstrip("`")
         raise CircuitError.of(
-            f"{config}: {place} is of the wrong kind", found=repr(value)[:80], expected=_KINDS[kind]
-        )
-    return value
+            f"{config}: {place} is of the wrong kind", found=found, expected=expected
+        ) from error
 
 
-def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[dict[str, Any], str | None]:
+def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[Networks, str | None]:
     """Return networks and node sets file of a configuration, with absolute paths.
 
     A simulation configuration leads to the circuit that it names.
@@ -80,18 +90,18 @@ def resolved(config: Path, followed: tuple[Path, ...] = ()) -> tuple[dict[str, A
         if follow in (config.resolve(), *followed):
             raise CircuitError.of(f"{config} names itself as its network, or one that names it")
         return resolved(follow, (config.resolve(), *followed))
-    networks = checked_networks(content["networks"], config)
-    for entry in [*(networks.get("nodes") or []), *(networks.get("edges") or [])]:
-        for key, value in entry.items():
-            if key.endswith("_file") and isinstance(value, str) and value not in ("", "NULL"):
-                entry[key] = str(base / value)
-    node_sets = _of_kind(content.get("node_sets_file") or "", str, "node_sets_file", config)
+    networks = checked(content["networks"] or {}, Networks, "networks", config)
+    for entry in [*(networks.nodes or []), *(networks.edges or [])]:
+        for name in ("nodes_file", "node_types_file", "edges_file", "edge_types_file"):
+            path = getattr(entry, name)
+            setattr(entry, name, str(base / path) if path and path != "NULL" else None)
+    node_sets = checked(content.get("node_sets_file") or "", str, "node_sets_file", config)
     return networks, str(base / node_sets) if node_sets else None
 
 
 def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
     """Return a configuration with the manifest's names replaced, wherever they stand."""
-    manifest = _of_kind(raw.get("manifest") or {}, dict, "manifest", config)
+    manifest = checked(raw.get("manifest") or {}, dict[str, Any], "manifest", config)
     values = {"$configdir": str(base), "${configdir}": str(base)}
     values |= {str(k): str(v) for k, v in manifest.items() if k}
     names = re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True))))

@@ -131,29 +131,26 @@ class RedrawnEdges:
         return sizes
 
     def batch(self, stretches: Connections) -> tuple[Values, Bools]:
-        """Return the values of rows, and which rows are to be left as they are."""
-        is_left = np.repeat(stretches.pathway < 0, stretches.n_syn)
-        values = self._drawer.values(stretches.drawn())
-        if is_left.any():
-            for name, drawn in values.items():
-                values[name] = np.zeros(is_left.size, dtype=drawn.dtype)
-                values[name][~is_left] = drawn
-        return values, is_left
+        """Return the values of rows that are drawn, and which rows these are."""
+        is_drawn = np.repeat(stretches.pathway >= 0, stretches.n_syn)
+        return self._drawer.values(stretches.drawn()), is_drawn
 
     def write(self, batch: tuple[Values, Bools]) -> int:
         """Put the values of the next rows in their places; return the number of rows."""
-        values, is_left = batch
-        start, stop = self._n_done, self._n_done + is_left.size
-        if is_left.any():
+        values, is_drawn = batch
+        start, stop = self._n_done, self._n_done + is_drawn.size
+        if not is_drawn.all():
             for name, drawn in values.items():
                 before = self._reader.column(self._edges.columns[name], start, stop)
-                drawn[is_left] = before[is_left]
+                values[name] = np.empty(is_drawn.size, dtype=drawn.dtype)
+                values[name][is_drawn] = drawn
+                values[name][~is_drawn] = before[~is_drawn]
         for group, rows, index in self._reader.in_groups(start, stop):
             for name, drawn in values.items():
                 _put(self._columns[name, group], index, drawn[rows])
         self._n_done = stop
         self._disk.check()
-        return is_left.size
+        return is_drawn.size
 
 
 def _copy(old: h5py.Group, new: h5py.Group, without: set[str]) -> None:
