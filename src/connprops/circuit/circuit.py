@@ -25,7 +25,13 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
-from connprops.circuit.columns import Column, ColumnReader, Kind, group_names, inherited_columns
+from connprops.circuit.columns import (
+    ColumnReader,
+    Kind,
+    SonataColumn,
+    group_names,
+    inherited_columns,
+)
 from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
@@ -72,7 +78,7 @@ class Population:
         return ColumnReader(hdf5.group(h5, self.place), self._of, self.size)
 
     @cached_property
-    def columns(self) -> dict[str, Column]:
+    def columns(self) -> dict[str, SonataColumn]:
         """Return the columns by name, those of the file first, then the inherited ones."""
         with hdf5.reading(self.file) as h5:
             reader = self._reader(h5)
@@ -119,12 +125,12 @@ class NodePopulation(Population):
         return pl.DataFrame([pl.Series("node", np.arange(self.size, dtype=np.int64)), *series])
 
 
-def _groups_nodes(column: Column) -> bool:
+def _groups_nodes(column: SonataColumn) -> bool:
     is_float = column.stored.startswith("float")
     return column.stored != "other" and not is_float and not column.name.startswith("@")
 
 
-def _series(column: Column, values: NDArray[Any]) -> pl.Series:
+def _series(column: SonataColumn, values: NDArray[Any]) -> pl.Series:
     """Return the values of a node attribute as text, whole or floating numbers."""
     if column.stored == "text":
         return pl.Series(column.name, values.tolist(), dtype=pl.String)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,15 +32,12 @@ LEFT_OUT = {
 
 Kind = Literal["node", "edge"]
 
-_BLOCK = 1 << 20
-"""Rows read at once where a column is only looked through."""
-
 _QUERIES = frozenset({"target_query", "source_query"})
 """Columns of types files that say how a network was built."""
 
 
 @dataclass(frozen=True)
-class Column:
+class SonataColumn:
     """A column of a population.
 
     ``stored`` is the type of its values: numbers keep theirs, categories are integer codes into
@@ -116,7 +114,7 @@ class ColumnReader:
                 )
             yield group, rows, index
 
-    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
         """Return the values of a column in the rows, shape (stop - start,), of its dtype.
 
         Text is an array of ``str``, with None in rows that have none.
@@ -134,7 +132,7 @@ class ColumnReader:
                 values[rows] = self._of_group(column, group, low, high)[index - low]
         return values
 
-    def _of_group(self, column: Column, group: str, start: int, stop: int) -> NDArray[Any]:
+    def _of_group(self, column: SonataColumn, group: str, start: int, stop: int) -> NDArray[Any]:
         """Return a range of the values of a group as the column's dtype."""
         path = f"{group}/{path_in_group(column.name)}"
         stored = hdf5.dataset(self.population, path)
@@ -145,9 +143,8 @@ class ColumnReader:
                 expected=f"{self.size:,}",
             )
         if column.stored == "text" or hdf5.is_text(stored.dtype):
-            words = self._words(
-                path, hdf5.library(self.population[group], column.name), start, stop
-            )
+            library = hdf5.library(self.population[group], column.name)
+            words = self._words(path, library, start, stop)
             if column.labels is None:
                 return words
             code = {label: i for i, label in enumerate(column.labels)}
@@ -177,7 +174,7 @@ class ColumnReader:
             )
         return codes
 
-    def own_columns(self) -> Iterator[Column]:
+    def own_columns(self) -> Iterator[SonataColumn]:
         """Yield the columns that the groups hold."""
         groups_of: dict[str, list[str]] = {}
         for group in self.groups:
@@ -191,7 +188,7 @@ class ColumnReader:
         for name, groups in groups_of.items():
             yield self._described(name, groups)
 
-    def _described(self, name: str, groups: list[str]) -> Column:
+    def _described(self, name: str, groups: list[str]) -> SonataColumn:
         paths = [f"{group}/{path_in_group(name)}" for group in groups]
         types = [hdf5.dataset(self.population, path).dtype for path in paths]
         of_groups = (hdf5.library(self.population[group], name) for group in groups)
@@ -199,9 +196,9 @@ class ColumnReader:
         partial = len(groups) < len(self.groups)
         n_text, n_numbers = sum(map(hdf5.is_text, types)), sum(map(hdf5.is_number, types))
         if n_text + n_numbers < len(types) or (n_text and n_numbers and self.kind == "edge"):
-            return Column(name, "other")
+            return SonataColumn(name, "other")
         if self.kind == "node" and (n_text or len(libraries) > 1):
-            return Column(name, "text", partial=partial)
+            return SonataColumn(name, "text", partial=partial)
         if len(libraries) > 1:
             raise CircuitError.of(
                 f"{self.population.file.filename}: groups of {self.population.name} name the "
@@ -209,33 +206,27 @@ class ColumnReader:
             )
         if n_text:
             labels = self._distinct(paths)
-            return (
-                Column(name, "text") if labels is None else Column(name, "int32", labels, partial)
-            )
+            return SonataColumn(name, "int32" if labels else "text", labels, partial)
         common = np.result_type(*types)
         stored = {"bool": "uint8", "float16": "float32"}.get(common.name, common.name)
-        return Column(name, stored, next(iter(libraries), None), partial)
+        return SonataColumn(name, stored, next(iter(libraries), None), partial)
 
     def _distinct(self, paths: Iterable[str]) -> tuple[str, ...] | None:
         """Return the distinct values of text, in order; None where they are too many."""
         labels: set[str] = set()
-        for path in paths:
-            size = hdf5.count(self.population, path)
-            for start in range(0, size, _BLOCK):
-                raw = hdf5.read(self.population, path, start, min(start + _BLOCK, size))
-                labels |= {hdf5.text(value) for value in raw.tolist()}
-                if len(labels) > CATEGORIES_AT_MOST:
-                    return None
+        for block in chain.from_iterable(hdf5.blocks(self.population, path) for path in paths):
+            labels |= {hdf5.text(value) for value in block.tolist()}
+            if len(labels) > CATEGORIES_AT_MOST:
+                return None
         return tuple(sorted(labels))
 
     def types_used(self) -> set[int]:
         """Return the types that rows refer to."""
         path = f"{self.kind}_type_id"
-        used: set[int] = set()
-        size = hdf5.count(self.population, path) if path in self.population else 0
-        for start in range(0, size, _BLOCK):
-            used |= set(np.unique(self._ids("type_id", start, min(start + _BLOCK, size))).tolist())
-        return used
+        if path not in self.population:
+            return set()
+        blocks = hdf5.blocks(self.population, path)
+        return set().union(*(np.unique(block).tolist() for block in blocks))
 
     def _ids(self, name: str, start: int, stop: int) -> Ints:
         return hdf5.read_ids(self.population, f"{self.kind}_{name}", start, stop)
@@ -244,18 +235,18 @@ class ColumnReader:
         return hdf5.place(self.population, path)
 
 
-def inherited_columns(types_file: Path, kind: Kind, used: set[int]) -> Iterator[Column]:
+def inherited_columns(types_file: Path, kind: Kind, used: set[int]) -> Iterator[SonataColumn]:
     """Yield the columns that rows inherit by their type: text, or for edges numbers."""
     rows = {k: v for k, v in read_types(types_file, f"{kind}_type_id").items() if k in used}
     for name in dict.fromkeys(n for row in rows.values() for n in row if n not in _QUERIES):
         cells = {k: rows.get(k, {}).get(name) for k in used}
         if kind == "edge" and (numbers := _as_numbers(cells)) is not None:
-            yield Column(name, "float64", inherited=numbers)
+            yield SonataColumn(name, "float64", inherited=numbers)
             continue
         labels = tuple(sorted({v for v in cells.values() if v is not None}))
         code = {label: float(i) for i, label in enumerate(labels)}
         codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
-        yield Column(name, "int32", labels, partial=None in cells.values(), inherited=codes)
+        yield SonataColumn(name, "int32", labels, partial=None in cells.values(), inherited=codes)
 
 
 def _as_numbers(cells: Mapping[int, str | None]) -> dict[int, float] | None:
@@ -285,18 +276,16 @@ def read_types(file: Path, key: str) -> dict[int, dict[str, str]]:
             ) from error
         if type_id in by_id:
             raise CircuitError.of(f"{file}: {key} {type_id} stands in several lines")
+        del row[key]
         by_id[type_id] = {
             name: value
             for name, value in row.items()
-            if isinstance(name, str)
-            and isinstance(value, str)
-            and name != key
-            and value not in ("", "NULL")
+            if isinstance(name, str) and isinstance(value, str) and value not in ("", "NULL")
         }
     return by_id
 
 
-def _inherited_values(column: Column, type_ids: Ints) -> NDArray[Any]:
+def _inherited_values(column: SonataColumn, type_ids: Ints) -> NDArray[Any]:
     """Return the values that rows of these types inherit."""
     inherited = column.inherited or {}
     types = np.array(sorted(inherited), dtype=np.int64)

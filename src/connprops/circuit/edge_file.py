@@ -84,13 +84,7 @@ class ForgivingFile(io.RawIOBase):
 
 @contextmanager
 def replacing_hdf5(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path as :func:`connprops.store.writing.replacing`, which HDF5 may lock.
-
-    Raises
-    ------
-    OutputError
-        As there.
-    """
+    """Give a temporary path as :func:`connprops.store.writing.replacing`; HDF5 may lock it."""
     with replacing(path, overwrite=overwrite) as aside:
         lockable = aside.with_name(f"{aside.name}.h5")
         try:
@@ -102,13 +96,7 @@ def replacing_hdf5(path: str | Path, *, overwrite: bool = False) -> Iterator[Pat
 
 @contextmanager
 def created(path: Path) -> Iterator[tuple[h5py.File, ForgivingFile]]:
-    """Open a new HDF5 file; :meth:`ForgivingFile.check` tells early that a disk is full.
-
-    Raises
-    ------
-    OSError
-        Where not all could be written.
-    """
+    """Open a new HDF5 file; :meth:`ForgivingFile.check` tells early that a disk is full."""
     with closing(ForgivingFile(path)) as forgiving:
         with h5py.File(forgiving, "w") as file:
             yield file, forgiving
@@ -118,23 +106,10 @@ def created(path: Path) -> Iterator[tuple[h5py.File, ForgivingFile]]:
 def create_edges(
     file: h5py.File, name: str, nodes: tuple[str, str], size: int | None
 ) -> h5py.Group:
-    """Create an edge population, with node ids to be filled in, of one group of attributes.
+    """Create an edge population of one group, with node ids to be filled in.
 
-    Parameters
-    ----------
-    file
-        File that is open for writing.
-    name
-        Name of the edge population.
-    nodes
-        Names of the source and of the target node population.
-    size
-        Number of edges; None where it will be known only in the end.
-
-    Returns
-    -------
-    h5py.Group
-        The population.
+    ``nodes`` are the names of the source and the target population. The ``size`` is None where it
+    will be known only in the end.
     """
     population = file.create_group(f"edges/{name}")
     population.create_group("0")
@@ -150,21 +125,14 @@ def create_column(
     group: h5py.Group, name: str, dtype: np.dtype, size: int | None, *, fill: float | None = None
 ) -> h5py.Dataset:
     """Create a column: contiguous where its size is known, else one that grows."""
-    shape = {"shape": (0,), "maxshape": (None,), "chunks": (_CHUNK,)} if size is None else {
-        "shape": (size,)
-    }  # fmt: skip
-    return group.create_dataset(name, dtype=dtype, fillvalue=fill, **shape)
+    growth = {"maxshape": (None,), "chunks": (_CHUNK,)} if size is None else {}
+    return group.create_dataset(name, (size or 0,), dtype, fillvalue=fill, **growth)
 
 
 def write_indices(path: Path, name: str, n_source: int, n_target: int) -> None:
     """Add libsonata's indices, by which a node's edges are found, to a file that is closed.
 
     libsonata holds all ids of a side to make them: some 15 bytes an edge.
-
-    Raises
-    ------
-    OutputError
-        Where they cannot be written.
     """
     import libsonata
 

@@ -24,6 +24,8 @@ _MAY_BE_EMPTY = 1 << 26
 _LARGEST_RATIO = 2000
 """Bytes that a stored byte may stand for: deflate reaches 1032."""
 
+_BLOCK = 1 << 20
+
 _EXACT = 2**53
 """Floating numbers below this may stand for whole ones."""
 
@@ -194,6 +196,13 @@ def read_ids(parent: h5py.Group, path: str, start: int, stop: int) -> Ints:
         )
     # A copy takes as long as reading; what an int64 cannot hold gets negative either way.
     return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
+
+
+def blocks(parent: h5py.Group, path: str) -> Iterator[NDArray[Any]]:
+    """Yield all values of a dataset, some at a time."""
+    size = count(parent, path)
+    for start in range(0, size, _BLOCK):
+        yield read(parent, path, start, min(start + _BLOCK, size))
 
 
 def library(parent: h5py.Group, name: str) -> tuple[str, ...] | None:

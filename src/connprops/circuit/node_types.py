@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from connprops import schema
 from connprops.arrays import Ints
 from connprops.circuit.circuit import Circuit, EdgePopulation
 from connprops.errors import ConnpropsWarning, OptionError
@@ -41,21 +42,21 @@ def group_nodes(
     ``mtype``, grouping by it falls back to one group, with a warning. ``report`` also warns of
     types that span several classes or layers.
     """
-    if by == BY_POPULATION:
-        values = pl.repeat(population, len(nodes), eager=True)
-    elif by == BY_NODE:
-        width = len(str(len(nodes)))  # zeros in front, so that names sort as the numbers do
-        values = nodes["node"].cast(pl.String).str.zfill(width)
-    elif by in nodes.columns:
-        values = nodes[by].cast(pl.String).fill_null("(none)")
-    elif by == "mtype":
+    has_none = by == "mtype" and by not in nodes.columns
+    if has_none:
         warnings.warn(
             f"node population {population!r} has no attribute {by!r}: "
             f"all its nodes form one {side} type, {population!r}",
             ConnpropsWarning,
             stacklevel=3,
         )
+    if by == BY_POPULATION or has_none:
         values = pl.repeat(population, len(nodes), eager=True)
+    elif by == BY_NODE:
+        width = len(str(len(nodes)))  # zeros in front, so that names sort as the numbers do
+        values = nodes["node"].cast(pl.String).str.zfill(width)
+    elif by in nodes.columns:
+        values = nodes[by].cast(pl.String).fill_null("(none)")
     else:
         raise OptionError.unknown(
             f"attribute of node population {population!r}",
@@ -66,17 +67,9 @@ def group_nodes(
     nodes = nodes.with_columns(values.alias("type"))
     types = nodes.group_by("type").len("n_nodes").sort("type").with_row_index("code")
     for attribute in ("synapse_class", "layer"):
-        types = types.join(
-            _majority(nodes, attribute, population if report else None), on="type", how="left"
-        )
-    types = types.select(
-        pl.lit(side).alias("side"),
-        pl.col("code").cast(pl.Int32),
-        "type",
-        "synapse_class",
-        "layer",
-        pl.col("n_nodes").cast(pl.Int64),
-    ).sort("code")
+        majority = _majority(nodes, attribute, population if report else None)
+        types = types.join(majority, on="type", how="left")
+    types = schema.TYPES.conform(types.with_columns(side=pl.lit(side)), {})
     return Side(by, nodes.join(types.select("type", "code"), on="type").sort("node"), types)
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_numpy
-from connprops.circuit.circuit import EdgePopulation, EdgeReader, open_circuit
+from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, open_circuit
+from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
     Connections,
@@ -50,6 +52,16 @@ _PLACES = """
 """The place of each row of an edge file within its connection."""
 
 
+class DrawOptions(TypedDict, total=False):
+    """Options of :func:`connprops.draw.draw_synapses`."""
+
+    nodes: pl.DataFrame | Dataset | CircuitSource | None
+    population: str | None
+    missing: Missing
+    properties: Sequence[str] | None
+    resources: Resources | None
+
+
 class Source:
     """The connections to draw from a model, with their pathways, a number of synapses at a time.
 
@@ -62,19 +74,15 @@ class Source:
         model: ModelTable,
         seed: int,
         *,
-        nodes: Any = None,
-        population: str | None = None,
-        missing: Missing = "error",
-        properties: Sequence[str] | None = None,
-        resources: Resources | None = None,
         at_once: int = 1 << 15,
+        **options: Unpack[DrawOptions],
     ) -> None:
-        self.drawer = Drawer(model, seed, properties)
-        self.missing = missing
+        self.drawer = Drawer(model, seed, options.get("properties"))
+        self.missing = options.get("missing", "error")
         self.at_once = at_once
-        self._lookup = PathwayLookup(model, self.drawer.complete, seed, missing)
-        self._nodes, self._population = nodes, population
-        self._resources = resources or Resources()
+        self._lookup = PathwayLookup(model, self.drawer.complete, seed, self.missing)
+        self._nodes, self._population = options.get("nodes"), options.get("population")
+        self._resources = options.get("resources") or Resources()
 
     @cached_property
     def edges(self) -> EdgePopulation:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TypedDict, Unpack, overload
+from typing import Unpack, overload
 
 import numpy as np
 import polars as pl
@@ -16,31 +16,18 @@ import pyarrow.parquet as pq
 from connprops import schema
 from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
-from connprops.circuit.circuit import CircuitSource
 from connprops.circuit.edge_file import replacing_hdf5
-from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable
 from connprops.draw.drawer import Drawer
 from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
-from connprops.draw.lookup import SIDES, Missing
-from connprops.draw.source import Source
+from connprops.draw.lookup import SIDES
+from connprops.draw.source import DrawOptions, Source
 from connprops.errors import OutputError
 from connprops.progress import Progress
-from connprops.resources import Resources
 from connprops.store.writing import replacing
 
 ROWS_PER_GROUP = 122_880
-
-
-class DrawOptions(TypedDict, total=False):
-    """Options of :func:`draw_synapses`."""
-
-    nodes: pl.DataFrame | Dataset | CircuitSource | None
-    population: str | None
-    missing: Missing
-    properties: Sequence[str] | None
-    resources: Resources | None
 
 
 @overload

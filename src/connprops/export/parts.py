@@ -26,7 +26,7 @@ from connprops import schema
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.runs import run_rows
 from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import Column
+from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
@@ -63,7 +63,7 @@ class Rows(Protocol):
     def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return source and target ids of a range of rows."""
 
-    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
 
 
@@ -77,7 +77,7 @@ class RangeSpec:
     start: int
     stop: int
     population: EdgePopulation
-    columns: tuple[Column, ...]
+    columns: tuple[SonataColumn, ...]
     varying: frozenset[str]
     axis: str | None
     sorted_file: Path | None

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from connprops import schema
-from connprops.circuit.columns import Column
+from connprops.circuit.columns import SonataColumn
 from connprops.export.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
 from connprops.export.request import Wanted
 from connprops.export.sorted_rows import SortedRows, write_sorted
@@ -125,7 +125,7 @@ def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
     return size
 
 
-def _probe(rows: Rows, size: int, columns: Sequence[Column]) -> frozenset[str]:
+def _probe(rows: Rows, size: int, columns: Sequence[SonataColumn]) -> frozenset[str]:
     """Return the columns seen to vary within connections, in a few blocks of the file."""
     varying = set()
     for start in sorted({0, max(size // 2 - _PROBE // 2, 0), max(size - _PROBE, 0)}):
@@ -173,7 +173,7 @@ def in_order(summaries: Sequence[RangeSummary]) -> bool:
 
 
 def parts_at_once(
-    rows: int, columns: Sequence[Column], n_parts: int, resources: Resources
+    rows: int, columns: Sequence[SonataColumn], n_parts: int, resources: Resources
 ) -> tuple[int, int]:
     """Return how many parts a process writes at the same time, and the bytes that this takes.
 

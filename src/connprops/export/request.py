@@ -15,7 +15,7 @@ import polars as pl
 from connprops import schema
 from connprops._version import __version__
 from connprops.circuit.circuit import Circuit, EdgePopulation
-from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, Column
+from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, SonataColumn
 from connprops.circuit.node_types import Side, group_nodes, node_sets_of
 from connprops.dataset.manifest import (
     MANIFEST,
@@ -61,7 +61,7 @@ class Wanted:
     """
 
     edges: EdgePopulation
-    columns: tuple[Column, ...]
+    columns: tuple[SonataColumn, ...]
     sides: Mapping[str, Side]
     node_sets: pl.DataFrame
     identity: dict[str, Any]
@@ -108,7 +108,7 @@ def describe(
     return Wanted(edges, columns, sides, node_sets, identity, state, sha256)
 
 
-def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[Column, ...]:
+def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[SonataColumn, ...]:
     """Return the columns to export, in the file's order."""
     for name in properties or ():
         if name not in edges.columns and name != schema.N_SYN_PER_CONN:
@@ -121,7 +121,7 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[Co
     unfit = [column for column in chosen if column.dtype in LEFT_OUT]
     if unfit and properties is not None:
         raise OptionError.of(
-            f"Column {unfit[0].name!r} of {edges.file} cannot be a property",
+            f"SonataColumn {unfit[0].name!r} of {edges.file} cannot be a property",
             found=LEFT_OUT[unfit[0].dtype],
             expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values",
         )
@@ -132,7 +132,7 @@ def _identity(
     edges: EdgePopulation,
     sides: Mapping[str, Side],
     node_sets: pl.DataFrame,
-    columns: Sequence[Column],
+    columns: Sequence[SonataColumn],
 ) -> dict[str, Any]:
     """Return what the dataset's content depends on: nothing else may change a byte of it."""
     nodes = hashlib.sha256()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import Column
+from connprops.circuit.columns import SonataColumn
 from connprops.progress import Progress
 from connprops.resources import Resources
 
@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 1 << 18
 
 def write_sorted(
     population: EdgePopulation,
-    columns: Sequence[Column],
+    columns: Sequence[SonataColumn],
     sorted_file: Path,
     resources: Resources,
     progress: Progress | None = None,
@@ -44,7 +44,7 @@ def write_sorted(
 def write_query(
     query: str,
     population: EdgePopulation,
-    columns: Sequence[Column],
+    columns: Sequence[SonataColumn],
     file: Path,
     resources: Resources,
     progress: Progress | None = None,
@@ -82,7 +82,7 @@ def write_query(
         )
 
 
-def _multiplicity(population: EdgePopulation) -> list[Column]:
+def _multiplicity(population: EdgePopulation) -> list[SonataColumn]:
     """Return the column that tells the number of synapses, where rows stand for several."""
     column = population.columns.get(MULTIPLICITY)
     return [] if column is None else [column]
@@ -116,6 +116,6 @@ class SortedRows(AbstractContextManager["SortedRows"]):
         """Return the rows' places in the edge file."""
         return self._read("@edge", start, stop)
 
-    def column(self, column: Column, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
         return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)

@@ -13,7 +13,8 @@ from connprops import schema
 from connprops.display import html_table
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionStream, ConnectionTable
-from connprops.draw.tables import DrawOptions, draw_synapses
+from connprops.draw.source import DrawOptions
+from connprops.draw.tables import draw_synapses
 from connprops.errors import DatasetError, ModelError
 from connprops.model.reference_json import from_json, to_json
 from connprops.store.tables import read_table, write_table
