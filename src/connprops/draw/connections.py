@@ -1,4 +1,4 @@
-"""Connections to be drawn, and the lists of them that come in any form."""
+"""ConnectionBatch to be drawn, and the lists of them that come in any form."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ConnectionTable: TypeAlias = pl.DataFrame | ConnectionStream
 
 
 @dataclass(frozen=True)
-class Connections:
-    """Connections, or stretches of the synapses of connections; all arrays are (n,).
+class ConnectionBatch:
+    """ConnectionBatch, or stretches of the synapses of connections; all arrays are (n,).
 
     ``own_pathway`` is the pathway that a connection is of, ``pathway`` the one whose distributions
     it is drawn from, -1 where it is skipped. ``n_syn`` is the number of synapses and ``first`` the
@@ -40,16 +40,16 @@ class Connections:
     n_syn: Ints
     first: Ints
 
-    def take(self, rows: slice | Bools) -> Connections:
+    def take(self, rows: slice | Bools) -> ConnectionBatch:
         """Return the connections of some rows."""
-        return Connections(**{name: values[rows] for name, values in vars(self).items()})
+        return ConnectionBatch(**{name: values[rows] for name, values in vars(self).items()})
 
-    def drawn(self) -> Connections:
+    def drawn(self) -> ConnectionBatch:
         """Return the connections that are not skipped."""
         is_drawn = self.pathway >= 0
         return self if is_drawn.all() else self.take(is_drawn)
 
-    def pieces(self, synapses: int) -> Iterator[Connections]:
+    def pieces(self, synapses: int) -> Iterator[ConnectionBatch]:
         """Yield connections a number of synapses at a time; large ones come in several pieces."""
         ends = np.cumsum(self.n_syn)
         start = 0

@@ -21,7 +21,7 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.distributions.copula import Copulas
 from connprops.distributions.table import ModelTable
-from connprops.draw.connections import Connections
+from connprops.draw.connections import ConnectionBatch
 from connprops.draw.quantiles import Quantiles
 from connprops.errors import OptionError
 from connprops.pathways import Pathways
@@ -80,7 +80,7 @@ class Drawer:
         drawn = np.rint(self._quantiles[N_SYN_PER_CONN](pathway, uniform(key)))
         return np.maximum(drawn, 1).astype(np.int64)
 
-    def values(self, connections: Connections) -> Values:
+    def values(self, connections: ConnectionBatch) -> Values:
         """Return the properties of the connections' synapses, one connection after the other."""
         n_syn = connections.n_syn
         key = keys(self.seed, connections.source, connections.target)

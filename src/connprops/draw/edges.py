@@ -22,7 +22,7 @@ from connprops.circuit.edge_file import (
     created,
     write_indices,
 )
-from connprops.draw.connections import Connections
+from connprops.draw.connections import ConnectionBatch
 from connprops.draw.drawer import Drawer, Values
 from connprops.draw.source import Source
 from connprops.errors import OptionError, OutputError, listing
@@ -57,7 +57,7 @@ class NewEdges:
                 self._population["0"], path_in_group(name), _stored(self._drawer, name), None
             )
 
-    def batch(self, connections: Connections) -> Values:
+    def batch(self, connections: ConnectionBatch) -> Values:
         """Return the columns of the connections' synapses, by their paths in the population."""
         values = self._drawer.values(connections)
         return {
@@ -130,7 +130,7 @@ class RedrawnEdges:
                 sizes[group] = max(sizes[group], int(index.max()) + 1)
         return sizes
 
-    def batch(self, stretches: Connections) -> tuple[Values, Bools]:
+    def batch(self, stretches: ConnectionBatch) -> tuple[Values, Bools]:
         """Return the values of rows that are drawn, and which rows these are."""
         is_drawn = np.repeat(stretches.pathway >= 0, stretches.n_syn)
         return self._drawer.values(stretches.drawn()), is_drawn

@@ -20,7 +20,7 @@ from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader,
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
-    Connections,
+    ConnectionBatch,
     ConnectionTable,
     Distinct,
     read_connections,
@@ -105,11 +105,11 @@ class Source:
         return types_of_circuit(self.edges, self.drawer.model)
 
     def batches(
-        self, batch_of: Callable[[Connections], _Batch], connections: ConnectionTable | None
+        self, batch_of: Callable[[ConnectionBatch], _Batch], connections: ConnectionTable | None
     ) -> Iterator[_Batch]:
         """Yield what a function makes of the connections in order, by threads a few ahead.
 
-        Connections are those of a list, or of the circuit where there is None.
+        ConnectionBatch are those of a list, or of the circuit where there is None.
         """
         pieces = self._of_circuit() if connections is None else self._of_list(connections)
         waiting: deque[Future[_Batch]] = deque()
@@ -124,7 +124,7 @@ class Source:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _of_list(self, table: ConnectionTable) -> Iterator[Connections]:
+    def _of_list(self, table: ConnectionTable) -> Iterator[ConnectionBatch]:
         """Yield the connections of a list with their numbers of synapses."""
         distinct = Distinct()
         for batch in read_connections(table, max(self.at_once // 2, 1)):
@@ -154,11 +154,11 @@ class Source:
                     "The model does not have the number of synapses of a connection",
                     expected=f"the column {N_SYN_PER_CONN} in the connections",
                 )
-            listed = Connections(source, target, own, pathway, n_syn, np.zeros_like(n_syn))
+            listed = ConnectionBatch(source, target, own, pathway, n_syn, np.zeros_like(n_syn))
             yield from listed.pieces(self.at_once)
         distinct.check()
 
-    def _of_circuit(self) -> Iterator[Connections]:
+    def _of_circuit(self) -> Iterator[ConnectionBatch]:
         """Yield the rows of an edge file, each stretch of one connection as a connection."""
         with self.edges.reader() as reader:
             is_sorted = _is_sorted(self._node_ids(reader))
@@ -172,7 +172,7 @@ class Source:
                 }
                 own, pathway = self._lookup(source_of, target_of, types)
                 n = np.diff(starts, append=place.size)
-                yield Connections(source_of, target_of, own, pathway, n, place[starts])
+                yield ConnectionBatch(source_of, target_of, own, pathway, n, place[starts])
 
     def _node_ids(self, reader: EdgeReader) -> Iterator[tuple[Ints, Ints]]:
         for start in range(0, reader.size, self.at_once):

@@ -18,7 +18,7 @@ from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
 from connprops.circuit.edge_file import replacing_hdf5
 from connprops.distributions.table import ModelTable
-from connprops.draw.connections import Connections, ConnectionStream, ConnectionTable
+from connprops.draw.connections import ConnectionBatch, ConnectionStream, ConnectionTable
 from connprops.draw.drawer import Drawer
 from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
 from connprops.draw.lookup import SIDES
@@ -195,7 +195,7 @@ class SynapseTable:
         fields |= {name: pa.from_numpy_dtype(drawer.dtype(name)) for name in drawer.properties}
         self.schema = pa.schema(fields)
 
-    def batch(self, connections: Connections) -> pa.RecordBatch:
+    def batch(self, connections: ConnectionBatch) -> pa.RecordBatch:
         """Return the synapses of the connections that are not skipped."""
         connections = connections.drawn()
         of = np.repeat(np.arange(connections.n_syn.size), connections.n_syn)
