@@ -16,22 +16,21 @@ _INTRODUCTION = """\
 
 Made by `python docs/make_tables.py` from `connprops.schema` and the files of `sql/`.
 
-Small tables lie in a run's folder as `NAME.parquet`, and all together in `connprops.duckdb`. There
-they carry these meanings and units as comments. The columns in **bold** are the keys: no two rows
-have the same. Units: `property` is that of the row's property, `1` a number without one. Columns
-may hold nulls only where it says so.
+The small tables are in a run's folder as `NAME.parquet`, and all together in `connprops.duckdb`,
+where meanings and units are comments. Columns in **bold** are the keys: no two rows have the
+same. In the column *unit*, `property` means the unit of the row's property, and `1` a number
+without a unit. A column can hold nulls only where its type says so.
 
-`connprops.duckdb` opens in any client of DuckDB 1.x or later. Its tables hold the same rows each
-time, yet the file is not the same byte for byte, as the Parquet files are: DuckDB lays out its
-blocks as it pleases. The large tables come with `views.sql`, from any working directory and
-wherever the folder has been moved to:
+Any client of DuckDB 1.x or later opens `connprops.duckdb`. For the large tables, run `views.sql`
+first. It works from any working directory, and wherever you move the folder:
 
 ```sh
 duckdb -readonly OUT/connprops.duckdb -init OUT/views.sql
 ```
 
-or, without it, from macros that take the folder of a dataset: `from connections_in('OUT/dataset')`,
-`synapses_in`, `nodes_in`. `connprops sql OUT "SELECT ..."` sees all of them.
+Without `views.sql`, use the macros that take the folder of a dataset: `from
+connections_in('OUT/dataset')`, `synapses_in`, `nodes_in`. `connprops sql OUT "SELECT ..."` sees
+all tables.
 """
 
 _DTYPES = {
@@ -48,12 +47,12 @@ def page() -> str:
     small = [*schema.TABLES.values(), schema.PROPERTIES, schema.EDGE_POPULATION]
     parts = [_INTRODUCTION, "## Small tables\n"]
     parts += [_table(table) for table in small]
-    parts.append("## Large tables\n\nThey lie in the dataset; these are views of its Parquet.\n")
+    parts.append("## Large tables\n\nViews of the Parquet files of the dataset.\n")
     parts += [_table(table) for table in schema.LARGE.values()]
-    parts += ["## Relations\n\nEach is a file of `sql/`, and rests on those before it.\n"]
+    parts += ["## Relations\n\nEach is a file of `sql/` and uses those before it.\n"]
     parts.append("".join(f"- `{name}`: {relations.grain(name)}\n" for name in relations.CHAIN))
     parts += ["## Macros\n", "".join(_macros())]
-    parts.append("## Ready questions\n\n`connprops sql OUT --query NAME --param K=V`\n")
+    parts.append("## Ready-made queries\n\n`connprops sql OUT --query NAME --param K=V`\n")
     parts.append("".join(_questions()))
     return "\n".join(parts)
 

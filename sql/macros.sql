@@ -1,5 +1,5 @@
--- Frequent questions, as table macros: `from inputs_of('L5_TTPC1')`. Where connections or synapses
--- are needed they are found by name, so that views.sql, or a session, gives them.
+-- Frequent questions as table macros: `from inputs_of('L5_TTPC1')`. They find connections and
+-- synapses by name, so views.sql or a session has to provide these.
 
 -- the histogram of one property of one pathway
 create or replace macro histogram_of(source, target, property_name) as table
@@ -16,7 +16,7 @@ create or replace macro histogram_of(source, target, property_name) as table
         and property = property_name
     order by bin;
 
--- the pathways that end at a type, the strongest first
+-- the pathways onto a type, the strongest first
 create or replace macro inputs_of(target) as table
     select
         source_type,
@@ -30,7 +30,7 @@ create or replace macro inputs_of(target) as table
     where target_type = target
     order by n_synapses desc, source_type asc;
 
--- the pathways that begin at a type, the strongest first
+-- the pathways from a type, the strongest first
 create or replace macro outputs_of(source) as table
     select
         target_type,
@@ -44,8 +44,8 @@ create or replace macro outputs_of(source) as table
     where source_type = source
     order by n_synapses desc, target_type asc;
 
--- quantiles of a property, grouped by one or more columns of connections (or synapses, by relation)
--- or by source_class, target_class, source_layer, target_layer, the list of whose names is given
+-- quantiles of a property, grouped by a list of columns of connections (or of the relation given),
+-- to which belong source_class, target_class, source_layer and target_layer
 create or replace macro quantiles_of(
     property_name, grouping_columns, relation := 'connections'
 ) as table

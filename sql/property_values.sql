@@ -1,5 +1,5 @@
--- one row per value that statistics rest on: a connection's where all connections of the pathway
--- have one value each, else a synapse's (also where several connections have the same one)
+-- one row per value that enters a statistic: one per connection where all connections of the
+-- pathway have a single value each, else one per synapse (also where connections share values)
 select
     connection_values.source_type,
     connection_values.target_type,

@@ -1,4 +1,4 @@
--- one row per pathway and property: whether connections share it, as far as can be told
+-- one row per pathway and property: whether connections share it, as far as the data show
 with of_pathways as (
     select
         pathway,
@@ -27,7 +27,7 @@ select
     names.property,
     of_pathways.n_connections,
     of_pathways.n_multi,
-    -- a value for each connection is there only where all its synapses have it
+    -- a connection has a value only where all its synapses share it
     coalesce(of_properties.n_shared, 0) = of_pathways.n_connections as one_each,
     one_each and coalesce(of_properties.one_value, false) as is_constant,
     if(is_constant or of_pathways.n_multi = 0, null, one_each) as shared_within

@@ -1,4 +1,4 @@
--- Which types connect to themselves, neuron by neuron? None where sources are another population.
+-- Which neurons connect to themselves, by type? None where sources are another population.
 select
     connections.source_type as type,
     count(*) as n_autapses,

@@ -1,4 +1,4 @@
--- How many pathways have no data of their own, and from which level is their model borrowed?
+-- How many pathways have no data of their own, and from which level do they borrow a model?
 with distributions as (
     select distinct
         source_type,

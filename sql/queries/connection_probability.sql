@@ -1,4 +1,4 @@
--- Which part of the possible pairs of neurons does each pathway connect?
+-- What fraction of the possible pairs of neurons does each pathway connect?
 select
     pathways.source_type,
     pathways.target_type,

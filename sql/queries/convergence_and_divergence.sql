@@ -1,4 +1,4 @@
--- Of each pathway: how many sources does a connected target have, how many targets a source?
+-- How many sources has a connected target in each pathway, and how many targets a source?
 select
     source_type,
     target_type,

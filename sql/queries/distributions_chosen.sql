@@ -1,4 +1,4 @@
--- Which distributions does the model have for each property, and in how many pathways?
+-- Which distributions does the model use for each property, and in how many pathways?
 with distributions as (
     select distinct
         source_type,

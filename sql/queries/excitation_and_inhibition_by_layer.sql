@@ -1,4 +1,4 @@
--- How many excitatory and inhibitory synapses does each layer's neurons receive, for each neuron?
+-- How many excitatory and inhibitory synapses does a neuron of each layer receive?
 with received as (
     select
         targets.layer,

@@ -1,5 +1,5 @@
 -- Which pathways have too few connections for statistics of their own?
-set variable fewer_than = coalesce(getvariable('fewer_than'), 10); -- connections
+set variable fewer_than = coalesce(getvariable('fewer_than'), 10); -- number of connections
 
 select
     source_type,

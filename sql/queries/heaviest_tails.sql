@@ -1,6 +1,6 @@
--- Which properties of which pathways have the heaviest tails, seen by their excess kurtosis?
+-- Which properties of which pathways have the heaviest tails, measured by excess kurtosis?
 set variable n = coalesce(getvariable('n'), 20); -- how many to list
-set variable at_least = coalesce(getvariable('at_least'), 100); -- values that it rests on
+set variable at_least = coalesce(getvariable('at_least'), 100); -- fewest values
 
 select
     source_type,

@@ -1,4 +1,4 @@
--- From how many neurons do the neurons of each type receive? Those without any input count, too.
+-- From how many neurons do the neurons of each type receive? Those without input count, too.
 with degrees as (
     select
         nodes.code,

@@ -1,4 +1,4 @@
--- Which properties have values that are no numbers, or infinite, and in how many pathways?
+-- Which properties have NaN or infinite values, and in how many pathways?
 select
     property,
     count(*) as n_pathways,

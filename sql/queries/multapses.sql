@@ -1,5 +1,5 @@
--- Which part of each pathway's connections has several synapses, and how many has the largest?
-set variable at_least = coalesce(getvariable('at_least'), 10); -- connections of a pathway listed
+-- What fraction of each pathway's connections has several synapses, and how many at most?
+set variable at_least = coalesce(getvariable('at_least'), 10); -- fewest connections of a pathway
 
 select
     source_type,

@@ -1,4 +1,4 @@
--- To how many neurons do the neurons of each type project? Those without any output count, too.
+-- To how many neurons do the neurons of each type project? Those without output count, too.
 with degrees as (
     select
         nodes.code,

@@ -1,5 +1,5 @@
--- What is the mean of a property, by default conductance, by layer and class of both sides?
-set variable property = coalesce(getvariable('property'), 'conductance'); -- which one
+-- What is the mean of a property (by default conductance), by layer and class of both sides?
+set variable property = coalesce(getvariable('property'), 'conductance'); -- the property
 
 select
     sources.layer as source_layer,

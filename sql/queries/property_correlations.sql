@@ -1,7 +1,7 @@
--- How do two properties go together within each pathway, from connection to connection?
+-- How are two properties correlated within each pathway, over its connections?
 set variable x = coalesce(getvariable('x'), 'conductance'); -- one property
-set variable y = coalesce(getvariable('y'), 'n_rrp_vesicles'); -- another one
-set variable at_least = coalesce(getvariable('at_least'), 10); -- connections of a pathway listed
+set variable y = coalesce(getvariable('y'), 'n_rrp_vesicles'); -- another property
+set variable at_least = coalesce(getvariable('at_least'), 10); -- fewest connections of a pathway
 
 with pairs as (
     select

@@ -1,5 +1,5 @@
--- How much of a property, by default conductance, does a neuron of each type receive in all?
-set variable property = coalesce(getvariable('property'), 'conductance'); -- what is summed
+-- How much of a property (by default conductance) does a neuron of each type receive in all?
+set variable property = coalesce(getvariable('property'), 'conductance'); -- the property summed
 
 with valued as (
     select

@@ -1,4 +1,4 @@
--- How often are connections of two types answered, and how often would they be by chance?
+-- How often are connections of two types reciprocal, and how often would they be by chance?
 with pairs as (
     select
         connections.source_type,
@@ -37,7 +37,7 @@ possible as (
         on counted.target_type = targets.type and targets.side = 'target'
 )
 
--- By chance, a connection is answered as often as any pair is connected in that direction.
+-- By chance, a connection is reciprocated as often as any pair is connected in that direction.
 select
     there.source_type,
     there.target_type,

@@ -1,4 +1,4 @@
--- Which pathways have most synapses, and which part of all synapses is theirs?
+-- Which pathways have the most synapses, and what fraction of all synapses is theirs?
 set variable n = coalesce(getvariable('n'), 20); -- how many pathways to list
 
 select

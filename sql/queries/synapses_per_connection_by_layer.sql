@@ -1,4 +1,4 @@
--- How many synapses has a connection, by the layers of source and target?
+-- How many synapses does a connection have, by the layers of source and target?
 select
     sources.layer as source_layer,
     targets.layer as target_layer,

@@ -1,6 +1,6 @@
--- Which part of a property's variance, by default delay's, lies within connections?
-set variable property = coalesce(getvariable('property'), 'delay'); -- what varies
-set variable at_least = coalesce(getvariable('at_least'), 10); -- connections of a pathway listed
+-- What fraction of a property's variance (by default delay's) lies within connections?
+set variable property = coalesce(getvariable('property'), 'delay'); -- the property
+set variable at_least = coalesce(getvariable('at_least'), 10); -- fewest connections of a pathway
 
 with valued as (
     select

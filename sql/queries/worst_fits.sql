@@ -1,6 +1,6 @@
 -- Where does the model fit its data worst?
 set variable n = coalesce(getvariable('n'), 20); -- how many to list
-set variable at_least = coalesce(getvariable('at_least'), 30); -- values that the fit rests on
+set variable at_least = coalesce(getvariable('at_least'), 30); -- fewest values of a fit
 
 select
     source_type,
