@@ -40,7 +40,6 @@ def digests(folder, *, but=()):
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export.plan, "_PROBE", 8)
 
 
 @pytest.mark.usefixtures("small_parts")

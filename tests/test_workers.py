@@ -76,7 +76,6 @@ def test_processes_threads_and_a_cluster_give_what_this_process_does(data, clust
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch, shuffled):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 40)
-    monkeypatch.setattr(connprops.export.plan, "_PROBE", 16)
     circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     folders = [
         export(circuit, tmp_path / name, resources=Resources(workers=workers))

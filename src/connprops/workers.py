@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +34,7 @@ Made = TypeVar("Made")
 
 def run_units(
     function: Callable[[Unit], Made], units: Sequence[Unit], workers: Workers, what: str
-) -> Iterator[tuple[int, Made]]:
+) -> Generator[tuple[int, Made]]:
     """Run a function on units of work; give each unit's number and what it made, as they end.
 
     Parameters

@@ -465,7 +465,6 @@ def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path):
 
 def test_sorting_tells_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("connprops.export.plan.ROWS_PER_PART", 20)
-    monkeypatch.setattr("connprops.export.plan._PROBE", 5)
     told = []
     shuffled = open_circuit(two_types(tmp_path / "c", shuffled=True))
     export(shuffled, tmp_path / "d", progress=lambda *call: told.append(call))

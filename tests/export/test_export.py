@@ -33,7 +33,6 @@ from connprops.export.export import export, open_circuit
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export.plan, "_PROBE", 8)
 
 
 def raw(config):

@@ -27,7 +27,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("rows")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connprops.export.plan, "ROWS_PER_PART", 40)
-        patch.setattr(connprops.export.plan, "_PROBE", 8)
         patch.setattr(connprops.export.parts, "ROW_GROUP", 3)
         found = Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
     assert found.n_parts > 2

@@ -97,7 +97,6 @@ def test_parts_sorting_and_memory_do_not_change_a_bit(tmp_path, monkeypatch):
     tables = []
     for name, rows, shuffled in (("a", 1 << 21, False), ("b", 20, False), ("c", 20, True)):
         monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", rows)
-        monkeypatch.setattr(connprops.export.plan, "_PROBE", 8)
         config = two_types(tmp_path / name, shuffled=shuffled)
         ds = dataset(config, tmp_path / f"{name}-d")
         assert ds.n_parts == 1 if rows > 20 else ds.n_parts > 3

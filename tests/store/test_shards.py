@@ -48,7 +48,6 @@ def invoke(*arguments):
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export.plan, "_PROBE", 8)
 
 
 @pytest.fixture
@@ -374,7 +373,7 @@ def test_correlations_by_workers_are_those_of_this_process(data):
 _SLOWLY = """
 import sys, time
 import connprops.statistics.units, connprops.cli, connprops.export.export, connprops.export.plan
-connprops.export.plan.ROWS_PER_PART, connprops.export.plan._PROBE = 20, 8
+connprops.export.plan.ROWS_PER_PART = 20
 connprops.statistics.units._LEAST = 2_000
 def slow(function):
     def slowly(unit):

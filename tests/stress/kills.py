@@ -29,7 +29,6 @@ from connprops.run.run import run
 def export_it(config: Path, out: Path) -> None:
     """Export in many small parts."""
     connprops.export.plan.ROWS_PER_PART = 20
-    connprops.export.plan._PROBE = 8
     connprops.export.export.export(open_circuit(config), out)
 
 

@@ -22,10 +22,9 @@ from connprops.compat.specifications import check_family, parameters
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
 from connprops.export.export import export
-from connprops.export.request import is_property
 from connprops.options import Selection
 from connprops.progress import Progress
-from connprops.schema import N_SYN_PER_CONN
+from connprops.schema import N_SYN_PER_CONN, is_exported_by_default
 from connprops.statistics.arrays import to_arrays
 from connprops.statistics.extract import extract as extract_statistics
 
@@ -131,7 +130,7 @@ def _cache(circuit: Circuit, population: str | None, columns: Sequence[str] | No
 
 
 def _not_by_default(columns: Sequence[str] | None) -> bool:
-    return not all(is_property(name) for name in columns or ())
+    return not all(is_exported_by_default(name) for name in columns or ())
 
 
 def _whole(limit: float | None) -> int | None:

@@ -14,13 +14,12 @@ holds the modification time of the edge file, and its checksum where that was as
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pyarrow.parquet as pq
 
 from connprops.circuit.circuit import Circuit, CircuitSource
@@ -35,7 +34,7 @@ from connprops.export.parts import (
     RangeSummary,
     export_range,
 )
-from connprops.export.plan import as_learnt, in_order, parts_at_once, plan
+from connprops.export.plan import in_order, parts_at_once, plan, revised
 from connprops.export.request import (
     Wanted,
     another,
@@ -181,16 +180,13 @@ def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, TableFile]:
     """Write the tables of nodes; return what the manifest says of each."""
     for name in ("connections", "synapses"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return {
-        f"{name}.parquet": _write_rows(table, folder / f"{name}.parquet")
-        for name, table in node_tables(wanted.sides, wanted.node_sets).items()
-    }
-
-
-def _write_rows(frame: pl.DataFrame, file: Path) -> TableFile:
-    with replacing(file, overwrite=True) as aside:
-        pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
-    return TableFile(len(frame), sha256_of(file))
+    files = {}
+    for name, frame in node_tables(wanted.sides, wanted.node_sets).items():
+        file = folder / f"{name}.parquet"
+        with replacing(file, overwrite=True) as aside:
+            pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
+        files[file.name] = TableFile(len(frame), sha256_of(file))
+    return files
 
 
 def _write_parts(
@@ -200,47 +196,34 @@ def _write_parts(
     shard: Shard = WHOLE,
 ) -> list[RangeSummary]:
     """Write the parts of a shard, again with what was learnt where the plan was too simple."""
-    specs = as_learnt(specs, resources, progress)
-    summaries = _run_parts(shard.share(specs), resources, progress)
-    if not in_order(summaries):
-        specs = as_learnt([replace(specs[0], axis="neither")], resources, progress)
+    while True:
+        specs = revised(specs, resources, progress)
         summaries = _run_parts(shard.share(specs), resources, progress)
-    varying = specs[0].varying.union(*(summary.varies for summary in summaries))
-    if varying != specs[0].varying:
-        specs = [replace(spec, varying=varying) for spec in specs]
-        summaries = _run_parts(shard.share(specs), resources, progress)
-    return summaries
+        if specs[0].sorted_file is None and not in_order(summaries):
+            specs = [replace(specs[0], axis="neither")]
+        elif all(specs[0].varying.issuperset(summary.varies) for summary in summaries):
+            return summaries
 
 
 def _run_parts(
     specs: list[RangeSpec], resources: Resources, progress: Progress | None
 ) -> list[RangeSummary]:
+    """Write parts in threads of this process, or where the resources say."""
     if not specs:
         return []
     done, total, summaries = 0, sum(spec.stop - spec.start for spec in specs), []
-    with closing(_exported(specs, resources)) as exported:
-        for summary in exported:
-            summaries.append(summary)
-            done += summary.stop - summary.start
-            if progress:
-                progress("export", done, total, "rows")
-    release_memory()  # statistics want it next
-    return sorted(summaries, key=lambda summary: summary.part)
-
-
-def _exported(specs: Sequence[RangeSpec], resources: Resources) -> Generator[RangeSummary]:
-    """Write the parts, in threads of this process or where the resources say."""
-    if resources.workers is not None:
-        yield from (made for _, made in run_units(export_range, specs, resources.workers, "part"))
-        return
     rows = max(spec.stop - spec.start for spec in specs)
     at_once, _ = parts_at_once(rows, specs[0].columns, len(specs), resources)
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            yield from pool.map(export_range, specs)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with ThreadPoolExecutor(at_once) as threads:
+        workers = threads if resources.workers is None else resources.workers
+        with closing(run_units(export_range, specs, workers, "part")) as exported:
+            for _, summary in exported:
+                summaries.append(summary)
+                done += summary.stop - summary.start
+                if progress:
+                    progress("export", done, total, "rows")
+    release_memory()  # statistics want it next
+    return sorted(summaries, key=lambda summary: summary.part)
 
 
 def open_circuit(

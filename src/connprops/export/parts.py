@@ -7,8 +7,7 @@ writes two files and a note of what they hold, and can be run anywhere and again
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,15 +22,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.runs import run_rows
 from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
-from connprops.export.sorted_rows import MULTIPLICITY, SortedRows
+from connprops.export.sorted_rows import SortedRows
 from connprops.store.records import record_or_none
-from connprops.store.writing import sha256_of, sync, writing
+from connprops.store.writing import renamed, sha256_of
 
 ROW_GROUP = 16_384
 """Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
@@ -50,17 +50,14 @@ _ENCODINGS: dict[Kind, dict[str, str]] = {
 }
 """Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
 
-_SELDOM_READ: dict[Kind, tuple[str, ...]] = {
-    "connections": (),
-    "synapses": ("first_edge", "edge_id"),
-}
+_SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
 
 class Rows(Protocol):
     """Rows of an edge file, whatever holds them: see ``circuit.circuit.EdgeReader``."""
 
-    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """Return source and target ids of a range of rows."""
 
     def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
@@ -159,49 +156,40 @@ def _is_intact(spec: RangeSpec, summary: RangeSummary) -> bool:
     )
 
 
-@contextmanager
-def _put_aside(spec: RangeSpec, path: Path) -> Iterator[Path]:
-    """Give a path of our own to write to, and put the file in its place when it is whole.
+def _put_aside(spec: RangeSpec, path: Path) -> AbstractContextManager[Path]:
+    """Give a path of our own to write a file to, which is put in its place when it is whole.
 
     A worker that was given up may still be writing the same part as the one in its place.
     """
-    aside = spec.notes / f"{path.name}.{uuid4().hex}.tmp"
-    with writing(path):
-        try:
-            yield aside
-            sync(aside)
-            aside.rename(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+    return renamed(spec.notes / f"{path.name}.{uuid4().hex}.tmp", path)
 
 
 @dataclass(frozen=True)
 class _Grouped:
     """The rows of a part, grouped: how to take them, and where each connection begins."""
 
-    take: NDArray[np.int64] | None  # rows of the range in grouped order; None: as they are
-    edge_id: NDArray[np.int64] | None  # of each grouped row; None: they are first_edge_id + row
+    take: Ints | None  # rows of the range in grouped order; None: as they are
+    edge_id: Ints | None  # of each grouped row; None: they are first_edge_id + row
     first_edge_id: int
     n_rows: int
-    starts: NDArray[np.int64]  # first grouped row of each connection, in the grouped order
-    counts: NDArray[np.int64]
-    source: NDArray[np.int64]  # of each connection
-    target: NDArray[np.int64]
+    starts: Ints  # first grouped row of each connection, in the grouped order
+    counts: Ints
+    source: Ints  # of each connection
+    target: Ints
     pathway: NDArray[np.int32]
-    order: NDArray[np.int64]  # connections ordered by pathway
+    order: Ints  # connections ordered by pathway
     ordered: bool
     first_key: int
     last_key: int
 
     @cached_property
-    def goes_on(self) -> NDArray[np.bool_]:
+    def goes_on(self) -> Bools:
         """Return whether each grouped row but the first is of the connection of the one before."""
-        found = np.ones(max(self.n_rows - 1, 0), dtype=np.bool_)
-        found[self.starts[1:] - 1] = False
-        return found
+        is_same = np.ones(max(self.n_rows - 1, 0), dtype=np.bool_)
+        is_same[self.starts[1:] - 1] = False
+        return is_same
 
-    def edge_ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def edge_ids(self, rows: Ints) -> Ints:
         """Return the rows of the edge file that some grouped rows are."""
         return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
 
@@ -210,7 +198,6 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
     keys = source if spec.axis == "source" else target
-    ordered = spec.axis is None or bool((keys[1:] >= keys[:-1]).all())
     first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (0, 0)
     take = _repeated(spec, rows)
     if take is not None:
@@ -221,7 +208,6 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
         take = order if take is None else take[order]
         source, target = source[order], target[order]
         starts = _starts(source, target)
-    counts = np.diff(starts, append=source.size)
     source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
     of_source, of_target = source[starts], target[starts]
     pathway = source_code[of_source] * np.int32(spec.n_target_types) + target_code[of_target]
@@ -231,36 +217,34 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
         first_edge_id=spec.start,
         n_rows=source.size,
         starts=starts,
-        counts=counts,
+        counts=np.diff(starts, append=source.size),
         source=of_source,
         target=of_target,
         pathway=pathway,
         order=_stable_order(pathway),
-        ordered=ordered,
+        ordered=spec.axis is None or bool((keys[1:] >= keys[:-1]).all()),
         first_key=first_key,
         last_key=last_key,
     )
 
 
-def _repeated(spec: RangeSpec, rows: Rows) -> NDArray[np.int64] | None:
+def _repeated(spec: RangeSpec, rows: Rows) -> Ints | None:
     """Return each row as often as it has synapses, where rows stand for ``nsyns`` of them."""
-    column = spec.population.columns.get(MULTIPLICITY)
+    column = spec.population.columns.get(schema.MULTIPLICITY)
     if column is None:
         return None
     counts = rows.column(column, spec.start, spec.stop)
     whole = np.nan_to_num(counts.astype(np.float64), nan=1.0)
     if (whole < 0).any() or (whole != np.floor(whole)).any():
         raise CircuitError.of(
-            f"{spec.population.file}: column {MULTIPLICITY!r} must hold numbers of synapses",
+            f"{spec.population.file}: column {schema.MULTIPLICITY!r} must hold numbers of synapses",
             found=f"{counts[(whole < 0) | (whole != np.floor(whole))][0]}",
             expected="whole numbers from 0",
         )
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
 
 
-def _edge_ids(
-    spec: RangeSpec, rows: Rows, take: NDArray[np.int64] | None
-) -> NDArray[np.int64] | None:
+def _edge_ids(spec: RangeSpec, rows: Rows, take: Ints | None) -> Ints | None:
     """Return the row of the edge file of each grouped row; None where these follow each other."""
     if isinstance(rows, SortedRows):
         ids = rows.edge_ids(spec.start, spec.stop)
@@ -268,14 +252,14 @@ def _edge_ids(
     return None if take is None else spec.start + take
 
 
-def _starts(source: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.int64]:
+def _starts(source: Ints, target: Ints) -> Ints:
     if not source.size:
         return np.empty(0, dtype=np.int64)
     change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
     return np.concatenate([[0], np.flatnonzero(change) + 1])
 
 
-def _distinct(source: NDArray[np.int64], target: NDArray[np.int64]) -> bool:
+def _distinct(source: Ints, target: Ints) -> bool:
     """Return whether no pair of nodes occurs twice."""
     if not source.size:
         return True
@@ -286,7 +270,7 @@ def _distinct(source: NDArray[np.int64], target: NDArray[np.int64]) -> bool:
     return bool((key[1:] != key[:-1]).all())
 
 
-def _stable_order(pathway: NDArray[np.int32]) -> NDArray[np.int64]:
+def _stable_order(pathway: NDArray[np.int32]) -> Ints:
     """Return the connections ordered by pathway, those of one pathway as in the file."""
     small = pathway.size == 0 or int(pathway.max()) < 1 << 16  # numpy sorts these by radix
     return np.argsort(pathway.astype(np.uint16) if small else pathway, kind="stable")
@@ -296,15 +280,35 @@ def _stable_order(pathway: NDArray[np.int32]) -> NDArray[np.int64]:
 def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
     """Return the type code of each source node and of each target node."""
     names = ["side", "node", "code"]
-    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False)
-    found = [
-        nodes.filter(pl.col("side") == side).sort("node")["code"].to_numpy().astype(np.int32)
-        for side in ("source", "target")
-    ]
-    return found[0], found[1]
+    nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False).sort("node")
+    source, target = (
+        nodes.filter(side=side)["code"].to_numpy().astype(np.int32) for side in ("source", "target")
+    )
+    return source, target
 
 
 def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+    tables, varies, profiles = _tables(spec, rows, part)
+    return RangeSummary(
+        part=spec.part,
+        start=spec.start,
+        stop=spec.stop,
+        n_synapses=int(part.counts.sum()),
+        n_connections=int(part.counts.size),
+        sha256=dict(_write_table(table, spec, kind) for kind, table in tables.items()),
+        varies=tuple(varies),
+        ordered=part.ordered,
+        first_key=part.first_key,
+        last_key=part.last_key,
+        contiguous=part.take is None and spec.sorted_file is None,
+        profiles=profiles,
+    )
+
+
+def _tables(
+    spec: RangeSpec, rows: Rows, part: _Grouped
+) -> tuple[dict[Kind, pa.Table], list[str], dict[str, Profile]]:
+    """Return a part's tables, which columns vary within connections, and what each column holds."""
     counts, starts = part.counts[part.order], part.starts[part.order]
     pathway, first_edge = part.pathway[part.order], part.edge_ids(starts)
     all_rows = run_rows(starts, counts)
@@ -341,23 +345,10 @@ def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
         "connections": pa.table(connections),
         "synapses": pa.table(synapses),
     }
-    return RangeSummary(
-        part=spec.part,
-        start=spec.start,
-        stop=spec.stop,
-        n_synapses=int(counts.sum()),
-        n_connections=int(counts.size),
-        sha256=dict(_write_table(table, spec, kind) for kind, table in tables.items()),
-        varies=tuple(varies),
-        ordered=part.ordered,
-        first_key=part.first_key,
-        last_key=part.last_key,
-        contiguous=part.take is None and spec.sorted_file is None,
-        profiles=profiles,
-    )
+    return tables, varies, profiles
 
 
-def _repeated_runs(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[Any]:
+def _repeated_runs(values: NDArray[Any], counts: Ints) -> NDArray[Any]:
     """Return each value as often as its count says, where most are equal to the one before."""
     if not values.size:
         return values
@@ -365,7 +356,7 @@ def _repeated_runs(values: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[A
     return np.repeat(values[begins], np.add.reduceat(counts, begins))
 
 
-def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | None:
+def _varies_within(values: NDArray[Any], part: _Grouped) -> Bools | None:
     """Return which connections have several values; None where none has."""
     different = differs_within(values, part.goes_on)
     if not different.any():
@@ -373,12 +364,12 @@ def _varies_within(values: NDArray[Any], part: _Grouped) -> NDArray[np.bool_] | 
     return np.logical_or.reduceat(np.concatenate([[False], different]), part.starts)
 
 
-def differs_within(values: NDArray[Any], goes_on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def differs_within(values: NDArray[Any], goes_on: Bools) -> Bools:
     """Return whether each value but the first differs from the one before in its connection.
 
     ``goes_on`` says whether that is of the same connection. NaN equals NaN.
     """
-    different: NDArray[np.bool_] = values[1:] != values[:-1]
+    different: Bools = values[1:] != values[:-1]
     different &= goes_on
     if values.dtype.kind == "f" and different.any():
         nan = np.isnan(values)

@@ -35,9 +35,6 @@ _BYTES_OF_ROW = 64
 _BYTES_OF_PROGRAM = 200 << 20
 """Bytes that the process takes before it reads anything: Polars, DuckDB, HDF5."""
 
-_PROBE = 1 << 16
-"""Rows that are read at once to see how the file is ordered, and which columns vary."""
-
 _CUTS = "cuts.json"
 
 
@@ -70,6 +67,11 @@ def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
     ]  # fmt: skip
 
 
+def _rows_of_probe() -> int:
+    """Return the rows that are read at once to see how they are ordered, and what varies."""
+    return min(1 << 16, ROWS_PER_PART // 2)
+
+
 def number_of_parts(size: int) -> int:
     """Return how many parts an edge file of so many rows is cut into, where their order allows."""
     least = -(-size // ROWS_PER_PART)
@@ -93,8 +95,9 @@ def _axis(rows: Rows, size: int) -> str | None:
     if number_of_parts(size) == 1:
         return None
     ordered = dict.fromkeys(("target", "source"), True)
-    for start in np.linspace(0, size - _PROBE, 8).astype(int).tolist():
-        source, target = rows.node_ids(start, start + _PROBE)
+    n = _rows_of_probe()
+    for start in np.linspace(0, size - n, 8).astype(int).tolist():
+        source, target = rows.node_ids(start, start + n)
         for side, ids in (("source", source), ("target", target)):
             ordered[side] &= bool((np.diff(ids) >= 0).all())
     return next((side for side, is_so in ordered.items() if is_so), "neither")
@@ -117,8 +120,9 @@ def _cuts(rows: Rows, size: int, axis: str | None) -> list[int]:
 
 def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
     """Return the first row at or after ``row`` whose node differs from the row before."""
-    for start in range(row - 1, size - 1, _PROBE):
-        ids = rows.node_ids(start, min(start + _PROBE + 1, size))[axis == "target"]
+    n = _rows_of_probe()
+    for start in range(row - 1, size - 1, n):
+        ids = rows.node_ids(start, min(start + n + 1, size))[axis == "target"]
         change = np.flatnonzero(ids[1:] != ids[:-1])
         if change.size:
             return start + 1 + int(change[0])
@@ -128,8 +132,9 @@ def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
 def _probe(rows: Rows, size: int, columns: Sequence[SonataColumn]) -> frozenset[str]:
     """Return the columns seen to vary within connections, in a few blocks of the file."""
     varying = set()
-    for start in sorted({0, max(size // 2 - _PROBE // 2, 0), max(size - _PROBE, 0)}):
-        stop = min(start + _PROBE, size)
+    n = _rows_of_probe()
+    for start in sorted({0, max(size // 2 - n // 2, 0), max(size - n, 0)}):
+        stop = min(start + n, size)
         source, target = rows.node_ids(start, stop)
         same = (source[1:] == source[:-1]) & (target[1:] == target[:-1])
         for column in columns:
@@ -145,13 +150,13 @@ def sort_first(stage: Path, size: int) -> None:
     write_record(stage / _CUTS, _Cuts("neither", [0, size]))
 
 
-def as_learnt(
-    specs: list[RangeSpec], resources: Resources | None, progress: Progress | None = None
+def revised(
+    specs: list[RangeSpec], resources: Resources | None = None, progress: Progress | None = None
 ) -> list[RangeSpec]:
-    """Return the plan with what has been learnt since, by whichever process.
+    """Return the plan with what any process has learnt since.
 
-    The rows may be in no order, and are then sorted; more columns may vary within connections.
-    Without resources to sort with, what is not sorted yet stays as it is.
+    Rows that are in no order are sorted first, if there are resources; more columns may vary
+    within connections.
     """
     stage = specs[0].notes.parent
     sorted_file = stage / "sorted.parquet"
@@ -177,16 +182,7 @@ def parts_at_once(
 ) -> tuple[int, int]:
     """Return how many parts a process writes at the same time, and the bytes that this takes.
 
-    Parameters
-    ----------
-    rows
-        Rows of the largest part.
-    columns
-        What is exported.
-    n_parts
-        Number of parts.
-    resources
-        Threads and memory, of which no more is taken; one part is written in any case.
+    ``rows`` are those of the largest part. One part is written whatever the memory.
     """
     values = sum(np.dtype(column.dtype).itemsize for column in columns)
     of_part = max(rows, 1) * (_BYTES_OF_ROW + 2 * values)  # in connections and in synapses

@@ -31,19 +31,11 @@ from connprops.dataset.manifest import (
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
-from connprops.export.sorted_rows import MULTIPLICITY
 from connprops.progress import Progress
 from connprops.store.writing import writing
 
 _PATHWAYS_AT_MOST = 2**31 - 1
 """Pathways that have a code of their own in 32 bits."""
-
-_NOT_PROPERTIES = ("@", "afferent", "efferent")
-
-
-def is_property(name: str) -> bool:
-    """Return whether a column is exported by default: synaptic values, not places or ids."""
-    return not any(word in name for word in _NOT_PROPERTIES) and name != MULTIPLICITY
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[So
     chosen = [
         column
         for name, column in edges.columns.items()
-        if (is_property(name) if properties is None else name in properties)
+        if (schema.is_exported_by_default(name) if properties is None else name in properties)
     ]
     unfit = [column for column in chosen if column.dtype in LEFT_OUT]
     if unfit and properties is not None:

@@ -12,14 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from connprops import schema
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import SonataColumn
 from connprops.progress import Progress
 from connprops.resources import Resources
-
-MULTIPLICITY = "nsyns"
-"""The column that says of how many synapses a row stands, in the Allen dialect."""
 
 _ROWS_AT_ONCE = 1 << 18
 
@@ -84,7 +82,7 @@ def write_query(
 
 def _multiplicity(population: EdgePopulation) -> list[SonataColumn]:
     """Return the column that tells the number of synapses, where rows stand for several."""
-    column = population.columns.get(MULTIPLICITY)
+    column = population.columns.get(schema.MULTIPLICITY)
     return [] if column is None else [column]
 
 

@@ -15,7 +15,7 @@ from connprops.dataset.manifest import MANIFEST, read_manifest
 from connprops.errors import ConnpropsWarning, OutputError
 from connprops.export.export import finish, write_node_tables
 from connprops.export.parts import noted
-from connprops.export.plan import as_learnt, in_order, plan, sort_first
+from connprops.export.plan import in_order, plan, revised, sort_first
 from connprops.export.request import describe, is_reusable
 from connprops.statistics.staged_statistics import (
     TABLES_OF,
@@ -82,7 +82,7 @@ def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
         wanted = describe(circuit, **asked)
         check_same(stage, wanted.depends_on)
         if not is_reusable(target, wanted, overwrite=overwrite):
-            specs = as_learnt(plan(wanted, stage), None)
+            specs = revised(plan(wanted, stage))
             found = [noted(spec) for spec in specs]
             summaries = [summary for summary in found if summary is not None]
             left = [spec.part for spec, summary in zip(specs, found, strict=True) if not summary]

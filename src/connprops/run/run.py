@@ -54,8 +54,8 @@ from connprops.run.record import (
     versions,
 )
 from connprops.run.summary import RunSummary, Step, property_summaries
-from connprops.schema import N_SYN_PER_CONN, Property, unit_of
-from connprops.statistics.extract import NOT_BY_DEFAULT, extract
+from connprops.schema import N_SYN_PER_CONN, Property, has_statistics_by_default, unit_of
+from connprops.statistics.extract import extract
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import writing
 
@@ -223,7 +223,7 @@ def _properties(wanted: Wanted, names: Sequence[str] | None) -> list[Property]:
     chosen = [
         Property(column.name, column.dtype, unit_of(column.name))
         for column in wanted.columns
-        if names is not None or not any(word in column.name for word in NOT_BY_DEFAULT)
+        if names is not None or has_statistics_by_default(column.name)
     ]
     return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
 

@@ -33,9 +33,6 @@ from connprops.statistics.staged_statistics import Kind
 from connprops.statistics.statistics import Statistics
 from connprops.statistics.tables import ComputedTables, enums_of, layout_of
 
-NOT_BY_DEFAULT = ("@", "delay", "afferent", "efferent", "spine_length")
-"""What the names of columns contain that are described only when they are asked for."""
-
 
 @takes(ExtractOptions)
 def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistics:
@@ -225,4 +222,4 @@ def _selected_properties(dataset: Dataset, names: Sequence[str] | None) -> tuple
 def _by_default(column: DatasetColumn) -> bool:
     """Return whether a column is a property unless another choice is made."""
     is_value = column.role in ("property", "categories")
-    return is_value and not any(word in column.name for word in NOT_BY_DEFAULT)
+    return is_value and schema.has_statistics_by_default(column.name)

@@ -110,16 +110,23 @@ def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     aside = leftover_of(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(aside, str(target)):
-            try:
-                aside.write_bytes(b"")  # of what a killed process left, nothing remains
-                yield aside
-                sync(aside)
-                aside.replace(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+        with locked(aside, str(target)), renamed(aside, target):
+            aside.write_bytes(b"")  # of what a killed process left, nothing remains
+            yield aside
         sync(target.parent)
+
+
+@contextmanager
+def renamed(aside: Path, target: Path) -> Iterator[Path]:
+    """Put a file that is written meanwhile in the target's place; remove it after an error."""
+    with writing(target):
+        try:
+            yield aside
+            sync(aside)
+            aside.replace(target)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
 
 
 def check_format(path: str | Path, formats: Sequence[str] = FORMATS) -> None:
