@@ -1,0 +1,125 @@
+"""Columns of nodes and edges, in all dialects."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from circuits import allen, edit, two_types, write_circuit
+
+from connprops.circuit.circuit import open_circuit
+from connprops.errors import CircuitError
+
+
+def test_node_attributes_without_floats(tmp_path):
+    config = two_types(tmp_path)
+    with h5py.File(tmp_path / "nodes.h5", "a") as h5:
+        h5["nodes/All/0/x"] = np.zeros(10)
+        h5["nodes/All/0/column"] = np.arange(10)
+    nodes = open_circuit(config).nodes["All"].attributes()
+    assert set(nodes.columns) == {"node", "mtype", "synapse_class", "layer", "region", "column"}
+    assert nodes["mtype"].to_list() == ["L4_PC"] * 6 + ["L5_BC"] * 4
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_enumerated_and_plain_attributes_read_alike(tmp_path, library):
+    config = write_circuit(tmp_path, [0, 1], [1, 0], {}, mtype=["b", "ä"], library=library)
+    assert open_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["b", "ä"]
+
+
+@pytest.mark.parametrize("groups", ["interleaved", "blocks"])
+def test_the_allen_dialect(tmp_path, groups):
+    edges = open_circuit(allen(tmp_path, groups=groups)).population()
+    columns = edges.columns
+    assert edges.target.attributes()["ei"].to_list() == ["e", "i", "e", "i"]
+    order = [0, 4, 1, 5, 2, 6, 3, 7] if groups == "interleaved" else list(range(8))
+
+    def both(first, second):
+        return [[*first, *second][i] for i in order]
+
+    with edges.reader() as rows:
+        weight = rows.column(columns["syn_weight"], 0, 8).tolist()
+        assert weight == both([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0])  # the file wins
+        assert rows.column(columns["syn_weight"], 3, 6).tolist() == weight[3:6]
+        nan = [float("nan")] * 4
+        np.testing.assert_equal(
+            rows.column(columns["sec_x"], 0, 8).tolist(), both([0.1, 0.2, 0.3, 0.4], nan)
+        )
+        assert rows.column(columns["delay"], 0, 8).tolist() == [2.0, 1.5] * 4
+        erev = rows.column(columns["@dynamics:erev"], 0, 8).tolist()
+        assert erev == both([0.0, 0.0, -70.0, -70.0], [5.0] * 4)
+        template = rows.column(columns["model_template"], 0, 8)
+        np.testing.assert_equal(template.tolist(), [0.0, float("nan")] * 4)
+    assert columns["model_template"].labels == ("exp2syn",)
+    assert "target_query" not in columns
+
+
+def test_text_columns_become_categories_or_are_named_as_text(tmp_path):
+    n = 120
+    columns = {"kind": ["b", "a"] * (n // 2), "label": [f"s{i}" for i in range(n)]}
+    config = write_circuit(tmp_path, [0] * n, [1] * n, columns, mtype=["A", "B"])
+    edges = open_circuit(config).population()
+    assert edges.columns["kind"].labels == ("a", "b")
+    assert edges.columns["label"].dtype == "text"
+    with edges.reader() as rows:
+        assert rows.column(edges.columns["kind"], 1, 4).tolist() == [0, 1, 0]
+
+
+def damage_ids(h5):
+    h5["edges/default/source_node_id"][3] = 77
+
+
+def damage_length(h5):
+    values = h5["edges/default/0/u_syn"][:-5]
+    del h5["edges/default/0/u_syn"]
+    h5["edges/default/0/u_syn"] = values
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (damage_ids, "node id 77 in row 3"),
+        (damage_length, r"(?s)0/u_syn has another length than its population.*expected: "),
+    ],
+)
+def test_damaged_edges_are_named(tmp_path, damage, says):
+    config = two_types(tmp_path)
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        damage(h5)
+    edges = open_circuit(config).population()
+
+    def read_all(rows):
+        return rows.node_ids(0, edges.size), rows.column(edges.columns["u_syn"], 0, edges.size)
+
+    with edges.reader() as rows, pytest.raises(CircuitError, match=says):
+        read_all(rows)
+
+
+def test_nodes_of_several_groups_gather_attributes_of_any_kind(tmp_path):
+    config = write_circuit(tmp_path, [0, 1], [1, 2], {}, mtype=["A"] * 4)
+    with h5py.File(tmp_path / "nodes.h5", "w") as h5:
+        population = h5.create_group("nodes/All")
+        population["node_type_id"] = [100, 101, 100, 7]
+        population["node_group_id"] = [0, 1, 1, 0]
+        population["node_group_index"] = [1, 0, 1, 0]
+        text = h5py.string_dtype()
+        for group, labels in (("0", ["p", "q"]), ("1", ["q", "r"])):
+            population[f"{group}/layer"] = np.array([4, 5], "u1" if group == "0" else "i8")
+            population[f"{group}/enumerated"] = np.array([0, 1], "u4")
+            population.create_dataset(f"{group}/@library/enumerated", data=labels, dtype=text)
+            population.create_dataset(f"{group}/name", data=[f"a{group}", f"b{group}"], dtype=text)
+        population["0/in_one"] = [7, 8]
+        population["0/mixed"] = [1, 2]
+        population.create_dataset("1/mixed", data=["x", "y"], dtype=text)
+    (tmp_path / "types.csv").write_text("node_type_id ei\n100 e\n101 NULL\n")
+    edit(config, lambda c: c["networks"]["nodes"][0].update(node_types_file="$BASE_DIR/types.csv"))
+    nodes = open_circuit(config).nodes["All"].attributes()
+    assert nodes.to_dict(as_series=False) == {
+        "node": [0, 1, 2, 3],
+        "layer": [5, 4, 5, 4],
+        "enumerated": ["q", "q", "r", "p"],
+        "name": ["b0", "a1", "b1", "a0"],
+        "in_one": [8, None, None, 7],
+        "mixed": ["2", "x", "y", "1"],
+        "ei": ["e", None, "e", None],
+    }
