@@ -22,7 +22,8 @@ from scipy import stats as scipy_stats
 import connprops as cp
 from connprops.circuit.circuit import open_circuit
 from connprops.export.export import export
-from connprops.families.registry import Sample, family_named
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.statistics.statistics import Statistics
 
 Floats = NDArray[np.float64]

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.families.registry import Sample, family_named
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.fits.choice import Criterion, chosen_families, score
 from connprops.schema import Property
 

@@ -15,8 +15,8 @@ from known_distributions import PARAMETERS, SCIPY, stacked
 from scipy import integrate, stats
 
 from connprops.errors import OptionError
-from connprops.families.distances import ks, wasserstein
-from connprops.families.registry import FAMILIES, family_named
+from connprops.families.goodness import ks, wasserstein
+from connprops.families.registry import FAMILIES, REFERENCE_FAMILIES, family_named
 from connprops.families.sample import Sample
 
 Float = np.ndarray
@@ -264,12 +264,10 @@ def test_the_registry_is_closed_and_complete() -> None:
         FAMILIES["new"] = FAMILIES["gamma"]  # type: ignore[index]
     with pytest.raises(dataclasses.FrozenInstanceError):
         FAMILIES["gamma"].name = "other"  # type: ignore[misc]
-    reference = [d.reference_name for d in FAMILIES.values() if d.reference_name]
-    assert reference == [
+    assert list(REFERENCE_FAMILIES) == [
         "constant", "normal", "truncnorm", "gamma", "poisson", "ztpoisson", "discrete", "zero"
     ]  # fmt: skip
     assert all(name == family.name for name, family in FAMILIES.items())
-    assert all(hasattr(stats, d.scipy_name) for d in FAMILIES.values() if d.scipy_name)
 
 
 def test_an_unknown_family_is_named_with_a_near_one() -> None:

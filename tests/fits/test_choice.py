@@ -7,7 +7,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from benchmarks.recovery import DISTRIBUTIONS, chosen, recovered, simulated
-from connprops.families.registry import FAMILIES, Sample, family_named
+from connprops.families.registry import FAMILIES, family_named
+from connprops.families.sample import Sample
 from connprops.fits.choice import (
     MARGIN,
     aicc,

@@ -12,8 +12,9 @@ from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
-from connprops.families.distances import ks
-from connprops.families.registry import Sample, family_named
+from connprops.families.goodness import ks
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.fits.p_values import ks_p_values
 from connprops.model.build import build
 from connprops.model.model import read_model

@@ -12,7 +12,8 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
-from connprops.families.registry import Sample, family_named
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.shrinkage import LEVEL_FROM, shrunk, with_shrinkage
 from connprops.model.build import build

@@ -17,7 +17,8 @@ from connprops.dataset.dataset import Dataset
 from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
-from connprops.families.registry import Sample, family_named
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.model.cross_validation import STRAY, CrossValidation, distribution_scores
 from connprops.resources import Resources
 

@@ -18,7 +18,8 @@ from connprops.arrays import Floats
 from connprops.compat.errors import CompatError
 from connprops.distributions.rows import SUM_TO_ONE
 from connprops.errors import listing
-from connprops.families.registry import REFERENCE_FAMILIES, Parameter
+from connprops.families.family import Parameter
+from connprops.families.registry import REFERENCE_FAMILIES
 
 Specification = Mapping[str, Any]
 

@@ -1,8 +1,6 @@
 """Continuous families on an interval: uniform, truncated normal, beta.
 
-Estimators maximise the likelihood, within bounds where it has no maximum: data that are flat
-would send the scale of a truncated normal distribution to infinity, say. An estimate that ends on
-such a bound has no standard error.
+Estimators maximise the likelihood within bounds, for it may have no maximum elsewhere.
 """
 
 from __future__ import annotations
@@ -13,17 +11,15 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
-from connprops.families.continuous import LOG_ROOT_2PI, Estimates, loglik_normal
-from connprops.families.family import Family, Formulas, Parameter, at_least, varied
+from connprops.families.continuous import LOG_ROOT_2PI, loglik_normal
+from connprops.families.family import Estimates, Family, Formulas, Parameter, at_least, varied
 from connprops.families.sample import Sample
 
 FARTHEST_SCALE = 10.0
 FARTHEST_LOC = 100.0
 FARTHEST_END = 10.0
 """How far estimates may go, in ranges of the data: the scale of a truncated normal distribution,
-the distance of its location from the data, and that of the ends of a beta distribution. Further out
-the distributions on the data's range hardly change: the log-likelihood of a value by 1e-5 at most
-for the first two, by 1e-3 for the last."""
+the distance of its location from the data, and that of the ends of a beta distribution."""
 
 _MIN = Parameter("min", "property", "smallest value")
 _MAX = Parameter("max", "property", "largest value")
@@ -53,7 +49,6 @@ UNIFORM = Family(
     ),
     requirements=(at_least(2), varied),
     estimate=_fit_uniform,
-    scipy_name="uniform",
 )
 
 
@@ -61,8 +56,10 @@ UNIFORM = Family(
 # in the tails. Moments are integrals over the part of the support that carries weight: the
 # closed forms are differences that lose all digits where the distribution is flat or far out.
 
-_NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
-_NODES = _NODES + 0.5
+NODES, NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
+"""Gauss's and Legendre's nodes and weights for integrals from -1/2 to 1/2."""
+
+_FROM_ZERO = NODES + 0.5
 _NEGLIGIBLE = 80.0  # exp(-80 / 2) of the greatest density
 
 
@@ -105,21 +102,17 @@ def _ppf_truncnorm(q: Floats, loc: Floats, scale: Floats, low: Floats, high: Flo
 
 
 def _quadrature(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return nodes and their probabilities for the standard normal distribution within an interval.
+    """Return nodes and probabilities of the standard normal distribution within an interval.
 
-    Returns
-    -------
-    tuple
-        Place of the greatest density, (g,); nodes relative to it, (g, 64); their probabilities,
-        (g, 64), which sum to 1; and the logarithm of the density's integral over the greatest
-        density, (g,).
+    They are: the place of the greatest density, (g,); nodes relative to it and their
+    probabilities, (g, 64); and the log of the integral over the greatest density, (g,).
     """
     peak = np.clip(0.0, low, high)
     reach = np.sqrt(peak**2 + _NEGLIGIBLE)
     start = np.maximum(low - peak, -reach - peak)
     length = np.minimum(high - peak, reach - peak) - start
-    node = start[..., None] + length[..., None] * _NODES
-    mass = np.exp(-node * (node / 2 + peak[..., None])) * _NODE_WEIGHTS
+    node = start[..., None] + length[..., None] * _FROM_ZERO
+    mass = np.exp(-node * (node / 2 + peak[..., None])) * NODE_WEIGHTS
     total = mass.sum(axis=-1)
     return peak, node, mass / total[..., None], np.log(total * length)
 
@@ -137,11 +130,7 @@ def _moments_truncnorm(
 def _fit_truncnorm(sample: Sample) -> Estimates:
     """Maximise the likelihood over location and scale, the support being the data's range.
 
-    With y the data in units of their range and t = y - mean(y), the density is proportional to
-    exp(b t - c t^2 / 2), an exponential family: the likelihood is concave in (b, c), whatever
-    the data, and has one maximum also on the part of the plane that the bounds leave, which is
-    convex. Where the best location is beyond its bound, the maximum is on the bound, a line on
-    which b / c is fixed.
+    In units of the range, with t = y - mean(y), the density is as exp(b t - c t^2 / 2).
     """
     unit = sample.max - sample.min
     mean, variance = (sample.mean - sample.min) / unit, (sample.std / unit) ** 2
@@ -218,10 +207,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
 
 
 def _standard_errors(information: Floats, jacobian: Floats) -> Floats:
-    """Return standard errors (h, p) of functions of parameters with these informations.
-
-    A parameter without information is taken as known.
-    """
+    """Return standard errors (h, p); parameters without information are taken as known."""
     scale = np.sqrt(np.einsum("hii->hi", information))
     scale = np.where(scale > 0, scale, 1.0)
     inverse = np.linalg.pinv(information / scale[:, :, None] / scale[:, None, :], hermitian=True)
@@ -254,8 +240,6 @@ TRUNCNORM = Family(
     ),
     requirements=(at_least(4), varied),
     estimate=_fit_truncnorm,
-    scipy_name="truncnorm",
-    reference_name="truncnorm",
 )
 
 
@@ -268,15 +252,7 @@ _REGULAR = 2.0  # the shape above which an end's error is normal
 def _fit_beta(sample: Sample) -> Estimates:
     """Maximise the likelihood over both shapes and both ends of the support.
 
-    With y the data in units of their range, the support reaches from -u to 1 + v. The search
-    is over the logarithms of (a, b, u, v), from the estimates by four moments, where Pearson's
-    type I has those, else by two.
-
-    Below shape 1 the likelihood grows without limit as an end nears the data; there the gap
-    is held at 1/n^2 of the range, too small to matter, and the end is taken as known. Up to
-    shape 2 the error of an end is of smaller order than 1/sqrt(n), and not normal (Smith,
-    "Maximum likelihood estimation in a class of nonregular cases", Biometrika 72, 1985): such
-    an end has no standard error.
+    In units of the data's range the support is -u to 1 + v; the search is over log(a, b, u, v).
     """
     width = sample.max - sample.min
     y = (sample.value - sample.min[:, None]) / width[:, None]
@@ -344,12 +320,7 @@ def _fit_beta(sample: Sample) -> Estimates:
 
 
 def _start_beta(sample: Sample) -> Floats:
-    """Return first shapes and gaps (g, 4) from moments.
-
-    Sum of the shapes from skewness and excess kurtosis, and the support's width from it, as for
-    Pearson's type I (Johnson, Kotz, Balakrishnan, chapter 25.4); then, the support given, the
-    shapes from mean and standard deviation.
-    """
+    """Return first shapes and gaps (g, 4), from four moments by Pearson's type I, else from two."""
     width = sample.max - sample.min
     skew, tail = sample.skewness**2, sample.kurtosis
     total = 3 * (tail - skew + 2) / (1.5 * skew - tail)
@@ -402,5 +373,4 @@ BETA = Family(
     ),
     requirements=(at_least(4), varied),
     estimate=_fit_beta,
-    scipy_name="beta",
 )

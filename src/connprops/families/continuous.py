@@ -1,9 +1,7 @@
 """Continuous families on a half-line or the whole line.
 
-Estimators maximise the likelihood; standard errors come from the Fisher information, carried
-over to the parameters of the model table where those are not the natural ones. Formulas for
-which no source is named: Johnson, Kotz, Balakrishnan, "Continuous Univariate Distributions",
-2nd edition, 1994.
+Estimators maximise the likelihood; standard errors come from the Fisher information. Formulas:
+Johnson, Kotz, Balakrishnan, "Continuous Univariate Distributions", 2nd edition, 1994.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from scipy import special
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root
 from connprops.families.family import (
+    Estimates,
     Family,
     Formulas,
     Parameter,
@@ -25,11 +24,8 @@ from connprops.families.family import (
 )
 from connprops.families.sample import Sample
 
-Estimates = tuple[dict[str, Floats], dict[str, Floats]]
-
 LOG_ROOT_2PI = float(0.5 * np.log(2 * np.pi))
 
-_MEAN = Parameter("mean", "property", "mean")
 _POSITIVE_MEAN = Parameter("mean", "property", "mean", lower=0)
 _STD = Parameter("std", "property", "standard deviation", lower=0)
 
@@ -51,7 +47,7 @@ def loglik_normal(sample: Sample, mean: Floats, std: Floats) -> Floats:
 NORMAL = Family(
     name="normal",
     kind="continuous",
-    parameters=(_MEAN, _STD),
+    parameters=(Parameter("mean", "property", "mean"), _STD),
     formulas=Formulas(
         support=lambda *_: (-np.inf, np.inf),
         mean=lambda mean, _: mean,
@@ -64,8 +60,6 @@ NORMAL = Family(
     ),
     requirements=(at_least(2), varied),
     estimate=_fit_normal,
-    scipy_name="norm",
-    reference_name="normal",
 )
 
 
@@ -113,7 +107,6 @@ LOGNORMAL = Family(
     ),
     requirements=(at_least(2), varied, above(0)),
     estimate=_fit_lognormal,
-    scipy_name="lognorm",
 )
 
 
@@ -155,10 +148,7 @@ def _loglik_gamma(sample: Sample, mean: Floats, std: Floats) -> Floats:
 
 
 def _fit_gamma(sample: Sample) -> Estimates:
-    """Solve log(a) - digamma(a) = log(mean) - mean(log), which lies between 1/(2a) and 1/a.
-
-    Start and equation: Minka, "Estimating a Gamma distribution", 2002.
-    """
+    """Solve log(a) - digamma(a) = log(mean) - mean(log), between 1/(2a) and 1/a (Minka 2002)."""
     mean, cv = sample.mean, sample.std / sample.mean
     # The right-hand side is a difference of near equals where values are close together; there
     # it is the series of -mean(log(1 + (x - mean) / mean)).
@@ -197,17 +187,10 @@ GAMMA = Family(
     ),
     requirements=(at_least(2), varied, above(0)),
     estimate=_fit_gamma,
-    scipy_name="gamma",
-    reference_name="gamma",
 )
 
 
 # Exponential
-
-
-def _loglik_exponential(sample: Sample, mean: Floats) -> Floats:
-    return -sample.n * (np.log(mean) + sample.mean / mean)
-
 
 EXPONENTIAL = Family(
     name="exponential",
@@ -221,11 +204,10 @@ EXPONENTIAL = Family(
         cdf=lambda x, mean: -np.expm1(-x / mean),
         ppf=lambda q, mean: -mean * np.log1p(-q),
         atom=lambda mean: (mean == 0, mean),
-        loglik=_loglik_exponential,
+        loglik=lambda sample, mean: -sample.n * (np.log(mean) + sample.mean / mean),
     ),
     requirements=(at_least(1), not_below(0), some_positive),
     estimate=lambda sample: ({"mean": sample.mean}, {"mean": sample.mean / np.sqrt(sample.n)}),
-    scipy_name="expon",
 )
 
 
@@ -233,10 +215,9 @@ EXPONENTIAL = Family(
 
 
 def _fit_weibull(sample: Sample) -> Estimates:
-    """Solve the likelihood equation of the shape c, in which the scale is already the best.
+    """Solve 1/c = sum(w y exp(c y)) / sum(w exp(c y)) - mean(y) for the shape c, y = log(x / max).
 
-    With y = log(x / max): 1/c = sum(w y exp(c y)) / sum(w exp(c y)) - mean(y). The right-hand
-    side grows with c, which brackets the root: it is at most -mean(y), so c >= -1 / mean(y).
+    The right-hand side grows with c, to at most -mean(y): so c >= -1 / mean(y).
     """
     row, x, _ = sample.points()
     weight = sample.balanced[sample.weight > 0]
@@ -301,5 +282,4 @@ WEIBULL = Family(
     ),
     requirements=(at_least(2), varied, above(0)),
     estimate=_fit_weibull,
-    scipy_name="weibull_min",
 )

@@ -1,8 +1,7 @@
-"""Discrete families: probabilities, distribution functions, quantiles and estimators.
+"""Discrete families: single points, lists of values, and counts.
 
-Estimators maximise the likelihood; standard errors come from the Fisher information. Formulas
-for which no source is named: Johnson, Kemp, Kotz, "Univariate Discrete Distributions", 3rd
-edition, 2005.
+Estimators maximise the likelihood; standard errors come from the Fisher information. Formulas:
+Johnson, Kemp, Kotz, "Univariate Discrete Distributions", 3rd edition, 2005.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from scipy import special
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root, smallest_count
 from connprops.families.family import (
+    Estimates,
     Family,
     Formulas,
     Parameter,
@@ -28,18 +28,11 @@ from connprops.families.family import (
 )
 from connprops.families.sample import Sample
 
-Estimates = tuple[dict[str, Floats], dict[str, Floats]]
-
 DISTINCT = 100
 """Number of distinct values beyond which no list of them is made."""
 
 
 # Distributions of a single point
-
-
-def _fit_constant(sample: Sample) -> Estimates:
-    return {"mean": sample.min}, {"mean": np.zeros_like(sample.min)}
-
 
 CONSTANT = Family(
     name="constant",
@@ -55,8 +48,7 @@ CONSTANT = Family(
         atom=lambda mean: (~np.isnan(mean), mean),
     ),
     requirements=(at_least(1), equal),
-    estimate=_fit_constant,
-    reference_name="constant",
+    estimate=lambda sample: ({"mean": sample.min}, {"mean": np.zeros_like(sample.min)}),
 )
 
 ZERO = Family(
@@ -74,7 +66,6 @@ ZERO = Family(
     ),
     requirements=(at_least(1), all_zero),
     estimate=lambda _: ({}, {}),
-    reference_name="zero",
 )
 
 
@@ -148,8 +139,6 @@ DISCRETE = Family(
     ),
     requirements=(at_least(1), few(DISTINCT)),
     estimate=_fit_discrete,
-    scipy_name="rv_discrete",
-    reference_name="discrete",
 )
 
 
@@ -163,29 +152,21 @@ def _counts(
     cdf: Callable[..., Floats],
     moments: Callable[..., tuple[Floats, Floats, Floats]],
 ) -> Formulas:
-    """Return the formulas of a distribution on the whole numbers from ``lowest``.
+    """Return the formulas of a family on the whole numbers from ``lowest``.
 
-    Parameters
-    ----------
-    lowest
-        Smallest value.
-    natural
-        Maps the parameters to those that the other functions take.
-    logpmf, cdf
-        Functions of whole numbers and the natural parameters.
-    moments
-        Mean, standard deviation and skewness.
+    ``natural`` maps the parameters to those of the other functions; ``moments`` are mean, standard
+    deviation and skewness.
     """
 
     def logpdf(x: Floats, *params: Floats) -> Floats:
         return np.where(x == np.floor(x), logpmf(x, *natural(*params)), -np.inf)
 
     def ppf(q: Floats, *params: Floats) -> Floats:
-        given = natural(*params)
-        q, mean, std, skewness, *given_each = np.broadcast_arrays(q, *moments(*given), *given)
+        own = natural(*params)
+        q, mean, std, skewness, *each = np.broadcast_arrays(q, *moments(*own), *own)
         ends = np.where(q == 0, lowest, np.where(q == 1, np.inf, np.nan))
         inner = (q > 0) & (q < 1) & np.isfinite(std)
-        z, spread, p = special.ndtri(q[inner]), std[inner], [x[inner] for x in given_each]
+        z, spread, p = special.ndtri(q[inner]), std[inner], [x[inner] for x in each]
         # Cornish's and Fisher's first correction of the normal distribution's quantile.
         skew = np.where(spread > 0, skewness[inner], 0.0) * (z**2 - 1) / 6
         ends[inner] = smallest_count(
@@ -243,8 +224,6 @@ POISSON = Family(
     ),
     requirements=(at_least(1), whole, not_below(0)),
     estimate=_fit_mean(lambda mean: mean),
-    scipy_name="poisson",
-    reference_name="poisson",
 )
 
 SHIFTED_POISSON = Family(
@@ -260,7 +239,6 @@ SHIFTED_POISSON = Family(
     ),
     requirements=(at_least(1), whole, not_below(1)),
     estimate=_fit_mean(lambda mean: mean - 1),
-    scipy_name="poisson",
 )
 
 
@@ -326,7 +304,6 @@ ZTPOISSON = Family(
     ),
     requirements=(at_least(1), whole, not_below(1)),
     estimate=_fit_mean(_variance_ztpoisson),
-    reference_name="ztpoisson",
 )
 
 
@@ -356,7 +333,6 @@ GEOMETRIC = Family(
     ),
     requirements=(at_least(1), whole, not_below(1)),
     estimate=_fit_mean(lambda mean: mean * (mean - 1)),
-    scipy_name="geom",
 )
 
 
@@ -379,12 +355,7 @@ def _moments_negative_binomial(mean: Floats, r: Floats) -> tuple[Floats, Floats,
 
 
 def _fit_negative_binomial(sample: Sample) -> Estimates:
-    """Solve the likelihood equation of the dispersion r, the mean being the data's.
-
-    It has one root where the variance exceeds the mean (Levin, Reeds, "Compound multinomial
-    likelihood functions are unimodal", Annals of Statistics 5, 1977), and else none: the Poisson
-    distribution, at infinite dispersion, is the best then. Mean and dispersion are orthogonal.
-    """
+    """Solve the equation of the dispersion r: one root where the variance exceeds the mean."""
     most = MOST_DISPERSION * np.maximum(sample.mean, 1)
     r, error = most.copy(), np.full_like(most, np.nan)
     dispersed = np.flatnonzero(sample.std**2 > sample.mean)
@@ -440,5 +411,4 @@ NEGATIVE_BINOMIAL = Family(
     ),
     requirements=(at_least(2), whole, not_below(0), some_positive),
     estimate=_fit_negative_binomial,
-    scipy_name="nbinom",
 )

@@ -1,31 +1,31 @@
 """What a family of distributions is: parameters, probabilities, and how it is fitted.
 
-A family is one :class:`Family`, whose formulas are plain functions of its parameters. The
-class gives them their common behaviour: arrays of groups are lined up with arrays of values,
-what lies outside the support has no probability, parameters that describe a single point (a
-standard deviation of 0, say) give that point, and a sample that the family cannot be fitted to
-gives a reason instead of numbers.
+A family's formulas are plain functions of its parameters. :class:`Family` gives them their common
+behaviour: arrays of groups meet arrays of values, nothing outside the support is probable,
+parameters may describe a single point (a standard deviation of 0, say), and a sample that the
+family cannot be fitted to gives a reason instead of numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connprops.arrays import Floats
+from connprops.arrays import Bools, Floats
 from connprops.families.sample import Sample
 
 Parameters = Mapping[str, Floats]
+Estimates = tuple[dict[str, Floats], dict[str, Floats]]
 Requirement = Callable[[Sample], NDArray[np.object_]]
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
 
 LARGEST_COUNT = 2.0**54
-"""Sum of mean and std beyond which a distribution is none of whole numbers: float64 tells those up
-to 2^53 apart, which have neither a mean nor a std beyond that."""
+"""Largest sum of mean and std of whole numbers: float64 knows these apart up to 2^53."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,12 @@ class Estimate:
     Attributes
     ----------
     parameters, std_error
-        For each parameter (g,), or (g, k) for a list, which is padded with NaN. All NaN where
-        the fit failed; a standard error is NaN also where there is none: for ends of a support
-        and for estimates on a bound, whose errors no normal distribution describes.
+        By parameter (g,), or (g, k) for a list, padded with NaN. All NaN where the fit failed; an
+        error is NaN also for ends of a support and for estimates on a bound: it is not normal.
     status
         "ok" or "failed", (g,).
     message
-        Why it failed, what was found and what was expected, (g,); "" where it did not.
+        Why it failed, (g,): what was found and what was expected; "" where it did not.
     """
 
     parameters: dict[str, Floats]
@@ -74,22 +73,10 @@ def _nowhere(*_: Floats) -> tuple[Floats | bool, Floats | float]:
 class Formulas:
     """The functions of a family.
 
-    They take the parameters in order, which broadcast against values ``x``, within the support,
-    and probabilities ``q``; a list parameter has its own axis first.
-
-    Attributes
-    ----------
-    support
-        Ends of the support.
-    mean, std
-        Moments.
-    logpdf, cdf, ppf
-        Functions of ``x`` or ``q``: logarithm of density or mass, distribution function, and
-        quantile.
-    atom
-        Whether the parameters describe a single point, and that point.
-    loglik
-        Log-likelihood of a :class:`Sample` from its moments; None where they do not suffice.
+    They take the parameters in order, which broadcast against values ``x`` within the support, or
+    probabilities ``q``; a list parameter has its own axis first. ``support`` gives its ends,
+    ``atom`` whether the parameters describe a single point, and that point; ``loglik`` is the
+    log-likelihood of a :class:`Sample` from its moments, None where they do not suffice.
     """
 
     support: Callable[..., tuple[Floats | float, Floats | float]]
@@ -126,9 +113,6 @@ class Family:
     estimate
         Maps a sample that meets the requirements to maximum-likelihood estimates and their
         standard errors, both by parameter.
-    scipy_name, reference_name
-        Name of the family in ``scipy.stats``, and in connectome-manipulator; None where it
-        has none there.
     """
 
     name: str
@@ -136,9 +120,7 @@ class Family:
     parameters: tuple[Parameter, ...]
     formulas: Formulas
     requirements: tuple[Requirement, ...]
-    estimate: Callable[[Sample], tuple[dict[str, Floats], dict[str, Floats]]]
-    scipy_name: str | None = None
-    reference_name: str | None = None
+    estimate: Callable[[Sample], Estimates]
 
     def _aligned(self, params: Parameters, ndim: int) -> list[Floats]:
         """Return the parameters shaped to broadcast against values of ``ndim`` dimensions."""
@@ -168,7 +150,7 @@ class Family:
 
     @_quietly
     def support(self, params: Parameters) -> tuple[Floats, Floats]:
-        """Return the ends of the support, each (g,); both belong to it where finite."""
+        """Return the ends of the support, each (g,); they belong to it where finite."""
         p = self._aligned(params, 1)
         ends = self.formulas.support(*p)
         lower, upper = (self._settled(np.asarray(end), p, lambda at: at) for end in ends)
@@ -187,7 +169,7 @@ class Family:
         return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
 
     @_quietly
-    def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> NDArray[np.bool_]:
+    def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> Bools:
         """Return whether mean or std, or for ``whole`` numbers their sum, are too large, (g,).
 
         Distributions of unbounded counts are of whole numbers in any case.
@@ -283,117 +265,99 @@ class Family:
             message = np.where(message == "", requirement(sample), message)
         rows = np.flatnonzero(message == "")
         estimates, errors = self.estimate(sample.take(rows))
-        found = np.ones(len(rows), dtype=bool)
+        is_found = np.ones(len(rows), dtype=bool)
         for value in estimates.values():
-            found &= np.isfinite(value if value.ndim == 1 else value[:, 0])
-        message[rows[~found]] = "the likelihood's maximum was not found"
-        vast = found & self.beyond_numbers(estimates, whole=sample.is_integer)
+            is_found &= np.isfinite(value if value.ndim == 1 else value[:, 0])
+        message[rows[~is_found]] = "the likelihood's maximum was not found"
+        vast = is_found & self.beyond_numbers(estimates, whole=sample.is_integer)
         message[rows[vast]] = "the distribution's mean or spread is beyond what numbers hold"
-        found &= ~vast
+        is_found &= ~vast
 
         def spread(values: dict[str, Floats]) -> dict[str, Floats]:
-            spread = {}
+            wide = {}
             for name, value in values.items():
-                spread[name] = np.full((groups, *value.shape[1:]), np.nan)
-                spread[name][rows[found]] = value[found]
-            return spread
+                wide[name] = np.full((groups, *value.shape[1:]), np.nan)
+                wide[name][rows[is_found]] = value[is_found]
+            return wide
 
         status = np.where(message == "", "ok", "failed")
         return Estimate(spread(estimates), spread(errors), status, message)
 
 
-def _explain(bad: NDArray[np.bool_], text: str, *facts: NDArray[Any]) -> NDArray[np.object_]:
-    """Return ``text`` filled in with the group's facts where it is bad, "" elsewhere."""
-    message = np.full(bad.shape, "", dtype=object)
-    if bad.any():
-        write = np.frompyfunc(text.format, len(facts), 1)
-        message[bad] = write(*(fact[bad] for fact in facts))
-    return message
+def _requirement(
+    holds: Callable[[Sample], Bools], text: str, *facts: Callable[[Sample], NDArray[Any]]
+) -> Requirement:
+    """Return a requirement: ``text``, filled in with the group's facts, where it does not hold."""
+
+    def reason(sample: Sample) -> NDArray[np.object_]:
+        bad = ~holds(sample)
+        message = np.full(bad.shape, "", dtype=object)
+        if bad.any():
+            write = np.frompyfunc(text.format, len(facts), 1)
+            message[bad] = write(*(fact(sample)[bad] for fact in facts))
+        return message
+
+    return reason
+
+
+_n, _min, _max = attrgetter("n"), attrgetter("min"), attrgetter("max")
+
+
+def _not_whole(sample: Sample) -> Floats:
+    """Return a value of each group that is not whole, if there is one."""
+    bad = (sample.value != np.floor(sample.value)) & (sample.weight > 0)
+    example = sample.value[np.arange(len(sample)), bad.argmax(axis=1)]
+    example = np.where(bad.any(axis=1), example, sample.max)
+    return np.where(sample.min == np.floor(sample.min), example, sample.min)
+
+
+def _n_distinct(sample: Sample) -> NDArray[np.str_]:
+    distinct = np.count_nonzero(sample.weight, axis=1)
+    return np.char.add(np.where(sample.exact, "", "more than "), distinct.astype(str))
 
 
 def at_least(count: int) -> Requirement:
     """Require a number of values."""
-
-    def requirement(sample: Sample) -> NDArray[np.object_]:
-        text = f"too few values: found {{:.0f}}, expected at least {count}"
-        return _explain(~(sample.n >= count), text, sample.n)
-
-    return requirement
-
-
-def varied(sample: Sample) -> NDArray[np.object_]:
-    """Require values that are not all the same."""
-    return _explain(
-        ~((sample.max > sample.min) & (sample.std > 0)),
-        "constant: found {:.6g} in all {:.0f} values, expected different values",
-        sample.min,
-        sample.n,
-    )
-
-
-def equal(sample: Sample) -> NDArray[np.object_]:
-    """Require values that are all the same."""
-    return _explain(
-        ~(sample.max == sample.min),
-        "not constant: found {:.6g} to {:.6g}, expected one value",
-        sample.min,
-        sample.max,
-    )
-
-
-def all_zero(sample: Sample) -> NDArray[np.object_]:
-    """Require values that are all 0."""
-    return _explain(
-        ~((sample.min == 0) & (sample.max == 0)),
-        "outside the support: found {:.6g} to {:.6g}, expected only 0",
-        sample.min,
-        sample.max,
-    )
-
-
-def some_positive(sample: Sample) -> NDArray[np.object_]:
-    """Require a positive value."""
-    return _explain(
-        ~(sample.max > 0), "constant: found only 0, expected values above 0", sample.max
-    )
+    text = f"too few values: found {{:.0f}}, expected at least {count}"
+    return _requirement(lambda sample: sample.n >= count, text, _n)
 
 
 def above(bound: float) -> Requirement:
     """Require values above a bound."""
-
-    def requirement(sample: Sample) -> NDArray[np.object_]:
-        text = f"outside the support: found {{:.6g}}, expected values > {bound:g}"
-        return _explain(~(sample.min > bound), text, sample.min)
-
-    return requirement
+    text = f"outside the support: found {{:.6g}}, expected values > {bound:g}"
+    return _requirement(lambda sample: sample.min > bound, text, _min)
 
 
 def not_below(bound: float) -> Requirement:
     """Require values at or above a bound."""
-
-    def requirement(sample: Sample) -> NDArray[np.object_]:
-        text = f"outside the support: found {{:.6g}}, expected values >= {bound:g}"
-        return _explain(~(sample.min >= bound), text, sample.min)
-
-    return requirement
-
-
-def whole(sample: Sample) -> NDArray[np.object_]:
-    """Require whole numbers."""
-    bad = (sample.value != np.floor(sample.value)) & (sample.weight > 0)
-    example = sample.value[np.arange(len(sample)), bad.argmax(axis=1)]
-    example = np.where(bad.any(axis=1), example, sample.max)
-    example = np.where(sample.min == np.floor(sample.min), example, sample.min)
-    return _explain(~sample.whole, "not a count: found {:.6g}, expected whole numbers", example)
+    text = f"outside the support: found {{:.6g}}, expected values >= {bound:g}"
+    return _requirement(lambda sample: sample.min >= bound, text, _min)
 
 
 def few(most: int) -> Requirement:
     """Require at most so many distinct values, all of them known."""
+    return _requirement(
+        lambda sample: sample.exact & (np.count_nonzero(sample.weight, axis=1) <= most),
+        f"too many distinct values: found {{}}, expected at most {most}",
+        _n_distinct,
+    )
 
-    def requirement(sample: Sample) -> NDArray[np.object_]:
-        distinct = np.count_nonzero(sample.weight, axis=1)
-        text = f"too many distinct values: found {{}}, expected at most {most}"
-        number = np.char.add(np.where(sample.exact, "", "more than "), distinct.astype(str))
-        return _explain(~(sample.exact & (distinct <= most)), text, number)
 
-    return requirement
+varied = _requirement(
+    lambda sample: (sample.max > sample.min) & (sample.std > 0),
+    "constant: found {:.6g} in all {:.0f} values, expected different values", _min, _n,
+)  # fmt: skip
+equal = _requirement(
+    lambda sample: sample.max == sample.min,
+    "not constant: found {:.6g} to {:.6g}, expected one value", _min, _max,
+)  # fmt: skip
+all_zero = _requirement(
+    lambda sample: (sample.min == 0) & (sample.max == 0),
+    "outside the support: found {:.6g} to {:.6g}, expected only 0", _min, _max,
+)  # fmt: skip
+some_positive = _requirement(
+    lambda sample: sample.max > 0, "constant: found only 0, expected values above 0", _max
+)
+whole = _requirement(
+    lambda sample: sample.whole, "not a count: found {:.6g}, expected whole numbers", _not_whole
+)

@@ -1,13 +1,10 @@
-"""The registry of distribution families, and how well a distribution fits a sample.
-
-Adding a family is adding one :class:`Family` to the registry. All functions work on many
-groups (pathways) at once: parameters are arrays with one element for each group.
+"""The registry of distribution families; a new one is one more :class:`Family` in it.
 
 Examples
 --------
+>>> from connprops.families.sample import Sample
 >>> sample = Sample.from_values([[1, 2, 2, 5, 1], [3, 3, 4, 7, 2]])
->>> poisson = family_named("poisson")
->>> poisson.fit(sample).parameters["mean"]
+>>> family_named("poisson").fit(sample).parameters["mean"]
 array([2.2, 3.8])
 """
 
@@ -28,62 +25,28 @@ from connprops.families.discrete import (
     SHIFTED_POISSON,
     ZERO,
     ZTPOISSON,
-)
-from connprops.families.distances import ks, wasserstein
-from connprops.families.family import Estimate, Family, Parameter
-from connprops.families.sample import Sample
+)  # fmt: skip
+from connprops.families.family import Family
 
-__all__ = [
-    "FAMILIES",
-    "Estimate",
-    "Family",
-    "Parameter",
-    "Sample",
-    "family_named",
-    "ks",
-    "wasserstein",
-]
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {
-        family.name: family
-        for family in (
-            CONSTANT,
-            NORMAL,
-            TRUNCNORM,
-            GAMMA,
-            POISSON,
-            ZTPOISSON,
-            DISCRETE,
-            ZERO,
-            LOGNORMAL,
-            WEIBULL,
-            BETA,
-            EXPONENTIAL,
-            UNIFORM,
-            NEGATIVE_BINOMIAL,
-            GEOMETRIC,
-            SHIFTED_POISSON,
-        )
-    }
+def _by_name(*families: Family) -> Mapping[str, Family]:
+    return MappingProxyType({family.name: family for family in families})
+
+
+REFERENCE_FAMILIES = _by_name(
+    CONSTANT, NORMAL, TRUNCNORM, GAMMA, POISSON, ZTPOISSON, DISCRETE, ZERO
 )
-"""All families by name: the eight of connectome-manipulator, then the others."""
+"""The families that connectome-manipulator has too, by name, which is the same there."""
+
+FAMILIES = _by_name(
+    *REFERENCE_FAMILIES.values(), LOGNORMAL, WEIBULL, BETA, EXPONENTIAL, UNIFORM,
+    NEGATIVE_BINOMIAL, GEOMETRIC, SHIFTED_POISSON,
+)  # fmt: skip
+"""All families by name: those of connectome-manipulator, then the others."""
 
 
 def family_named(name: str) -> Family:
-    """Return the family of that name.
-
-    Raises
-    ------
-    OptionError
-        Where there is none.
-    """
+    """Return the family of that name; an :class:`OptionError` where there is none."""
     if name not in FAMILIES:
         raise OptionError.unknown("distribution", name, FAMILIES)
     return FAMILIES[name]
-
-
-REFERENCE_FAMILIES: Mapping[str, Family] = MappingProxyType(
-    {d.reference_name: d for d in FAMILIES.values() if d.reference_name}
-)
-"""The families that the reference knows, by its names."""

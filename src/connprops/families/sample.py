@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connprops.arrays import Floats
+from connprops.arrays import Bools, Floats
 from connprops.errors import OptionError
 
 POINTS = 512
@@ -21,31 +21,19 @@ _ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Samples of g groups (pathways, say): moments, and the sorted sample as weighted points.
-
-    All arrays are float64 unless said. Quantities that carry the values' unit are marked (u).
+class Moments:
+    """Moments of the values of g groups, float64 (g,); those marked (u) carry their unit.
 
     Attributes
     ----------
     n
-        Number of values, (g,).
+        Number of values.
     mean, std, min, max
-        Moments (ddof 0) and extremes, (g,), (u); NaN for a group without values.
+        Moments (ddof 0) and extremes (u); NaN for a group without values.
     mean_log, std_log
-        Mean and standard deviation (ddof 0) of the natural logarithm, (g,); NaN unless all
-        values are > 0.
+        Mean and standard deviation (ddof 0) of the natural logarithm; NaN unless all are > 0.
     skewness, kurtosis
-        Third standardised moment, and fourth less 3, ddof 0, (g,); NaN where std is 0.
-    value, weight
-        The sorted sample as weighted points, (g, k): values (u), and how many values each
-        stands for. Rows are padded on the right: weight 0, last value repeated. Weights sum
-        to n.
-    exact
-        Whether the group's points are its distinct values with their counts, bool (g,). If
-        not, they are the middle values of cells of the sorted sample.
-    is_integer
-        Whether the values come from an integer column.
+        Third standardised moment, and fourth less 3, ddof 0; NaN where std is 0.
     """
 
     n: Floats
@@ -57,24 +45,42 @@ class Sample:
     std_log: Floats
     skewness: Floats
     kurtosis: Floats
+
+    def __len__(self) -> int:
+        return len(self.n)
+
+    def take(self, rows: NDArray[Any]) -> Self:
+        """Return some groups, by index or mask."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(
+            **{k: v[rows] if isinstance(v, np.ndarray) else v for k, v in values.items()}
+        )
+
+
+@dataclass(frozen=True)
+class Sample(Moments):
+    """Samples of g groups (pathways, say): moments, and the sorted sample as weighted points.
+
+    Attributes
+    ----------
+    value, weight
+        The sorted sample as weighted points, (g, k): values (u), and how many values each
+        stands for. Rows are padded on the right: weight 0, last value repeated. Weights sum to n.
+    exact
+        Whether the group's points are its distinct values with their counts, bool (g,). If
+        not, they are the middle values of cells of the sorted sample.
+    is_integer
+        Whether the values come from an integer column.
+    """
+
     value: Floats
     weight: Floats
-    exact: NDArray[np.bool_]
+    exact: Bools
     is_integer: bool
 
     @classmethod
     def from_values(cls, values: Sequence[ArrayLike]) -> Self:
-        """Summarise raw values.
-
-        Parameters
-        ----------
-        values
-            One array of numbers for each group; it may be empty.
-
-        Raises
-        ------
-        OptionError
-            Where a value is NaN or infinite.
+        """Summarise raw values, one array of numbers, which may be empty, for each group.
 
         Examples
         --------
@@ -97,35 +103,25 @@ class Sample:
         one, zero = np.ones_like(x), np.zeros_like(x)
         with np.errstate(divide="ignore", invalid="ignore"):
             log = np.where(x > 0, np.log(x), np.nan)
-        parts = _Moments(one, x, zero, x, x, log, zero, zero, zero)
+        parts = Moments(one, x, zero, x, x, log, zero, zero, zero)
         point, weight, exact = weighted_points(group, x, one, groups)
         kinds = {array.dtype.kind for array in arrays if array.size}
         return cls(
-            **_merge(group, parts, groups)._asdict(),
+            **vars(_merged(group, parts, groups)),
             value=point,
             weight=weight,
             exact=exact,
             is_integer=bool(kinds) and kinds <= set("biu"),
         )
 
-    def __len__(self) -> int:
-        return len(self.n)
-
     @property
-    def whole(self) -> NDArray[np.bool_]:
+    def whole(self) -> Bools:
         """Return whether all values of a group are whole numbers, (g,)."""
         if self.is_integer:
             return np.ones(len(self), dtype=bool)
         ends = (self.min == np.floor(self.min)) & (self.max == np.floor(self.max))
         points = (self.value == np.floor(self.value)) | (self.weight == 0)
         return np.asarray(ends & points.all(axis=1))
-
-    def take(self, rows: NDArray[Any]) -> Self:
-        """Return the sample of some groups, by index or mask."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(
-            **{k: v[rows] if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        )
 
     def points(self) -> tuple[NDArray[np.intp], Floats, Floats]:
         """Return all points without the padding: group, value and weight, each (m,)."""
@@ -136,12 +132,9 @@ class Sample:
     def balanced(self) -> Floats:
         """Return weights whose sums are those of all values, for sums over points, (g, k).
 
-        Each point stands for its cell, whose values a function curved there does not average to
-        its value at the point. So the weights are changed, by the least that does it, until the
-        points have the four moments of all values and, where these are positive, the two of their
-        logarithms (Deville, Särndal, "Calibration estimators in survey sampling", JASA 87:376-382,
-        1992: their generalised regression estimator). Where that would take a weight below zero,
-        and where points are exact, weights remain as they are.
+        A curved function's average over a cell is not its value at the cell's point. So weights
+        change, by the least that does it, until points have the moments of all values (Deville's
+        and Särndal's regression estimator); not where one would become negative.
         """
         weight = self.weight.copy()
         thinned = np.flatnonzero(~self.exact & (self.std > 0))
@@ -155,21 +148,8 @@ class Sample:
     def pool(self, index: ArrayLike, n_groups: int | None = None) -> Self:
         """Merge groups: moments exactly, points thinned again where there are too many.
 
-        The result does not depend on the order of the groups, to the last bit.
-
-        Parameters
-        ----------
-        index
-            For each group the number of the merged group it goes to, integers (g,); a negative
-            number leaves it out.
-        n_groups
-            Number of merged groups, by default the largest index plus 1. One that gets no
-            values has n = 0.
-
-        Raises
-        ------
-        OptionError
-            Where ``index`` does not give one number below ``n_groups`` for each group.
+        ``index`` is the number of the merged group that each goes to, (g,), below ``n_groups``; a
+        negative one leaves it out. No bit of the result depends on the order of the groups.
         """
         index = np.asarray(index, dtype=np.intp)
         if n_groups is None:
@@ -182,7 +162,7 @@ class Sample:
             )
         # Sums of floating numbers depend on their order: bring the groups into one that only
         # their content decides.
-        moments = _Moments(*(getattr(self, name) for name in _Moments._fields))
+        moments = [getattr(self, field.name) for field in fields(Moments)]
         order = np.lexsort((*reversed(moments), index))
         order = order[(index[order] >= 0) & (self.n[order] > 0)]
         parts, to = self.take(order), index[order]
@@ -190,7 +170,7 @@ class Sample:
         value, weight, exact = weighted_points(to[row], value, weight, n_groups)
         exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
         return type(self)(
-            **_merge(to, _Moments(*(x[order] for x in moments)), n_groups)._asdict(),
+            **vars(_merged(to, parts, n_groups)),
             value=value,
             weight=weight,
             exact=exact,
@@ -198,23 +178,8 @@ class Sample:
         )
 
 
-class _Moments(NamedTuple):
-    n: Floats
-    mean: Floats
-    std: Floats
-    min: Floats
-    max: Floats
-    mean_log: Floats
-    std_log: Floats
-    skewness: Floats
-    kurtosis: Floats
-
-
-def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
-    """Return the moments of groups from those of their parts.
-
-    ``group`` says which group a part belongs to; a single value is a part with std 0.
-    """
+def _merged(group: NDArray[np.intp], parts: Moments, groups: int) -> Moments:
+    """Return the moments of groups from those of their parts, each of a ``group``."""
     n = np.bincount(group, weights=parts.n, minlength=groups).astype(np.float64)
     low, high = np.full(groups, np.inf), np.full(groups, -np.inf)
     np.minimum.at(low, group, parts.min)
@@ -237,7 +202,7 @@ def _merge(group: NDArray[np.intp], parts: _Moments, groups: int) -> _Moments:
     # Equal values are constant, whatever rounding has left of their parts' means.
     m2 = np.where(high == low, 0.0, m2)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _Moments(
+        return Moments(
             n=n,
             mean=mean,
             std=np.sqrt(m2) * unit,
@@ -282,22 +247,10 @@ def _least_change(weight: Floats, terms: Floats, sums: Floats) -> Floats:
 
 def weighted_points(
     group: NDArray[np.intp], value: Floats, weight: Floats, groups: int
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Return weighted points as padded rows: what :class:`Sample` holds.
+) -> tuple[Floats, Floats, Bools]:
+    """Return points of groups, in any order, (m,), as the value, weight and exact of a Sample.
 
-    Parameters
-    ----------
-    group, value, weight
-        The points in any order, each (m,); equal values of a group are put together.
-    groups
-        Number of groups, g.
-
-    Returns
-    -------
-    tuple
-        Values and weights (g, k), k at most :data:`POINTS`; and whether a group has no more
-        distinct values than that, bool (g,). Where it has more, they are put into cells, each
-        with the value in its middle.
+    Groups of more than :data:`POINTS` distinct values get cells, each with its middle value.
     """
     ahead, behind = slice(1, None), slice(None, -1)
     rises = (group[ahead] == group[behind]) & (value[ahead] >= value[behind])
@@ -336,6 +289,6 @@ def weighted_points(
     )
 
 
-def _changes(x: NDArray[Any]) -> NDArray[np.bool_]:
+def _changes(x: NDArray[Any]) -> Bools:
     """Return where an element differs from the one before; the first one does."""
     return np.append(np.ones(min(len(x), 1), dtype=bool), x[1:] != x[:-1])

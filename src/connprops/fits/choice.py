@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import bits
-from connprops.families.family import Parameters
-from connprops.families.registry import FAMILIES, Family, Sample, family_named
+from connprops.families.family import Family, Parameters
+from connprops.families.registry import FAMILIES, family_named
+from connprops.families.sample import Sample
 from connprops.fits.p_values import of_points
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import N_SYN_PER_CONN, Property

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from connprops.arrays import Floats, Ints
-from connprops.families.distances import ks
-from connprops.families.family import Parameters
-from connprops.families.registry import Family, Sample
-from connprops.families.sample import POINTS, weighted_points
+from connprops.families.family import Family, Parameters
+from connprops.families.goodness import ks
+from connprops.families.sample import POINTS, Sample, weighted_points
 
 _AT_ONCE = 1 << 22
 """Simulated values in memory at once."""

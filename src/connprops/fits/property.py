@@ -21,7 +21,7 @@ from connprops import schema
 from connprops.arrays import Bools, Floats
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.rows import parameter_rows
-from connprops.families.distances import ks, wasserstein
+from connprops.families.goodness import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample

@@ -13,8 +13,11 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions, same_width
+from connprops.families.bounded import NODE_WEIGHTS, NODES
 from connprops.families.discrete import DISTINCT
-from connprops.families.registry import Family, Sample, family_named
+from connprops.families.family import Family
+from connprops.families.registry import family_named
+from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names, Parameters
 from connprops.fits.levels import Places, Pools
 
@@ -313,8 +316,6 @@ def _weibull(values: Parameters, errors: Parameters, sample: Sample, level: _Lev
 # Distributions between two ends. With t the distance from their middle, in units of that between
 # them (so from -1/2 to 1/2), the density is proportional to exp(b t - c t^2 / 2).
 
-_NODES, _NODE_WEIGHTS = (x / 2 for x in np.polynomial.legendre.leggauss(64))
-
 
 def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Shrunk:
     """Return what truncated normal and uniform distributions borrow: shape, then width and middle.
@@ -367,10 +368,10 @@ def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Lev
 
 def _masses(b: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
     """Return probabilities at nodes, (g, 64), the densities at both ends, (g,) each."""
-    t = np.append(_NODES, (-0.5, 0.5))
+    t = np.append(NODES, (-0.5, 0.5))
     exponent = b[:, None] * t - c[:, None] * t**2 / 2
     density = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    mass = density[:, :-2] * _NODE_WEIGHTS
+    mass = density[:, :-2] * NODE_WEIGHTS
     total = mass.sum(axis=1)
     return mass / total[:, None], density[:, -2] / total, density[:, -1] / total
 
@@ -378,7 +379,7 @@ def _masses(b: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
 def _unit_variances(b: Floats, c: Floats) -> tuple[Floats, Floats]:
     """Return the variances of b and c by one value: the inverse of their information."""
     p = _masses(b, c)[0]
-    t, half = _NODES, _NODES**2 / 2
+    t, half = NODES, NODES**2 / 2
 
     def mean(x: Floats) -> Floats:
         return np.asarray((p * x).sum(axis=1))

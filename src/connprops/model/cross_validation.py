@@ -20,8 +20,9 @@ from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.declare import shared, takes
 from connprops.distributions.distributions import Distributions
-from connprops.families.distances import ks
-from connprops.families.registry import FAMILIES, Sample
+from connprops.families.goodness import ks
+from connprops.families.registry import FAMILIES, REFERENCE_FAMILIES
+from connprops.families.sample import Sample
 from connprops.fits.samples import StatisticsTables, observed_rows, sample_of
 from connprops.model.build import build
 from connprops.model.model import Model
@@ -222,8 +223,7 @@ def cross_validate(data: Dataset | CircuitSource, options: CrossValidateOptions)
 
 def _of_reference(named: Any) -> str:
     """Return the family that the reference fits: the one named if it has it, else the normal."""
-    family = FAMILIES.get(named) if isinstance(named, str) else None
-    return family.name if family and family.reference_name else "normal"
+    return named if isinstance(named, str) and named in REFERENCE_FAMILIES else "normal"
 
 
 def _fold_scores(

@@ -145,7 +145,7 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
 def _specs(distributions: Distributions, name: str) -> list[Spec]:
     """Return type and parameters of each pathway."""
     family, values = distributions.family, dict(distributions.parameters)
-    kind = family.reference_name
+    kind = family.name if family.name in REFERENCE_FAMILIES else None
     if kind == "discrete":
         return _listed(values["val"], values["p"])
     if family.name == "exponential":  # a gamma distribution of shape 1

@@ -1,33 +1,28 @@
-"""TODO."""
+"""How far samples are from distributions: Kolmogorov-Smirnov and Wasserstein distances."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.families.family import Family, Parameters
 from connprops.families.sample import Sample
 
 _CELLS, _TAIL_CELLS = 64, 24
-
-
 _WIDEST, _NODES = 16, 128  # so many gaps between points are parted, at so many places
+_FAR = 1e-9  # probability beyond which nothing is looked at
+_LISTED = 512  # whole numbers that are gone through one by one
 
 
-_FAR = 1e-9
-
-
-_LISTED = 512
-
-
-def _cumulated(sample: Sample) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _cumulated(sample: Sample) -> tuple[Floats, Floats]:
     """Return the shares of the sample before and up to each point, each (g, k)."""
     with np.errstate(invalid="ignore"):
         after = np.cumsum(sample.weight, axis=1) / sample.n[:, None]
     return np.concatenate([np.zeros_like(after[:, :1]), after[:, :-1]], axis=1), after
 
 
-def ks(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
+def ks(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the Kolmogorov-Smirnov distances of samples and distributions, (g,), from 0 to 1.
 
     The greatest difference between the distribution functions. Both sides of each step are
@@ -44,7 +39,7 @@ def ks(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64
     return np.where(sample.n > 0, greatest, np.nan)
 
 
-def wasserstein(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
+def wasserstein(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the first Wasserstein distances of samples and distributions, (g,).
 
     In the values' unit: how far, on average, values must be moved to follow the distribution. That
@@ -67,7 +62,7 @@ def wasserstein(sample: Sample, family: Family, params: Parameters) -> NDArray[n
     return np.where(sample.n > 0, area, np.nan)
 
 
-def _of_rows(params: Parameters, rows: NDArray[np.intp], n: int) -> dict[str, NDArray[np.float64]]:
+def _of_rows(params: Parameters, rows: NDArray[np.intp], n: int) -> dict[str, Floats]:
     found = {}
     for name, value in params.items():
         array = np.asarray(value, dtype=np.float64)
@@ -75,16 +70,14 @@ def _of_rows(params: Parameters, rows: NDArray[np.intp], n: int) -> dict[str, ND
     return found
 
 
-def _reach(
-    sample: Sample, family: Family, params: Parameters
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _reach(sample: Sample, family: Family, params: Parameters) -> tuple[Floats, Floats]:
     """Return between which values both the sample and all but 1e-9 of the distribution lie."""
     ends = (family.ppf(np.full(len(sample), q), params) for q in (_FAR, 1 - _FAR))
     low, high = ends
     return np.fmin(sample.min, low), np.fmax(sample.max, high)
 
 
-def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
+def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the area between steps at whole numbers."""
     low, high = _reach(sample, family, params)
     value = low[:, None] + np.arange(int(np.max(high - low)) + 1)
@@ -96,7 +89,7 @@ def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> NDA
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-def _area_between_points(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
+def _area_between_points(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the area between the steps of a sample and a continuous distribution function."""
     value, step = sample.value, _cumulated(sample)[1][:, :-1]
     reached = family.cdf(value, params)
@@ -120,9 +113,7 @@ def _area_between_points(sample: Sample, family: Family, params: Parameters) -> 
     return np.asarray(area.sum(axis=1) + above + below)
 
 
-def _trapezoids(
-    width: NDArray[np.float64], left: NDArray[np.float64], right: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _trapezoids(width: Floats, left: Floats, right: Floats) -> Floats:
     """Return the areas beneath straight lines from left to right, all of it counted positive."""
     both = np.abs(left) + np.abs(right)
     crossed = (left**2 + right**2) / np.where(both > 0, both, 1.0)
@@ -130,12 +121,12 @@ def _trapezoids(
 
 
 def _beyond(
-    value: NDArray[np.float64],
-    reached: NDArray[np.float64],
+    value: Floats,
+    reached: Floats,
     end: float,
     family: Family,
     params: Parameters,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the distance of the part beyond an extreme of the sample, times its mass.
 
     ``end`` is the probability at which the part ends, 0 or 1. It is cut into cells that narrow
@@ -150,7 +141,7 @@ def _beyond(
     return np.asarray(np.where(mass == 0, 0.0, area))
 
 
-def _area_by_quantiles(sample: Sample, family: Family, params: Parameters) -> NDArray[np.float64]:
+def _area_by_quantiles(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the integral over q of the absolute difference of quantiles.
 
     It is summed over cells of q that are cut at each point of the sample, at the distribution's own
