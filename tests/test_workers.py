@@ -15,8 +15,6 @@ from typer.testing import CliRunner
 
 import connprops.export.export
 import connprops.export.plan
-import connprops.statistics.correlations
-import connprops.statistics.units
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
@@ -48,11 +46,9 @@ def cluster():
         yield client
 
 
-@pytest.fixture
-def small_buckets(monkeypatch):
-    """Cut what there is into several units."""
-    monkeypatch.setattr(connprops.statistics.units, "_LEAST", 2_000)
-    monkeypatch.setattr(connprops.statistics.units, "_SHARE_OF_BUCKET", Resources().memory // 2_000)
+def small_units(**options):
+    """Return resources of which each unit takes little."""
+    return Resources(unit_memory=(2_000, 2_000), **options)
 
 
 def tables(stats):
@@ -65,12 +61,11 @@ def assert_same(ours, expected):
         assert a.equals(b), name
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_processes_threads_and_a_cluster_give_what_this_process_does(data, cluster):
-    expected = tables(extract(data))
+    expected = tables(extract(data, resources=small_units()))
     with ThreadPoolExecutor(2) as threads:
         for workers in (2, cluster, cluster.scheduler.address, threads):
-            assert_same(tables(extract(data, resources=Resources(workers=workers))), expected)
+            assert_same(tables(extract(data, resources=small_units(workers=workers))), expected)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
@@ -100,30 +95,27 @@ def test_the_command_line_takes_the_address_of_a_cluster(data, cluster, tmp_path
     assert [f.read_bytes() for f in here] == [f.read_bytes() for f in there]
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_groups_whose_rows_lie_anywhere_are_the_same_on_a_cluster(data, cluster):
-    expected = extract(data, by="region").table.collect()
+    expected = extract(data, by="region", resources=small_units()).table.collect()
     assert (
-        extract(data, by="region", resources=Resources(workers=cluster))
+        extract(data, by="region", resources=small_units(workers=cluster))
         .table.collect()
         .equals(expected)
     )
 
 
-def test_correlations_on_a_cluster_are_those_of_this_process(data, cluster, monkeypatch):
-    monkeypatch.setattr(connprops.statistics.correlations, "_LEAST", 2_000)
-    expected = extract(data).correlations.collect()
+def test_correlations_on_a_cluster_are_those_of_this_process(data, cluster):
+    expected = extract(data, resources=small_units()).correlations.collect()
     assert len(expected)
-    found = extract(data, resources=Resources(workers=cluster)).correlations.collect()
+    found = extract(data, resources=small_units(workers=cluster)).correlations.collect()
     assert found.equals(expected)
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_folds_on_a_cluster_are_those_of_this_process(data, cluster):
     options = {"cv_folds": 2, "sel_props": ["u_syn"]}
     pairs = zip(
-        extract_folds(data, **options, resources=Resources(workers=cluster)),
-        extract_folds(data, **options),
+        extract_folds(data, **options, resources=small_units(workers=cluster)),
+        extract_folds(data, **options, resources=small_units()),
         strict=True,
     )
     for ours, expected in pairs:
@@ -165,9 +157,8 @@ def test_a_lost_process_costs_only_what_was_in_flight(tmp_path):
     assert len(times) < 12 + 6  # those in flight, and no more, were done twice
 
 
-def test_a_worker_killed_in_the_middle_of_a_run_on_a_cluster(data, cluster, small_buckets):
-    del small_buckets
-    expected = tables(extract(data))
+def test_a_worker_killed_in_the_middle_of_a_run_on_a_cluster(data, cluster):
+    expected = tables(extract(data, resources=small_units()))
     seen = threading.Event()
 
     def kill_a_worker():
@@ -177,7 +168,8 @@ def test_a_worker_killed_in_the_middle_of_a_run_on_a_cluster(data, cluster, smal
 
     killer = threading.Thread(target=kill_a_worker)
     killer.start()
-    stats = extract(data, resources=Resources(workers=cluster), progress=lambda *_: seen.set())
+    resources = small_units(workers=cluster)
+    stats = extract(data, resources=resources, progress=lambda *_: seen.set())
     assert_same(tables(stats), expected)
     killer.join()
     cluster.wait_for_workers(2, timeout=30)

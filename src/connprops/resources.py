@@ -188,6 +188,10 @@ class Resources(Checked):
         default_text="this process", convert=_workers, at_least=1, expected=_WORKERS, from_text=str,
         flags=("--workers", "--cluster"), metavar="W", panel=RESOURCES,
     )  # fmt: skip
+    unit_memory: tuple[int, int] | None = option(
+        None, help="Bytes that the rows of a unit of extraction may always take, and at most.",
+        default_text="64 MiB, and an eighth of the memory",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

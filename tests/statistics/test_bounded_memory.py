@@ -16,10 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 
-import connprops.arrays.sorted_samples
-import connprops.statistics.external_sort
-import connprops.statistics.rows
-import connprops.statistics.units
 from connprops.arrays.sorted_samples import (
     count_distinct,
     distinct_values,
@@ -32,7 +28,7 @@ from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.resources import Resources
-from connprops.statistics.external_sort import ExternalSort
+from connprops.statistics.bucket import _append, _sorted_in_place
 from connprops.statistics.extract import extract
 
 TABLES = ("table", "histograms", "values", "order_statistics")
@@ -72,16 +68,11 @@ def data(tmp_path_factory):
     return Dataset(folder)
 
 
-def tables_of(data, allowed, monkeypatch, **options):
-    """Return all tables, with only so many bytes allowed to a bucket."""
-    with monkeypatch.context() as patch:
-        if allowed is not None:
-            patch.setattr(connprops.statistics.units, "_SHARE_OF_BUCKET", Resources().memory)
-            patch.setattr(connprops.statistics.units, "_LEAST", allowed)
-            patch.setattr(connprops.statistics.rows, "_CONNECTIONS_AT_ONCE", 64)
-            patch.setattr(connprops.statistics.rows, "_SYNAPSES_AT_ONCE", 50)
-        stats = extract(data, sel_props=data.properties, hist_bins=13, **options)
-        return [getattr(stats, name).collect() for name in TABLES]
+def tables_of(data, allowed=None, **options):
+    """Return all tables, with only so many bytes allowed to a unit."""
+    resources = Resources(unit_memory=allowed and (allowed, allowed))
+    stats = extract(data, sel_props=data.properties, hist_bins=13, resources=resources, **options)
+    return [getattr(stats, name).collect() for name in TABLES]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +89,9 @@ def tables_of(data, allowed, monkeypatch, **options):
     ids=str,
 )
 @pytest.mark.parametrize("allowed", [1, 20_000])
-def test_little_memory_gives_the_same_bits(data, monkeypatch, options, allowed):
-    plenty = tables_of(data, None, monkeypatch, **options)
-    little = tables_of(data, allowed, monkeypatch, **options)
+def test_little_memory_gives_the_same_bits(data, options, allowed):
+    plenty = tables_of(data, **options)
+    little = tables_of(data, allowed, **options)
     for name, a, b in zip(TABLES, plenty, little, strict=True):
         assert len(a)
         assert a.equals(b), name
@@ -109,16 +100,15 @@ def test_little_memory_gives_the_same_bits(data, monkeypatch, options, allowed):
             assert a[column].to_numpy().tobytes() == b[column].to_numpy().tobytes(), (name, column)
 
 
-def test_many_groups_take_few_open_files_at_once(data, monkeypatch):
-    by = ("@node", "mtype")
-    plenty = tables_of(data, None, monkeypatch, by=by)
-    monkeypatch.setattr(connprops.statistics.units, "_RANGES_AT_ONCE", 3)
-    for a, b in zip(plenty, tables_of(data, 20_000, monkeypatch, by=by), strict=True):
+def test_rows_of_many_small_groups_are_put_in_order(data):
+    by = ("@node", "@node")
+    for a, b in zip(tables_of(data, by=by), tables_of(data, 3_000, by=by), strict=True):
+        assert len(a)
         assert a.equals(b)
 
 
-def test_one_group_sorted_on_disk_agrees_with_numpy(data, monkeypatch):
-    table, *_ = tables_of(data, 1, monkeypatch, by="@population")
+def test_one_group_sorted_on_disk_agrees_with_numpy(data):
+    table, *_ = tables_of(data, 1, by="@population")
     synapses = data.synapses.select("source_node", "target_node", "varies", "dirty").collect()
     source, target = (synapses[f"{side}_node"].to_numpy() for side in ("source", "target"))
     one = np.zeros(60, dtype=int)
@@ -137,40 +127,26 @@ def test_one_group_sorted_on_disk_agrees_with_numpy(data, monkeypatch):
         st.sampled_from([np.float32, np.float64, np.int16, np.int64, np.uint32]),
         st.integers(1, 400),
     ),
-    memory=st.integers(1, 3000),
     chunk=st.integers(1, 100),
 )
-def test_sorting_on_disk_gives_what_sorting_in_memory_does(tmp_path_factory, values, memory, chunk):
-    folder = tmp_path_factory.mktemp("sort")
-    sorter = ExternalSort(folder, memory)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connprops.arrays.sorted_samples, "BLOCK", 16)
-        for module in (connprops.statistics.external_sort, connprops.arrays.sorted_samples):
-            patch.setattr(module, "PIECE", 32)
-        patch.setattr(connprops.statistics.external_sort, "_RUN_READ_AT_LEAST", 3)
-        for at in range(0, values.size, chunk):
-            sorter.add(values[at : at + chunk])
-        on_disk = sorter.finish()
-        in_memory = sort_in_memory(values, np.array([values.size]))
-        np.testing.assert_array_equal(on_disk.counts, in_memory.counts)
-        if not on_disk.some.size:
-            return
-        with np.errstate(all="ignore"):
-            for numbers in (moments, quantiles):
-                found, expected = numbers(on_disk), numbers(in_memory)
-                for name, number in expected.items():
-                    assert found[name].tobytes() == number.tobytes(), name
-            for found, expected in zip(
-                histograms(on_disk, 7), histograms(in_memory, 7), strict=True
-            ):
-                np.testing.assert_array_equal(found, expected)
-        assert count_distinct(on_disk)[0] == np.unique(in_memory._values).size
-        for found, expected in zip(
-            distinct_values(on_disk, np.ones(1, bool)),
-            distinct_values(in_memory, np.ones(1, bool)),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(found, expected)
+def test_sorting_in_a_file_gives_what_sorting_in_memory_does(tmp_path_factory, values, chunk):
+    file = tmp_path_factory.mktemp("sort") / "values"
+    for at in range(0, values.size, chunk):
+        _append(file, values[at : at + chunk])
+    on_disk = _sorted_in_place(file, values.dtype)
+    in_memory = sort_in_memory(values, np.array([values.size]))
+    np.testing.assert_array_equal(on_disk.counts, in_memory.counts)
+    with np.errstate(all="ignore"):
+        for numbers in (moments, quantiles):
+            found, expected = numbers(on_disk), numbers(in_memory)
+            for name, number in expected.items():
+                assert found[name].tobytes() == number.tobytes(), name
+        pairs = [(histograms(on_disk, 7), histograms(in_memory, 7))]
+    wanted = np.ones(in_memory.some.size, bool)
+    pairs.append((distinct_values(on_disk, wanted), distinct_values(in_memory, wanted)))
+    pairs.append(([count_distinct(on_disk)], [count_distinct(in_memory)]))
+    for found, expected in (arrays for pair in pairs for arrays in zip(*pair, strict=True)):
+        np.testing.assert_array_equal(found, expected)
 
 
 _EXTRACT = """

@@ -1,5 +1,7 @@
 """Correlations of a circuit's properties: from synapses to the model, however they are read."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +16,6 @@ from connprops.cli import app
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError
 from connprops.export.export import export
 from connprops.resources import Resources
-from connprops.statistics import correlations as module
 from connprops.statistics.extract import extract
 
 SHARED_R, OWN_R = 0.6, -0.5
@@ -109,24 +110,22 @@ def test_what_was_put_in_is_found(statistics):
     assert 1e-3 < stats.chi2.sf(np.square(z).sum(), len(z)) < 1 - 1e-3
 
 
-def test_nothing_depends_on_threads_parts_or_buckets(circuit, statistics, tmp_path, monkeypatch):
+def test_nothing_depends_on_threads_parts_or_buckets(circuit, statistics, tmp_path):
     expected = statistics.correlations.collect()
     parted = export(
         open_circuit(circuit), tmp_path / "ds", resources=Resources(threads=1, memory=1 << 27)
     )
-    monkeypatch.setattr(module, "_BYTES_PER_VALUE", 30_000)  # a bucket for almost each pathway
-    found = extract(parted, resources=Resources(threads=3)).correlations.collect()
+    each_pathway = Resources(threads=3, unit_memory=(1, 1))
+    found = extract(parted, resources=each_pathway).correlations.collect()
     assert_frame_equal(found, expected, check_exact=True)
 
 
-def test_by_other_groups(dataset, monkeypatch):
+def test_by_other_groups(dataset):
     """Groups by an attribute do not depend on buckets, which are put on disk, nor on others."""
     whole = extract(dataset, by="region").correlations.collect()
     assert whole["source_type"].unique().len() == 2
-    monkeypatch.setattr(module, "_BYTES_PER_VALUE", 30_000)
-    assert_frame_equal(
-        extract(dataset, by="region").correlations.collect(), whole, check_exact=True
-    )
+    each = extract(dataset, by="region", resources=Resources(unit_memory=(1, 1)))
+    assert_frame_equal(each.correlations.collect(), whole, check_exact=True)
     selected = extract(
         dataset, by="region", sel_src={"region": "left"}, sel_dest={"region": "right"}
     ).correlations.collect()
@@ -134,13 +133,14 @@ def test_by_other_groups(dataset, monkeypatch):
     assert one["r"].to_list() == selected["r"].to_list()
 
 
-def test_a_sample_is_that_of_the_smallest_keys(dataset, monkeypatch):
+def test_a_sample_is_that_of_the_smallest_keys(dataset):
     """A cap on connections gives what the same limit of the statistics' subsampling gives."""
     sampled = extract(dataset, max_sample_size_per_group=100).correlations.collect()
     assert of(sampled, "g", "n")["n"].max() == 100
     assert of(sampled, "u", "w")["n"].max() < 300
-    monkeypatch.setattr(module, "CONNECTIONS_AT_MOST", 100)
-    assert_frame_equal(extract(dataset).correlations.collect(), sampled, check_exact=True)
+    stats_ = extract(dataset)
+    stats_.computed.correlations = replace(stats_.computed.correlations, connections_at_most=100)
+    assert_frame_equal(stats_.correlations.collect(), sampled, check_exact=True)
 
 
 def test_folds(dataset):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from circuits import SHARED, adversarial, two_types, write_circuit
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from oracle import assert_agrees, pathways
 from scipy import stats as scipy_stats
 
@@ -22,8 +23,9 @@ from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
 from connprops.families.histogram import normal_through_histogram
 from connprops.resources import Resources
+from connprops.statistics.bucket import BucketSpec, smallest
 from connprops.statistics.extract import extract, extract_folds
-from connprops.statistics.rows_in_order import RowsInOrder
+from connprops.statistics.rows import DatasetRows
 from connprops.statistics.statistics import TABLES, read_statistics
 
 
@@ -170,14 +172,27 @@ def test_samples_are_nested_and_do_not_depend_on_the_selection(tmp_path):
 
 
 @pytest.mark.parametrize("large", [0, 1 << 40], ids=["group by group", "all at once"])
+@given(
+    keys=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=9),
+    limit=st.integers(1, 9),
+)
+def test_the_smallest_keys_of_each_group_are_taken_and_of_equal_ones_the_first(large, keys, limit):
+    key = np.array([k for of_group in keys for k in of_group], dtype=np.uint64)
+    chosen = smallest(key, np.array([len(of_group) for of_group in keys]), limit, large=large)
+    expected = []
+    for of_group in keys:
+        first = sorted(range(len(of_group)), key=lambda i: (of_group[i], i))[:limit]
+        expected += [i in first for i in range(len(of_group))]
+    assert chosen.tolist() == expected
+
+
 @pytest.mark.parametrize("n_keys", [1 << 40, 3, 1])
 def test_samples_are_of_the_smallest_keys_and_of_equal_ones_the_first(
-    tmp_path, monkeypatch, large, n_keys
+    tmp_path, monkeypatch, n_keys
 ):
     def few_keys(*ends):
         return keys(*ends) % np.uint64(n_keys)
 
-    monkeypatch.setattr(connprops.statistics.bucket, "_LARGE", large)
     monkeypatch.setattr(connprops.arrays.random_numbers, "keys", few_keys)
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     rows = ds.connections.collect()
@@ -229,13 +244,13 @@ def test_sampling_key_is_uniform_and_known():
 def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     asked = []
-    original = connprops.statistics.units.aggregate_bucket
+    original = BucketSpec.compute
 
-    def spy(rows, groups, spec, *means):
-        asked.append((spec.properties, spec.first, spec.stop))
-        return original(rows, groups, spec, *means)
+    def spy(self, rows, groups, unit, resources):
+        asked.append((unit.properties, unit.first, unit.stop))
+        return original(self, rows, groups, unit, resources)
 
-    monkeypatch.setattr(connprops.statistics.units, "aggregate_bucket", spy)
+    monkeypatch.setattr(BucketSpec, "compute", spy)
     stats = extract(ds)
     assert asked == []
     stats.table.filter(pl.col("property") == "u_syn").collect()
@@ -243,7 +258,7 @@ def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     stats.histograms.filter(
         (pl.col("property") == "conductance") & (pl.col("source_type") == "L5_BC")
     ).collect()
-    assert asked[1:] == [(("conductance",), 2, 4)]
+    assert asked[1:] == [(("conductance",), 0, 4)]
 
 
 def test_statistics_written_and_read_again(tmp_path):
@@ -401,13 +416,13 @@ def test_tables_of_other_versions_are_not_taken_over(tmp_path, monkeypatch):
 def test_all_folds_in_one_pass_are_those_taken_one_by_one(tmp_path, monkeypatch):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     reads = []
-    original = RowsInOrder.chunks
+    original = DatasetRows.chunks
 
     def spy(self, first, stop, properties):
         reads.append(properties)
         return original(self, first, stop, properties)
 
-    monkeypatch.setattr(RowsInOrder, "chunks", spy)
+    monkeypatch.setattr(DatasetRows, "chunks", spy)
     folds = extract_folds(ds, cv_folds=3, sel_props=["u_syn"])
     tables = [(f.training.table.collect(), f.test.table.collect()) for f in folds]
     assert len(reads) == 1
@@ -462,13 +477,13 @@ def test_normal_distributions_through_histograms_are_the_references_where_its_fi
 def test_tables_asked_for_at_once_are_computed_once(tmp_path, monkeypatch):
     stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"))
     asked = []
-    original = connprops.statistics.units.aggregate_bucket
+    original = BucketSpec.compute
 
-    def spy(rows, groups, spec, *means):
-        asked.append(spec.properties)
-        return original(rows, groups, spec, *means)
+    def spy(self, rows, groups, unit, resources):
+        asked.append(unit.properties)
+        return original(self, rows, groups, unit, resources)
 
-    monkeypatch.setattr(connprops.statistics.units, "aggregate_bucket", spy)
+    monkeypatch.setattr(BucketSpec, "compute", spy)
     lazy = [stats.table, stats.histograms, stats.values, stats.order_statistics]
     for table, frame in zip(lazy, pl.collect_all(lazy), strict=True):
         assert len(frame)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,17 +22,18 @@ from typer.testing import CliRunner
 import connprops.export.export
 import connprops.export.plan
 import connprops.export.request
-import connprops.statistics.correlations
 import connprops.statistics.units
 from connprops import merge
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
+from connprops.dataset.selection import Choice
 from connprops.errors import ConnpropsError, OptionError, OutputError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
+from connprops.statistics.units import lie_apart
 from connprops.store.shards import Shard, ranges, shards_of
 
 
@@ -50,12 +53,17 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
 
 
+def small_units(**options):
+    """Return resources that cut statistics of two types into a bucket for each of 4 pathways."""
+    return Resources(unit_memory=(2_000, 1 << 26), **options)
+
+
 @pytest.fixture
-def small_buckets(monkeypatch):
-    """Cut statistics of two types into a bucket for each of their four pathways."""
-    monkeypatch.setattr(connprops.statistics.units, "_LEAST", 2_000)
-    monkeypatch.setattr(connprops.statistics.correlations, "_LEAST", 2_000)
-    monkeypatch.setattr(connprops.statistics.correlations, "_BYTES_PER_VALUE", 1_000)
+def small_by_default(monkeypatch):
+    """Let the command line have such resources."""
+    monkeypatch.setattr(
+        connprops.statistics.units, "bytes_of_unit", lambda _: small_units().unit_memory
+    )
 
 
 @pytest.fixture(scope="module")
@@ -255,11 +263,10 @@ def test_nothing_to_merge(tmp_path):
 # --- statistics
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_statistics_in_shards_have_the_same_bytes(data, tmp_path):
     extract(data, hist_bins=7).write(tmp_path / "whole", correlations=True)
     for number, means in ((2, {"threads": 1}), (3, {"memory": 1 << 28}), (1, {"workers": 2})):
-        stats = extract(data, hist_bins=7, resources=Resources(**means))
+        stats = extract(data, hist_bins=7, resources=small_units(**means))
         stats.write(tmp_path / "s", correlations=True, shard=(number, 3))
     planned = json.loads((tmp_path / "s/.statistics.partial/plan.json").read_text())["asked"]
     assert len(planned["buckets"]) == 4
@@ -271,19 +278,18 @@ def test_statistics_in_shards_have_the_same_bytes(data, tmp_path):
     assert read_statistics(tmp_path / "s").correlations.collect().height
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_a_shard_of_statistics_goes_on_from_its_buckets(data, tmp_path, monkeypatch):
-    stats = extract(data)
+    stats = extract(data, resources=small_units())
     stats.write(tmp_path / "whole")
-    original, done = connprops.statistics.units.aggregate_unit, []
+    original, done = connprops.statistics.units.compute_unit, []
 
-    def fails_at_the_third(unit):
+    def fails_at_the_third(task):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(unit.spec.first)
-        return original(unit)
+        done.append(task.unit.first)
+        return original(task)
 
-    monkeypatch.setattr(connprops.statistics.units, "aggregate_unit", fails_at_the_third)
+    monkeypatch.setattr(connprops.statistics.units, "compute_unit", fails_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         stats.write(tmp_path / "s", shard=(1, 1))
     with pytest.raises(OutputError, match=r"2 of 4 buckets are missing\n  found:    all but 2-3"):
@@ -296,8 +302,8 @@ def test_a_shard_of_statistics_goes_on_from_its_buckets(data, tmp_path, monkeypa
     again = []
     monkeypatch.setattr(
         connprops.statistics.units,
-        "aggregate_unit",
-        lambda unit: again.append(unit) or original(unit),
+        "compute_unit",
+        lambda task: again.append(task) or original(task),
     )
     stats.write(tmp_path / "s", shard=(1, 1))
     assert len(again) == 3
@@ -305,7 +311,6 @@ def test_a_shard_of_statistics_goes_on_from_its_buckets(data, tmp_path, monkeypa
     assert content(tmp_path / "s") == content(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_shards_of_other_statistics_are_refused_by_name(data, tmp_path):
     extract(data).write(tmp_path, shard="1/2")
     for stats, options, says in (
@@ -328,21 +333,29 @@ def test_shards_of_other_statistics_are_refused_by_name(data, tmp_path):
         read_statistics(tmp_path).write(tmp_path / "t", shard="1/2")
 
 
-@pytest.mark.usefixtures("small_buckets")
 @pytest.mark.parametrize("workers", [None, 2])
 def test_rows_put_in_order_first_give_the_same_bytes(data, tmp_path, monkeypatch, workers):
-    extract(data).write(tmp_path / "whole")
-    spilled, original = [], connprops.statistics.units.SpilledRows
-    monkeypatch.setattr(connprops.statistics.units, "_PASSES_AT_MOST", 1)
-    monkeypatch.setattr(connprops.statistics.units, "FILES_AT_MOST", 0)
+    extract(data).write(tmp_path / "whole", correlations=True)
+    in_order, original = [], connprops.statistics.units.put_in_order
+    for decision, answer in (("lie_apart", True), ("fits_one_pass", False)):
+        monkeypatch.setattr(connprops.statistics.units, decision, lambda *_, a=answer: a)
     monkeypatch.setattr(
         connprops.statistics.units,
-        "SpilledRows",
-        lambda *given: spilled.append(0) or original(*given),
+        "put_in_order",
+        lambda *given: in_order.append(0) or original(*given),
     )
-    extract(data, resources=Resources(workers=workers)).write(tmp_path / "s")
-    assert spilled
+    extract(data, resources=small_units(workers=workers)).write(tmp_path / "s", correlations=True)
+    assert len(in_order) == 2
     assert content(tmp_path / "s") == content(tmp_path / "whole")
+
+
+def test_rows_that_would_be_read_too_often_lie_apart(data):
+    grouping = Choice.of(None, None, None, 0).grouping(data)
+    large = SimpleNamespace(n_parts=100, n_connections=10_000_000)
+    for n_ranges, workers, apart in ((40, None, False), (60, 2, True), (60, "tcp://x", False)):
+        resources = Resources(workers=workers)
+        assert lie_apart(large, grouping.groups, n_ranges, resources) is apart
+    assert lie_apart(large, replace(grouping.groups, is_pathway=False), 2, Resources())
 
 
 def test_too_many_pathways_for_their_codes_are_refused(tmp_path, monkeypatch):
@@ -360,11 +373,10 @@ def test_more_shards_than_buckets(data, tmp_path):
     assert content(tmp_path / "s") == content(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("small_buckets")
 def test_correlations_by_workers_are_those_of_this_process(data):
     expected = extract(data).correlations.collect()
     assert expected.height == 4  # of conductance and n_rrp_vesicles, in each pathway
-    found = extract(data, resources=Resources(workers=2)).correlations.collect()
+    found = extract(data, resources=small_units(workers=2)).correlations.collect()
     assert found.equals(expected)
 
 
@@ -374,7 +386,7 @@ _SLOWLY = """
 import sys, time
 import connprops.statistics.units, connprops.cli, connprops.export.export, connprops.export.plan
 connprops.export.plan.ROWS_PER_PART = 20
-connprops.statistics.units._LEAST = 2_000
+connprops.statistics.units.bytes_of_unit = lambda _: (2_000, 1 << 26)
 def slow(function):
     def slowly(unit):
         made = function(unit)
@@ -382,7 +394,7 @@ def slow(function):
         return made
     return slowly
 connprops.export.export.export_range = slow(connprops.export.export.export_range)
-connprops.statistics.units.aggregate_unit = slow(connprops.statistics.units.aggregate_unit)
+connprops.statistics.units.compute_unit = slow(connprops.statistics.units.compute_unit)
 connprops.cli.main()
 """
 
@@ -403,7 +415,7 @@ def ended_after_two(finished, *arguments):
     return len(list(finished()))
 
 
-@pytest.mark.usefixtures("small_parts", "small_buckets")
+@pytest.mark.usefixtures("small_parts", "small_by_default")
 def test_the_end_of_a_jobs_time_costs_what_was_in_flight(tmp_path):
     config = two_types(tmp_path / "c")
     whole = Dataset(export(open_circuit(config), tmp_path / "whole"))
@@ -435,7 +447,7 @@ def test_the_end_of_a_jobs_time_costs_what_was_in_flight(tmp_path):
 # --- dry runs
 
 
-@pytest.mark.usefixtures("small_parts", "small_buckets")
+@pytest.mark.usefixtures("small_parts", "small_by_default")
 def test_dry_runs_count_and_write_nothing(tmp_path):
     config = two_types(tmp_path / "c")
     before = content(tmp_path)

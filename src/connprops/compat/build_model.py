@@ -23,7 +23,6 @@ from connprops.compat.errors import CompatError
 from connprops.errors import ConnpropsError, ConnpropsWarning, OptionError, listing
 from connprops.model.reference_json import as_text
 from connprops.progress import Progress
-from connprops.statistics.arrays import to_arrays
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import write_text
@@ -211,7 +210,7 @@ def _built(
             stats = computed
         else:
             say(f"{folder}: reused, circuit and options are the same")
-        arrays = to_arrays(stats, order=config.kwargs.get("sel_props"), fitted=truncated)
+        arrays = stats.to_arrays(order=config.kwargs.get("sel_props"), fitted=truncated)
         training = model is None
         if model is None:
             file = Path(config.working_dir, "model", f"{name}.json")

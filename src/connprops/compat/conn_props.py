@@ -25,7 +25,6 @@ from connprops.export.export import export
 from connprops.options import Selection
 from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN, is_exported_by_default
-from connprops.statistics.arrays import to_arrays
 from connprops.statistics.extract import extract as extract_statistics
 
 MAX_UNIQUE_COUNT = 100
@@ -62,7 +61,7 @@ edges_popul_name, CV_dict
     Returns
     -------
     dict
-        See :func:`connprops.statistics.arrays.to_arrays`; ``build`` and ``plot`` take it apart.
+        See :meth:`connprops.Statistics.to_arrays`; ``build`` and ``plot`` take it apart.
 
     Raises
     ------
@@ -86,7 +85,7 @@ edges_popul_name, CV_dict
             sel_dest=sel_dest,
             CV_dict=CV_dict,
         )
-        return to_arrays(stats, order=columns)
+        return stats.to_arrays(order=columns)
     except OptionError as error:
         raise CompatError(str(error)) from error
 

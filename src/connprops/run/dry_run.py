@@ -79,16 +79,17 @@ def of_extract(
     stats: Statistics, folder: Path, resources: Resources, shard: str | None = None
 ) -> DryRun:
     """Return what an extraction would do; the connections of each pathway are counted."""
-    dataset, pathways = stats.computed_from, stats.pathways.collect()
+    dataset, pathways = stats.computed.dataset, stats.pathways.collect()
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
-    buckets = stats.buckets(_share(shard))
+    spec = stats.computed.buckets
+    buckets = stats.computed.plan(spec, _share(shard).of)
     own = _share(shard).share(buckets)
     n_read = sum(f.stat().st_size for kind in ("connections", "synapses")
                  for f in dataset.files(kind))  # fmt: skip
     at_once = _at_once(number_of(resources.workers), "buckets", resources)
     written = n_cells * _BYTES_OF_CELL
     memory = _BYTES_OF_PROGRAM + _COPIES_OF_TABLES * written
-    memory += bytes_at_once(buckets, dataset, resources)
+    memory += bytes_at_once(dataset, spec, buckets, resources)
     lines = [
         ("tasks", f"{len(buckets):,} buckets of pathways"),
         *([("this shard", f"{len(own):,} buckets")] if shard else []),

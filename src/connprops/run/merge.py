@@ -17,15 +17,9 @@ from connprops.export.export import finish, write_node_tables
 from connprops.export.parts import noted
 from connprops.export.plan import in_order, plan, revised, sort_first
 from connprops.export.request import describe, is_reusable
-from connprops.statistics.staged_statistics import (
-    TABLES_OF,
-    is_finished,
-    merged,
-    stage_of,
-    stage_target,
-)
 from connprops.statistics.statistics import TABLES, described
 from connprops.statistics.tables import enums_of, layout_of
+from connprops.statistics.units import TABLES_OF, is_finished, merged, stage_of, stage_target
 from connprops.store.shards import ranges, shards_of
 from connprops.store.stage import asked_of_shards, check_same, put_in_place, staged
 from connprops.store.tables import write_table

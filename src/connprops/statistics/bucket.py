@@ -1,10 +1,9 @@
 """Every statistic of a bucket of groups from one sort of its values.
 
-A bucket is a range of groups, of pathways as a rule. Its rows are read from the dataset, brought
-together by group, and each property's values are sorted within their group. All that is asked for
-follows from the sorted values: moments, quantiles, distinct values, histograms. A bucket whose
-rows fit in memory is worked on at once, vectorised over its groups; a group that does not fit is
-read several times, one property after the other, and sorted on disk.
+A bucket is a range of groups, of pathways as a rule. Its rows are brought together by group, and
+each property's values are sorted within their group. All that is asked for follows from the sorted
+values: moments, quantiles, distinct values, histograms. A bucket whose rows fit in memory is worked
+on at once, vectorised over its groups; values of a group that does not fit are sorted in a file.
 
 Because it is a function of the sorted values alone, a result does not depend on threads,
 buckets, parts, memory, or the order of the file.
@@ -18,13 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from connprops.arrays import Floats, Ints
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.runs import Runs
@@ -38,45 +38,67 @@ from connprops.arrays.sorted_samples import (
     ranks,
     sort_samples,
 )
-from connprops.dataset.selection import Groups
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.selection import Choice, Groups
+from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.external_sort import ExternalSort
 from connprops.statistics.rows import Rows, RowSource
+from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Unit
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
 
 
-_LARGE = 100
-"""Connections of a group from which looking for its subsample apart beats sorting all groups."""
+_BYTES_PER_VALUE = 56
+"""What a value costs that is being aggregated: copies, sorted, and the file's own."""
 
 
 @dataclass(frozen=True)
 class BucketSpec:
-    """What to aggregate: a range of groups, and which statistics of which properties.
+    """What to aggregate: which statistics of which properties, how sampled.
 
-    ``sort_on_disk`` is for one group
-    whose rows are too many for memory; ``memory`` is then what may be used, in bytes.
+    ``choices`` say how nodes form groups, and which take part: several where statistics of several
+    selections (folds, say) are computed in one pass over the rows.
     """
 
-    first: int
-    stop: int
+    choices: tuple[Choice, ...]
     properties: tuple[str, ...]
     bins: int | tuple[float, ...]
     min_sample_size: int | None
     max_sample_size: int | None
     seed: int
-    tables: tuple[str, ...] = ("statistics", "histograms", "values", "order_statistics")
-    sort_on_disk: bool = False
-    memory: int = 1 << 28
+    tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
 
+    kind: ClassVar[str] = "buckets"
+    unit_name: ClassVar[str] = "bucket"
+    step: ClassVar[str] = "extract"
+    in_memory: ClassVar[bool] = True
+    fewest: ClassVar[int] = 1
 
-Aggregates = dict[str, pa.Table]
-"""What a bucket gives: each table that was asked for, keyed by ``group`` and ``property``.
+    def bytes_of(
+        self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
+    ) -> Ints:
+        """Return the bytes that groups take while some of their properties are aggregated."""
+        varying = sum(c.varies for c in dataset.columns if c.name in properties)
+        at_work = _BYTES_PER_VALUE * min(threads, len(properties))
+        cost = sizes["n_connections"].to_numpy() * (BYTES_OF_ENDS + 8 * len(properties) + at_work)
+        if varying:
+            cost = cost + sizes["n_synapses"].to_numpy() * (8 * varying + at_work)
+        return np.asarray(cost)
 
-Tables of Arrow, for there are many and small ones: a call of Polars takes a tenth of a millisecond
-or more. They also cross processes, where pickling frames stops for ever now and then in Polars 2.1.
-"""
+    def compute(
+        self, rows: RowSource, groups: Sequence[Groups], unit: Unit, resources: Resources
+    ) -> list[GroupTables]:
+        """Return the tables of a bucket, for each way in which nodes form groups."""
+        if unit.on_disk:
+            temp_dir = resources.temp_dir
+            return [_aggregate_on_disk(rows, one, unit, self, temp_dir) for one in groups]
+        chunks = list(rows.chunks(unit.first, unit.stop, unit.properties))
+        if not chunks:
+            return [{} for _ in groups]
+        whole = Rows.concat(chunks)
+        del chunks
+        return [_aggregate_rows(whole, one, unit, self, resources.threads) for one in groups]
 
 
 @dataclass(frozen=True)
@@ -95,59 +117,26 @@ class Gathered:
     n_connections: Ints
     n_synapses: Ints
     n_multi: Ints  # connections of two synapses or more
-    per_synapse: NDArray[np.bool_]  # whether some connection has several values
-    constant: NDArray[np.bool_]
+    per_synapse: Bools  # whether some connection has several values
+    constant: Bools
 
 
-def aggregate_bucket(
-    rows: RowSource, groups: Sequence[Groups], spec: BucketSpec, threads: int, temp_dir: Path
-) -> list[Aggregates]:
-    """Return all statistics of a bucket, for one way or several in which nodes form its groups.
-
-    They may differ in the nodes that take part (folds, say); where the bucket fits in memory, its
-    rows are read once for all.
-    """
-    if spec.sort_on_disk:
-        return [_aggregate_on_disk(rows, one, spec, temp_dir) for one in groups]
-    chunks = list(rows.chunks(spec.first, spec.stop, spec.properties))
-    if not chunks:
-        return [_concat([]) for _ in groups]
-    whole = Rows(
-        pa.concat_tables([chunk.connections for chunk in chunks]),
-        pa.concat_tables([chunk.synapses for chunk in chunks]),
-    )
-    del chunks
-    return [_aggregate_rows(whole, one, spec, threads) for one in groups]
-
-
-def _aggregate_rows(rows: Rows, groups: Groups, spec: BucketSpec, threads: int) -> Aggregates:
-    """Return all statistics of the connections among the rows that are of the groups."""
-    bucket = _bucket(rows.connections, groups, spec)
+def _aggregate_rows(
+    rows: Rows, groups: Groups, unit: Unit, spec: BucketSpec, threads: int
+) -> GroupTables:
+    """Return the tables of the connections among the rows that are of the groups."""
+    bucket = _sampled(_bucket(rows, groups, unit), rows, spec)
     if bucket.group.size == 0:
-        return _concat([])
+        return {}
 
-    def one(name: str) -> Aggregates:
+    def one(name: str) -> GroupTables:
         column = _column(rows, name)
         return _tables(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
 
     if threads == 1:
-        return _concat([one(name) for name in spec.properties])
+        return _concat([one(name) for name in unit.properties])
     with ThreadPoolExecutor(threads) as pool:
-        return _concat(list(pool.map(one, spec.properties)))
-
-
-def _aggregate_on_disk(
-    rows: RowSource, groups: Groups, spec: BucketSpec, temp_dir: Path
-) -> Aggregates:
-    """Return all statistics of one group whose values are sorted on disk."""
-    found = []
-    limit = _key_limit(rows, groups, spec)
-    for name in spec.properties:
-        with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
-            gathered = _gather_on_disk(rows, groups, name, spec, limit, Path(folder))
-            if gathered is not None:
-                found.append(_tables(name, gathered, spec))
-    return _concat(found)
+        return _concat(list(pool.map(one, unit.properties)))
 
 
 @dataclass(frozen=True)
@@ -155,7 +144,7 @@ class _Column:
     """Values of connections and, for a column that varies, of synapses, in the rows' order."""
 
     values: NDArray[Any]
-    null: NDArray[np.bool_] | None
+    null: Bools | None
     of_synapses: NDArray[Any] | None
 
 
@@ -180,6 +169,11 @@ class _Bucket:
     first_synapse: Ints  # of each row, in the columns of synapses
     whole: _Bucket | None  # before subsampling, where it took some away
 
+    def take(self, chosen: Bools) -> _Bucket:
+        """Return some of the connections."""
+        of_row = np.repeat(self.group, self.counts)[chosen]
+        return _grouped(self.rows[chosen], of_row, self.n_syn[chosen], self.first_synapse[chosen])
+
     @cached_property
     def connections(self) -> Runs:
         """One value of each connection."""
@@ -201,42 +195,54 @@ class _Bucket:
         return np.add.reduceat((self.n_syn > 1).astype(np.int64), self.starts)
 
 
-def _bucket(connections: pa.Table, groups: Groups, spec: BucketSpec) -> _Bucket:
-    """Select the bucket's connections, order them by group, and take the subsample."""
-    n_syn = to_numpy(connections.column(N_SYN_PER_CONN)).astype(np.int64)
-    first_synapse = np.cumsum(n_syn) - n_syn
-    group = groups.of(connections)
-    rows = np.flatnonzero((group >= spec.first) & (group < spec.stop))
-    relative = group[rows] - spec.first
-    small = spec.stop - spec.first <= 1 << 16  # numpy sorts these by radix
+def _bucket(rows: Rows, groups: Groups, unit: Unit) -> _Bucket:
+    """Select the connections that are of the groups, and order them by group."""
+    n_syn = rows.n_syn
+    group = groups.of(rows.connections)
+    selected = np.flatnonzero(group >= 0)
+    relative = group[selected] - unit.first
+    small = unit.stop - unit.first <= 1 << 16  # numpy sorts these by radix
     order = np.argsort(relative.astype(np.uint16) if small else relative, kind="stable")
-    rows = rows[order]
-    whole = _grouped(rows, group, n_syn, first_synapse)
+    selected = selected[order]
+    first_synapse = np.cumsum(n_syn) - n_syn
+    return _grouped(selected, group[selected], n_syn[selected], first_synapse[selected])
+
+
+def _grouped(rows: Ints, of_row: Ints, n_syn: Ints, first_synapse: Ints) -> _Bucket:
+    starts = np.flatnonzero(np.diff(of_row, prepend=-1)) if rows.size else rows
+    counts = np.diff(starts, append=rows.size)
+    return _Bucket(rows, of_row[starts], starts, counts, n_syn, first_synapse, None)
+
+
+def _sampled(whole: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
+    """Leave out groups that are too small, and take the subsample of those that are large."""
     if spec.min_sample_size is not None:
         enough = np.repeat(whole.counts >= spec.min_sample_size, whole.counts)
         if not enough.all():
-            rows = rows[enough]
-            whole = _grouped(rows, group, n_syn, first_synapse)
+            whole = whole.take(enough)
     limit = spec.max_sample_size
     if limit is None or not (whole.counts > limit).any():
         return whole
-    chosen = _smallest(_keys(connections, spec)[rows], whole, limit)
-    sample = _grouped(rows[chosen], group, n_syn, first_synapse)
-    return replace(sample, whole=whole)
+    key = _keys(rows, spec)[whole.rows]
+    return replace(whole.take(smallest(key, whole.counts, limit)), whole=whole)
 
 
-def _smallest(key: NDArray[np.uint64], whole: _Bucket, limit: int) -> NDArray[np.bool_]:
-    """Return which rows have the smallest keys of their group; of equal keys, the first rows."""
-    large = np.flatnonzero(whole.counts > limit)
-    if large.size * _LARGE > key.size:  # many small ones: all at once
-        order = np.lexsort((key, np.repeat(whole.group, whole.counts)))
-        rank = np.arange(key.size) - np.repeat(whole.starts, whole.counts)
+def smallest(key: NDArray[np.uint64], counts: Ints, limit: int, *, large: int = 100) -> Bools:
+    """Return which rows have the smallest keys of their group; of equal keys, the first rows.
+
+    ``large`` is the mean size from which groups are looked at one by one.
+    """
+    starts = np.cumsum(counts) - counts
+    above = np.flatnonzero(counts > limit)
+    if above.size * large > key.size:  # many small ones: all at once
+        order = np.lexsort((key, np.repeat(np.arange(counts.size), counts)))
+        rank = np.arange(key.size) - np.repeat(starts, counts)
         found = np.zeros(key.size, dtype=np.bool_)
         found[order[rank < limit]] = True
         return found
     found = np.ones(key.size, dtype=np.bool_)
-    for i in large.tolist():
-        of_group = slice(whole.starts[i], whole.starts[i] + whole.counts[i])
+    for i in above.tolist():
+        of_group = slice(starts[i], starts[i] + counts[i])
         largest = np.partition(key[of_group], limit - 1)[limit - 1]
         chosen = key[of_group] < largest
         equal = np.flatnonzero(key[of_group] == largest)
@@ -245,17 +251,10 @@ def _smallest(key: NDArray[np.uint64], whole: _Bucket, limit: int) -> NDArray[np
     return found
 
 
-def _grouped(rows: Ints, group: Ints, n_syn: Ints, first_synapse: Ints) -> _Bucket:
-    of_row = group[rows]
-    starts = np.flatnonzero(np.diff(of_row, prepend=-1)) if rows.size else rows
-    counts = np.diff(starts, append=rows.size)
-    return _Bucket(rows, of_row[starts], starts, counts, n_syn[rows], first_synapse[rows], None)
-
-
-def _keys(connections: pa.Table, spec: BucketSpec) -> NDArray[np.uint64]:
+def _keys(rows: Rows, spec: BucketSpec) -> NDArray[np.uint64]:
     """Return the keys of which a subsample takes the smallest."""
-    source, target = connections.column("source_node"), connections.column("target_node")
-    return sampling_key(spec.seed, to_numpy(source), to_numpy(target))
+    ends = (to_numpy(rows.connections.column(f"{side}_node")) for side in ("source", "target"))
+    return sampling_key(spec.seed, *ends)
 
 
 def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
@@ -276,16 +275,14 @@ def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
     )
 
 
-def _per_synapse(column: _Column, bucket: _Bucket) -> NDArray[np.bool_]:
+def _per_synapse(column: _Column, bucket: _Bucket) -> Bools:
     """Return whether some connection of each group has several values."""
     if column.null is None:
         return np.zeros(bucket.group.size, dtype=np.bool_)
     return np.logical_or.reduceat(bucket.connections.of(column.null), bucket.starts)
 
 
-def _pooled(
-    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_]
-) -> tuple[NDArray[Any], Ints]:
+def _pooled(column: _Column, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArray[Any], Ints]:
     """Return the values of each group, one per connection or per synapse, and how many."""
     if column.of_synapses is None or not per_synapse.any():
         return bucket.connections.of(column.values), bucket.counts
@@ -296,9 +293,7 @@ def _pooled(
     return values, np.add.reduceat(n_values, bucket.starts)
 
 
-def _constant(
-    column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools) -> Bools:
     """Return which groups have one finite value over all their synapses, sampled or not."""
     constant = np.zeros(bucket.group.size, dtype=np.bool_)
     constant[sample.some] = sample.low == sample.high
@@ -308,7 +303,7 @@ def _constant(
     return constant & _all_the_same(column, bucket.whole)
 
 
-def _all_the_same(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
+def _all_the_same(column: _Column, whole: _Bucket) -> Bools:
     """Return which groups have one finite value over all synapses of their rows."""
     per_synapse = _per_synapse(column, whole)
     if per_synapse.all():
@@ -319,9 +314,7 @@ def _all_the_same(column: _Column, whole: _Bucket) -> NDArray[np.bool_]:
     return np.asarray(same & ~per_synapse)
 
 
-def _connection_means(
-    column: _Column, bucket: _Bucket, per_synapse: NDArray[np.bool_]
-) -> SortedSamples | None:
+def _connection_means(column: _Column, bucket: _Bucket, per_synapse: Bools) -> SortedSamples | None:
     """Return each connection's mean, sorted; None where each connection gives one value."""
     if column.of_synapses is None or not per_synapse.any():
         return None
@@ -345,122 +338,115 @@ def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
         return np.asarray(np.add.reduceat(x, starts) / n)
 
 
-@dataclass(frozen=True)
-class _KeyLimit:
-    """The largest key in a subsample, and how many connections with just this key it takes."""
+def _aggregate_on_disk(
+    rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, temp_dir: Path
+) -> GroupTables:
+    """Return the tables of one group whose values are sorted in files."""
+    found = []
+    limit = _key_limit(rows, groups, unit, spec)
+    for name in unit.properties:
+        with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
+            columns = _columns(rows, groups, unit, spec, name, limit)
+            gathered = _gather_on_disk(columns, Path(folder))
+            if gathered is not None:
+                found.append(_tables(name, gathered, spec))
+    return _concat(found)
 
-    key: np.uint64
-    ties: int
 
+def _key_limit(
+    rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec
+) -> tuple[np.uint64, int] | None:
+    """Return the largest key of the subsample, and how many connections have just this key.
 
-def _key_limit(rows: RowSource, groups: Groups, spec: BucketSpec) -> _KeyLimit | None:
-    """Return the largest key of the subsample; None where all connections are in it."""
+    None where all connections are in the subsample.
+    """
     limit = spec.max_sample_size
     if limit is None:
         return None
-    smallest, n = np.empty(0, dtype=np.uint64), 0
-    for chunk in rows.chunks(spec.first, spec.stop, ()):
-        bucket = _bucket(
-            chunk.connections, groups, replace(spec, min_sample_size=None, max_sample_size=None)
-        )
-        n += bucket.rows.size
-        smallest = np.concatenate([smallest, _keys(chunk.connections, spec)[bucket.rows]])
-        if smallest.size > limit:
-            smallest = np.partition(smallest, limit - 1)[:limit]
-    if n <= limit:
-        return None
-    largest = smallest.max()
-    return _KeyLimit(largest, int((smallest == largest).sum()))
+    lowest, n = np.empty(0, dtype=np.uint64), 0
+    for chunk in rows.chunks(unit.first, unit.stop, ()):
+        key = _keys(chunk, spec)[_bucket(chunk, groups, unit).rows]
+        n += key.size
+        lowest = np.concatenate([lowest, key])
+        if lowest.size > limit:
+            lowest = np.partition(lowest, limit - 1)[:limit]
+    largest = lowest.max(initial=0)
+    return (largest, int((lowest == largest).sum())) if n > limit else None
 
 
-def _gather_on_disk(
-    rows: RowSource,
-    groups: Groups,
-    name: str,
-    spec: BucketSpec,
-    limit: _KeyLimit | None,
-    folder: Path,
-) -> Gathered | None:
-    """Bring together one property of one group: in a first pass the facts, then the values."""
-    group, n_connections, n_synapses, n_multi, n_values = -1, 0, 0, 0, 0
-    per_synapse, constant, extremes = False, True, []
-    for column, bucket in _read_group(rows, groups, name, spec, limit):
-        whole = bucket.whole or bucket
-        constant &= bool(_all_the_same(column, whole)[0])
-        extremes += [column.values[whole.rows[:1]]]
-        if not bucket.rows.size:
-            continue
-        group = int(bucket.group[0])
-        n_connections += int(bucket.counts[0])
-        n_synapses += int(bucket.n_synapses[0])
-        n_multi += int(bucket.n_multi[0])
-        per_synapse |= bool(_per_synapse(column, bucket)[0])
-    if group < 0:
-        return None
-    values, means = (
-        ExternalSort(_made(folder / kind), spec.memory // 2) for kind in ("values", "means")
-    )
-    of_group = np.array([per_synapse])
-    for column, bucket in _read_group(rows, groups, name, spec, limit):
-        if not bucket.rows.size:
-            continue
-        raw, _ = _pooled(column, bucket, of_group)
-        n_values += raw.size
-        values.add(raw)
-        if per_synapse and column.of_synapses is not None:
-            means.add(_means(column.of_synapses, bucket))
-    sample = values.finish()
-    return Gathered(
-        group=np.array([group]),
-        sample=sample,
-        means=means.finish() if per_synapse else sample,
-        n_values=np.array([n_values]),
-        n_connections=np.array([n_connections]),
-        n_synapses=np.array([n_synapses]),
-        n_multi=np.array([n_multi]),
-        per_synapse=of_group,
-        constant=np.array([constant and np.unique(np.concatenate(extremes)).size == 1]),
-    )
-
-
-def _read_group(
-    rows: RowSource, groups: Groups, name: str, spec: BucketSpec, limit: _KeyLimit | None
-) -> Iterator[tuple[_Column, _Bucket]]:
+def _columns(
+    rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, name: str,
+    limit: tuple[np.uint64, int] | None,
+) -> Iterator[tuple[_Column, _Bucket]]:  # fmt: skip
     """Give a property of a group chunk by chunk, each with its connections in the subsample."""
-    everything = replace(spec, min_sample_size=None, max_sample_size=None)
-    ties = 0
-    for chunk in rows.chunks(spec.first, spec.stop, (name,)):
-        bucket = _bucket(chunk.connections, groups, everything)
+    n_tied = 0
+    for chunk in rows.chunks(unit.first, unit.stop, (name,)):
+        bucket = _bucket(chunk, groups, unit)
         if not bucket.rows.size:
             continue
         if limit is not None:
-            key = _keys(chunk.connections, spec)[bucket.rows]
-            tied = key == limit.key
-            chosen = (key < limit.key) | (tied & (ties + np.cumsum(tied) <= limit.ties))
-            ties += int(tied.sum())
-            bucket = replace(
-                bucket,
-                rows=bucket.rows[chosen],
-                counts=np.array([int(chosen.sum())]),
-                n_syn=bucket.n_syn[chosen],
-                first_synapse=bucket.first_synapse[chosen],
-                whole=bucket,
-            )
+            key = _keys(chunk, spec)[bucket.rows]
+            tied = key == limit[0]
+            chosen = (key < limit[0]) | (tied & (n_tied + np.cumsum(tied) <= limit[1]))
+            n_tied += int(tied.sum())
+            bucket = replace(bucket.take(chosen), whole=bucket)
         yield _column(chunk, name), bucket
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) -> Gathered | None:
+    """Bring together one property of one group; only the last chunk tells which values it takes."""
+    of_connections, of_synapses, of_means = (folder / name for name in ("each", "all", "means"))
+    group, per_synapse, constant, sizes = np.empty(0, np.int64), False, True, np.zeros(3, np.int64)
+    firsts: list[NDArray[Any]] = []
+    for column, bucket in columns:
+        whole = bucket.whole or bucket
+        constant &= bool(_all_the_same(column, whole)[0])
+        firsts.append(column.values[whole.rows[:1]])
+        if not bucket.rows.size:
+            continue
+        group = bucket.group
+        per_synapse |= bool(_per_synapse(column, bucket)[0])
+        sizes += np.concatenate([bucket.counts, bucket.n_synapses, bucket.n_multi])
+        _append(of_connections, bucket.connections.of(column.values))
+        if column.of_synapses is not None:
+            _append(of_synapses, bucket.synapses.of(column.of_synapses))
+            _append(of_means, _means(column.of_synapses, bucket))
+    if not group.size:
+        return None
+    sample = _sorted_in_place(of_synapses if per_synapse else of_connections, firsts[0].dtype)
+    return Gathered(
+        group=group,
+        sample=sample,
+        means=_sorted_in_place(of_means, np.dtype(np.float64)) if per_synapse else sample,
+        n_values=sizes[[1 if per_synapse else 0]],
+        n_connections=sizes[[0]],
+        n_synapses=sizes[[1]],
+        n_multi=sizes[[2]],
+        per_synapse=np.array([per_synapse]),
+        constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]),
+    )
 
 
-def _concat(found: Sequence[Aggregates]) -> Aggregates:
+def _append(file: Path, values: NDArray[Any]) -> None:
+    """Write the finite values of some to the end of a file."""
+    with file.open("ab") as end:
+        (values[np.isfinite(values)] if values.dtype.kind == "f" else values).tofile(end)
+
+
+def _sorted_in_place(file: Path, dtype: np.dtype[Any]) -> SortedSamples:
+    """Return the values of a file as a sample; the system keeps in memory what fits."""
+    size = file.stat().st_size // dtype.itemsize
+    values = np.memmap(file, dtype, "r+", shape=(size,)) if size else np.empty(0, dtype)
+    return sort_samples(np.asarray(values), np.array([size]))
+
+
+def _concat(found: Sequence[GroupTables]) -> GroupTables:
     """Return the tables of several properties as one each."""
     kinds = found[0] if found else ()
     return {kind: pa.concat_tables([one[kind] for one in found]) for kind in kinds}
 
 
-def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
+def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:
     """Return the tables of one property."""
     sample = gathered.sample
     constant = gathered.constant & (sample.counts == gathered.n_values)
@@ -488,9 +474,7 @@ def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> Aggregates:
     return found
 
 
-def _statistics(
-    gathered: Gathered, n: Ints, n_unique: Ints, unknown: NDArray[np.bool_]
-) -> dict[str, pa.Array]:
+def _statistics(gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools) -> dict[str, pa.Array]:
     """Return the statistics; where it is ``unknown`` whether connections share values, null."""
     sample = gathered.sample
     of_values = moments(sample)

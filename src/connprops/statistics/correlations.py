@@ -14,25 +14,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from connprops.arrays import Floats, Ints
+from connprops import schema
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.normal_scores import FEWEST, Scores, latent_correlations, normal_scores
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.runs import run_rows
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Choice, Groups
-from connprops.progress import Progress
 from connprops.resources import Resources
-from connprops.schema import N_SYN_PER_CONN
-from connprops.statistics.rows import DatasetRows, Rows, RowSource, SpilledRows
-from connprops.workers import number_of, of_each_worker, run_units
+from connprops.statistics.rows import Rows, RowSource
+from connprops.statistics.units import GroupTables, Unit
 
 CONNECTIONS_AT_MOST = 100_000
 
@@ -42,208 +38,82 @@ _BYTES_PER_VALUE = 100
 _BYTES_PER_GROUP = 4096
 """What a group costs beside its values: coefficients and grids of some pairs at once."""
 
-_SHARE = 8
-"""A range of groups takes one part in so many of the memory: sizes are guesses."""
-
-_LEAST = 1 << 25
-"""Bytes that a range may always take."""
-
-_UNITS_PER_WORKER = 4
-"""Units for each worker, or some would wait for the last."""
-
-_RANGES_AT_ONCE = 200
-"""Ranges of groups that are put in order on disk in one pass: each takes two open files."""
-
-
-@dataclass(frozen=True)
-class CorrelationSpec:
-    """Whose correlations to compute: how nodes form groups, of which properties, how sampled."""
-
-    choice: Choice
-    properties: tuple[str, ...]
-    max_sample_size: int | None
-    seed: int
-
-    @property
-    def at_most(self) -> int:
-        """Return the number of connections that a group's correlations rest on at most."""
-        return min(self.max_sample_size or CONNECTIONS_AT_MOST, CONNECTIONS_AT_MOST)
-
-
-@dataclass(frozen=True)
-class GroupRange:
-    """A range of groups, how many connections it has, and how many of them are used."""
-
-    first: int
-    stop: int
-    n_connections: int
-    n_used: int
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """All that is needed to correlate a range of groups, wherever the dataset can be read."""
-
-    folder: Path
-    spec: CorrelationSpec
-    range: GroupRange
-    threads: int
-    spilled: SpilledRows | None
-
-
-def correlate_unit(unit: _Unit) -> pa.Table:
-    """Return the correlations of a range of groups; Arrow crosses processes safely."""
-    dataset = Dataset(unit.folder)
-    groups = unit.spec.choice.grouping(dataset).groups
-    rows = unit.spilled or DatasetRows(dataset, groups)
-    chosen = _smallest_keys(rows, unit.range, unit.spec, groups)
-    frames = [pl.DataFrame(schema=_FRAME)]
-    if chosen is not None:
-        with ThreadPoolExecutor(unit.threads) as pool:
-            frames += _of_rows(chosen, unit.spec, groups, pool)
-    return pl.concat(frames).to_arrow()
-
-
-def correlations(
-    dataset: Dataset,
-    spec: CorrelationSpec,
-    sizes: pl.DataFrame,
-    resources: Resources,
-    progress: Progress | None = None,
-) -> pl.DataFrame:
-    """Return the correlations of all pairs of properties in each group.
-
-    Parameters
-    ----------
-    dataset
-        Where the values come from.
-    spec
-        What to compute.
-    sizes
-        The groups, in order: ``group``, ``n_connections``, ``n_synapses``.
-    resources
-        What may be used, and where to work.
-    progress
-        Called as ranges of groups get done.
-
-    Returns
-    -------
-    polars.DataFrame
-        ``group`` and the columns of :data:`connprops.schema.CORRELATIONS` but the types. A pair has
-        no row where one of the two has one value, or pairs of values are fewer than
-        ``arrays.normal_scores.FEWEST``, or where one varies within connections and the
-        other does not.
-    """
-    ranges = plan_ranges(dataset, spec, sizes, resources)
-    found = dict(correlate(dataset, spec, ranges, resources, progress))
-    return pl.concat([pl.DataFrame(schema=_FRAME), *(found[i] for i in range(len(ranges)))])
-
-
-def plan_ranges(
-    dataset: Dataset,
-    spec: CorrelationSpec,
-    sizes: pl.DataFrame,
-    resources: Resources,
-    n_shards: int = 1,
-) -> list[GroupRange]:
-    """Cut the groups into ranges whose sampled rows fit in a worker's memory.
-
-    Parameters are those of :func:`correlations`; of ``n_shards``, each has as many workers.
-    """
-    told = sizes.filter(pl.col("n_synapses") >= FEWEST)
-    at_least = _UNITS_PER_WORKER * number_of(resources.workers) * n_shards
-    allowed = max(of_each_worker(resources).memory // _SHARE, _LEAST)
-    return list(_ranges(dataset, spec, told, allowed, at_least))
-
-
-def correlate(
-    dataset: Dataset,
-    spec: CorrelationSpec,
-    ranges: Sequence[GroupRange],
-    resources: Resources,
-    progress: Progress | None = None,
-) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Correlate ranges of groups; give each one's number and its correlations, as they end.
-
-    Parameters are those of :func:`correlations`.
-    """
-    resources, workers = of_each_worker(resources), resources.workers
-    done, total, before = 0, sum(one.n_connections for one in ranges), 0
-    for some, spilled in _with_rows(dataset, spec, ranges, resources):
-        units = [_Unit(dataset.folder, spec, one, resources.threads, spilled) for one in some]
-        for i, frame in run_units(correlate_unit, units, workers, "range of pathways"):
-            yield before + i, pl.DataFrame(frame)
-            done += some[i].n_connections
-            if progress:
-                progress("correlations", done, total, "connections")
-        before += len(some)
-
-
-_FRAME = {
+_LAYOUT = {
     "group": pl.Int64(), "property": pl.String(), "other_property": pl.String(),
     "n": pl.Int64(), "r": pl.Float64(), "std_error": pl.Float64(),
 }  # fmt: skip
 
 
-def _ranges(
-    dataset: Dataset, spec: CorrelationSpec, sizes: pl.DataFrame, allowed: int, at_least: int
-) -> Iterator[GroupRange]:
-    """Cut the groups into ranges of which the sampled rows fit into the memory allowed."""
-    if sizes.is_empty():  # no pathway has connections enough
-        return
-    varying = sum(column.varies for column in dataset.columns if column.name in spec.properties)
-    group, n = sizes["group"].to_numpy(), sizes["n_connections"].to_numpy()
-    used = np.minimum(n, spec.at_most)
-    per_connection = sizes["n_synapses"].to_numpy() / np.maximum(n, 1)
-    values = used * (len(spec.properties) + 1 + per_connection * varying)
-    cost = values * _BYTES_PER_VALUE + _BYTES_PER_GROUP
-    if at_least > _UNITS_PER_WORKER:  # several workers share
-        allowed = min(allowed, max(int(cost.sum()) // at_least, _LEAST))
-    place = (np.cumsum(cost) - cost) // allowed
-    edges = np.flatnonzero(np.diff(place, prepend=-1.0))
-    for start, stop in zip(edges.tolist(), [*edges[1:].tolist(), group.size], strict=True):
-        yield GroupRange(
-            int(group[start]), int(group[stop - 1]) + 1,
-            int(n[start:stop].sum()), int(used[start:stop].sum()),
-        )  # fmt: skip
+@dataclass(frozen=True)
+class CorrelationSpec:
+    """Whose correlations to compute: how nodes form groups, of which properties, how sampled.
 
+    Of all pairs of properties; but a pair has no row where one of the two has one value, or pairs
+    of values are fewer than :data:`FEWEST`, or where one varies within connections and the other
+    does not.
+    """
 
-def _with_rows(
-    dataset: Dataset, spec: CorrelationSpec, ranges: Sequence[GroupRange], resources: Resources
-) -> Iterator[tuple[Sequence[GroupRange], SpilledRows | None]]:
-    """Give the ranges with their rows: of the dataset, or put in order on disk in between."""
-    groups = spec.choice.grouping(dataset).groups
-    if groups.is_pathway or len(ranges) <= 1:
-        yield ranges, None
-        return
-    rows = DatasetRows(dataset, groups)
-    for at in range(0, len(ranges), _RANGES_AT_ONCE):
-        some = ranges[at : at + _RANGES_AT_ONCE]
-        places = [(one.first, one.stop) for one in some]
-        with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
-            yield some, SpilledRows(rows, groups, places, spec.properties, Path(folder))
+    choices: tuple[Choice, ...]
+    properties: tuple[str, ...]
+    max_sample_size: int | None
+    seed: int
+    connections_at_most: int = CONNECTIONS_AT_MOST
+
+    kind: ClassVar[str] = "ranges"
+    unit_name: ClassVar[str] = "range of pathways"
+    step: ClassVar[str] = "correlations"
+    in_memory: ClassVar[bool] = False
+    fewest: ClassVar[int] = FEWEST
+
+    @property
+    def sample_size(self) -> int:
+        """Return the number of connections that a group's correlations rest on at most."""
+        return min(self.max_sample_size or self.connections_at_most, self.connections_at_most)
+
+    def bytes_of(
+        self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
+    ) -> Ints:
+        """Return the bytes that groups take while they are correlated; threads share them."""
+        del threads
+        varying = sum(column.varies for column in dataset.columns if column.name in properties)
+        n = sizes["n_connections"].to_numpy()
+        per_connection = sizes["n_synapses"].to_numpy() / np.maximum(n, 1)
+        values = np.minimum(n, self.sample_size) * (len(properties) + 1 + per_connection * varying)
+        return np.asarray(values * _BYTES_PER_VALUE + _BYTES_PER_GROUP, dtype=np.int64)
+
+    def compute(
+        self, rows: RowSource, groups: Sequence[Groups], unit: Unit, resources: Resources
+    ) -> list[GroupTables]:
+        """Return the correlations of a range of groups, for each way in which nodes form them."""
+        tables = []
+        for one in groups:
+            frames = [pl.DataFrame(schema=_LAYOUT)]
+            sample = _smallest_keys(rows, unit, self, one)
+            if sample is not None:
+                with ThreadPoolExecutor(resources.threads) as pool:
+                    for layer in _layers(sample, self, one):
+                        frames += _of_layer(layer, pool)
+            tables.append({schema.CORRELATIONS.name: pl.concat(frames).to_arrow()})
+        return tables
 
 
 def _smallest_keys(
-    source: RowSource, wanted: GroupRange, spec: CorrelationSpec, groups: Groups
+    source: RowSource, unit: Unit, spec: CorrelationSpec, groups: Groups
 ) -> Rows | None:
     """Return the sampled connections of a range of groups, in the order of group and key."""
     kept: list[Rows] = []
-    n = 0
-    for chunk in source.chunks(wanted.first, wanted.stop, spec.properties):
+    n = n_sampled = 0
+    for chunk in source.chunks(unit.first, unit.stop, unit.properties):
         kept.append(chunk)
         n += chunk.connections.num_rows
-        if n > 2 * wanted.n_used:
+        if n > 2 * max(n_sampled, spec.sample_size):
             kept = [_sampled(kept, spec, groups)]
-            n = kept[0].connections.num_rows
+            n = n_sampled = kept[0].connections.num_rows
     return _sampled(kept, spec, groups) if kept else None
 
 
 def _sampled(chunks: Sequence[Rows], spec: CorrelationSpec, groups: Groups) -> Rows:
-    whole = Rows(
-        pa.concat_tables([chunk.connections for chunk in chunks]),
-        pa.concat_tables([chunk.synapses for chunk in chunks]),
-    )
+    whole = Rows.concat(chunks)
     group = groups.of(whole.connections)
     source, target = (
         whole.connections.column(f"{side}_node").to_numpy() for side in ("source", "target")
@@ -252,7 +122,7 @@ def _sampled(chunks: Sequence[Rows], spec: CorrelationSpec, groups: Groups) -> R
     in_order = group[order]
     starts = np.flatnonzero(np.diff(in_order, prepend=-1))
     rank = np.arange(order.size) - np.repeat(starts, np.diff(starts, append=order.size))
-    return whole.sort(order[rank < spec.at_most])
+    return whole.sort(order[rank < spec.sample_size])
 
 
 @dataclass(frozen=True)
@@ -265,24 +135,14 @@ class _Layer:
     group: Ints
     counts: Ints
     values: dict[str, Floats]
-    belongs: dict[str, NDArray[np.bool_]]
-
-
-def _of_rows(
-    rows: Rows, spec: CorrelationSpec, groups: Groups, pool: ThreadPoolExecutor
-) -> list[pl.DataFrame]:
-    """Return the correlations of the groups that rows are of."""
-    found: list[pl.DataFrame] = []
-    for layer in _layers(rows, spec, groups):
-        found += _of_layer(layer, pool)
-    return found
+    belongs: dict[str, Bools]
 
 
 def _layers(rows: Rows, spec: CorrelationSpec, groups: Groups) -> Iterator[_Layer]:
     """Give the values of connections, then those of synapses, each where they are what varies."""
     of_row = groups.of(rows.connections)
     starts = np.flatnonzero(np.diff(of_row, prepend=-1))
-    n_syn = rows.connections.column(N_SYN_PER_CONN).to_numpy().astype(np.int64)
+    n_syn = rows.n_syn
     within = {
         name: np.logical_or.reduceat(column.is_null().to_numpy(), starts)
         for name in spec.properties

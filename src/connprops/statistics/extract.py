@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import polars as pl
 
 from connprops import schema
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, DatasetColumn
-from connprops.dataset.selection import Choice, Grouping, plain
+from connprops.dataset.selection import Choice, plain
 from connprops.declare import takes
 from connprops.errors import OptionError
 from connprops.export.export import open_circuit
@@ -22,16 +20,9 @@ from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.bucket import BucketSpec
-from connprops.statistics.correlations import (
-    CorrelationSpec,
-    GroupRange,
-    correlate,
-    correlations,
-    plan_ranges,
-)
-from connprops.statistics.staged_statistics import Kind
+from connprops.statistics.correlations import CorrelationSpec
 from connprops.statistics.statistics import Statistics
-from connprops.statistics.tables import ComputedTables, enums_of, layout_of
+from connprops.statistics.tables import ComputedTables
 
 
 @takes(ExtractOptions)
@@ -73,74 +64,18 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
         "seed": seed,
     }
     choice = Choice.of(sel_src, sel_dest, folds, seed, sides)
-    grouping = choice.grouping(dataset)
-    spec = BucketSpec(
-        first=0,
-        stop=0,
-        properties=(),
-        bins=bins,
-        min_sample_size=least,
-        max_sample_size=most,
-        seed=seed,
+    names = tuple(p.name for p in properties)
+    values = tuple(name for name in names if name != N_SYN_PER_CONN)
+    tables = ComputedTables(
+        dataset,
+        BucketSpec((choice,), names, bins, least, most, seed),
+        CorrelationSpec((choice,), values, most, seed),
+        resources,
+        progress,
     )
-    dtypes = enums_of(grouping.types, [p.name for p in properties])
-    source = ComputedTables(dtypes, dataset, choice, spec, resources, progress)
-    pairs = CorrelationSpec(
-        choice, tuple(p.name for p in properties if p.name != N_SYN_PER_CONN), most, seed
-    )
-    correlated = _Correlated(source, grouping, pairs, resources, progress)
     return Statistics(
-        properties, grouping.types, source, options=recorded, identity=dataset.identity,
-        correlations=correlated.whole,
-        ranges=Kind("ranges", GroupRange, correlated.plan, correlated.of_ranges),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Correlated:
-    """Correlations of properties, computed from a dataset: whole, or in units."""
-
-    source: ComputedTables
-    grouping: Grouping
-    spec: CorrelationSpec
-    resources: Resources
-    progress: Progress | None
-
-    def whole(self) -> pl.DataFrame:
-        """Return all correlations."""
-        sizes, dataset = self._sizes(), self.source.dataset
-        found = correlations(dataset, self.spec, sizes, self.resources, self.progress)
-        return found.join(sizes, on="group")
-
-    def plan(self, n_shards: int) -> list[GroupRange]:
-        """Return the ranges of groups that are units of work, enough for so many shards."""
-        sizes, dataset = self._sizes(), self.source.dataset
-        return plan_ranges(dataset, self.spec, sizes, self.resources, n_shards)
-
-    def of_ranges(
-        self, ranges: Sequence[GroupRange]
-    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
-        """Compute the table for some ranges; give each one's number and table, as they end."""
-        table, sizes, dataset = schema.CORRELATIONS, self._sizes(), self.source.dataset
-        layout = layout_of(table, self.source.dtypes)
-        for i, found in correlate(dataset, self.spec, ranges, self.resources, self.progress):
-            labelled = found.join(sizes, on="group")
-            yield i, {table.name: labelled.select(pl.col(n).cast(t) for n, t in layout.items())}
-
-    def _sizes(self) -> pl.DataFrame:
-        """Return the groups that have statistics, by their number, with types and sizes."""
-        pathways = self.source.whole(schema.PATHWAYS)
-        sampled = pathways.filter(pl.col("n_sampled") > 0)
-        for side in ("source", "target"):
-            codes = self.grouping.types.filter(pl.col("side") == side).select(
-                pl.col("type").cast(sampled.schema[f"{side}_type"]).alias(f"{side}_type"),
-                pl.col("code").cast(pl.Int64).alias(f"{side}_code"),
-            )
-            sampled = sampled.join(codes, on=f"{side}_type", maintain_order="left")
-        group = pl.col("source_code") * self.grouping.groups.n_target_codes + pl.col("target_code")
-        return sampled.select(
-            group.alias("group"), *schema.PATHWAY, "n_connections", "n_synapses"
-        ).sort("group")
+        properties, tables.grouping.types, tables, options=recorded, identity=dataset.identity
+    )
 
 
 @dataclass(frozen=True)
@@ -176,10 +111,9 @@ def extract_folds(data: Dataset | CircuitSource, cv_folds: int, **options: Any) 
             sets.append(extract(data, **options, CV_dict=chosen))
             data = sets[-1].dataset or data
         folds.append(Fold(*sets))
-    sources = [s._source for fold in folds for s in (fold.training, fold.test)]  # noqa: SLF001
-    for source in sources:
-        if isinstance(source, ComputedTables):
-            source.family = [one for one in sources if isinstance(one, ComputedTables)]
+    several = [stats.computed for fold in folds for stats in (fold.training, fold.test)]
+    for tables in several:
+        tables.compute_with(several)
     return folds
 
 

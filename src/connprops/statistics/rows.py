@@ -1,35 +1,41 @@
-"""The rows of groups of connections: read from a dataset chunk by chunk, and only what is needed.
+"""The rows of ranges of groups of connections, chunk by chunk: read from a dataset, or from disk.
 
-Pathways lie together in each part, so that their rows can be read by range. Rows of other groups
-lie anywhere: where they are too many for memory, one pass over the dataset first puts the rows of
-each bucket of groups into a file of its own.
+Pathways lie in order in each part of a dataset, so ranges of them that are asked for in order need
+one pass. Rows of other groups lie anywhere: :func:`put_in_order` gathers those of each range first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from connprops.arrays import Ints
-from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.arrays import Bools, Ints
+from connprops.arrays.arrow import missing, to_arrow, to_numpy
 from connprops.arrays.runs import run_rows
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Groups
 from connprops.schema import N_SYN_PER_CONN
 
-_CONNECTIONS_AT_ONCE, _SYNAPSES_AT_ONCE = 1 << 16, 1 << 18
-"""Rows of a batch that is read."""
+CONNECTIONS_AT_ONCE = 1 << 16
+"""Connections of a chunk where memory allows."""
 
 ENDS = ("source_node", "target_node", N_SYN_PER_CONN)
 """Columns of connections that are read with any property."""
+
+_NULL = ".null"
+
+Request = tuple[int, int, tuple[str, ...]]
+"""First and last-but-one group of a range, and the properties asked for."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +45,34 @@ class Rows:
     connections: pa.Table
     synapses: pa.Table
 
-    def take(self, chosen: NDArray[np.bool_]) -> Rows:
+    @classmethod
+    def concat(cls, chunks: Sequence[Rows]) -> Rows:
+        """Return the rows of several chunks."""
+        return cls(
+            pa.concat_tables([chunk.connections for chunk in chunks]),
+            pa.concat_tables([chunk.synapses for chunk in chunks]),
+        )
+
+    @property
+    def n_syn(self) -> Ints:
+        """Return the number of synapses of each connection."""
+        return to_numpy(self.connections.column(N_SYN_PER_CONN)).astype(np.int64)
+
+    def take(self, chosen: Bools) -> Rows:
         """Return the rows of some connections and their synapses."""
         if chosen.all():
             return self
         connections = self.connections.filter(to_arrow(chosen))
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
-        n_syn = to_numpy(self.connections.column(N_SYN_PER_CONN))
-        return Rows(connections, self.synapses.filter(to_arrow(np.repeat(chosen, n_syn))))
+        return Rows(connections, self.synapses.filter(to_arrow(np.repeat(chosen, self.n_syn))))
 
     def sort(self, order: Ints) -> Rows:
         """Return the rows in another order of the connections."""
         connections = self.connections.take(to_arrow(order))
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
-        n_syn = to_numpy(self.connections.column(N_SYN_PER_CONN)).astype(np.int64)
+        n_syn = self.n_syn
         first = np.cumsum(n_syn) - n_syn
         return Rows(connections, self.synapses.take(to_arrow(run_rows(first[order], n_syn[order]))))
 
@@ -67,170 +85,297 @@ class RowSource(Protocol):
 
 
 class DatasetRows:
-    """The rows of a dataset, of whose columns several are read at once where threads allow."""
-
-    def __init__(self, dataset: Dataset, groups: Groups, threads: int = 1) -> None:
-        self._dataset = dataset
-        self._threaded = threads > 1
-        self._groups = groups
-
-    def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
-        """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
-        wanted = [name for name in properties if name != N_SYN_PER_CONN]
-        varying = [c.name for c in self._dataset.columns if c.varies and c.name in wanted]
-        names = [*ENDS, *wanted]
-        by_range = (first, stop) if self._groups.is_pathway else None
-        files = zip(self._dataset.files("connections"), self._dataset.files("synapses"),
-                    strict=True)  # fmt: skip
-        for of_connections, of_synapses in files:
-            with ExitStack() as stack:
-                synapses = None
-                if varying:
-                    file = stack.enter_context(pq.ParquetFile(of_synapses))
-                    synapses = _Queue(self._batches(file, varying, _SYNAPSES_AT_ONCE, by_range))
-                file = stack.enter_context(pq.ParquetFile(of_connections))
-                for connections in self._batches(file, names, _CONNECTIONS_AT_ONCE, by_range):
-                    n_syn = to_numpy(connections.column(N_SYN_PER_CONN))
-                    own = synapses.take(int(n_syn.sum())) if synapses else pa.table({})
-                    group = self._groups.of(connections)
-                    chosen = (group >= first) & (group < stop)
-                    if chosen.any():
-                        yield Rows(connections, own).take(chosen)
-
-    def _batches(
-        self,
-        file: pq.ParquetFile,
-        names: Sequence[str],
-        at_once: int,
-        by_range: tuple[int, int] | None,
-    ) -> Iterator[pa.Table]:
-        """Give some columns of a part, of a range of pathways or of all, batch after batch."""
-        row_groups = list(range(file.metadata.num_row_groups))
-        columns = list(names)
-        if by_range is not None:
-            first, stop = by_range
-            columns.append("pathway")
-            statistics = [file.metadata.row_group(i).column(0).statistics for i in row_groups]
-            row_groups = [i for i in row_groups
-                          if statistics[i].max >= first and statistics[i].min < stop]  # fmt: skip
-        batches: Iterator[Any] = file.iter_batches(
-            at_once, row_groups=row_groups, columns=columns, use_threads=self._threaded
-        )
-        for batch in batches:
-            table = pa.Table.from_batches([batch])
-            if by_range is not None:
-                pathway = to_numpy(table.column("pathway"))
-                low, high = np.searchsorted(pathway, by_range).tolist()
-                table = table.drop_columns(["pathway"])
-                few = high - low < table.num_rows // 2  # a slice of them would keep all
-                table = table.slice(low, high - low)
-                table = table.take(to_arrow(np.arange(high - low))) if few else table
-            if table.num_rows:
-                yield table
-
-
-class SpilledRows:
-    """The rows of several ranges of groups, each in files of its own.
+    """The rows of a dataset.
 
     Parameters
     ----------
-    rows
-        Where they come from.
-    groups
-        How they form groups.
-    ranges
-        First and last-but-one of each range of groups, in order and without overlap.
-    properties
-        Those that will be asked for.
-    folder
-        Where to write; it is its owner's to remove.
+    dataset, groups
+        Where they are, and how they form groups.
+    at_once
+        Connections of a chunk, about: whole row groups.
+    threads
+        Where several, columns are read at once.
+    keep
+        Keep files open, and what a row group holds beyond a range of pathways. Then each row group
+        is read once as long as ranges are asked for in order, all with the same properties.
     """
 
     def __init__(
         self,
-        rows: RowSource,
+        dataset: Dataset,
         groups: Groups,
-        ranges: Sequence[tuple[int, int]],
-        properties: Sequence[str],
-        folder: Path,
+        *,
+        at_once: int = CONNECTIONS_AT_ONCE,
+        threads: int = 1,
+        keep: bool = False,
     ) -> None:
-        self._folder = folder
-        self._starts = np.array([first for first, _ in ranges], dtype=np.int64)
-        self._stops = np.array([stop for _, stop in ranges], dtype=np.int64)
-        with ExitStack() as stack:
-            writers: dict[tuple[int, str], pa.ipc.RecordBatchStreamWriter] = {}
-            for chunk in rows.chunks(int(self._starts[0]), int(self._stops[-1]), properties):
-                self._spill(chunk, groups, writers, stack)
-
-    def _spill(
-        self,
-        chunk: Rows,
-        groups: Groups,
-        writers: dict[tuple[int, str], pa.ipc.RecordBatchStreamWriter],
-        stack: ExitStack,
-    ) -> None:
-        group = groups.of(chunk.connections)
-        place = np.searchsorted(self._starts, group, side="right") - 1
-        inside = (place >= 0) & (group < self._stops[np.maximum(place, 0)])
-        chunk, place = chunk.take(inside), place[inside]
-        order = np.argsort(place, kind="stable")
-        ordered = chunk.sort(order)
-        n_syn = to_numpy(ordered.connections.column(N_SYN_PER_CONN)).astype(np.int64)
-        edges = np.searchsorted(place[order], np.arange(self._starts.size + 1))
-        of_synapses = np.concatenate([[0], np.cumsum(n_syn)])[edges]
-        for i in np.flatnonzero(np.diff(edges)).tolist():
-            for kind, table, cut in (
-                ("connections", ordered.connections, edges),
-                ("synapses", ordered.synapses, of_synapses),
-            ):
-                if not table.num_columns:
-                    continue
-                if (i, kind) not in writers:
-                    sink = stack.enter_context(pa.OSFile(str(self._file(i, kind)), "wb"))
-                    writers[i, kind] = stack.enter_context(pa.ipc.new_stream(sink, table.schema))
-                writers[i, kind].write_table(table.slice(cut[i], cut[i + 1] - cut[i]))
-
-    def _file(self, place: int, kind: str) -> Path:
-        return self._folder / f"{kind}-{place}.arrow"
+        self.groups, self.at_once = groups, at_once
+        self._threaded = threads > 1
+        self._keep = keep
+        self._varying = [column.name for column in dataset.columns if column.varies]
+        self._files = list(
+            zip(dataset.files("connections"), dataset.files("synapses"), strict=True)
+        )
+        self._kept: dict[int, _Part] = {}
+        self._kept_from: tuple[int, tuple[str, ...]] = (0, ())
 
     def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
-        """Give the rows of one of the ranges."""
-        place = int(np.searchsorted(self._starts, first, side="right")) - 1
-        file = self._file(place, "connections")
-        if stop > self._stops[place] or not file.is_file():
-            return
-        names = [*ENDS, *(name for name in properties if name != N_SYN_PER_CONN)]
-        with ExitStack() as stack:
-            of_synapses = self._file(place, "synapses")
-            synapses = None
-            if of_synapses.is_file():
-                reader = stack.enter_context(pa.ipc.open_stream(
-                    stack.enter_context(pa.OSFile(str(of_synapses)))))  # fmt: skip
-                varying = [name for name in reader.schema.names if name in names]
-                if varying:
-                    synapses = _Queue(pa.Table.from_batches([b]).select(varying) for b in reader)
-            reader = stack.enter_context(pa.ipc.open_stream(
-                stack.enter_context(pa.OSFile(str(file)))))  # fmt: skip
-            for batch in reader:
-                connections = pa.Table.from_batches([batch]).select(names)
-                n_syn = int(to_numpy(connections.column(N_SYN_PER_CONN)).sum())
-                yield Rows(connections, synapses.take(n_syn) if synapses else pa.table({}))
+        """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
+        names = tuple(name for name in properties if name != N_SYN_PER_CONN)
+        if first < self._kept_from[0] or names != self._kept_from[1]:
+            self._kept = {}
+        self._kept_from = (stop, names)
+        for i in range(len(self._files)):
+            part = self._kept.pop(i, None) or self._open(i, names)
+            for rows in part.chunks(first, stop, self.at_once):
+                group = self.groups.of(rows.connections)
+                chosen = (group >= first) & (group < stop)
+                if chosen.any():
+                    yield rows.take(chosen)
+            if self._keep:
+                self._kept[i] = part
+
+    def _open(self, i: int, names: Sequence[str]) -> _Part:
+        of_connections, of_synapses = self._files[i]
+        varying = [name for name in self._varying if name in names]
+        how = {"in_order": self.groups.is_pathway, "threaded": self._threaded}
+        return _Part(
+            _File(of_connections, [*ENDS, *names], **how),
+            _File(of_synapses, varying, **how) if varying else None,
+        )
 
 
-class _Queue:
-    """Tables that follow each other, taken by numbers of rows."""
+@dataclass(frozen=True)
+class _Part:
+    """The files of a part, whose rows are in the same order."""
 
-    def __init__(self, tables: Iterator[pa.Table]) -> None:
-        self._tables = tables
-        self._left: list[pa.Table] = []
-        self._n_left = 0
+    connections: _File
+    synapses: _File | None
+
+    def chunks(self, first: int, stop: int, at_once: int) -> Iterator[Rows]:
+        """Give the rows of a range of pathways; all rows where these are in no order."""
+        self.connections.skip(first)
+        if self.synapses is not None:
+            self.synapses.skip(first)
+        for connections in self.connections.until(stop, at_once):
+            rows = Rows(connections, pa.table({}))
+            if self.synapses is not None:
+                rows = Rows(connections, self.synapses.take(int(rows.n_syn.sum())))
+            yield rows
+
+
+class _File:
+    """The rows of a Parquet file, which are taken one after the other."""
+
+    def __init__(self, path: Path, names: Sequence[str], *, in_order: bool, threaded: bool) -> None:
+        self._file = pq.ParquetFile(path)
+        self._names = [*names, "pathway"]
+        self._in_order = in_order
+        self._threaded = threaded and not in_order  # a few row groups take one thread less time
+        metadata = self._file.metadata
+        row_groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        bounds = [row_group.column(0).statistics for row_group in row_groups]
+        self._low = np.array([bound.min for bound in bounds], dtype=np.int64)
+        self._high = np.array([bound.max for bound in bounds], dtype=np.int64)
+        self._ends = np.cumsum([0, *(row_group.num_rows for row_group in row_groups)])
+        self._next = 0
+        self._left = self._file.read_row_groups([], self._names)
+
+    def skip(self, first: int) -> None:
+        """Go on to the first row of a pathway from ``first`` on."""
+        if self._in_order:
+            self._left = self._left.slice(self._n_before(first))
+            if not self._left.num_rows:
+                self._next = max(self._next, int(np.searchsorted(self._high, first)))
+                self._read(self._next + 1)
+                self._left = self._left.slice(self._n_before(first))
+
+    def until(self, stop: int, at_once: int) -> Iterator[pa.Table]:
+        """Give the rows of pathways up to ``stop``, chunk by chunk."""
+        n = int(np.searchsorted(self._low, stop)) if self._in_order else self._low.size
+        while True:
+            enough = np.searchsorted(self._ends, self._ends[self._next] + at_once)
+            self._read(min(int(enough), n))
+            rows = self._n_before(stop) if self._in_order else self._left.num_rows
+            if rows:
+                yield self.take(rows)
+            if self._next >= n:
+                return
 
     def take(self, n: int) -> pa.Table:
         """Return the next n rows."""
-        while self._n_left < n:
-            table = next(self._tables)
-            self._left.append(table)
-            self._n_left += table.num_rows
-        table = pa.concat_tables(self._left) if self._left else next(self._tables)
-        self._left, self._n_left = [table.slice(n)], table.num_rows - n
-        return table.slice(0, n)
+        wanted = self._ends[self._next] + n - self._left.num_rows
+        self._read(int(np.searchsorted(self._ends, wanted)))
+        table, n_left = self._left, self._left.num_rows - n
+        # A slice would keep all of it.
+        self._left = table.take(to_arrow(np.arange(n, table.num_rows)))
+        table = table.take(to_arrow(np.arange(n))) if n < n_left else table.slice(0, n)
+        return table.drop_columns(["pathway"])
+
+    def _n_before(self, stop: int) -> int:
+        return int(np.searchsorted(to_numpy(self._left.column("pathway")), stop))
+
+    def _read(self, end: int) -> None:
+        """Read row groups up to ``end``."""
+        if end > self._next and self._next < self._low.size:
+            row_groups = range(self._next, min(end, self._low.size))
+            table = self._file.read_row_groups(row_groups, self._names, use_threads=self._threaded)
+            self._left = pa.concat_tables([self._left, table]) if self._left.num_rows else table
+            self._next = row_groups.stop
+
+
+class RowsAhead:
+    """Rows that are asked for range by range, of which the next is read while one is worked on.
+
+    ``requests`` is what will be asked for, in order. Anything else is read when it is asked for.
+    """
+
+    def __init__(self, rows: RowSource, requests: Sequence[Request]) -> None:
+        self._rows = rows
+        self._following = dict(pairwise(requests))
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead: dict[Request, Future[list[Rows]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
+        """Give the rows of connections whose groups are from ``first`` up to ``stop``."""
+        request = (first, stop, tuple(properties))
+        ahead = self._ahead.pop(request, None)
+        if ahead is None and request not in self._following:
+            yield from self._rows.chunks(*request)
+            return
+        rows = ahead.result() if ahead else list(self._rows.chunks(*request))
+        following = self._following.get(request)
+        if following is not None:
+            self._ahead[following] = self._pool.submit(lambda: list(self._rows.chunks(*following)))
+        yield from rows
+
+
+@dataclass(frozen=True)
+class RowsOnDisk:
+    """The rows of ranges of groups, each range's together, as one file of each column.
+
+    Attributes
+    ----------
+    folder
+        Where the files are.
+    at_once
+        Connections of a chunk.
+    starts, stops
+        First and last-but-one group of each range, in order and without overlap.
+    first_row
+        Of each kind of rows, the first row of each range, and the number of all.
+    dtypes
+        Of each kind of rows, the types of the columns; ``NAME.null`` tells where one is null.
+    """
+
+    folder: Path
+    at_once: int
+    starts: Ints
+    stops: Ints
+    first_row: Mapping[str, Ints]
+    dtypes: Mapping[str, Mapping[str, np.dtype[Any]]]
+
+    def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
+        """Give the rows of one of the ranges."""
+        (place,) = np.flatnonzero((self.starts == first) & (self.stops == stop)).tolist()
+        names = {*ENDS, *properties}
+        connections, synapses = (self.columns(kind, names) for kind in self.dtypes)
+        start, end = self.first_row["connections"][place : place + 2].tolist()
+        first_synapse = int(self.first_row["synapses"][place])
+        for at in range(start, end, self.at_once):
+            rows = slice(at, min(at + self.at_once, end))
+            of_rows = _table(connections, rows)
+            n_synapses = int(to_numpy(of_rows.column(N_SYN_PER_CONN)).sum())
+            yield Rows(of_rows, _table(synapses, slice(first_synapse, first_synapse + n_synapses)))
+            first_synapse += n_synapses
+
+    def columns(
+        self, kind: str, names: set[str], *, new: bool = False
+    ) -> dict[str, np.memmap[Any, Any]]:
+        """Return some columns of one kind of rows, in place; ``new`` ones may be written to."""
+        size = int(self.first_row[kind][-1])
+        columns = {}
+        for name, dtype in self.dtypes[kind].items():
+            if size and name.removesuffix(_NULL) in names:
+                path = self.folder / f"{kind}-{name}.bin"
+                if new:
+                    with path.open("wb") as file:  # a full disk is an error now, a crash later
+                        os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
+                columns[name] = np.memmap(path, dtype, "r+" if new else "r", shape=(size,))
+        return columns
+
+
+def put_in_order(
+    rows: DatasetRows,
+    ranges: Sequence[tuple[int, int]],
+    properties: Sequence[str],
+    folder: Path,
+) -> RowsOnDisk:
+    """Gather the rows of several ranges of groups on disk: one pass counts them, one copies them.
+
+    ``ranges`` have the first and last-but-one group each, in order and without overlap. Within a
+    range rows stay in their order. The folder is its owner's to remove.
+    """
+    starts, stops = np.array(ranges, dtype=np.int64).reshape(-1, 2).T
+    counts = {kind: np.zeros(starts.size, dtype=np.int64) for kind in ("connections", "synapses")}
+    dtypes: dict[str, dict[str, np.dtype[Any]]] = {kind: {} for kind in counts}
+
+    def placed(names: Sequence[str]) -> Iterator[tuple[Rows, Ints]]:
+        for chunk in rows.chunks(int(starts[0]), int(stops[-1]), names):
+            group = rows.groups.of(chunk.connections)
+            place = np.searchsorted(starts, group, side="right") - 1
+            inside = (place >= 0) & (group < stops[place])
+            yield chunk.take(inside), place[inside]
+
+    for chunk, place in placed(()):
+        n_synapses = np.bincount(place, chunk.n_syn, starts.size)
+        counts["connections"] += np.bincount(place, minlength=starts.size)
+        counts["synapses"] += n_synapses.astype(np.int64)
+    first_row = {kind: np.cumsum([0, *n]) for kind, n in counts.items()}
+    on_disk = RowsOnDisk(folder, rows.at_once, starts, stops, first_row, dtypes)
+    columns: dict[str, dict[str, np.memmap[Any, Any]]] = {}
+    following = {kind: first[:-1].copy() for kind, first in first_row.items()}
+    for unordered, place in placed(properties):
+        order = np.argsort(place, kind="stable")
+        chunk = unordered.sort(order)
+        nullable = chunk.synapses.column_names
+        each = {"connections": np.ones(place.size, dtype=np.int64), "synapses": chunk.n_syn}
+        for kind, table in (("connections", chunk.connections), ("synapses", chunk.synapses)):
+            arrays = dict(_arrays(table, nullable if kind == "connections" else ()))
+            if kind not in columns:
+                dtypes[kind].update({name: array.dtype for name, array in arrays.items()})
+                columns[kind] = on_disk.columns(kind, {*arrays}, new=True)
+            n = np.bincount(place[order], each[kind], starts.size).astype(np.int64)
+            some = n > 0
+            to = run_rows(following[kind][some], n[some])
+            for name, array in arrays.items():
+                columns[kind][name][to] = array
+            following[kind] += n
+    for column in (column for kind in columns.values() for column in kind.values()):
+        column.flush()  # other processes read it
+    return on_disk
+
+
+def _table(columns: Mapping[str, NDArray[Any]], rows: slice) -> pa.Table:
+    """Return some rows of columns that lie on disk, which are read where they are needed."""
+    return pa.table(
+        {
+            name: to_arrow(column[rows], columns[null][rows] if null in columns else None)
+            for name, column in columns.items()
+            if not name.endswith(_NULL) and (null := name + _NULL)
+        }
+    )
+
+
+def _arrays(table: pa.Table, nullable: Sequence[str] = ()) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Give the columns of a table as arrays, and where those are null that may be."""
+    for name in table.column_names:
+        yield name, to_numpy(table.column(name))
+        if name in nullable:
+            yield name + _NULL, missing(table.column(name))

@@ -1,23 +1,20 @@
 """Statistics of every property of every pathway: lazy tables, computed or read from files.
 
-When a table is collected, only the properties and pathways that it needs are aggregated
-(``statistics.bucket``), bucket by bucket; what has been computed for whole properties is
-kept.
+When a table is collected, only the properties that it needs are aggregated
+(``statistics.bucket``), bucket by bucket; what has been computed is kept.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from polars.io.plugins import register_io_source
 
 from connprops import schema
 from connprops._version import __version__
@@ -26,15 +23,8 @@ from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
 from connprops.schema import Property
 from connprops.statistics.arrays import to_arrays
-from connprops.statistics.staged_statistics import Kind, write_shard
-from connprops.statistics.tables import (
-    ComputedTables,
-    StoredTables,
-    TableSource,
-    enums_of,
-    layout_of,
-)
-from connprops.statistics.units import Bucket
+from connprops.statistics.tables import ComputedTables, StoredTables
+from connprops.statistics.units import UnitSpec, write_shard
 from connprops.store.shards import Shard
 from connprops.store.tables import read_table, write_table
 from connprops.store.writing import refuse_existing
@@ -59,47 +49,43 @@ class Statistics:
         self,
         properties: tuple[Property, ...],
         types: pl.DataFrame,
-        source: TableSource,
+        tables: ComputedTables | StoredTables,
         *,
         options: Mapping[str, Any],
         identity: Mapping[str, Any],
-        correlations: Callable[[], pl.DataFrame] | None = None,
-        ranges: Kind | None = None,
         versions: Mapping[str, str] | None = None,
     ) -> None:
-        self._correlations = correlations
-        self._ranges = ranges
         self.properties = properties
         self.types = types
         self.options = dict(options)
         self.identity = dict(identity)
         self.versions = dict(_versions() if versions is None else versions)
-        self._source = source
+        self._tables = tables
 
     @property
     def pathways(self) -> pl.LazyFrame:
         """Return one row per pathway: :data:`connprops.schema.PATHWAYS`."""
-        return self._source.lazy(schema.PATHWAYS)
+        return self._tables.lazy(schema.PATHWAYS)
 
     @property
     def table(self) -> pl.LazyFrame:
         """Return one row per pathway and property: :data:`connprops.schema.STATISTICS`."""
-        return self._source.lazy(schema.STATISTICS)
+        return self._tables.lazy(schema.STATISTICS)
 
     @property
     def histograms(self) -> pl.LazyFrame:
         """Return one row per pathway, property and bin: :data:`connprops.schema.HISTOGRAMS`."""
-        return self._source.lazy(schema.HISTOGRAMS)
+        return self._tables.lazy(schema.HISTOGRAMS)
 
     @property
     def values(self) -> pl.LazyFrame:
         """Return distinct values where they are few: :data:`connprops.schema.VALUES`."""
-        return self._source.lazy(schema.VALUES)
+        return self._tables.lazy(schema.VALUES)
 
     @property
     def order_statistics(self) -> pl.LazyFrame:
         """Return sorted, thinned samples: :data:`connprops.schema.ORDER_STATISTICS`."""
-        return self._source.lazy(schema.ORDER_STATISTICS)
+        return self._tables.lazy(schema.ORDER_STATISTICS)
 
     @property
     def correlations(self) -> pl.LazyFrame:
@@ -113,54 +99,25 @@ class Statistics:
         DatasetError
             Where they were not written.
         """
-        self._check_correlations()
-        layout = layout_of(schema.CORRELATIONS, self._source.dtypes)
-
-        def scan(
-            with_columns: list[str] | None,
-            predicate: pl.Expr | None,
-            n_rows: int | None,
-            batch_size: int | None,  # noqa: ARG001 - the table is small
-        ) -> Iterator[pl.DataFrame]:
-            frame = self._all_correlations
-            if predicate is not None:
-                frame = frame.filter(predicate)
-            if n_rows is not None:
-                frame = frame.head(n_rows)
-            yield frame.select(with_columns) if with_columns is not None else frame
-
-        return register_io_source(scan, schema=layout, is_pure=True)
-
-    @cached_property
-    def _all_correlations(self) -> pl.DataFrame:
-        """Return the correlations of all pathways, computed once."""
-        found = self._check_correlations()()
-        table = schema.CORRELATIONS
-        layout = layout_of(table, self._source.dtypes)
-        return found.select(pl.col(n).cast(dtype) for n, dtype in layout.items()).sort(table.keys)
-
-    def _check_correlations(self) -> Callable[[], pl.DataFrame]:
-        if self._correlations is None:
-            raise DatasetError.of(
-                "These statistics were written without the correlations of properties",
-                hint="write them with correlations=True, or extract --correlations",
-            )
-        return self._correlations
+        return self._tables.lazy(schema.CORRELATIONS)
 
     @property
     def dataset(self) -> Dataset | None:
         """Return the dataset that these statistics are computed from; None if read from files."""
-        return self._source.dataset if isinstance(self._source, ComputedTables) else None
+        return self._tables.dataset if isinstance(self._tables, ComputedTables) else None
 
     @property
     def source_types(self) -> list[str]:
         """Return the source types in order."""
-        return self.types.filter(pl.col("side") == "source").sort("code")["type"].to_list()
+        return self._types_of("source")
 
     @property
     def target_types(self) -> list[str]:
         """Return the target types in order."""
-        return self.types.filter(pl.col("side") == "target").sort("code")["type"].to_list()
+        return self._types_of("target")
+
+    def _types_of(self, side: str) -> list[str]:
+        return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
 
     def facts(self) -> dict[str, Any]:
         """Return what the files' metadata says of these statistics."""
@@ -211,69 +168,74 @@ class Statistics:
         self._take_over(place)
         for name, file in zip(names, files, strict=True):
             table = schema.TABLES[name]
-            is_pairs = table is schema.CORRELATIONS
-            frame = self._all_correlations if is_pairs else self._source.whole(table)
+            frame = self._tables.whole(table)
             write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
         return files
 
     def _take_over(self, folder: Path) -> None:
         """Take tables of the folder that are the very same: other bins change histograms alone."""
-        if not isinstance(self._source, ComputedTables):
+        if not isinstance(self._tables, ComputedTables):
             return
-        found = {}
         for name in (*TABLES[1:], schema.CORRELATIONS.name):
+            table = schema.TABLES[name]
             with suppress(DatasetError):  # not there, or damaged: made again
-                frame, facts = read_table(folder / f"{name}.parquet", schema.TABLES[name])
+                frame, facts = read_table(folder / f"{name}.parquet", table)
                 if _of_table(name, facts) == _of_table(name, self.facts()):
-                    found[name] = frame
-        pairs = found.pop(schema.CORRELATIONS.name, None)
-        if pairs is not None:
-            self._correlations = lambda: pairs
-        self._source.take(found)
+                    self._tables.take(table, frame)
 
-    def buckets(self, shard: Shard) -> list[Bucket]:
-        """Return the buckets that are computed where each shard has its share.
+    @property
+    def computed(self) -> ComputedTables:
+        """Return the tables as what computes them.
 
         Raises
         ------
         OptionError
             Where the statistics were read from files.
         """
-        return self._computed().plan(shard.of)
-
-    @property
-    def computed_from(self) -> Dataset:
-        """Return the dataset that these statistics are computed from.
-
-        Raises
-        ------
-        OptionError
-            Where they were read from files.
-        """
-        return self._computed().dataset
-
-    def _computed(self) -> ComputedTables:
-        if not isinstance(self._source, ComputedTables):
+        if not isinstance(self._tables, ComputedTables):
             raise OptionError.of(
                 "Statistics that were read from files are not computed", hint="extract a dataset"
             )
-        return self._source
+        return self._tables
 
     def _write_shard(self, folder: Path, shard: Shard, *, correlations: bool) -> list[Path]:
-        source = self._computed()
-        kinds = [Kind("buckets", Bucket, source.plan, source.of_buckets)]
-        if correlations and self._ranges is not None:
-            kinds.append(self._ranges)
-        return write_shard(
-            folder, shard, self.facts(), lambda: source.whole(schema.PATHWAYS), kinds
-        )
+        tables = self.computed
+        specs: list[UnitSpec] = [tables.buckets]
+        if correlations:
+            specs.append(tables.correlations)
+        return write_shard(folder, shard, self.facts(), specs, tables)
 
-    def to_arrays(self) -> dict[str, Any]:
-        """Return the dictionaries of connectome-manipulator's ``extract``.
+    def to_arrays(
+        self, *, order: Sequence[str] | None = None, fitted: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """Return the dictionaries of arrays of connectome-manipulator's ``extract``.
 
-        See :func:`connprops.statistics.arrays.to_arrays`.
+        ``shared_within`` follows the reference's rule: constant properties of several connections
+        are not shared, those of which nothing is known are. Edges of histograms and distinct values
+        have the type of the property's column.
+
+        Parameters
+        ----------
+        order
+            Order of the properties; by default theirs.
+        fitted
+            Properties to fit normal distributions to, which takes most of the time; by default all.
+            Others have ``norm_loc`` and ``norm_scale`` NaN.
+
+        Returns
+        -------
+        dict
+            ``syns_per_conn_data`` (arrays of sources x targets), ``conn_prop_data`` (also x
+            properties), ``m_types``, ``m_type_class``, ``m_type_layer``, ``syn_props``,
+            ``hist_bins``. NaN where a pathway has no statistics.
         """
-        return to_arrays(self)
+        names = ("pathways", "statistics", "histograms", "values")
+        tables = {name: self._tables.lazy(schema.TABLES[name]) for name in names}
+        types, nodes = self.types, self.dataset.nodes if self.dataset else pl.DataFrame()
+        if nodes.schema.get("layer", pl.String()).is_integer():  # the circuit's are numbers
+            types = types.cast({"layer": nodes.schema["layer"]})
+        arrays = to_arrays(self.properties, types, tables, order=order, fitted=fitted)
+        return {**arrays, "hist_bins": self.options["hist_bins"]}
 
     def __repr__(self) -> str:
         return (
@@ -318,24 +280,16 @@ def read_statistics(folder: str | Path) -> Statistics:
                 hint="write them again, with --overwrite",
             )
         facts = found
+    correlations = Path(folder) / f"{schema.CORRELATIONS.name}.parquet"
+    if correlations.is_file():
+        frame, found = read_table(correlations, schema.CORRELATIONS)
+        if all(found.get(k) == facts.get(k) for k in ("identity", "options", "properties")):
+            frames[schema.CORRELATIONS.name] = frame
     properties, types = described(facts, folder)
-    source = StoredTables(enums_of(types, [p.name for p in properties]), frames)
     return Statistics(
-        properties, types, source, options=facts["options"], identity=facts["identity"],
-        correlations=_stored_correlations(Path(folder), facts), versions=facts.get("versions", {}),
+        properties, types, StoredTables(frames), options=facts["options"],
+        identity=facts["identity"], versions=facts.get("versions", {}),
     )  # fmt: skip
-
-
-def _stored_correlations(
-    folder: Path, facts: Mapping[str, Any]
-) -> Callable[[], pl.DataFrame] | None:
-    """Return the correlations beside statistics; None where there are none of the same data."""
-    file = folder / f"{schema.CORRELATIONS.name}.parquet"
-    if not file.is_file():
-        return None
-    frame, its_facts = read_table(file, schema.CORRELATIONS)
-    same = all(its_facts.get(k) == facts.get(k) for k in ("identity", "options", "properties"))
-    return (lambda: frame) if same else None
 
 
 def described(

@@ -1,267 +1,305 @@
-"""Which groups are aggregated together, and where: the plan of an extraction, carried out.
+"""Units of work: ranges of groups that are worked on together, here, by workers, or in shards.
 
-The groups are cut into buckets whose rows fit in memory. Each bucket is a unit of work: a small
-specification from which any process that sees the dataset's folder computes the same numbers.
+The groups are cut into ranges whose rows fit in memory. Each is a small specification, from which
+any process that sees the dataset's folder computes the same tables. In shards, the tables of each
+finished unit are files, until all are merged. These are in the folder's ``.statistics.partial``,
+with what :mod:`connprops.store.stage` has in each stage::
+
+    pathways.parquet                        counted once, by the shard that came first
+    buckets/00012.statistics.parquet, ...   each table of a finished bucket
+    ranges/00003.correlations.parquet       of a finished range of pathways
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
+from connprops import schema
 from connprops.arrays import Ints
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Choice, Groups
+from connprops.errors import DatasetError
 from connprops.export.parts import ROW_GROUP
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
-from connprops.statistics.bucket import Aggregates, BucketSpec, aggregate_bucket
-from connprops.statistics.rows import DatasetRows, RowSource, SpilledRows
-from connprops.statistics.rows_in_order import FILES_AT_MOST, N_FILES, RowsAhead, RowsInOrder
-from connprops.workers import Workers, number_of, of_each_worker, run_units
+from connprops.statistics.rows import (
+    CONNECTIONS_AT_ONCE,
+    DatasetRows,
+    RowsAhead,
+    RowSource,
+    put_in_order,
+)
+from connprops.store.shards import Shard
+from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_time, staged_shard
+from connprops.store.tables import read_table, write_table
+from connprops.store.writing import leftover_of
+from connprops.workers import number_of, of_each_worker, run_units
 
-_BYTES_OF_ENDS = 32
+BYTES_OF_ENDS = 32
 """What a connection costs besides its properties: its nodes, its size, and their order."""
 
-_BYTES_PER_VALUE = 56
-"""What a value costs that is being aggregated: copies, sorted, and the file's own."""
+_LEAST, _SHARE, _MOST_PER_THREAD = 1 << 26, 8, 1 << 27
+"""Bytes that a unit may always take; its share of the memory, for sizes are guesses, and results
+stay; and bytes for each thread, of two at least, beyond which joining more groups gains nothing."""
 
-_SHARE_OF_BUCKET = 8
-"""A bucket takes one part in so many of the memory: sizes are guesses, and results stay."""
-
-_LEAST, _MOST_PER_THREAD = 1 << 26, 1 << 27
-"""Bytes that a bucket may always take; and those for each thread, of two at least, beyond which no
-more groups join it, for nothing is gained by that."""
+_BYTES_OF_ROW = 1 << 10
+"""Bytes of which a connection and its synapses, as they are read, take less."""
 
 _READ_AHEAD_FROM = 1 << 31
-"""Bytes of memory from which a bucket is read while the one before is worked on."""
+"""Bytes of memory from which a unit is read while the one before is worked on."""
 
 _UNITS_PER_WORKER = 4
 """Units for each worker, or some would wait for the last."""
 
+_FILES_AT_MOST = 200
+"""Files of a dataset that are kept open: a process may have a thousand, as a rule."""
+
 _PASSES_AT_MOST = 8
 """Passes over all rows beyond which these are put in order on disk first."""
 
-_RANGES_AT_ONCE = 200
-"""Ranges of groups that are put in order on disk in one pass: each takes two open files."""
+GroupTables: TypeAlias = dict[str, pa.Table]
+"""What a unit gives: tables by name, keyed by ``group`` and ``property``.
 
-
-@dataclass(frozen=True)
-class Bucket:
-    """A range of groups, and the properties of theirs that are aggregated at once."""
-
-    first: int
-    stop: int
-    properties: tuple[str, ...]
-    on_disk: bool
-    n_connections: int
+Tables of Arrow, for there are many and small ones: a call of Polars takes a tenth of a millisecond
+or more. They also cross processes, where pickling frames stops for ever now and then in Polars 2.1.
+"""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """All that is needed to aggregate a bucket, wherever the dataset's folder can be read."""
+    """A range of groups, and the properties of theirs that are worked on at once."""
 
-    folder: Path
-    choices: tuple[Choice, ...]
-    spec: BucketSpec
-    threads: int
-    temp_dir: Path
-    rows: RowSource | None  # other than the dataset itself
+    first: int
+    stop: int
+    properties: tuple[str, ...]
+    on_disk: bool  # one group, whose rows are too many for memory
+    n_connections: int
 
-
-def aggregate_unit(unit: Unit) -> list[Aggregates]:
-    """Return the statistics of a bucket, for each of the unit's choices of nodes."""
-    dataset = Dataset(unit.folder)
-    groups = [choice.grouping(dataset).groups for choice in unit.choices]
-    rows = unit.rows or DatasetRows(dataset, _any_of(groups), unit.threads)
-    found = aggregate_bucket(rows, groups, unit.spec, unit.threads, unit.temp_dir)
-    release_memory()  # or each bucket would leave pieces that the next has no use for
-    return found
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> Self:
+        """Return a unit from JSON."""
+        return cls(**{**fields, "properties": tuple(fields["properties"])})
 
 
-def aggregate(
-    dataset: Dataset,
-    choices: Sequence[Choice],
-    spec: BucketSpec,
-    sizes: pl.DataFrame,
-    resources: Resources,
-    progress: Progress | None,
-) -> list[list[Aggregates]]:
-    """Aggregate some properties of some groups, bucket by bucket.
+class UnitSpec(Protocol):
+    """What is computed of units, as other processes can be sent it.
 
-    Parameters
-    ----------
-    dataset
-        Where the rows are.
-    choices
-        How nodes form groups, and which take part: once, or once for each member of a family.
-    spec
-        What to compute; its range, and what depends on memory, are set here.
-    sizes
-        The groups in order: ``group``, ``n_connections``, ``n_synapses``.
-    resources
-        What may be used, and where to work.
-    progress
-        Called as buckets get done.
-
-    Returns
-    -------
-    list
-        For each choice, what the buckets give, in their order.
+    ``choices`` say how nodes form groups; they differ in the nodes that take part. Rows of a unit
+    are taken at once if ``in_memory``, else sampled as they are read. Groups of less than
+    ``fewest`` synapses give nothing.
     """
-    buckets = plan_buckets(dataset, spec.properties, sizes, resources)
-    results: list[list[Aggregates]] = [[] for _ in choices]
-    found = dict(aggregate_buckets(dataset, choices, spec, buckets, resources, progress))
-    for i in range(len(buckets)):
-        for of_choice, aggregates_of_choice in zip(results, found[i], strict=True):
-            of_choice.append(aggregates_of_choice)
-    return results
+
+    @property
+    def choices(self) -> tuple[Choice, ...]: ...  # noqa: D102
+    @property
+    def properties(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def unit_name(self) -> str: ...  # noqa: D102
+    @property
+    def step(self) -> str: ...  # noqa: D102
+    @property
+    def in_memory(self) -> bool: ...  # noqa: D102
+    @property
+    def fewest(self) -> int: ...  # noqa: D102
+
+    def bytes_of(
+        self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
+    ) -> Ints:
+        """Return the bytes that each group takes while some properties are worked on."""
+
+    def compute(
+        self, rows: RowSource, groups: Sequence[Groups], unit: Unit, resources: Resources
+    ) -> list[GroupTables]:
+        """Return the tables of a unit, for each choice."""
 
 
-def plan_buckets(
-    dataset: Dataset,
-    properties: tuple[str, ...],
-    sizes: pl.DataFrame,
-    resources: Resources,
-    n_shards: int = 1,
-) -> list[Bucket]:
-    """Cut the groups into buckets whose rows fit in a worker's memory, enough for all workers.
+def plan_units(
+    dataset: Dataset, spec: UnitSpec, sizes: pl.DataFrame, resources: Resources, n_shards: int = 1
+) -> list[Unit]:
+    """Cut groups into units whose rows fit in a worker's memory, enough for all workers.
 
-    Parameters are those of :func:`aggregate`; of ``n_shards``, each has as many workers.
+    ``sizes`` has the groups in order: ``group``, ``n_connections``, ``n_synapses``. Each
+    of ``n_shards`` has as many workers.
     """
     at_least = _UNITS_PER_WORKER * number_of(resources.workers) * n_shards
-    resources = of_each_worker(resources)
-    plan = _Plan(dataset, properties, resources.threads, _allowed(resources))
-    return plan.buckets(sizes, at_least)
+    own = of_each_worker(resources)
+    least, allowed = bytes_of_unit(own)
+    cost = spec.bytes_of(dataset, sizes, spec.properties, own.threads)
+    most = _MOST_PER_THREAD * max(own.threads, 2)
+    share = min(allowed, max(least, min(most, int(cost.sum()) // at_least)))
+    total = np.cumsum(cost)
+    units: list[Unit] = []
+    start = 0
+    while start < total.size:
+        before = total[start - 1] if start else 0
+        stop = max(int(np.searchsorted(total, before + share, side="right")), start + 1)
+        units += _units_of_range(dataset, spec, sizes[start:stop], own.threads, allowed)
+        start = stop
+    return units
 
 
-def aggregate_buckets(
-    dataset: Dataset,
-    choices: Sequence[Choice],
-    spec: BucketSpec,
-    buckets: Sequence[Bucket],
-    resources: Resources,
-    progress: Progress | None,
-) -> Iterator[tuple[int, list[Aggregates]]]:
-    """Aggregate buckets; give each one's number and what it gave for each choice, as they end.
+def _units_of_range(
+    dataset: Dataset, spec: UnitSpec, sizes: pl.DataFrame, threads: int, allowed: int
+) -> list[Unit]:
+    """Return the units of a range of groups, of as many properties at once as memory holds.
 
-    Parameters are those of :func:`aggregate`.
+    The properties of a group that alone is too large are taken apart, as far as need be; where one
+    of them is still too large, it is sorted on disk.
     """
-    resources, workers = of_each_worker(resources), resources.workers
-    total, done = sum(b.n_connections * len(b.properties) for b in buckets), 0
-    before = 0
-    for some, rows in _with_rows(dataset, choices, buckets, spec.properties, resources, workers):
-        units = [
-            Unit(
-                dataset.folder, tuple(choices),
-                replace(spec, first=bucket.first, stop=bucket.stop, properties=bucket.properties,
-                        sort_on_disk=bucket.on_disk, memory=_allowed(resources)),
-                _threads_beside(rows, resources), resources.temp_dir, rows,
-            )
-            for bucket in some
-        ]  # fmt: skip
-        for i, aggregates in run_units(aggregate_unit, units, workers, "bucket"):
-            yield before + i, aggregates
-            done += some[i].n_connections * len(some[i].properties)
-            if progress:
-                n = len(spec.properties)
-                progress("extract", done // n, total // n, "connections")
-        before += len(some)
+    names = spec.properties
+    at_once = len(names)
+
+    def fits(properties: tuple[str, ...]) -> bool:
+        cost = spec.bytes_of(dataset, sizes, properties, threads)
+        return not spec.in_memory or bool(cost.sum() <= allowed)
+
+    while at_once > 1 and not fits(names[:at_once]):
+        at_once = (at_once + 1) // 2
+    first, stop = int(sizes["group"][0]), int(sizes["group"][-1]) + 1
+    n_connections = int(sizes["n_connections"].sum())
+    parts = [names[i : i + at_once] for i in range(0, len(names), at_once)]
+    return [Unit(first, stop, part, not fits(part), n_connections) for part in parts]
 
 
-def _threads_beside(rows: RowSource | None, resources: Resources) -> int:
-    """Return how many threads work on a bucket: one is busy where the next is read meanwhile."""
-    return resources.threads - isinstance(rows, RowsAhead)
+def bytes_of_unit(resources: Resources) -> tuple[int, int]:
+    """Return the bytes that a unit may always take, and those that it may take at most."""
+    return resources.unit_memory or (_LEAST, max(resources.memory // _SHARE, _LEAST))
 
 
-def bytes_at_once(buckets: Sequence[Bucket], dataset: Dataset, resources: Resources) -> int:
-    """Return the bytes that a worker takes for the largest of some buckets, about."""
-    plan = _Plan(dataset, (), of_each_worker(resources).threads, 0)
+def bytes_at_once(
+    dataset: Dataset, spec: UnitSpec, units: Sequence[Unit], resources: Resources
+) -> int:
+    """Return the bytes that a worker takes for the largest of some units, about."""
+    threads = of_each_worker(resources).threads
     per_connection = dataset.n_synapses / max(dataset.n_connections, 1)
+    n_connections = pl.Series("n_connections", [unit.n_connections for unit in units], pl.Int64)
+    sizes = pl.DataFrame([n_connections, (n_connections * per_connection).alias("n_synapses")])
     costs = (
-        plan.cost(np.array([b.n_connections]), np.array([b.n_connections * per_connection]),
-                  b.properties).sum()
-        for b in buckets
-    )  # fmt: skip
+        spec.bytes_of(dataset, sizes[i : i + 1], unit.properties, threads).sum()
+        for i, unit in enumerate(units)
+    )
     return int(max(costs, default=0))
 
 
-def _allowed(resources: Resources) -> int:
-    """Return the bytes that a bucket may take."""
-    return max(resources.memory // _SHARE_OF_BUCKET, _LEAST)
+@dataclass(frozen=True)
+class Task:
+    """All that is needed to work on a unit, wherever the dataset's folder can be read."""
+
+    folder: Path
+    spec: UnitSpec
+    unit: Unit
+    resources: Resources
+    rows: RowSource | None  # other than the dataset itself
 
 
-def _with_rows(
+def compute_unit(task: Task) -> list[GroupTables]:
+    """Return the tables of a unit, for each choice of nodes."""
+    dataset = Dataset(task.folder)
+    groups = [choice.grouping(dataset).groups for choice in task.spec.choices]
+    rows = task.rows
+    if rows is None:
+        rows = _dataset_rows(dataset, any_of(groups), task.resources)
+    tables = task.spec.compute(rows, groups, task.unit, task.resources)
+    release_memory()  # or each unit would leave pieces that the next has no use for
+    return tables
+
+
+def compute_units(
     dataset: Dataset,
-    choices: Sequence[Choice],
-    buckets: Sequence[Bucket],
-    properties: Sequence[str],
+    spec: UnitSpec,
+    units: Sequence[Unit],
     resources: Resources,
-    workers: Workers,
-) -> Iterator[tuple[Sequence[Bucket], RowSource | None]]:
-    """Give the buckets with their rows: those of the dataset, or put in order on disk in between.
-
-    Choices differ in the nodes that are selected; the rows are those of any of them.
-    """
-    groups = _any_of([choice.grouping(dataset).groups for choice in choices])
-    by_range = [list(same) for _, same in groupby(buckets, key=lambda bucket: bucket.first)]
-    one_pass = groups.is_pathway and _fits_one_pass(dataset, buckets, resources)
-    in_place = groups.is_pathway and not _reads_too_often(dataset, len(by_range), resources)
-    if workers is not None and (in_place or len(by_range) == 1):
-        yield buckets, None
-        return
-    rows = DatasetRows(dataset, groups, resources.threads)
-    if one_pass or in_place or len(by_range) == 1:
-        with ExitStack() as stack:
-            source: RowSource = rows
-            together = [(b.first, b.stop, b.properties) for b in buckets if not b.on_disk]
-            if one_pass:
-                source = stack.enter_context(RowsInOrder(dataset, groups, together))
-            if resources.threads > 1 and resources.memory >= _READ_AHEAD_FROM:
-                source = stack.enter_context(RowsAhead(source, together))
-            yield buckets, source
-        return
-    for at in range(0, len(by_range), _RANGES_AT_ONCE):
-        some = by_range[at : at + _RANGES_AT_ONCE]
-        ranges = [(same[0].first, same[0].stop) for same in some]
-        with TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-") as folder:
-            spilled = SpilledRows(rows, groups, ranges, properties, Path(folder))
-            yield [bucket for same in some for bucket in same], spilled
+    progress: Progress | None,
+) -> Iterator[tuple[int, list[GroupTables]]]:
+    """Work on units; give each one's number and its tables for each choice, as they end."""
+    own, n_properties = of_each_worker(resources), max(len(spec.properties), 1)
+    weights = [unit.n_connections * max(len(unit.properties), 1) for unit in units]
+    done = 0
+    with ExitStack() as stack:
+        rows = _rows_for(dataset, spec, units, replace(own, workers=resources.workers), stack)
+        ahead = isinstance(rows, RowsAhead)  # one thread is busy with reading
+        own = replace(own, workers=None, threads=own.threads - ahead)
+        tasks = [Task(dataset.folder, spec, unit, own, rows) for unit in units]
+        for i, tables in run_units(compute_unit, tasks, resources.workers, spec.unit_name):
+            yield i, tables
+            done += weights[i]
+            if progress:
+                total = sum(weights) // n_properties
+                progress(spec.step, done // n_properties, total, "connections")
 
 
-def _fits_one_pass(dataset: Dataset, buckets: Sequence[Bucket], resources: Resources) -> bool:
+def _rows_for(
+    dataset: Dataset,
+    spec: UnitSpec,
+    units: Sequence[Unit],
+    resources: Resources,
+    stack: ExitStack,
+) -> RowSource | None:
+    """Return where units have their rows from; None for the dataset, which each opens itself."""
+    groups = any_of([choice.grouping(dataset).groups for choice in spec.choices])
+    ranges = list(dict.fromkeys((unit.first, unit.stop) for unit in units))
+    keep = groups.is_pathway and fits_one_pass(dataset, units, resources)
+    apart = not keep and len(ranges) > 1 and lie_apart(dataset, groups, len(ranges), resources)
+    if resources.workers is not None and not apart:
+        return None
+    rows = _dataset_rows(dataset, groups, resources, keep=keep)
+    if apart:
+        made = TemporaryDirectory(dir=resources.temp_dir, prefix="connprops-")
+        folder = Path(stack.enter_context(made))
+        return put_in_order(rows, ranges, spec.properties, folder)
+    if not spec.in_memory or resources.threads == 1 or resources.memory < _READ_AHEAD_FROM:
+        return rows
+    requests = [(unit.first, unit.stop, unit.properties) for unit in units if not unit.on_disk]
+    return stack.enter_context(RowsAhead(rows, requests))
+
+
+def _dataset_rows(
+    dataset: Dataset, groups: Groups, resources: Resources, *, keep: bool = False
+) -> DatasetRows:
+    at_once = min(max(bytes_of_unit(resources)[1] // _BYTES_OF_ROW, 1), CONNECTIONS_AT_ONCE)
+    return DatasetRows(dataset, groups, at_once=at_once, threads=resources.threads, keep=keep)
+
+
+def fits_one_pass(dataset: Dataset, units: Sequence[Unit], resources: Resources) -> bool:
     """Return whether pathways can be read in one pass: what it keeps of each part fits in memory.
 
     Workers have no part in this: each would have to make a pass of its own.
     """
-    properties = {bucket.properties for bucket in buckets if not bucket.on_disk}
+    properties = {unit.properties for unit in units if not unit.on_disk}
     if resources.workers is not None or len(properties) != 1:
         return False
-    row = _BYTES_OF_ENDS + 8 * len(*properties)
-    kept = N_FILES * dataset.n_parts * ROW_GROUP * row
-    return N_FILES * dataset.n_parts <= FILES_AT_MOST and kept <= _allowed(resources)
+    n_files = 2 * dataset.n_parts
+    kept = n_files * ROW_GROUP * (BYTES_OF_ENDS + 8 * len(*properties))
+    return n_files <= _FILES_AT_MOST and kept <= bytes_of_unit(resources)[1]
 
 
-def _reads_too_often(dataset: Dataset, n_ranges: int, resources: Resources) -> bool:
-    """Return whether reading ranges of pathways where they are takes many passes over all rows.
+def lie_apart(dataset: Dataset, groups: Groups, n_ranges: int, resources: Resources) -> bool:
+    """Return whether reading ranges of groups where they are takes many passes over all rows.
 
-    A range takes at least one row group of each part. Workers elsewhere may not see what is put in
-    order here, so theirs are read in place in any case.
+    A range of pathways takes at least one row group of each part. Workers elsewhere may not see
+    what is put in order here, so their pathways are read in place in any case.
     """
+    if not groups.is_pathway:
+        return True
     if not (resources.workers is None or isinstance(resources.workers, int)):
         return False
     of_range = min(ROW_GROUP * dataset.n_parts, dataset.n_connections)
     return n_ranges * of_range > _PASSES_AT_MOST * dataset.n_connections
 
 
-def _any_of(several: Sequence[Groups]) -> Groups:
+def any_of(several: Sequence[Groups]) -> Groups:
     """Return the groups with the nodes that any of several select."""
     return replace(
         several[0],
@@ -270,56 +308,96 @@ def _any_of(several: Sequence[Groups]) -> Groups:
     )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What decides how groups are cut into buckets."""
+TABLES_OF = {
+    "buckets": (schema.STATISTICS, schema.HISTOGRAMS, schema.VALUES, schema.ORDER_STATISTICS),
+    "ranges": (schema.CORRELATIONS,),
+}
+"""The tables that each kind of unit gives."""
 
-    dataset: Dataset
-    properties: tuple[str, ...]
-    threads: int
-    allowed: int
+_PATHWAYS = "pathways.parquet"
 
-    def buckets(self, sizes: pl.DataFrame, at_least: int) -> list[Bucket]:
-        """Cut the groups into ranges whose rows fit into the memory allowed.
 
-        The properties of a group that alone is too large are taken apart, as far as need be; where
-        one of them is still too large, it is sorted on disk.
-        """
-        groups, n, n_synapses = (
-            sizes[name].to_numpy() for name in ("group", "n_connections", "n_synapses")
-        )
-        cost = self.cost(n, n_synapses, self.properties)
-        most = _MOST_PER_THREAD * max(self.threads, 2)
-        share = min(self.allowed, max(_LEAST, min(most, int(cost.sum()) // at_least)))
-        found: list[Bucket] = []
-        first, spent = 0, 0
-        for i in range(groups.size):
-            if spent and spent + cost[i] > share:
-                found += self._range(groups[first:i], n[first:i], n_synapses[first:i])
-                first, spent = i, 0
-            spent += int(cost[i])
-        if groups.size:
-            found += self._range(groups[first:], n[first:], n_synapses[first:])
-        return found
+class UnitTables(Protocol):
+    """What shards need of tables that are computed from a dataset."""
 
-    def _range(self, groups: Ints, n: Ints, n_synapses: Ints) -> list[Bucket]:
-        """Return the buckets of one range of groups, with as many properties at once as fit."""
-        at_once = len(self.properties)
+    def whole(self, table: schema.Table) -> pl.DataFrame:
+        """Return a table whole."""
 
-        def fits(some: tuple[str, ...]) -> bool:
-            return bool(self.cost(n, n_synapses, some).sum() <= self.allowed)
+    def plan(self, spec: UnitSpec, n_shards: int) -> list[Unit]:
+        """Return all units, enough for so many shards."""
 
-        while at_once > 1 and not fits(self.properties[:at_once]):
-            at_once = (at_once + 1) // 2
-        first, stop, size = int(groups[0]), int(groups[-1]) + 1, int(n.sum())
-        parts = [self.properties[i : i + at_once] for i in range(0, len(self.properties), at_once)]
-        return [Bucket(first, stop, part, not fits(part), size) for part in parts]
+    def compute(
+        self, spec: UnitSpec, units: Sequence[Unit]
+    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
+        """Compute units; give each one's place among them and its tables by name."""
 
-    def cost(self, n: Ints, n_synapses: Ints, properties: Sequence[str]) -> Ints:
-        """Return the bytes that groups take while some of their properties are aggregated."""
-        varying = sum(c.varies for c in self.dataset.columns if c.name in properties)
-        at_work = _BYTES_PER_VALUE * min(self.threads, len(properties))
-        cost = n * (_BYTES_OF_ENDS + 8 * len(properties) + at_work)
-        if varying:
-            cost = cost + n_synapses * (8 * varying + at_work)
-        return np.asarray(cost)
+
+def stage_target(folder: Path) -> Path:
+    """Return the name whose stage holds what shards of a folder's statistics have finished."""
+    return folder / "statistics"
+
+
+def stage_of(folder: Path) -> Path:
+    """Return the stage of a folder's statistics."""
+    return leftover_of(stage_target(folder))
+
+
+def write_shard(
+    folder: Path,
+    shard: Shard,
+    facts: Mapping[str, Any],
+    specs: Sequence[UnitSpec],
+    computed: UnitTables,
+) -> list[Path]:
+    """Compute what is not finished of a shard's share; return the files of the whole share.
+
+    ``facts`` are those of the tables' metadata.
+    """
+    kinds = [spec.kind for spec in specs]
+    plan = {**facts["options"], "dataset": facts["identity"], "correlations": "ranges" in kinds}
+    files = []
+    with staged_shard(stage_target(folder), shard) as stage:
+        with one_at_a_time(stage):
+            # The plan is made once, for it must not depend on the machine of each shard.
+            asked = asked_of_shards(stage) or {
+                "facts": dict(facts),
+                **{s.kind: [asdict(unit) for unit in computed.plan(s, shard.of)] for s in specs},
+            }
+            keep_for_shards(stage, plan, shard, asked)
+            if not (stage / _PATHWAYS).is_file():
+                write_table(computed.whole(schema.PATHWAYS), schema.PATHWAYS, stage / _PATHWAYS)
+        for spec in specs:
+            file_of = partial(_file, stage, spec.kind)
+            units = [Unit.parse(fields) for fields in asked[spec.kind]]
+            own = shard.share(range(len(units)))
+            left = [i for i in own if not is_finished(stage, spec.kind, i)]
+            for at, tables in computed.compute(spec, [units[i] for i in left]) if left else ():
+                for table in TABLES_OF[spec.kind]:
+                    frame = tables[table.name]
+                    write_table(frame, table, file_of(left[at], table), overwrite=True)
+            files += [file_of(i, table) for i in own for table in TABLES_OF[spec.kind]]
+    return files
+
+
+def is_finished(stage: Path, kind: str, i: int) -> bool:
+    """Return whether the tables of a unit are there and intact."""
+    try:
+        for table in TABLES_OF[kind]:
+            read_table(_file(stage, kind, i, table), table)
+    except DatasetError:
+        return False
+    return True
+
+
+def merged(stage: Path, table: schema.Table, empty: pl.DataFrame, n_units: int) -> pl.DataFrame:
+    """Return a table of all units; ``empty`` has its columns."""
+    if table is schema.PATHWAYS:
+        return read_table(stage / _PATHWAYS, table)[0]
+    kind = next(kind for kind, tables in TABLES_OF.items() if table in tables)
+    files = [_file(stage, kind, i, table) for i in range(n_units)]
+    frames = (read_table(file, table)[0].cast(empty.schema) for file in files)
+    return pl.concat([empty, *frames])
+
+
+def _file(stage: Path, kind: str, i: int, table: schema.Table) -> Path:
+    return stage / kind / f"{i:05d}.{table.name}.parquet"
