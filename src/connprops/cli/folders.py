@@ -45,9 +45,8 @@ def verify(
     from connprops.run.verify import verify as verify_files
 
     verdict = verify_files(path, progress)
-    for file, what in verdict.damaged.items():
-        typer.echo(what if what.startswith(str(file)) else f"{file} {what}", err=True)
     if verdict.damaged:
+        typer.echo("\n".join(verdict.lines()), err=True)
         raise DatasetError.of(
             f"{len(verdict.damaged)} of {verdict.n_checked} files are not as they were written",
             found=listing(verdict.damaged),

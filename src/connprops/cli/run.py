@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO
 
@@ -45,13 +46,14 @@ def run(
     too, report.html, and run.json, a record of the run.
     """
     from connprops.run.run import run as run_all
+    from connprops.run.summary import show
 
     if dry_run:
         return _planned(circuit, out, options)
     summary = run_all(circuit, out, options, progress, overwrite=overwrite, verify=verify)
     for text in summary.warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=2)
-    return summary.show
+    return partial(show, summary)
 
 
 @command(examples=("connprops demo", "connprops demo large --synapses 10000000"))

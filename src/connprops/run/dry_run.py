@@ -1,23 +1,16 @@
 """What a step would do: how many tasks, what they read and write, how much memory they take.
 
-Numbers of what is read are exact; those of what is written are estimates, from samples of the
-edge file or from the number of rows.
+Numbers of what is read are exact; those of what is written follow from numbers of rows.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+import polars as pl
 
-from connprops.arrays.arrow import to_arrow
-from connprops.circuit.circuit import EdgeReader
-from connprops.export.parts import Kind, differs_within, encode
 from connprops.export.plan import number_of_parts, parts_at_once
 from connprops.export.request import Wanted
 from connprops.resources import Resources
@@ -28,6 +21,9 @@ from connprops.store.writing import leftover_of
 from connprops.workers import number_of
 
 _SAMPLES, _ROWS_OF_SAMPLE = 4, 1 << 15
+
+_BYTES_OF_KEYS = 24
+"""Bytes of a connection beside its properties: source, target and first edge."""
 
 _BYTES_OF_CELL = 820
 """Bytes of all tables for one property of one pathway: 470 of histograms, 250 of ordered values."""
@@ -58,7 +54,8 @@ def of_export(
     edges, size = wanted.edges, wanted.edges.size
     row = 16 + sum(np.dtype(c.dtype).itemsize for c in wanted.columns if c.inherited is None)
     n_parts = number_of_parts(size)
-    per_row, per_synapse = _sampled(wanted)
+    n_connections = size * _connections_per_row(wanted)
+    n_bytes = size * row + _BYTES_OF_KEYS * n_connections
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
     at_once, memory = parts_at_once(-(-size // n_parts), wanted.columns, n_parts, resources)
     own = len(_share(shard).share(range(n_parts)))
@@ -66,8 +63,8 @@ def of_export(
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),
         *([("this shard", f"{own:,} parts")] if shard else []),
         ("read", f"{amount(size * row)} of {edges.file}"),
-        ("written", f"about {amount(size * per_row)} in {2 * n_parts:,} files, in {folder}"),
-        ("connections", f"about {size * per_synapse:,.0f}"),
+        ("written", f"{amount(n_bytes)} before compression, in {2 * n_parts:,} files, in {folder}"),
+        ("connections", f"about {n_connections:,.0f}"),
         ("at once", _at_once(at_once, "parts", resources)),
         ("memory", f"about {amount(memory)}{_each(resources)}"),
     ]
@@ -120,46 +117,17 @@ def _each(resources: Resources) -> str:
     return "" if resources.workers is None else " in each worker"
 
 
-def _sampled(wanted: Wanted) -> tuple[float, float]:
-    """Return the bytes that a row of the edge file becomes, and its connections, from samples."""
+def _connections_per_row(wanted: Wanted) -> float:
+    """Return how many connections a row of the edge file stands for, from samples."""
     size = wanted.edges.size
     n = min(_ROWS_OF_SAMPLE, size)
-    if not n:
-        return 0.0, 0.0
-    n_bytes = n_connections = n_rows = 0
+    starts = {int(at) for at in np.linspace(0, size - n, _SAMPLES)} if n else set()
+    n_connections = 0
     with wanted.edges.reader() as rows:
-        for start in sorted({int(at) for at in np.linspace(0, size - n, _SAMPLES)}):
-            of_sample, connections = _encoded(rows, wanted, start, start + n)
-            n_bytes += of_sample
-            n_connections += connections
-            n_rows += n
-    return n_bytes / n_rows, n_connections / n_rows
-
-
-def _encoded(rows: EdgeReader, wanted: Wanted, start: int, stop: int) -> tuple[int, int]:
-    """Return how many bytes some rows take as Parquet, and how many connections they are of."""
-    source, target = rows.node_ids(start, stop)
-    order = np.lexsort((source, target))
-    source, target = source[order], target[order]
-    same = (source[1:] == source[:-1]) & (target[1:] == target[:-1])
-    first = np.concatenate([[0], np.flatnonzero(~same) + 1])
-    edge_id = np.arange(start, stop, dtype=np.int64)[order]
-    connections = {"source_node": source[first], "target_node": target[first],
-                   "first_edge": edge_id[first]}  # fmt: skip
-    synapses = {"first_edge": np.repeat(edge_id[first], np.diff(first, append=order.size)),
-                "edge_id": edge_id}  # fmt: skip
-    for column in wanted.columns:
-        values = rows.column(column, start, stop)[order]
-        connections[column.name] = values[first]
-        if differs_within(values, same).any():
-            synapses[column.name] = values
-            del connections[column.name]
-    file = io.BytesIO()
-    tables: dict[Kind, dict[str, NDArray[Any]]] = {"connections": connections, "synapses": synapses}
-    for kind, columns in tables.items():
-        table = pa.table({name: to_arrow(values) for name, values in columns.items()})
-        encode(table, kind, file)
-    return file.getbuffer().nbytes, int(first.size)
+        for start in starts:
+            pairs = pl.DataFrame(rows.node_ids(start, start + n), schema=["source", "target"])
+            n_connections += pairs.n_unique()
+    return n_connections / (n * len(starts)) if starts else 0.0
 
 
 def amount(n_bytes: float) -> str:

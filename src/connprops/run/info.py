@@ -1,31 +1,24 @@
-"""Telling what something is: a circuit, a dataset, a run's folder, or a table of ours."""
+"""Describing a path: a circuit, a dataset, a run's folder, or a table of this package."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from connprops.circuit.circuit import Circuit, open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, damage
 from connprops.display import console_on, show_table
 from connprops.errors import ConnpropsError
-from connprops.run.record import RUN_FILE, record_of
+from connprops.run.record import RUN_FILE, CompleteRun, Record, record_of
 from connprops.run.run import why_not_reused
-from connprops.store.records import seal_of
 from connprops.store.tables import read_any_table
 from connprops.store.writing import leftover_of
 
 
 def describe(path: Path, stream: TextIO) -> None:
-    """Write what a path is.
-
-    Raises
-    ------
-    CircuitError, DatasetError
-        Where it is none of these.
-    """
+    """Write what a path holds."""
     if path.suffix == ".parquet":
         _describe_table(path, stream)
     elif (path / MANIFEST).is_file():
@@ -100,16 +93,16 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
         console.print(f"{name!r} is left out: {why}")
 
 
-def _describe_run(folder: Path, record: dict[str, Any], stream: TextIO) -> None:
+def _describe_run(folder: Path, record: Record, stream: TextIO) -> None:
     console = console_on(stream)
-    console.print(f"Run on {record['circuit']}, {record['state']}, started {record['started']}")
-    if record["state"] == "complete" and record.get("seal") == seal_of(record):
+    console.print(f"Run on {record.circuit}, {record.state}, started {record.started}")
+    if isinstance(record, CompleteRun):
         console.print(
-            f"{record['population']}: {record['n_pathways']:,} pathways, "
-            f"{record['n_connections']:,} connections, {record['n_synapses']:,} synapses"
+            f"{record.population}: {record.n_pathways:,} pathways, "
+            f"{record.n_connections:,} connections, {record.n_synapses:,} synapses"
         )
-    elif "error" in record:
-        console.print(str(record["error"]))
+    elif record.error is not None:
+        console.print(record.error)
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
     console.print("The same run again:")
     for line in why_not_reused(folder, record):

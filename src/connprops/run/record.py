@@ -1,27 +1,23 @@
-"""What a run says of itself: ``run.json``, from the first moment on, and what it vouches for."""
+"""What a run says of itself: ``run.json``, from its first moment on."""
 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from connprops._version import __version__
-from connprops.dataset.manifest import MANIFEST, damage, read_manifest
+from connprops.dataset.manifest import MANIFEST
 from connprops.errors import DatasetError, OutputError
-from connprops.export.request import Wanted, differences
-from connprops.progress import Progress
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
-from connprops.store.records import record_or_none, seal_of, write_record
+from connprops.store.records import read_record, record_or_none, write_record
 from connprops.store.writing import leftover_of, sha256_of, writing
 
 RUN_FILE = "run.json"
-"""Name of the file that marks a folder as that of a run, and tells of it."""
+"""Name of the file that marks a folder as that of a run."""
 
 ARTIFACTS = (
     "dataset",
@@ -37,99 +33,135 @@ ARTIFACTS = (
 )
 """What a run writes."""
 
-ASKED_FOR = ("correlations.parquet",)
-"""What it writes where it is asked to."""
+ON_REQUEST = ("correlations.parquet",)
+"""What it writes where an option asks for it."""
 
-PROGRAM = "connprops run"
-_RECORDED = {
-    "state": str, "circuit": str, "input": dict, "options": dict, "versions": dict, "started": str,
-}  # fmt: skip
-"""What each record of a run has."""
+COMPARED = ("circuit", "input", "options", "versions")
+"""What must be equal for results to be reused."""
 
 _VERSIONS_OF = ("altair", "bluepysnap", "duckdb", "h5py", "libsonata", "numpy", "polars", "pyarrow", "scipy")  # fmt: skip # noqa: E501
 
 
-def reasons_to_run(
-    folder: Path,
-    earlier: Mapping[str, Any],
-    record: Mapping[str, Any],
-    wanted: Wanted,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Return why an earlier run's results cannot stand for those of another; none if they can."""
-    if earlier["state"] != "complete":
-        return [f"the run is {earlier['state']}"]
-    if earlier.get("seal") != seal_of(earlier):
-        return [f"{folder / RUN_FILE} has been changed by hand"]
-    names = {"circuit": "circuit", "input": "input", "options": "options", "versions": "versions"}
-    reasons = [f"other {what}" for key, what in names.items() if earlier.get(key) != record[key]]
-    dataset = folder / "dataset"
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is known of a run when it begins, and in which state it is."""
+
+    state: str
+    circuit: str
+    input: dict[str, Any]
+    options: dict[str, Any]
+    versions: dict[str, str]
+    started: str
+    program: Literal["connprops run"] = "connprops run"
+    error: str | None = None
+
+    @property
+    def flaw(self) -> str:
+        """Return why the results do not count; empty for those of a complete run."""
+        if self.state == "changed":
+            return "has been changed by hand"
+        return "" if self.state == "complete" else f"says that the run is {self.state}"
+
+
+@dataclass(frozen=True)
+class PropertySummary:
+    """How the pathways of one property that have data of their own were modelled.
+
+    ``distribution`` is the most frequent one, which ``n_pathways`` of the ``n_observed`` have.
+    ``shared`` is the fraction of pathways in which connections share one value, and ``median_ks``
+    the median distance of data and model; each is None where no pathway shows it.
+    """
+
+    name: str
+    unit: str
+    distribution: str | None
+    n_pathways: int
+    n_observed: int
+    shared: float | None
+    median_ks: float | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds that one step of a run took, and the process's peak memory by its end, in bytes."""
+
+    name: str
+    seconds: float
+    peak_memory: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompleteRun(Record):
+    """What a run has computed, what it took, and the checksums of its files."""
+
+    out: str
+    population: str
+    n_pathways: int
+    n_connections: int
+    n_synapses: int
+    properties: tuple[PropertySummary, ...]
+    steps: tuple[Step, ...]
+    artifacts: tuple[str, ...]
+    warnings: tuple[str, ...]
+    sha256: dict[str, str]
+    seconds: float
+    reused: bool = field(default=False, compare=False)
+
+
+def write_run(folder: Path, record: Record) -> None:
+    """Write ``run.json``, sealed."""
+    unknown = ("reused", *(["error"] if record.error is None else []))
+    content = {name: value for name, value in asdict(record).items() if name not in unknown}
+    write_record(folder / RUN_FILE, content, seal=True)
+
+
+def record_of(folder: Path) -> Record | None:
+    """Return what a run's folder says of the run; None for any other folder."""
+    record = record_or_none(folder / RUN_FILE, Record)
+    if record is None or record.state != "complete":
+        return record
     try:
-        reasons += [f"other {name}" for name in differences(dataset, wanted) or ()]
-    except (DatasetError, OutputError) as error:
-        return [*reasons, str(error)]
-    return [*dict.fromkeys(reasons), *damage_of_run(folder, earlier, progress)]
+        return read_record(folder / RUN_FILE, CompleteRun, sealed=True)
+    except DatasetError:
+        return replace(record, state="changed")
 
 
-def damage_of_run(
-    folder: Path, record: Mapping[str, Any], progress: Progress | None = None
-) -> list[str]:
-    """Return what is wrong with the files of a complete run."""
-    found = []
-    if record.get("seal") != seal_of(record):
-        found.append(f"{folder / RUN_FILE} has been changed by hand")
-    for name, digest in digests_in(record).items():
-        file = folder / name
-        if not file.is_file():
-            found.append(f"{file} is missing")
-        elif sha256_of(file) != digest:
-            found.append(f"{file} is not what run.json says: damaged, or changed by hand")
-    dataset = folder / "dataset"
-    try:
-        damaged = damage(dataset, read_manifest(dataset), progress=progress)
-    except DatasetError as error:
-        return [*found, str(error)]
-    return found + [f"{dataset / name} {what}" for name, what in damaged.items()]
+def started_with(record: Record) -> dict[str, Any]:
+    """Return what a record has from the first moment on, but for the state."""
+    return {f.name: getattr(record, f.name) for f in fields(Record) if f.name != "state"}
 
 
-def digests_in(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checksums that a record has; none before the run is complete."""
-    digests = record.get("sha256")
-    return digests if isinstance(digests, dict) else {}
-
-
-def digests_of(folder: Path, artifacts: Sequence[str]) -> dict[str, str]:
+def digests_of(folder: Path, artifacts: tuple[str, ...]) -> dict[str, str]:
     """Return the checksum of each file of a run's own; its dataset has a manifest of its files."""
     names = [f"dataset/{MANIFEST}", *(n for n in artifacts if n not in ("dataset", RUN_FILE))]
     return {name: sha256_of(folder / name) for name in names}
 
 
-def check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> None:
+def check_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
     """Raise unless the folder is new, empty, or that of a run which may be replaced."""
     with writing(folder):
-        is_new = not folder.exists() or (folder.is_dir() and _is_untouched(folder))
-    if is_new:
-        return
+        contents = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+        if not folder.exists() or (folder.is_dir() and contents <= {leftover_of(RUN_FILE).name}):
+            return  # new, empty, or left by a run that was killed at once
     earlier = record_of(folder)
-    if earlier is None and _is_of_steps(folder):
-        if overwrite:
-            return
-        raise OutputError.of(
-            f"{folder} holds the results of single steps",
-            hint="choose another folder with -o, or replace them with --overwrite; "
-            "a dataset of the same input and options is reused",
-        )
     if earlier is None:
-        raise OutputError.of(
-            f"{folder} holds something else",
-            found="a folder without a run's run.json" if folder.is_dir() else "a file",
-            expected="a new or an empty folder, or that of an earlier run",
-            hint="choose another folder with -o",
-        )
-    changed = [
-        name for name in ("circuit", "input", "options") if earlier.get(name) != record[name]
-    ]
-    if changed and earlier.get("state") == "complete" and not overwrite:
+        of_steps = {*ARTIFACTS, *ON_REQUEST, "charts"} - {RUN_FILE}
+        if not (folder / "dataset" / MANIFEST).is_file() or not contents <= of_steps:
+            raise OutputError.of(
+                f"{folder} holds something else",
+                found="a folder without a run's run.json" if folder.is_dir() else "a file",
+                expected="a new or an empty folder, or that of an earlier run",
+                hint="choose another folder with -o",
+            )
+        if not overwrite:
+            raise OutputError.of(
+                f"{folder} holds the results of single steps",
+                hint="choose another folder with -o, or replace them with --overwrite; "
+                "a dataset of the same input and options is reused",
+            )
+        return
+    changed = [n for n in COMPARED[:3] if getattr(earlier, n) != getattr(record, n)]
+    if changed and earlier.state in ("complete", "changed") and not overwrite:
         raise OutputError.of(
             f"{folder} holds the results of another run",
             found=f"differs in: {', '.join(changed)}",
@@ -137,45 +169,7 @@ def check_folder(folder: Path, record: Mapping[str, Any], *, overwrite: bool) ->
         )
 
 
-def _is_untouched(folder: Path) -> bool:
-    """Return whether a folder is empty, but for what a run left that was killed at once."""
-    return {item.name for item in folder.iterdir()} <= {leftover_of(RUN_FILE).name}
-
-
-def _is_of_steps(folder: Path) -> bool:
-    """Return whether a folder holds a dataset, and nothing that no step of ours writes."""
-    if not (folder / "dataset" / MANIFEST).is_file():
-        return False
-    written = {*ARTIFACTS, *ASKED_FOR, "charts"} - {RUN_FILE}
-    return {item.name for item in folder.iterdir()} <= written
-
-
-def record_of(folder: Path) -> dict[str, Any] | None:
-    """Return what a run's folder says of the run; None for any other folder."""
-    record = record_or_none(folder / RUN_FILE, dict[str, Any])
-    if record is None or record.get("program") != PROGRAM:
-        return None
-    return record if all(type(record.get(k)) is kind for k, kind in _RECORDED.items()) else None
-
-
-@contextmanager
-def recorded(folder: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Keep ``run.json`` true: running, then complete with all that is in the record, or failed."""
-    file = folder / RUN_FILE
-    write_record(file, {"state": "running", **record}, seal=True)
-    started = time.perf_counter()
-    try:
-        yield
-    except BaseException as error:
-        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        with suppress(OutputError):  # where nothing can be written, the first error says why
-            write_record(file, {"state": "failed", "error": reason, **record}, seal=True)
-        raise
-    seconds = round(time.perf_counter() - started, 3)
-    write_record(file, {"state": "complete", **record, "seconds": seconds}, seal=True)
-
-
 def versions() -> dict[str, str]:
     """Return the versions of this package, of Python, and of what results depend on."""
-    found = {name: version(name) for name in _VERSIONS_OF}
-    return {"connprops": __version__, "python": platform.python_version(), **found}
+    packages = {name: version(name) for name in _VERSIONS_OF}
+    return {"connprops": __version__, "python": platform.python_version(), **packages}

@@ -6,14 +6,13 @@ far the run has come. What was checked without reading edges is checked before a
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import resource
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,7 +35,6 @@ from connprops.export.export import export
 from connprops.export.request import Wanted, describe, differences
 from connprops.fits.build_options import check_names
 from connprops.model.build import build
-from connprops.model.model import Model
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
 from connprops.progress import Progress
 from connprops.query.database import write_database
@@ -44,20 +42,25 @@ from connprops.reports.report import report
 from connprops.resources import release_memory
 from connprops.run.record import (
     ARTIFACTS,
-    ASKED_FOR,
-    PROGRAM,
+    COMPARED,
+    ON_REQUEST,
+    RUN_FILE,
+    CompleteRun,
+    Record,
+    Step,
     check_folder,
     digests_of,
-    reasons_to_run,
     record_of,
-    recorded,
+    started_with,
     versions,
+    write_run,
 )
-from connprops.run.summary import RunSummary, Step, property_summaries
+from connprops.run.summary import property_summaries
+from connprops.run.verify import verify as check_files
 from connprops.schema import N_SYN_PER_CONN, Property, has_statistics_by_default, unit_of
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import Statistics, read_statistics
-from connprops.store.writing import writing
+from connprops.store.writing import locked, writing
 
 
 def run(
@@ -68,7 +71,7 @@ def run(
     *,
     overwrite: bool = False,
     verify: bool = False,
-) -> RunSummary:
+) -> CompleteRun:
     """Export a circuit's edges, describe and model them, and report, all in one folder.
 
     Parameters
@@ -92,8 +95,8 @@ def run(
 
     Returns
     -------
-    RunSummary
-        What was found, and what it took.
+    CompleteRun
+        What was computed, and what it took; also where the results were there already.
 
     Raises
     ------
@@ -107,28 +110,48 @@ def run(
             opened = open_circuit(circuit)
             wanted = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
-        record: dict[str, Any] = {
-            "program": PROGRAM,
-            "circuit": str(opened.config.resolve()),
-            "input": wanted.identity,
-            "options": options.numbers_depend_on(),
-            "versions": versions(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        record = Record(
+            state="running",
+            circuit=str(opened.config.resolve()),
+            input=wanted.identity,
+            options=options.numbers_depend_on(),
+            versions=versions(),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         check_folder(folder, record, overwrite=overwrite)
-        with _alone_in(folder):
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, str(folder)):
             earlier = record_of(folder)
-            if earlier is not None:
-                reasons = reasons_to_run(folder, earlier, record, wanted, progress)
-                if not reasons:
-                    return RunSummary.from_json(earlier, folder)
-            with recorded(folder, record):
-                summary = _all_steps(
+            if isinstance(earlier, CompleteRun) and not reasons_to_run(
+                folder, earlier, record, wanted, progress
+            ):
+                return replace(earlier, out=str(folder), reused=True)
+            write_run(folder, record)
+            began = time.perf_counter()
+            try:
+                results = _all_steps(
                     opened, folder, options, progress, steps, collected, verify=verify
                 )
-                record |= summary.as_json()
-                record["sha256"] = digests_of(folder, summary.artifacts)
-    return summary
+            except BaseException as error:
+                reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+                with suppress(
+                    OutputError
+                ):  # where nothing can be written, the first error says why
+                    write_run(folder, replace(record, state="failed", error=reason))
+                raise
+            complete = CompleteRun(
+                **started_with(record),
+                **results,
+                state="complete",
+                out=str(folder),
+                steps=tuple(steps),
+                warnings=tuple(collected),
+                sha256=digests_of(folder, results["artifacts"]),
+                seconds=round(time.perf_counter() - began, 3),
+            )
+            write_run(folder, complete)
+    return complete
 
 
 def _all_steps(
@@ -140,7 +163,8 @@ def _all_steps(
     collected: list[str],
     *,
     verify: bool,
-) -> RunSummary:
+) -> dict[str, Any]:
+    """Do the steps; return what the record of a complete run says of their results."""
     with _timed("export", steps):
         place = export(
             circuit,
@@ -174,31 +198,33 @@ def _all_steps(
             overwrite=True,
             progress=progress,
         )
-    return _summary(circuit, folder, dataset, stats, model, steps, collected)
-
-
-def _summary(
-    circuit: Circuit,
-    folder: Path,
-    dataset: Dataset,
-    stats: Statistics,
-    model: Model,
-    steps: list[Step],
-    collected: list[str],
-) -> RunSummary:
     pathways = stats.pathways.select("n_connections", "n_synapses").collect()
-    return RunSummary(
-        out=folder,
-        circuit=str(circuit.config.resolve()),
-        population=dataset.population,
-        n_pathways=len(pathways),
-        n_connections=int(pathways["n_connections"].sum()),
-        n_synapses=int(pathways["n_synapses"].sum()),
-        properties=property_summaries(stats, model),
-        steps=tuple(steps),
-        artifacts=(*ARTIFACTS, *(ASKED_FOR if model.correlations.height else ())),
-        warnings=tuple(collected),
-    )
+    return {
+        "population": dataset.population,
+        "n_pathways": len(pathways),
+        "n_connections": int(pathways["n_connections"].sum()),
+        "n_synapses": int(pathways["n_synapses"].sum()),
+        "properties": property_summaries(stats, model),
+        "artifacts": (*ARTIFACTS, *(ON_REQUEST if model.correlations.height else ())),
+    }
+
+
+def reasons_to_run(
+    folder: Path,
+    earlier: Record,
+    record: Record,
+    wanted: Wanted,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Return why an earlier run's results cannot stand for those of another; none if they can."""
+    if earlier.flaw:
+        return [f"{folder / RUN_FILE} {earlier.flaw}"]
+    changed = [f"other {n}" for n in COMPARED if getattr(earlier, n) != getattr(record, n)]
+    try:
+        changed += [f"other {name}" for name in differences(folder / "dataset", wanted) or ()]
+    except (DatasetError, OutputError) as error:
+        return [*changed, str(error)]
+    return [*dict.fromkeys(changed), *check_files(folder, progress).lines()]
 
 
 def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Wanted:
@@ -228,45 +254,24 @@ def _properties(wanted: Wanted, names: Sequence[str] | None) -> list[Property]:
     return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run: a second process that is to write there is told."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise OutputError.of(
-            f"Another process is writing {folder}", hint="wait for it, or give another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(handle)
-
-
-def why_not_reused(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def why_not_reused(folder: Path, record: Record) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
-        options = read_options(**{k: v for k, v in record["options"].items() if v is not None})
-        circuit = open_circuit(record["circuit"])
+        options = read_options(**record.options)
+        circuit = open_circuit(record.circuit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
             wanted = _checked_input(circuit, options, verify=False)
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
-    same = {**record, "input": wanted.identity, "versions": versions()}
+    same = replace(record, input=wanted.identity, versions=versions())
     reasons = reasons_to_run(folder, record, same, wanted)
     if not reasons:
         return ["everything would be reused: input, options, versions and files are the same"]
     dataset = folder / "dataset"
     try:
         again = [f"other {name}" for name in differences(dataset, wanted) or ()]
-        again += [
-            f"{name} {what}" for name, what in damage(dataset, read_manifest(dataset)).items()
-        ]
+        again += [f"{n} {what}" for n, what in damage(dataset, read_manifest(dataset)).items()]
     except (DatasetError, OutputError) as error:
         again = [str(error)]
     verdict = f"exported again ({'; '.join(again)})" if again else "reused"

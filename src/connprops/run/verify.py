@@ -1,62 +1,59 @@
-"""Looking whether what was written is still what was written: every byte, by checksum.
+"""Whether files are still what was written: every byte, by checksum.
 
 A dataset has the checksums of its files in its manifest, a run in ``run.json``, and each table one
-of its own. What is checked without being asked for: all files of a dataset before it is reused or
-gone on with, each before its first use in a process; each table whenever it is read.
+of its own. They are checked without being asked for too: all files of a dataset before it is
+reused or continued, each before its first use in a process, and each table whenever it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from connprops.dataset.manifest import MANIFEST, damage, read_manifest
 from connprops.errors import ConnpropsError, DatasetError
 from connprops.progress import Progress
-from connprops.run.record import RUN_FILE, digests_in, record_of
-from connprops.store.records import seal_of
+from connprops.run.record import RUN_FILE, CompleteRun, record_of
 from connprops.store.tables import read_any_table
 from connprops.store.writing import sha256_of
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How many files were looked at, and what is wrong with those that are damaged."""
+    """How many files were checked, and what is wrong with those that are damaged."""
 
     n_checked: int
     damaged: dict[Path, str]
 
-    def __add__(self, other: Verdict) -> Verdict:
-        return Verdict(self.n_checked + other.n_checked, {**self.damaged, **other.damaged})
+    def lines(self) -> list[str]:
+        """Return what is wrong, a line for each file, with its name."""
+        return [
+            what if what.startswith(str(file)) else f"{file} {what}"
+            for file, what in self.damaged.items()
+        ]
 
 
 def verify(path: str | Path, progress: Progress | None = None) -> Verdict:
     """Check a dataset, the folder of a run or of single steps, or a file of one.
 
-    ``progress`` is called as the files of a dataset have been looked at.
-
-    Raises
-    ------
-    DatasetError
-        Where there is nothing that has a checksum.
+    ``progress`` is called as the files of a dataset are checked. Raises :class:`DatasetError` where
+    there is nothing that has a checksum.
     """
     place = Path(path)
-    if place.is_dir() and (place / MANIFEST).exists():
-        return _dataset(place, progress)
     if place.is_dir():
-        return _folder(place, progress)
-    if place.suffix == ".parquet":
-        of_dataset = [folder for folder in place.parents[:2] if (folder / MANIFEST).is_file()]
-        check = partial(_file_of_dataset, folder=of_dataset[0]) if of_dataset else _table
-        return _one(place, check)
+        is_dataset = (place / MANIFEST).exists()
+        return _dataset(place, progress) if is_dataset else _folder(place, progress)
     if place.name == MANIFEST:
         return _dataset(place.parent, progress)
-    digests = digests_in(record_of(place.parent) or {})
-    if place.name in digests:
-        return _one(place, partial(_digest, digest=digests[place.name]))
+    for folder in place.parents[:2]:
+        if place.suffix == ".parquet" and (folder / MANIFEST).is_file():
+            name = str(place.relative_to(folder))
+            what = "".join(damage(folder, read_manifest(folder), only=name).values())
+            return Verdict(1, {place: what} if what else {})
+    digest = _digests(place.parent).get(place)
+    if digest is not None or place.suffix == ".parquet":
+        what = _damage(place, digest)
+        return Verdict(1, {place: what} if what else {})
     raise DatasetError.of(
         f"{place} has no checksum to be compared with",
         found="a file" if place.is_file() else "nothing",
@@ -70,58 +67,41 @@ def _dataset(folder: Path, progress: Progress | None) -> Verdict:
     except DatasetError as error:
         return Verdict(1, {folder / MANIFEST: str(error)})
     damaged = damage(folder, manifest, progress=progress)
-    n = 1 + sum(1 for _ in manifest.files())
-    return Verdict(n, {folder / name: what for name, what in damaged.items()})
+    n_files = 1 + sum(1 for _ in manifest.files())
+    return Verdict(n_files, {folder / name: what for name, what in damaged.items()})
 
 
 def _folder(folder: Path, progress: Progress | None) -> Verdict:
-    record = record_of(folder)
-    tables = sorted(folder.glob("*.parquet"))
-    if record is None and not tables and not (folder / "dataset" / MANIFEST).is_file():
+    record, dataset, digests = record_of(folder), folder / "dataset", _digests(folder)
+    files = sorted({*folder.glob("*.parquet"), *digests} - {dataset / MANIFEST})
+    if record is None and not files and not (dataset / MANIFEST).is_file():
         raise DatasetError.of(
             f"{folder} holds nothing that has a checksum",
             expected="a dataset, or the results of a run or of single steps",
         )
-    verdict = Verdict(0, {})
-    if (folder / "dataset").is_dir():
-        verdict += _dataset(folder / "dataset", progress)
-    digests = {folder / name: digest for name, digest in digests_in(record or {}).items()}
-    for file in sorted({*tables, *digests} - {folder / "dataset" / MANIFEST}):
-        if file.suffix == ".parquet":
-            verdict += _one(file, _table)
-        if file in digests and file not in verdict.damaged:
-            verdict += _one(file, partial(_digest, digest=digests[file]))
+    of_dataset = _dataset(dataset, progress) if dataset.is_dir() else Verdict(0, {})
+    flaws = {file: _damage(file, digests.get(file)) for file in files}
     if record is not None:
-        verdict += _one(folder / RUN_FILE, partial(_record, record=record))
-    return verdict
+        flaws[folder / RUN_FILE] = record.flaw
+    damaged = {file: what for file, what in flaws.items() if what}
+    return Verdict(of_dataset.n_checked + len(flaws), of_dataset.damaged | damaged)
 
 
-def _record(_file: Path, record: dict[str, Any]) -> str:
-    if record["state"] != "complete":
-        return f"says that the run is {record['state']}"
-    return "" if record.get("seal") == seal_of(record) else "has been changed by hand"
+def _digests(folder: Path) -> dict[Path, str]:
+    """Return the checksums that the record of a run has; none before the run is complete."""
+    record = record_of(folder)
+    digests = record.sha256 if isinstance(record, CompleteRun) else {}
+    return {folder / name: digest for name, digest in digests.items()}
 
 
-def _one(file: Path, check: Callable[[Path], str]) -> Verdict:
-    """Return the verdict on one file; an error of the check is what is wrong."""
-    try:
-        what = check(file)
-    except ConnpropsError as error:
-        what = str(error)
-    return Verdict(1, {file: what} if what else {})
-
-
-def _table(file: Path) -> str:
-    read_any_table(file)
-    return ""
-
-
-def _digest(file: Path, digest: str) -> str:
-    if not file.is_file():
+def _damage(file: Path, digest: str | None) -> str:
+    """Return what is wrong with a file, by its checksum in a record, or the table's own."""
+    if not file.is_file() and digest is not None:
         return "is missing"
-    return "" if sha256_of(file) == digest else f"is not what {RUN_FILE} says"
-
-
-def _file_of_dataset(file: Path, folder: Path) -> str:
-    found = damage(folder, read_manifest(folder), only=str(file.relative_to(folder)))
-    return "".join(found.values())
+    if digest is not None:
+        return "" if sha256_of(file) == digest else f"is not what {RUN_FILE} says"
+    try:
+        read_any_table(file)
+    except ConnpropsError as error:
+        return str(error)
+    return ""
