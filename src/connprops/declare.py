@@ -221,9 +221,9 @@ def takes(options: Callable[P, Options]) -> _Decorator[P, Options]:
 
 def documented(cls: type[T]) -> type[T]:
     """Describe the options of a dataclass in its docstring."""
-    cls.__doc__ = f"{cls.__doc__}\n    Attributes\n    ----------\n" + textwrap.indent(
-        documentation(cls), "    "
-    )
+    head = (cls.__doc__ or "").rstrip()
+    attributes = textwrap.indent(documentation(cls), "    ")
+    cls.__doc__ = f"{head}\n\n    Attributes\n    ----------\n{attributes}"
     return cls
 
 

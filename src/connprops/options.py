@@ -127,7 +127,7 @@ class EdgeOptions(Checked):
         metavar="T", panel=SELECTION,
     )  # fmt: skip
     target_type: str = option(
-        "mtype", help="The same for target neurons.", metavar="T", panel=SELECTION
+        "mtype", help="Node attribute that groups target neurons.", metavar="T", panel=SELECTION
     )
 
 
