@@ -307,7 +307,7 @@ def test_rounding_errors_are_no_difference():
 def test_histogram_draws_bins_and_expectation():
     bins = pl.DataFrame({"left": [0.0, 1.0], "right": [1.0, 3.0], "count": [4, 6],
                          "expected": [5.5, np.nan]})  # fmt: skip
-    chart = charts.histogram(bins, property="delay", unit="ms", title="a")
+    chart = charts.histogram(bins, charts.Labels("delay", "ms", "a"))
     bar, rule = layers(chart.to_dict())
     assert bar["encoding"]["x"] | {"scale": None} == {
         "field": "left", "type": "quantitative", "bin": "binned", "title": "delay (ms)",
@@ -316,7 +316,7 @@ def test_histogram_draws_bins_and_expectation():
     assert bar["encoding"]["y"]["field"] == "count"
     assert rule["encoding"]["y"]["field"] == "expected"
     assert [r["expected"] for r in rows_behind(chart, "expected")] == [5.5, None]
-    bare = charts.histogram(bins.drop("expected"), property="delay", title="a")
+    bare = charts.histogram(bins.drop("expected"), charts.Labels("delay", "", "a"))
     assert len(layers(bare.to_dict())) == 1
 
 

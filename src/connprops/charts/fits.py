@@ -8,22 +8,15 @@ import altair as alt
 import polars as pl
 
 from connprops import schema
-from connprops.charts.maps import (
-    distance_style,
-    pathway_map,
-    side_by_side,
-)
+from connprops.charts import maps, theme
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import (
-    LIGHT,
-    Palette,
-    as_data,
-    category_colour,
-    heading,
-    number,
-    with_shown,
-    word,
-)
+from connprops.charts.theme import LIGHT, number, word
+
+_WORST, _ENOUGH = 30, 10
+"""How many of the worst fits are drawn in order, of pathways with how many values or more.
+
+A few values are far from any distribution by chance.
+"""
 
 
 def goodness(
@@ -33,9 +26,6 @@ def goodness(
     property: str,  # noqa: A002
     measure: Literal["ks", "wasserstein"] = "ks",
     unit: str = "",
-    n_worst: int = 30,
-    n_enough: int = 10,
-    palette: Palette = LIGHT,
 ) -> alt.HConcatChart:
     """Draw the distance of data and model for each pathway, and the largest ones in order.
 
@@ -48,29 +38,24 @@ def goodness(
         property.
     unit
         Of the property.
-    n_worst
-        How many are drawn in order.
-    n_enough
-        Pathways with fewer values are not among these, unless all have fewer: a few values are
-        far from any distribution by chance.
     """
     measured = rows_of(fits, property=property).filter(
         pl.col("level") < 0, pl.col(measure).is_finite()
     )
-    style = distance_style(property, measure, unit, measured[measure], palette)
+    style = maps.distance_style(property, measure, unit, measured[measure])
     distance = style.legend
-    ranked = measured.filter(pl.col("n") >= n_enough)
+    ranked = measured.filter(pl.col("n") >= _ENOUGH)
     pathway = pl.format("{} → {}", *(pl.col(c).cast(pl.String) for c in schema.PATHWAY))
     worst = (
         (ranked if len(ranked) else measured)
         .sort(measure, *schema.PATHWAY, descending=[True, False, False])
-        .head(n_worst)
+        .head(_WORST)
         .select("n", "distribution", pathway=pathway, distance=measure)
     )
-    least = f" to {n_enough} values or more" if len(ranked) else ""
+    least = f" to {_ENOUGH} values or more" if len(ranked) else ""
     title = f"{property}: the {len(worst)} worst fits{least}"
     labels = alt.Axis(labelLimit=260, labelOverlap=False, labelPadding=6, ticks=False, domain=False)
-    bars = alt.Chart(as_data(worst)).mark_bar(color=palette.data_line, height={"band": 0.7})
+    bars = alt.Chart(theme.as_data(worst)).mark_bar(color=LIGHT.data_line, height={"band": 0.7})
     bars = bars.encode(
         x=alt.X("distance:Q", title=distance, axis=alt.Axis(tickCount=5)),
         y=alt.Y("pathway:N", sort=None, title=None, axis=labels),
@@ -80,13 +65,13 @@ def goodness(
     ).properties(
         width=260,
         height=alt.Step(17),
-        title=heading(title, "by distance"),
+        title=theme.heading(title, "by distance"),
         description=f"{title}, by {distance}.",
     )  # fmt: skip
-    return side_by_side([pathway_map(measured, types, measure, style, palette), bars])
+    return maps.side_by_side([maps.pathway_map(measured, types, measure, style), bars])
 
 
-def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
+def scores(table: pl.DataFrame) -> alt.FacetChart:
     """Draw the candidates for each property by the criterion above the best one's.
 
     Parameters
@@ -95,7 +80,7 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
         :data:`connprops.schema.SCORES`.
     """
     failure = pl.format("could not be fitted to {} pathways", "n_failed")
-    rows = with_shown(table, "property").with_columns(
+    rows = theme.with_shown(table, "property").with_columns(
         pl.col("distribution").cast(pl.String),
         verdict=pl.when("chosen").then(pl.lit("chosen")).otherwise(pl.lit("not chosen")),
         failure=pl.when(pl.col("delta").is_null()).then(failure),
@@ -116,23 +101,23 @@ def scores(table: pl.DataFrame, *, palette: Palette = LIGHT) -> alt.FacetChart:
         axis=alt.Axis(labelExpr="format(datum.value, '~s')", values=decades),
     )
     points = alt.Chart().mark_point(filled=True, size=70, opacity=1)
-    colours = {"chosen": palette.model, "not chosen": palette.data_line}
+    colours = {"chosen": LIGHT.model, "not chosen": LIGHT.data_line}
     numbers = [
         number("delta", "above the best", ",.1f"), number("n_failed", "pathways not fitted", ","),
     ]  # fmt: skip
     points = points.encode(
         x=x,
         y=y,
-        color=category_colour("verdict", colours, orient="top"),
+        color=theme.category_colour("verdict", colours, orient="top"),
         tooltip=[word("property"), word("distribution"), *numbers],
     )
     failures = alt.Chart().transform_filter("isValid(datum.failure)")
-    failures = failures.mark_text(align="left", color=palette.quiet, fontSize=10)
+    failures = failures.mark_text(align="left", color=LIGHT.quiet, fontSize=10)
     layers = [points, failures.encode(x=alt.value(4), y=y, text="failure:N")]
     header = alt.Header(labelOrient="top", labelAnchor="start", labelFontWeight=600, labelPadding=2)
     title = "Evidence for the candidate distributions"
     return alt.FacetChart(
-        as_data(rows),
+        theme.as_data(rows),
         spec=alt.LayerChart(layer=layers, width=420, height=alt.Step(16)),
         facet={"row": alt.Row("property:N", title=None, sort=order, header=header)},
         spacing=8,

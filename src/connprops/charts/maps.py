@@ -13,22 +13,9 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
+from connprops.charts import theme
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import (
-    FORMAT,
-    LIGHT,
-    Palette,
-    Rows,
-    as_data,
-    axis_title,
-    category_colour,
-    diverging_scale,
-    heading,
-    number,
-    sequential_scale,
-    ticks,
-    word,
-)
+from connprops.charts.theme import LIGHT, Palette, Rows, category_colour, number, word
 from connprops.errors import OptionError
 from connprops.pathways import Pathways
 
@@ -38,6 +25,14 @@ LEVELS = ("observed", "level 0", "level 1", "level 2", "level 3", "level 4")
 
 SHARED = {True: "shared", False: "varies", None: "cannot tell"}
 AGREEMENT = ("alike", "only in the model", "only in the data")
+_AGREEMENTS = {
+    "shared, shared": AGREEMENT[0],
+    "varies, varies": AGREEMENT[0],
+    "varies, shared": AGREEMENT[1],
+    "shared, varies": AGREEMENT[2],
+}
+"""What the words of data and model come to; nothing where the data cannot tell."""
+
 
 DISTANCES = {"ks": "Kolmogorov-Smirnov distance", "wasserstein": "Wasserstein distance"}
 STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_within")
@@ -135,20 +130,36 @@ def heat_map(
     orders = {side: type_order(types, side) for side in ("source", "target")}
     # As large as is useful, never too small for a label.
     steps = {side: min(44, max(9, size // max(len(o), 1))) for side, o in orders.items()}
-    x = alt.X(TARGET, type="nominal", **_axis("target", orders, steps, labelAngle=-90))
-    y = alt.Y(SOURCE, type="nominal", **_axis("source", orders, steps, labelAngle=0))
+    x, y = (
+        channel(
+            f"{side}_type:N",
+            sort=None,
+            title=f"{side} type",
+            scale=alt.Scale(domain=orders[side], paddingInner=0.04, paddingOuter=0),
+            axis=alt.Axis(
+                labelAngle=angle,
+                labelOverlap=False,
+                labelFontSize=min(11, steps[side] - 1),
+                labelLimit=140,
+                labelPadding=3,
+                domain=False,
+                ticks=False,
+                grid=False,
+            ),
+        )
+        for channel, side, angle in ((alt.X, "target", -90), (alt.Y, "source", 0))
+    )
     names = [word(SOURCE, "source"), word(TARGET, "target")]
     square = {"orient": "bottom", "symbolType": "square"}
     layers: list[alt.Chart] = []
     if missing is not None:
         grey = category_colour("state", {"no data": palette.no_data}, **square)
         nothing = alt.Chart(missing).transform_calculate(state="'no data'").mark_rect()
-        layers.append(
-            nothing.encode(x=x, y=y, color=grey, tooltip=[*names, word("state", "value")])
-        )
+        tooltip = [*names, word("state", "value")]
+        layers.append(nothing.encode(x=x, y=y, color=grey, tooltip=tooltip))
     if style.scale is None:
         colours = category_colours(style.kind, palette) if colours is None else colours
-        colour = category_colour(value, dict(colours), **square, columns=3)
+        colour = category_colour(value, colours, **square, columns=3)
         tooltip = [*names, word(value, style.legend)]
     else:
         legend = _gradient(style.legend, style.scale)
@@ -156,49 +167,27 @@ def heat_map(
         tooltip = [*names, number(value, style.legend)]
     layers.append(alt.Chart(cells).mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip))
     layers.extend(_class_lines(types, orders, palette))
-    shape = (
-        f"{len(orders['source'])} source types (rows) by "
-        f"{len(orders['target'])} target types (columns)"
-    )
+    rows, columns = (f"{len(order)} {side} types" for side, order in orders.items())
+    shape = f"Matrix of {rows} (rows) by {columns} (columns)."
     return alt.LayerChart(
         layer=layers,
         resolve=_own_colours(),
         width=alt.Step(steps["target"]),
         height=alt.Step(steps["source"]),
-        title=heading(style.title, style.note),
-        description=f"{style.title}. Matrix of {shape}. {style.note}".strip(),
+        title=theme.heading(style.title, style.note),
+        description=f"{style.title}. {shape} {style.note}".strip(),
     )
 
 
-def _axis(
-    side: str, orders: Mapping[str, list[str]], steps: Mapping[str, int], **labels: Any
-) -> dict[str, Any]:
-    return {
-        "sort": None,
-        "scale": alt.Scale(domain=orders[side], paddingInner=0.04, paddingOuter=0),
-        "title": f"{side} type",
-        "axis": alt.Axis(
-            labelOverlap=False,
-            labelFontSize=min(11, steps[side] - 1),
-            labelLimit=140,
-            domain=False,
-            ticks=False,
-            labelPadding=3,
-            grid=False,
-            **labels,
-        ),
-    }
-
-
 def _gradient(title: str, scale: alt.Scale) -> alt.Legend:
-    values = ticks(scale)
+    values = theme.ticks(scale)
     return alt.Legend(
         title=title,
         orient="bottom",
         direction="horizontal",
         gradientLength=220,
         gradientThickness=10,
-        format=FORMAT,
+        format=theme.FORMAT,
         **({"tickCount": 5} if values is None else {"values": values}),
     )
 
@@ -217,9 +206,8 @@ def _class_lines(
         classes = dict(rows.iter_rows())
         starts = [b for a, b in itertools.pairwise(orders[side]) if classes[a] != classes[b]]
         if starts:
-            rule = alt.Chart(pl.DataFrame({field: starts})).mark_rule(
-                color=palette.ink, strokeWidth=1, opacity=0.8
-            )
+            base = alt.Chart(pl.DataFrame({field: starts}))
+            rule = base.mark_rule(color=palette.ink, strokeWidth=1, opacity=0.8)
             lines.append(rule.encode(channel(field, type="nominal", bandPosition=0)))
     return lines
 
@@ -229,7 +217,6 @@ def pathway_map(
     types: pl.DataFrame,
     value: str,
     style: MapStyle,
-    palette: Palette = LIGHT,
 ) -> alt.LayerChart:
     """Draw a number or a category of each pathway.
 
@@ -240,31 +227,20 @@ def pathway_map(
     table
         One row per pathway: source_type, target_type and the column ``value``.
     """
-    names = [pl.col(name).cast(pl.String) for name in schema.PATHWAY]
+    names = pl.col(schema.PATHWAY).cast(pl.String)
     dtype = pl.String if style.scale is None else pl.Float64
-    cells = table.select(*names, pl.col(value).cast(dtype)).drop_nulls(value)
+    cells = table.select(names, pl.col(value).cast(dtype)).drop_nulls(value)
     colours = None
     if style.scale is None:
-        there = set(cells[value])
-        colours = {
-            name: colour
-            for name, colour in category_colours(style.kind, palette).items()
-            if name in there or not there
-        }
+        there, every = set(cells[value]), category_colours(style.kind)
+        colours = {name: colour for name, colour in every.items() if name in there} or every
     else:
         cells = cells.filter(pl.col(value).is_finite())
     pathways = Pathways(type_order(types, "source"), type_order(types, "target"))
-    every = pl.DataFrame(pathways.columns(np.arange(len(pathways)))).select(names)
-    missing = every.join(cells, on=schema.PATHWAY, how="anti")
-    return heat_map(
-        as_data(cells),
-        as_data(missing) if len(missing) else None,
-        types,
-        value,
-        style,
-        colours=colours,
-        palette=palette,
-    )
+    known = pl.DataFrame(pathways.columns(np.arange(len(pathways)))).select(names)
+    missing = known.join(cells, on=schema.PATHWAY, how="anti")
+    no_data = theme.as_data(missing) if len(missing) else None
+    return heat_map(theme.as_data(cells), no_data, types, value, style, colours=colours)
 
 
 def map_styles(
@@ -272,7 +248,6 @@ def map_styles(
     statistic: str,
     unit: str,
     values: Mapping[str, pl.Series],
-    palette: Palette = LIGHT,
 ) -> dict[str, MapStyle]:
     """Return the styles of the maps of a statistic: of data, of the model, of their difference.
 
@@ -287,35 +262,32 @@ def map_styles(
         both = MapStyle(f"{title}: data and model", "shared", kind="agreement")
         return styles | ({"difference": both} if "model" in values else {})
     title = f"{name}, {statistic}"
-    legend = f"{statistic} of {axis_title(name, statistic_unit(statistic, unit))}"
-    together = np.concatenate([side.drop_nulls().to_numpy() for side in values.values()])
-    scale = sequential_scale(together, palette)
+    legend = f"{statistic} of {theme.axis_title(name, statistic_unit(statistic, unit))}"
+    scale = theme.sequential_scale(pl.concat([side.drop_nulls() for side in values.values()]))
     styles = {side: MapStyle(f"{title}: {side}", legend, scale) for side in values}
     if "model" in values:
         styles["difference"] = MapStyle(
             f"{title}: model minus data",
             f"difference of {legend}",
-            difference_scale(values["data"], values["model"] - values["data"], palette),
+            difference_scale(values["data"], values["model"] - values["data"]),
         )
     return styles
 
 
-def distance_style(
-    name: str, measure: str, unit: str, values: pl.Series, palette: Palette = LIGHT
-) -> MapStyle:
+def distance_style(name: str, measure: str, unit: str, values: pl.Series) -> MapStyle:
     """Return the style of a map of the distance of data and model."""
     of_scale = values.drop_nulls().to_list()
     if measure == "ks":  # a part of a whole
         of_scale = [0.0, max(of_scale, default=1.0)]
-    scale = sequential_scale(of_scale, palette)
-    legend = axis_title(DISTANCES[measure], statistic_unit(measure, unit))
-    return MapStyle(f"{name}: {DISTANCES[measure]} of data and model", legend, scale)
+    legend = theme.axis_title(DISTANCES[measure], statistic_unit(measure, unit))
+    title = f"{name}: {DISTANCES[measure]} of data and model"
+    return MapStyle(title, legend, theme.sequential_scale(of_scale))
 
 
-def difference_scale(data: pl.Series, difference: pl.Series, palette: Palette = LIGHT) -> alt.Scale:
+def difference_scale(data: pl.Series, difference: pl.Series) -> alt.Scale:
     """Return the scale of differences from data, which are none below single precision."""
     size = float(np.abs(data.drop_nulls().to_numpy()).max(initial=0.0))
-    return diverging_scale(difference.drop_nulls().to_numpy(), palette, least=_RESOLUTION * size)
+    return theme.diverging_scale(difference.drop_nulls(), least=_RESOLUTION * size)
 
 
 def maps(
@@ -326,7 +298,6 @@ def maps(
     property: str,  # noqa: A002 - the tables' own word
     statistic: str = "mean",
     unit: str = "",
-    palette: Palette = LIGHT,
 ) -> alt.HConcatChart:
     """Draw one statistic of a property over all pathways: data, model, model minus data.
 
@@ -347,39 +318,23 @@ def maps(
     """
     if statistic not in STATISTICS:
         raise OptionError.unknown("statistic", statistic, STATISTICS)
-    shared = statistic == "shared_within"
-    value = pl.col(statistic).cast(pl.Boolean if shared else pl.Float64)
-    names = [pl.col(name).cast(pl.String) for name in schema.PATHWAY]
-    both = rows_of(statistics, property=property).select(*names, data=value)
-    if shared:
-        both = both.with_columns(_shared_words("data").fill_null(SHARED[None]))
+    value, difference = pl.col(statistic), pl.col("model") - pl.col("data")
+    if statistic == "shared_within":
+        value = value.cast(pl.Boolean).replace_strict(SHARED, return_dtype=pl.String)
+        both_words = pl.concat_str("data", "model", separator=", ")
+        difference = both_words.replace_strict(_AGREEMENTS, default=None, return_dtype=pl.String)
+    else:
+        value = value.cast(pl.Float64)
+    names = pl.col(schema.PATHWAY).cast(pl.String)
+    both = rows_of(statistics, property=property).select(names, data=value)
     if statistic in model.columns:
-        fitted = rows_of(model, property=property).select(*names, model=value)
+        fitted = rows_of(model, property=property).select(names, model=value)
         both = both.join(fitted, on=schema.PATHWAY, how="full", coalesce=True)
-        if shared:
-            both = both.with_columns(_shared_words("model")).with_columns(difference=_agreement())
-        else:
-            both = both.with_columns(difference=pl.col("model") - pl.col("data"))
+        both = both.with_columns(difference=difference)
     sides = {side: both[side] for side in both.columns if side in ("data", "model")}
-    styles = map_styles(property, statistic, unit, sides, palette)
-    return side_by_side(
-        [pathway_map(both, types, side, style, palette) for side, style in styles.items()],
-        resolve=_own_colours(),
-    )
-
-
-def _shared_words(side: str) -> pl.Expr:
-    return pl.when(side).then(pl.lit(SHARED[True])).when(~pl.col(side)).then(
-        pl.lit(SHARED[False])
-    ).alias(side)  # fmt: skip
-
-
-def _agreement() -> pl.Expr:
-    """Return where data and model agree on what is shared; null where either does not say."""
-    same, only_model = pl.col("data") == pl.col("model"), pl.col("model") == SHARED[True]
-    word = pl.when(same).then(0).when(only_model).then(1).otherwise(2)
-    text = word.replace_strict(dict(enumerate(AGREEMENT)), return_dtype=pl.String)
-    return pl.when(pl.col("data") != SHARED[None], pl.col("model").is_not_null()).then(text)
+    styles = map_styles(property, statistic, unit, sides)
+    drawn = [pathway_map(both, types, side, style) for side, style in styles.items()]
+    return side_by_side(drawn, resolve=_own_colours())
 
 
 def side_by_side(charts: Sequence[alt.LayerChart | alt.Chart], **options: Any) -> alt.HConcatChart:
@@ -394,7 +349,6 @@ def level_map(
     types: pl.DataFrame,
     *,
     property: str,  # noqa: A002
-    palette: Palette = LIGHT,
 ) -> alt.LayerChart:
     """Draw how far each pathway's model of a property was borrowed.
 
@@ -408,7 +362,7 @@ def level_map(
     rows = rows_of(model, property=property).unique(
         schema.PATHWAY, keep="first", maintain_order=True
     )
-    return pathway_map(rows.with_columns(level), types, "level", level_style(property), palette)
+    return pathway_map(rows.with_columns(level), types, "level", level_style(property))
 
 
 def level_style(name: str) -> MapStyle:

@@ -10,14 +10,12 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
-from connprops.charts.pathway import histogram
+from connprops.charts.pathway import Labels, histogram
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import LIGHT, Palette, Rows, as_data, axis_title, unit_title
+from connprops.charts.theme import LIGHT, Rows, as_data, axis_title, unit_title
 
 
-def synapses_per_connection(
-    bins: Rows, *, title: str = "Synapses per connection", palette: Palette = LIGHT
-) -> alt.LayerChart:
+def synapses_per_connection(bins: Rows) -> alt.LayerChart:
     """Draw how many connections have how many synapses, over all pathways.
 
     Parameters
@@ -25,23 +23,12 @@ def synapses_per_connection(
     bins
         As :func:`connprops.charts.rows.synapse_counts` returns them.
     """
-    return histogram(
-        bins,
-        property=schema.N_SYN_PER_CONN,
-        unit="1",
-        title=title,
-        counted="connections",
-        whole=True,
-        palette=palette,
-    )
+    labels = Labels(schema.N_SYN_PER_CONN, "1", "Synapses per connection", whole=True)
+    return histogram(bins, labels, counted="connections")
 
 
 def overview(
-    statistics: pl.DataFrame,
-    units: Mapping[str, str],
-    *,
-    palette: Palette = LIGHT,
-    at_most: int = 240,
+    statistics: pl.DataFrame, units: Mapping[str, str], *, at_most: int = 240
 ) -> alt.ConcatChart:
     """Draw each property's spread over pathways and within them.
 
@@ -58,7 +45,7 @@ def overview(
         Number of pathways in a chart; of more, evenly spaced ones are drawn.
     """
     drawn = [
-        _spread(rows_of(statistics, property=name), name, unit, palette, at_most)
+        _spread(rows_of(statistics, property=name), name, unit, at_most)
         for name, unit in units.items()
     ]
     title = "Properties: medians of pathways in order, with the inner 50 % and 90 % of values"
@@ -73,9 +60,7 @@ def overview(
     )
 
 
-def _spread(
-    rows: pl.DataFrame, name: str, unit: str, palette: Palette, at_most: int
-) -> alt.LayerChart:
+def _spread(rows: pl.DataFrame, name: str, unit: str, at_most: int) -> alt.LayerChart:
     order = rows.drop_nulls(QUANTILES).sort("q50", *schema.PATHWAY).select(*QUANTILES)
     places = np.unique(np.linspace(0, max(len(order) - 1, 0), at_most).round().astype(int))
     thinned = order.with_row_index("rank", 1)[places[: len(order)].tolist()]
@@ -87,10 +72,10 @@ def _spread(
     layers = []
     for low, high, opacity in ((y, "q95", 0.45), (alt.Y("q25:Q"), "q75", 0.9)):
         band = base.mark_rule(strokeWidth=8) if single else base.mark_area()
-        look = {"color": alt.value(palette.data), "opacity": alt.value(opacity)}
+        look = {"color": alt.value(LIGHT.data), "opacity": alt.value(opacity)}
         layers.append(band.encode(y=low, y2=high, **look))
     middle = base.mark_point(size=30) if single else base.mark_line(strokeWidth=1.5)
-    layers.append(middle.encode(y="q50:Q", color=alt.value(palette.data_line)))
+    layers.append(middle.encode(y="q50:Q", color=alt.value(LIGHT.data_line)))
     return alt.LayerChart(
         layer=layers,
         width=260,

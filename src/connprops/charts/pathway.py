@@ -7,6 +7,7 @@ matters to reading a chart is in the chart; its typography comes with a theme, s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import altair as alt
@@ -15,31 +16,35 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from connprops.arrays import Floats
-from connprops.charts.theme import (
-    LIGHT,
-    Palette,
-    Rows,
-    as_data,
-    axis_title,
-    category_colour,
-    heading,
-    number,
-)
+from connprops.charts import theme
+from connprops.charts.theme import LIGHT, Palette, Rows, number
 
 _THRESHOLDS = np.linspace(0, 1, 21)
 _RATES = np.linspace(0, 1, 101)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """What the charts of a property say; ticks are whole numbers where values are."""
+
+    name: str
+    unit: str
+    title: str
+    subtitle: str = ""
+    whole: bool = False
+
+    @property
+    def axis(self) -> str:
+        """Return the property and its unit."""
+        return theme.axis_title(self.name, self.unit)
+
+    def ticks(self, count: int) -> alt.Axis:
+        """Return an axis with about so many ticks."""
+        return alt.Axis(tickCount=count, tickMinStep=1 if self.whole else alt.Undefined)
+
+
 def histogram(
-    bins: Rows,
-    *,
-    property: str,  # noqa: A002
-    unit: str = "",
-    title: str,
-    subtitle: str = "",
-    counted: str = "values",
-    whole: bool = False,
-    palette: Palette = LIGHT,
+    bins: Rows, labels: Labels, *, counted: str = "values", palette: Palette = LIGHT
 ) -> alt.LayerChart:
     """Draw a pathway's histogram, and what the model expects in the same bins.
 
@@ -50,76 +55,60 @@ def histogram(
         ``expected``, counts that the model expects, is drawn if there.
     counted
         What the counts are of, for the axis.
-    whole
-        Whether values are whole numbers, which ticks of the axis then are too.
     """
     with_model = not isinstance(bins, pl.DataFrame) or "expected" in bins.columns
-    base = alt.Chart(as_data(bins, "left", "right", "count", *["expected"] * with_model))
-    colour = _series(palette, with_model, "square")
+    base = alt.Chart(theme.as_data(bins, "left", "right", "count", *["expected"] * with_model))
+    colours = {"data": palette.data} | ({"model": palette.model} if with_model else {})
     tooltip = [number("left", "from"), number("right", "to"), number("count", "data", ",")]
     tooltip += [number("expected", "model")] * with_model
-    axis = alt.Axis(tickMinStep=1, tickCount=8) if whole else alt.Undefined
-    scale = alt.Scale(nice=False)
-    x = alt.X("left:Q", bin="binned", title=axis_title(property, unit), axis=axis, scale=scale)
+    common: dict[str, Any] = {"color": _series(colours, "square"), "tooltip": tooltip}
+    axis, scale = labels.ticks(8) if labels.whole else alt.Undefined, alt.Scale(nice=False)
+    x = alt.X("left:Q", bin="binned", title=labels.axis, axis=axis, scale=scale)
     y_title = f"number of {counted} (count)"
     y = alt.Y("count:Q", title=y_title, axis=alt.Axis(tickMinStep=1))
     bars = base.transform_calculate(series="'data'").mark_bar(binSpacing=0)
-    layers = [bars.encode(x=x, x2="right:Q", y=y, color=colour, tooltip=tooltip)]
+    layers = [bars.encode(x=x, x2="right:Q", y=y, **common)]
     if with_model:
         there = base.transform_filter("datum.count > 0 || datum.expected > 0")
         rules = there.transform_calculate(series="'model'").mark_rule(strokeWidth=2)
         y = alt.Y("expected:Q", title=y_title)
-        layers.append(rules.encode(x="left:Q", x2="right:Q", y=y, color=colour, tooltip=tooltip))
+        layers.append(rules.encode(x=alt.X("left:Q"), x2="right:Q", y=y, **common))
     what = "Bars: values per bin; lines: what the model expects in each bin."
-    return _layered(layers, title, subtitle, what, width=420)
+    return _layered(layers, labels, what, width=420)
 
 
-def _series(palette: Palette, with_model: bool, symbol: str) -> alt.Color:  # noqa: FBT001
+def _series(colours: dict[str, str], symbol: str) -> alt.Color:
     """Return the colour of what a layer calculates as ``series``, with one legend for all."""
-    colours = {"data": palette.data} | ({"model": palette.model} if with_model else {})
-    return category_colour("series", colours, orient="top", symbolType=symbol, symbolStrokeWidth=3)
+    look = {"orient": "top", "symbolType": symbol, "symbolStrokeWidth": 3}
+    return theme.category_colour("series", colours, **look)
 
 
 def _layered(
-    layers: list[alt.Chart], title: str, subtitle: str, description: str, width: int = 250
+    layers: list[alt.Chart], labels: Labels, description: str, width: int = 250
 ) -> alt.LayerChart:
     return alt.LayerChart(
         layer=layers,
         width=width,
         height=250,
-        title=heading(title, subtitle),
-        description=f"{title}. {description}",
+        title=theme.heading(labels.title, labels.subtitle),
+        description=f"{labels.title}. {description}",
     )
 
 
-def qq(
-    points: Rows,
-    *,
-    property: str,  # noqa: A002
-    unit: str = "",
-    title: str,
-    subtitle: str = "",
-    whole: bool = False,
-    palette: Palette = LIGHT,
-) -> alt.LayerChart:
+def qq(points: Rows, labels: Labels, *, palette: Palette = LIGHT) -> alt.LayerChart:
     """Draw quantiles of the data against those of the model.
 
     Parameters
     ----------
     points
         One row per quantile: p, data, model; see :func:`connprops.charts.rows.quantile_pairs`.
-    whole
-        Whether values are whole numbers, which ticks of the axes then are too.
     """
-    base = alt.Chart(as_data(points, "p", "data", "model"))
-    about: dict[str, Any] = {
-        "scale": alt.Scale(zero=False),
-        "axis": alt.Axis(tickCount=5, tickMinStep=1 if whole else alt.Undefined),
-    }
-    name = axis_title(property, unit)
+    base = alt.Chart(theme.as_data(points, "p", "data", "model"))
+    common: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": labels.ticks(5)}
+    titles = f"model: {labels.axis}", f"data: {labels.axis}"
 
     def axes(x: str, y: str) -> tuple[alt.X, alt.Y]:
-        return alt.X(x, title=f"model: {name}", **about), alt.Y(y, title=f"data: {name}", **about)
+        return alt.X(x, title=titles[0], **common), alt.Y(y, title=titles[1], **common)
 
     ends = base.transform_aggregate(a="min(data)", b="min(model)", c="max(data)", d="max(model)")
     ends = ends.transform_calculate(low="min(datum.a, datum.b)", high="max(datum.c, datum.d)")
@@ -130,45 +119,31 @@ def qq(
         dots.encode(*axes("model:Q", "data:Q"), tooltip=[*map(number, ("p", "data", "model"))]),
     ]
     what = "Quantiles of the data against those of the model; on the dashed line they are equal."
-    return _layered(layers, title, subtitle, what)
+    return _layered(layers, labels, what)
 
 
-def cdf(
-    points: Rows,
-    *,
-    property: str,  # noqa: A002
-    unit: str = "",
-    title: str,
-    subtitle: str = "",
-    discrete: bool = False,
-    whole: bool = False,
-    palette: Palette = LIGHT,
-) -> alt.LayerChart:
+def cdf(points: Rows, labels: Labels, *, discrete: bool = False) -> alt.LayerChart:
     """Draw the cumulative distributions of data and model; arguments as for :func:`qq`.
 
     That of a model with ``discrete`` values has steps, as that of data always has.
     """
-    base = alt.Chart(as_data(points, "p", "data", "model"))
-    about: dict[str, Any] = {
-        "title": axis_title(property, unit),
-        "scale": alt.Scale(zero=False),
-        "axis": alt.Axis(tickCount=6, tickMinStep=1 if whole else alt.Undefined),
-    }
+    base = alt.Chart(theme.as_data(points, "p", "data", "model"))
+    common: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": labels.ticks(6)}
     y = alt.Y("p:Q", title="cumulative probability (1)", scale=alt.Scale(domain=[0, 1]))
-    colour = _series(palette, with_model=True, symbol="stroke")
+    colour = _series({"data": LIGHT.data, "model": LIGHT.model}, "stroke")
     # The data's is wide, so that it is seen beneath a model that goes the same way.
     shapes: list[tuple[str, Literal["linear", "step-after"], float]] = [
         ("data", "step-after", 5),
         ("model", "step-after" if discrete else "linear", 2),
     ]
-    layers = [
-        base.transform_calculate(series=f"'{side}'")
-        .mark_line(interpolate=shape, strokeWidth=width)
-        .encode(x=alt.X(f"{side}:Q", **about), y=y, color=colour, order="p:Q")
-        for side, shape, width in shapes
-    ]
+    layers = []
+    for side, shape, width in shapes:
+        series = base.transform_calculate(series=f"'{side}'")
+        line = series.mark_line(interpolate=shape, strokeWidth=width)
+        x = alt.X(f"{side}:Q", title=labels.axis, **common)
+        layers.append(line.encode(x=x, y=y, color=colour, order="p:Q"))
     what = "Share of values up to each value, of the data and of the model."
-    return _layered(layers, title, subtitle, what, width=320)
+    return _layered(layers, labels, what, width=320)
 
 
 def roc_curve(
@@ -207,7 +182,7 @@ def roc_curve(
     return false, true, auc, error
 
 
-def roc(bins: pl.DataFrame, *, title: str, digits: int = 3) -> alt.LayerChart:
+def roc(bins: pl.DataFrame, title: str, *, digits: int = 3) -> alt.LayerChart:
     """Draw how far a threshold can tell data and model apart; on the diagonal they are alike.
 
     Parameters
@@ -220,14 +195,13 @@ def roc(bins: pl.DataFrame, *, title: str, digits: int = 3) -> alt.LayerChart:
     edges = np.append(bins["left"], bins["right"][-1])
     false, true, auc, error = roc_curve(edges, bins["count"], bins["expected"])
     areas = f"AUC - 0.5 = {auc:z.{digits}f}, ERR = {error:.{digits}f}"
-    unit = alt.Scale(domain=[0, 1])
+    unit, colour = alt.Scale(domain=[0, 1]), LIGHT.data_line
     x = alt.X("fpr:Q", title="share of the model above (false positive rate)", scale=unit)
     y = alt.Y("tpr:Q", title="share of the data above (true positive rate)", scale=unit)
     points = pl.DataFrame({"fpr": false, "tpr": true, "threshold": _THRESHOLDS[::-1]})
     ends = pl.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]})
-    blue = LIGHT.data_line
-    curve = alt.Chart(points).mark_line(point=alt.OverlayMarkDef(color=blue), color=blue)
+    curve = alt.Chart(points).mark_line(point=alt.OverlayMarkDef(color=colour), color=colour)
     diagonal = alt.Chart(ends).mark_line(color=LIGHT.quiet, strokeDash=[4, 3])
     layers = [diagonal.encode(x=x, y=y), curve.encode(x=x, y=y, order="threshold:Q")]
     what = "Shares of data and model above thresholds; on the dashed line they are equal."
-    return _layered(layers, title, areas, f"{what} {areas}")
+    return _layered(layers, Labels("", "", title, areas), f"{what} {areas}")

@@ -163,25 +163,20 @@ def _pathway_charts(
     rows, whole = rows_of(model.marginals, **where), whole_numbers(stats.properties)
     for name, unit in units.items():
         title = f"{name}: {pathway[0]} → {pathway[1]}"
-        common: dict[str, Any] = {
-            "property": name,
-            "unit": unit,
-            "title": title,
-            "subtitle": _origin(rows_of(rows, property=name), rows_of(n_values, property=name)),
-            "whole": name in whole,
-        }
+        origin = _origin(rows_of(rows, property=name), rows_of(n_values, property=name))
+        labels = charts.Labels(name, unit, title, origin, name in whole)
         bins = rows_of(histograms, property=name)
         if len(bins):
             bars = whole_bins(bins) if name in whole else bins
-            yield f"histogram_{name}", charts.histogram(bars, **common)
+            yield f"histogram_{name}", charts.histogram(bars, labels)
             if bins["expected"].is_not_null().all():  # the model knows the pathway
-                yield f"roc_{name}", charts.roc(widened(bins, model), title=title)
+                yield f"roc_{name}", charts.roc(widened(bins, model), title)
         pairs = quantile_pairs(rows_of(order, property=name), model)
         if len(pairs):
             points = pairs.select("p", "data", "model").explode("p", "data", "model")
-            yield f"qq_{name}", charts.qq(points, **common)
+            yield f"qq_{name}", charts.qq(points, labels)
             discrete = all(of.family.kind == "discrete" for of in model.distributions(name))
-            yield f"cdf_{name}", charts.cdf(points, discrete=discrete, **common)
+            yield f"cdf_{name}", charts.cdf(points, labels, discrete=discrete)
     copula = rows_of(model.correlations, **where).rename({"value": "r"})
     if len(copula):
         title = f"Correlations: {pathway[0]} → {pathway[1]}"

@@ -10,28 +10,16 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
+from connprops.charts import theme
 from connprops.charts.maps import DISTANCES, MapStyle, pathway_map
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import (
-    LIGHT,
-    Palette,
-    Rows,
-    as_data,
-    category_colour,
-    diverging_scale,
-    number,
-    shown,
-    with_shown,
-    word,
-)
+from connprops.charts.theme import LIGHT, Palette, Rows, diverging_scale, number, word
 from connprops.schema import PATHWAY
 
 _PAIR = ("property", "other_property")
 
 
-def correlations(
-    rows: pl.DataFrame, *, title: str = "Correlations", palette: Palette = LIGHT
-) -> alt.LayerChart:
+def correlations(rows: pl.DataFrame, title: str = "Correlations") -> alt.LayerChart:
     """Draw the correlations between properties as a matrix.
 
     Parameters
@@ -46,9 +34,7 @@ def correlations(
     dtype, there = rows.schema["property"], set(both["property"])
     order = dtype.categories.to_list() if isinstance(dtype, pl.Enum) else sorted(there)
     names = [name for name in order if name in there]
-    return correlation_matrix(
-        as_data(with_shown(both, *_PAIR)), names, title=title, palette=palette
-    )
+    return correlation_matrix(theme.as_data(theme.with_shown(both, *_PAIR)), names, title=title)
 
 
 def correlation_matrix(
@@ -63,7 +49,7 @@ def correlation_matrix(
     names
         Of the properties, in their order.
     """
-    names = [shown(name) for name in names]
+    names = [theme.shown(name) for name in names]
     error = number("std_error", "standard error", ".3f")
     base = alt.Chart(cells).encode(
         x=alt.X("property:N", title=None, sort=names, axis=alt.Axis(labelAngle=-40)),
@@ -104,8 +90,6 @@ def correlation_map(
     types: pl.DataFrame,
     property: str,  # noqa: A002 - the tables' own word
     other_property: str,
-    *,
-    palette: Palette = LIGHT,
 ) -> alt.LayerChart:
     """Draw the correlation of two properties of each pathway.
 
@@ -123,8 +107,8 @@ def correlation_map(
         for a, b in ((property, other_property), (other_property, property))
     )
     title = f"Correlation of {property} and {other_property}"
-    style = MapStyle(title, "correlation (1)", diverging_scale([-1.0, 1.0], palette))
-    return pathway_map(pair, types, "r", style, palette)
+    style = MapStyle(title, "correlation (1)", diverging_scale([-1.0, 1.0]))
+    return pathway_map(pair, types, "r", style)
 
 
 def _property_axis(names: Sequence[str], *, labels: bool) -> alt.Y:
@@ -146,9 +130,7 @@ def _by_property(
     )
 
 
-def cross_validation(
-    summary: pl.DataFrame, *, title: str = "Cross-validation", palette: Palette = LIGHT
-) -> alt.HConcatChart:
+def cross_validation(summary: pl.DataFrame) -> alt.HConcatChart:
     """Draw by property what a model gains over the baseline on held-out data, and its distance.
 
     Parameters
@@ -157,37 +139,39 @@ def cross_validation(
         From :meth:`connprops.CrossValidation.summary`: ``property``, ``gain`` and its
         ``gain_error``, in nats a value, ``ks`` and ``ks_reference``.
     """
-    rows = with_shown(summary, "property")
+    rows = theme.with_shown(summary, "property")
     names = rows["property"].to_list()
     margin = 1.96 * pl.col("gain_error")
     gains = rows.filter(pl.col("gain").is_finite()).select(
         "property", "gain", "gain_error", low=pl.col("gain") - margin, high=pl.col("gain") + margin
     )
     tooltip = [word("property"), number("gain"), number("gain_error", "standard error")]
-    base = alt.Chart(as_data(gains)).encode(y=_property_axis(names, labels=True), tooltip=tooltip)
+    base = alt.Chart(theme.as_data(gains)).encode(
+        y=_property_axis(names, labels=True), tooltip=tooltip
+    )
     x = alt.X("low:Q", title="log-likelihood gained over the baseline (nats a value)",
               axis=alt.Axis(tickCount=5))  # fmt: skip
     zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(
-        color=palette.quiet, strokeDash=[4, 3]
+        color=LIGHT.quiet, strokeDash=[4, 3]
     )
-    intervals = base.mark_rule(strokeWidth=2, color=palette.model).encode(x=x, x2="high:Q")
-    dots = base.mark_circle(size=60, color=palette.model, opacity=1).encode(x="gain:Q")
+    intervals = base.mark_rule(strokeWidth=2, color=LIGHT.model).encode(x=x, x2="high:Q")
+    dots = base.mark_circle(size=60, color=LIGHT.model, opacity=1).encode(x="gain:Q")
     distances = rows.select("property", baseline="ks_reference", connprops="ks").unpivot(
         index="property", variable_name="model", value_name="ks"
     )
-    colours = {"baseline": palette.data, "connprops": palette.model}
-    apart = alt.Chart(as_data(distances)).mark_circle(size=60, opacity=1)
+    colours = {"baseline": LIGHT.data, "connprops": LIGHT.model}
+    apart = alt.Chart(theme.as_data(distances)).mark_circle(size=60, opacity=1)
     apart = apart.encode(
         x=alt.X("ks:Q", title=f"{DISTANCES['ks']} (1)", axis=alt.Axis(tickCount=5)),
         y=_property_axis(names, labels=False),
-        color=category_colour("model", colours, orient="right"),
+        color=theme.category_colour("model", colours, orient="right"),
         tooltip=[word("property"), word("model"), number("ks")],
     )
     gained = alt.LayerChart(layer=[zero.encode(x="zero:Q"), intervals, dots])
     return _by_property(
         [gained, apart],
         names,
-        title,
+        "Cross-validation",
         "gain in log-likelihood of each property with its 95 % interval; right of the dashed line "
         "the model predicts held-out data better than the baseline. Beside it the distance of "
         "either model from these data.",
@@ -195,11 +179,7 @@ def cross_validation(
 
 
 def comparison(
-    table: pl.DataFrame,
-    *,
-    title: str = "Two models",
-    palette: Palette = LIGHT,
-    at_most: int = 20_000,
+    table: pl.DataFrame, *, title: str = "Two models", at_most: int = 20_000
 ) -> alt.HConcatChart:
     """Draw how far two models are apart, by property: distance, and shift of means.
 
@@ -211,7 +191,7 @@ def comparison(
     at_most
         Number of ticks, shared among the properties; those that are furthest apart are drawn.
     """
-    table = with_shown(table, "property")
+    table = theme.with_shown(table, "property")
     names = table["property"].unique(maintain_order=True).to_list()
     numbers = ("ks", "shift", "n_a", "n_b")
     rows = (
@@ -222,7 +202,9 @@ def comparison(
         .head(at_most // max(len(names), 1))
     )
     tooltip = [*map(word, (*PATHWAY, "property")), *map(number, numbers)]
-    ticks = alt.Chart(as_data(rows)).mark_tick(thickness=1, opacity=0.4, color=palette.data_line)
+    ticks = alt.Chart(theme.as_data(rows)).mark_tick(
+        thickness=1, opacity=0.4, color=LIGHT.data_line
+    )
     strips: list[alt.Chart] = []
     for quantity, axis_title, scale in (
         ("ks", f"{DISTANCES['ks']} of the distributions (1)", alt.Scale()),

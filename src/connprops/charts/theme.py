@@ -6,6 +6,7 @@ this module is imported: ``with alt.theme.enable("connprops"): chart.save(...)``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,8 +41,6 @@ class Palette:
         Pathways without a value. No scale contains this grey.
     data, data_line, model
         Areas and lines of data, and lines of a model.
-    sequential
-        A Vega scheme, perceptually uniform.
     diverging
         From below to above the middle, of balanced lightness.
     levels
@@ -57,7 +56,6 @@ class Palette:
     data: str
     data_line: str
     model: str
-    sequential: str
     diverging: tuple[str, ...]
     levels: tuple[str, ...]
 
@@ -72,7 +70,6 @@ LIGHT = Palette(
     data="#9dbfdd",
     data_line="#0072b2",
     model="#d55e00",
-    sequential="viridis",
     diverging=("#1f5a9e", "#6aa5d1", "#cfe1ee", "#fbfaf8", "#f6d3bd", "#dd8153", "#a63a12"),
     levels=("#2f6f8f", "#fde9b0", "#fbc55f", "#f08f2e", "#c75b12", "#82330b"),
 )
@@ -86,7 +83,6 @@ DARK = Palette(
     data="#4c7397",
     data_line="#6cb6ee",
     model="#f58b4a",
-    sequential="viridis",
     diverging=("#a9cdf0", "#5a97cf", "#2d5478", "#1d2126", "#71401f", "#cc7a3c", "#f7c49b"),
     levels=("#4a9cc0", "#fdecc0", "#fbcb6c", "#ef9840", "#cf6a25", "#99460f"),
 )
@@ -175,7 +171,7 @@ def word(field: str, title: str | None = None) -> alt.Tooltip:
     return alt.Tooltip(field, type="nominal", title=title or field)
 
 
-def category_colour(field: str, colours: dict[str, str], **legend: Any) -> alt.Color:
+def category_colour(field: str, colours: Mapping[str, str], **legend: Any) -> alt.Color:
     """Return the colour of a category, given the categories' colours in order."""
     return alt.Color(
         field,
@@ -210,7 +206,7 @@ A normal sample of thousands has 1.4, an exponential one 3.4.
 """
 
 
-def sequential_scale(values: ArrayLike, palette: Palette = LIGHT) -> alt.Scale:
+def sequential_scale(values: ArrayLike) -> alt.Scale:
     """Return a scale of colour from the least to the greatest of the finite values.
 
     It is linear unless the values have a heavy tail, or span decades, which a linear scale
@@ -226,7 +222,7 @@ def sequential_scale(values: ArrayLike, palette: Palette = LIGHT) -> alt.Scale:
         parts = {"type": "log", "clamp": True}
     elif _is_heavy(finite):
         parts = {"type": "symlog", "constant": _knee(finite)}
-    return alt.Scale(**parts, domain=[low, high], scheme=palette.sequential, nice=False)  # type: ignore[arg-type]
+    return alt.Scale(**parts, domain=[low, high], scheme="viridis", nice=False)
 
 
 def diverging_scale(

@@ -140,11 +140,9 @@ def _distributions(
             {"left": common[:-1], "right": common[1:], "count": observed, "expected": expected}
         )
         title = f"{name}: {source} → {target}"
-        yield (
-            f"data_vs_model_hist__{name}",
-            charts.histogram(bins, property=name, unit=schema.unit_of(name), title=title),
-        )
-        yield f"data_vs_model_AUC__{name}", charts.roc(bins, title=title, digits=2)
+        labels = charts.Labels(name, schema.unit_of(name), title)
+        yield f"data_vs_model_hist__{name}", charts.histogram(bins, labels)
+        yield f"data_vs_model_AUC__{name}", charts.roc(bins, title, digits=2)
 
 
 def _largest_pathway(

@@ -219,15 +219,10 @@ def _pathway_specs(names: Sequence[str], palette: Palette) -> dict[str, Any]:
     """
     drawn = {"correlations": correlation_matrix(alt.NamedData("pairs"), names, palette=palette)}
     for values in ("whole", "real"):
-        common: dict[str, Any] = {
-            "property": "property",
-            "unit": "unit",
-            "title": "",
-            "whole": values == "whole",
-            "palette": palette,
-        }
-        drawn[f"histogram {values}"] = charts.histogram(alt.NamedData("bins"), **common)
-        drawn[f"qq {values}"] = charts.qq(alt.NamedData("points"), **common)
+        labels = charts.Labels("property", "unit", "", whole=values == "whole")
+        bins, points = (alt.NamedData(name) for name in ("bins", "points"))
+        drawn[f"histogram {values}"] = charts.histogram(bins, labels, palette=palette)
+        drawn[f"qq {values}"] = charts.qq(points, labels, palette=palette)
     return {name: _spec(chart, palette) for name, chart in drawn.items()}
 
 
