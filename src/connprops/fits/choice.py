@@ -65,13 +65,13 @@ def chosen_families(
         families[:] = candidates[0] if len(candidates) == 1 else "constant"
         return families, _no_scores()
     scores = [score(family_named(name), compared, criterion) for name in candidates]
-    rivals = _rivals(scores)
-    best = _best(rivals)
-    families[:] = best.family.name
+    values = _comparable_values(scores)
+    best = _best(scores, values)
+    families[:] = best
     if asked == AUTO_PER_PATHWAY:
         varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
         families[varied] = _best_of_each(of_each, samples.take(varied), criterion)
-    return families, _table(scores, rivals, best, criterion)
+    return families, _table(scores, values, best, criterion)
 
 
 def _informative(sample: Sample) -> Sample:
@@ -217,14 +217,12 @@ def _scored(
         return {
             "aicc": float(aicc(loglik, free, ends, n)[ok].sum()) + 2 * n_common,
             "bic": float(bic(loglik, free, ends, n)[ok].sum() + n_common * np.log(total)),
-            "held-out": np.inf,
         }
 
-    whole = sums(loglik, free, ends)
-    given_extremes = np.nan
+    whole, given_extremes = sums(loglik, free, ends), np.nan
     if ends:
         extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), parameters).sum(axis=1)
-        given_extremes = sums(loglik - extremes, free - ends, 0)[criterion]
+        given_extremes = sums(loglik - extremes, free - ends, 0).get(criterion, np.inf)
     return Score(
         family=family,
         n_pathways=len(sample),
@@ -232,9 +230,8 @@ def _scored(
         common_shape=n_common > 0,
         n_parameters=float(free[ok].sum()) + n_common,
         loglik=float(loglik[ok].sum()),
-        aicc=whole["aicc"],
-        bic=whole["bic"],
-        value=whole[criterion],
+        **whole,
+        value=whole.get(criterion, np.inf),
         given_extremes=given_extremes,
     )
 
@@ -281,31 +278,28 @@ def _with_weights(sample: Sample, weight: Floats) -> Sample:
     return of_points(np.where(weight > 0, value, greatest), weight, sample)
 
 
-def _rivals(scores: Sequence[Score]) -> list[Score]:
-    """Return the candidates that failed least, their values such that all can be compared.
+def _comparable_values(scores: Sequence[Score]) -> dict[str, float]:
+    """Return the values of the candidates that failed least, such that all can be compared.
 
     Families with ends differ by their values given the extremes, from the best of them on.
     """
     fewest = min(scored.n_failed for scored in scores)
     rivals = [scored for scored in scores if scored.n_failed == fewest]
+    values = {scored.family.name: scored.value for scored in rivals}
     with_ends = [scored for scored in rivals if np.isfinite(scored.given_extremes)]
-    if not with_ends:
-        return rivals
-    first = min(with_ends, key=lambda scored: scored.given_extremes)
-    offset = first.value, first.given_extremes
-    return [
-        replace(scored, value=offset[0] + scored.given_extremes - offset[1])
-        if np.isfinite(scored.given_extremes)
-        else scored
-        for scored in rivals
-    ]
+    if with_ends:
+        first = min(with_ends, key=lambda scored: scored.given_extremes)
+        for scored in with_ends:
+            value = first.value + scored.given_extremes - first.given_extremes
+            values[scored.family.name] = value
+    return values
 
 
-def _best(rivals: Sequence[Score]) -> Score:
+def _best(scores: Sequence[Score], values: dict[str, float]) -> str:
     """Return the simplest of the candidates that are about as good as the best."""
-    least = min(scored.value for scored in rivals)
-    near = [scored for scored in rivals if scored.value <= least + MARGIN]
-    return min(near, key=lambda scored: (scored.n_parameters, scored.value, scored.family.name))
+    n_parameters = {scored.family.name: scored.n_parameters for scored in scores}
+    near = [name for name, value in values.items() if value <= min(values.values()) + MARGIN]
+    return min(near, key=lambda name: (n_parameters[name], values[name], name))
 
 
 def _best_of_each(
@@ -334,31 +328,24 @@ def _best_of_each(
 
 
 def _table(
-    scores: Sequence[Score], rivals: Sequence[Score], best: Score, criterion: Criterion
+    scores: Sequence[Score], values: dict[str, float], best: str, criterion: Criterion
 ) -> pl.DataFrame:
     """Return a row for each candidate; its criteria are null where more fits failed than need."""
-    values = {scored.family.name: scored.value for scored in rivals}
     least = min(values.values())
-    finite = {scored.family.name for scored in rivals if np.isfinite(scored.held_out)}
-    rows = [
-        {
-            "distribution": name,
-            "n_pathways": scored.n_pathways,
-            "n_failed": scored.n_failed,
-            "common_shape": scored.common_shape,
-            "n_parameters": int(scored.n_parameters),
-            "loglik": scored.loglik,
-            "aicc": scored.aicc if name in values else None,
-            "bic": scored.bic if name in values else None,
-            "held_out": scored.held_out if name in finite else None,
-            "criterion": criterion,
-            "delta": values[name] - least if name in values else None,
-            "chosen": name == best.family.name,
-        }
-        for scored in scores
-        for name in (scored.family.name,)
-    ]
-    return pl.DataFrame(rows, schema=_no_scores().schema)
+    rows = []
+    for scored in scores:
+        name = scored.family.name
+        row = {**vars(scored), "distribution": name, "n_parameters": int(scored.n_parameters)}
+        row |= {"criterion": criterion, "delta": None, "chosen": name == best}
+        if name in values:
+            row["delta"] = values[name] - least
+        else:
+            row |= dict.fromkeys(("aicc", "bic", "held_out"))
+        rows.append(row)
+    held_out = pl.col("held_out")
+    return pl.DataFrame(rows, schema=_no_scores().schema).with_columns(
+        pl.when(held_out.is_finite()).then(held_out)
+    )
 
 
 def _no_scores() -> pl.DataFrame:
