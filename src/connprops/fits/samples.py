@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from connprops.arrays import Floats, Ints
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.families.histogram import column_edges
 from connprops.families.sample import Sample, weighted_points
-from connprops.fits.levels import Levels
+from connprops.fits.levels import Levels, borrowed_levels
 from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
@@ -49,19 +50,49 @@ class StatisticsTables:
         return cls(statistics, values, order_statistics, source, target, pathways)
 
 
-def observed_rows(tables: StatisticsTables, prop: Property) -> pl.DataFrame:
-    """Return the statistics of one property, of the pathways that have values.
+@dataclass(frozen=True)
+class PropertySamples:
+    """The samples of one property in all pathways."""
 
-    A constant pathway counts its value once per synapse, for it cannot tell whether connections
-    share it. Where the other pathways tell that they do, it is one value per connection.
-    """
-    rows = tables.statistics.filter((pl.col("property") == prop.name) & (pl.col("n") > 0))
-    shared = pl.col("shared_within")
-    if prop.name == N_SYN_PER_CONN or not rows.select(overall_shared()).item():
-        return rows
-    constant = shared.is_null() & (pl.col("n_unique") == 1) & (pl.col("n_null") == 0)
-    connections = pl.when(constant).then(pl.col("n_sampled")).otherwise(pl.col("n"))
-    return rows.with_columns(connections.alias("n"))
+    tables: StatisticsTables
+    prop: Property
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """Return the statistics of the pathways that have values.
+
+        A constant pathway counts its value once per synapse, for it cannot tell whether connections
+        share it. Where the other pathways tell that they do, it is one value per connection.
+        """
+        own = (pl.col("property") == self.prop.name) & (pl.col("n") > 0)
+        rows = self.tables.statistics.filter(own)
+        shared = pl.col("shared_within")
+        if self.prop.name == N_SYN_PER_CONN or not rows.select(overall_shared()).item():
+            return rows
+        constant = shared.is_null() & (pl.col("n_unique") == 1) & (pl.col("n_null") == 0)
+        connections = pl.when(constant).then(pl.col("n_sampled")).otherwise(pl.col("n"))
+        return rows.with_columns(connections.alias("n"))
+
+    @cached_property
+    def observed(self) -> Sample:
+        """Return the samples of these pathways."""
+        return _sample_of(self.rows, self.tables, self.prop)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Return from which of these pathways the others borrow."""
+        tables = self.tables
+        return borrowed_levels(tables.source, tables.target, self.rows["pathway"].to_numpy())
+
+    @cached_property
+    def all(self) -> Sample:
+        """Return the observed samples, then those pooled for pathways without data."""
+        levels, n = self.levels, len(self.observed)
+        if not levels.n_pools:
+            return self.observed
+        members = np.concatenate([np.arange(n), levels.member])
+        to = np.concatenate([np.arange(n), n + levels.pool])
+        return self.observed.take(members).pool(to, n + levels.n_pools)
 
 
 def overall_shared() -> pl.Expr:
@@ -75,7 +106,7 @@ def overall_shared() -> pl.Expr:
     return pl.when(known.any()).then(votes.filter(known).sum() > 0).otherwise(pl.lit(value=True))
 
 
-def sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> Sample:
+def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> Sample:
     """Return the samples of the pathways in ``rows``: moments, and weighted points.
 
     The points are the distinct values where these were few, else the order statistics, each
@@ -130,16 +161,6 @@ def _rank_weights(ranked: pl.DataFrame, n_ranks: NDArray[np.intp]) -> Floats:
     lower[1:] = upper[:-1]
     lower[last - n_ranks + 1] = 0.0
     return upper - lower
-
-
-def with_pools(observed: Sample, levels: Levels) -> Sample:
-    """Return the observed samples, then those pooled for pathways without data."""
-    if not levels.n_pools:
-        return observed
-    n = len(observed)
-    members = np.concatenate([np.arange(n), levels.member])
-    to = np.concatenate([np.arange(n), n + levels.pool])
-    return observed.take(members).pool(to, n + levels.n_pools)
 
 
 def histograms_of(

@@ -10,13 +10,11 @@ from connprops import schema
 from connprops.declare import names, takes
 from connprops.distributions.rows import ENUMS
 from connprops.errors import ConnpropsWarning
-from connprops.fits.build_options import check_names
 from connprops.fits.copulas import copula_rows
-from connprops.fits.property import fit_properties
+from connprops.fits.property import check_names, fit_properties
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
-from connprops.resources import Resources
 from connprops.statistics.statistics import Statistics
 
 _RECORDED = [name for name in names(BuildOptions) if name not in names(StepOptions)]
@@ -49,23 +47,23 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     tables = StatisticsTables.of(stats)
     _warn_of_skipped_levels(tables)
     fitted = []
-    for fit in fit_properties(stats, tables, options, options.resources or Resources()):
-        fitted.append(fit)
+    for rows in fit_properties(stats, tables, options):
+        fitted.append(rows)
         if options.progress:
             options.progress("build", len(fitted), len(properties), "properties")
-    model = pl.concat(fit.model for fit in fitted)
+    model, fits, scores = (pl.concat(frames) for frames in zip(*fitted, strict=True))
     if correlated is not None:
         model = pl.concat([model, copula_rows(correlated, stats, tables, model)])
     model, fits = (
         frame.with_columns(tables.pathways.columns(frame["pathway"].to_numpy()))
-        for frame in (model, pl.concat(fit.fits for fit in fitted))
+        for frame in (model, fits)
     )
     enums = {"property": pl.Enum([p.name for p in properties]), **ENUMS}
     recorded = {name: getattr(options, name) for name in _RECORDED}
     return Model(
         model.select(schema.MODEL.names),
         fits=schema.FITS.conform(fits, enums),
-        scores=schema.SCORES.conform(pl.concat(fit.scores for fit in fitted), enums),
+        scores=schema.SCORES.conform(scores, enums),
         types=stats.types,
         units={p.name: p.unit for p in properties},
         facts={

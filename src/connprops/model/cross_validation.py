@@ -23,7 +23,7 @@ from connprops.distributions.distributions import Distributions
 from connprops.families.goodness import ks
 from connprops.families.registry import FAMILIES, REFERENCE_FAMILIES
 from connprops.families.sample import Sample
-from connprops.fits.samples import StatisticsTables, observed_rows, sample_of
+from connprops.fits.samples import PropertySamples, StatisticsTables
 from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions, CrossValidateOptions, ExtractOptions
@@ -44,7 +44,6 @@ _ENUMS = {
     "kind": pl.Enum(["density", "probability"]),
 }
 _KEYS = (*PATHWAY, "property", "fold")
-_OF_BASELINE = ("data_types", "data_bounds", "shared_within")
 
 
 @dataclass(frozen=True)
@@ -194,18 +193,14 @@ def cross_validate(data: Dataset | CircuitSource, options: CrossValidateOptions)
     for number, fold in enumerate(folds):
         if progress:
             progress("cross-validate", number, cv_folds, "folds")
-        named = options.distr_types
+        families = {
+            p.name: _of_reference(options.distr_types.get(p.name)) for p in fold.training.properties
+        }
+        as_reference = {"truncnorm": "histogram", "interpolation": "unweighted", "shrinkage": False}
         models = {
             OURS: build(fold.training, **of_build),
-            BASELINE: build(
-                fold.training,
-                distr_types={p.name: _of_reference(named.get(p.name))
-                             for p in fold.training.properties},
-                truncnorm="histogram",
-                interpolation="unweighted",
-                **{name: of_build[name] for name in _OF_BASELINE},
-            ),
-        }  # fmt: skip
+            BASELINE: build(fold.training, **{**of_build, **as_reference, "distr_types": families}),
+        }
         scores += [
             part.with_columns(pl.lit(number, dtype=pl.Int32).alias("fold"))
             for part in _fold_scores(fold.training, fold.test, models)
@@ -234,16 +229,15 @@ def _fold_scores(
     spread = pl.col("max").max() - pl.col("min").min()
     ranges = dict(training.table.group_by("property").agg(spread).collect().iter_rows())
     for prop in test.properties:
-        rows = observed_rows(tables, prop)
-        sample = sample_of(rows, tables, prop)
-        keys = rows.select(pl.col(*PATHWAY).cast(pl.String))
+        samples = PropertySamples(tables, prop)
+        keys = samples.rows.select(pl.col(*PATHWAY).cast(pl.String))
         for name, model in models.items():
             of_training = (
                 cast("pl.DataFrame", model.fits)
                 .filter(pl.col("property") == prop.name)
                 .select(pl.col(*PATHWAY).cast(pl.String), "level", n_training="n")
             )
-            for scores in _property_scores(model, prop.name, keys, sample, ranges):
+            for scores in _property_scores(model, prop.name, keys, samples.observed, ranges):
                 yield scores.join(of_training, on=PATHWAY, maintain_order="left").with_columns(
                     property=pl.lit(prop.name), model=pl.lit(name)
                 )

@@ -33,7 +33,7 @@ from connprops.errors import (
 )
 from connprops.export.export import export
 from connprops.export.request import Wanted, describe, differences
-from connprops.fits.build_options import check_names
+from connprops.fits.property import check_names
 from connprops.model.build import build
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
 from connprops.progress import Progress
