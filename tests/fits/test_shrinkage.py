@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +12,7 @@ from scipy import stats as scipy_stats
 
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
+from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.registry import family_named
@@ -20,15 +23,23 @@ from connprops.model.build import build
 from connprops.statistics.extract import extract
 
 
+class Shrunk(NamedTuple):
+    values: dict
+    errors: dict
+    borrowed: np.ndarray
+
+
 def borrowed_for(name, samples, keys=None):
     """Fit a family to samples and shrink them, all as one level unless ``keys`` says otherwise."""
     sample = Sample.from_values(samples)
     estimate = family_named(name).fit(sample)
     one = [np.zeros(len(samples), dtype=np.intp)]
-    result = shrunk(
-        family_named(name), estimate.parameters, estimate.std_error, sample, keys or one
-    )
-    return estimate, result
+    own = Distributions(
+        family_named(name), np.arange(len(samples)), estimate.parameters,
+        std_error=estimate.std_error,
+    )  # fmt: skip
+    moved, borrowed = shrunk(own, sample, keys or one)
+    return estimate, Shrunk(moved.parameters, moved.std_error, borrowed)
 
 
 def test_a_mean_is_weighed_as_paule_mandel_and_morris_have_it():

@@ -22,10 +22,16 @@ from connprops.fits.p_values import of_points
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import N_SYN_PER_CONN, Property
 
-CONTINUOUS = (
-    "normal", "truncnorm", "gamma", "lognormal", "weibull", "beta", "exponential", "uniform",
-)  # fmt: skip
-COUNTS = ("poisson", "ztpoisson", "shifted_poisson", "geometric", "negative_binomial", "discrete")
+_POSITIVE = np.nextafter(0.0, 1.0)
+CONTINUOUS = {
+    "normal": -np.inf, "truncnorm": -np.inf, "gamma": _POSITIVE, "lognormal": _POSITIVE,
+    "weibull": _POSITIVE, "beta": 0, "exponential": 0, "uniform": -np.inf,
+}  # fmt: skip
+COUNTS = {
+    "poisson": 0, "ztpoisson": 1, "shifted_poisson": 1, "geometric": 1, "negative_binomial": 0,
+    "discrete": -np.inf,
+}  # fmt: skip
+"""Candidates, each with the smallest value that it is meant for."""
 
 MARGIN = 6.0
 """How much better than a candidate with fewer parameters one must be."""
@@ -98,14 +104,17 @@ def _candidates(sample: Sample, prop: Property) -> Sequence[str]:
     """Return the families that suit varied data: their type, their support, how many values."""
     if not len(sample):
         return ["constant"]
-    low, high = float(sample.min.min()), float(sample.max.max())
+    families = CONTINUOUS
     if sample.is_integer or sample.whole.all():
-        if sample.is_integer or prop.name == N_SYN_PER_CONN:
-            return [name for name in COUNTS if _reaches(name, low, high)]
+        families = COUNTS
+        is_list = not sample.is_integer and prop.name != N_SYN_PER_CONN
+    else:
+        is_list = bool(_repeats(sample).all())
+    if is_list:
         return ["discrete"]
-    if _repeats(sample).all():
-        return ["discrete"]
-    return [name for name in CONTINUOUS if _reaches(name, low, high)]
+    low, high = sample.min.min(), sample.max.max()
+    return [name for name, least in families.items()
+            if low >= least and (name != "beta" or high <= 1)]  # fmt: skip
 
 
 def _mass_below_zero(sample: Sample) -> Floats:
@@ -113,17 +122,6 @@ def _mass_below_zero(sample: Sample) -> Floats:
     normal = {"mean": sample.mean, "std": np.maximum(sample.std, 1e-300)}
     below = FAMILIES["normal"].cdf(np.zeros(len(sample)), normal)
     return np.where(sample.min >= 0, below, 0.0)
-
-
-def _reaches(name: str, low: float, high: float) -> bool:
-    """Return whether a family is meant for values as low, and as high, as the data's."""
-    least = {"poisson": 0, "negative_binomial": 0, "exponential": 0,
-             "ztpoisson": 1, "shifted_poisson": 1, "geometric": 1}  # fmt: skip
-    if name in ("gamma", "lognormal", "weibull"):
-        return low > 0
-    if name == "beta":
-        return low >= 0 and high <= 1
-    return low >= least.get(name, -np.inf)
 
 
 def _repeats(sample: Sample) -> Bools:

@@ -5,8 +5,6 @@ docs/numbers.md, "Correlations in the model", says how.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 
@@ -25,17 +23,11 @@ _STRONGEST = 0.99
 """Correlations beyond it count as it where they are averaged: Fisher's z has no bounds."""
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Correlations of pathways as matrices, each (g, d, d), NaN where there is none."""
+Pairs = Floats
+"""Correlations, their standard errors and numbers of values, as matrices of pathways: (3, g, d, d).
 
-    r: Floats
-    std_error: Floats
-    n: Floats
-
-    def where(self, kept: Bools) -> _Pairs:
-        """Return the pairs that are kept, (g, d, d)."""
-        return _Pairs(*(np.where(kept, of, np.nan) for of in (self.r, self.std_error, self.n)))
+They are NaN where there is no correlation.
+"""
 
 
 def copula_rows(
@@ -66,7 +58,7 @@ def copula_rows(
         flags = np.zeros((n_pathways, len(names)), dtype=np.bool_)
         flags[alike["pathway"].to_numpy(), _places(alike["property"], names)] = True
         allowed = flags[:, :, None] & flags[:, None, :]
-        pieces.append(_rows(pairs.where(allowed), allowed, n_values, names, tables))
+        pieces.append(_rows(np.where(allowed, pairs, np.nan), allowed, n_values, names, tables))
     columns = ("shared_within", "dtype", "lower_bound", "upper_bound")
     about = own.select("pathway", "property", *columns)
     return (
@@ -80,7 +72,7 @@ def _places(properties: pl.Series, names: list[str]) -> Ints:
     return properties.cast(pl.String).cast(pl.Enum(names)).to_physical().cast(pl.Int64).to_numpy()
 
 
-def _pairs(frame: pl.DataFrame, names: list[str], n_pathways: int) -> _Pairs:
+def _pairs(frame: pl.DataFrame, names: list[str], n_pathways: int) -> Pairs:
     """Return the correlations of all pathways as symmetric matrices."""
     pathway = frame["pathway"].to_numpy()
     i, j = (_places(frame[column], names) for column in ("property", "other_property"))
@@ -88,15 +80,15 @@ def _pairs(frame: pl.DataFrame, names: list[str], n_pathways: int) -> _Pairs:
     for matrix, name in zip(matrices, ("r", "std_error", "n"), strict=True):
         values = frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         matrix[pathway, i, j] = matrix[pathway, j, i] = values
-    return _Pairs(*matrices)
+    return matrices
 
 
 def _rows(
-    pairs: _Pairs, allowed: Bools, n_values: Ints, names: list[str], tables: StatisticsTables
+    pairs: Pairs, allowed: Bools, n_values: Ints, names: list[str], tables: StatisticsTables
 ) -> pl.DataFrame:
     """Return the rows of the properties that are shared, or of those that are not."""
-    exists = ~np.isnan(pairs.r)
-    fewest = np.where(exists, pairs.n, np.inf).min(axis=(1, 2), initial=np.inf)
+    exists = ~np.isnan(pairs[0])
+    fewest = np.where(exists, pairs[2], np.inf).min(axis=(1, 2), initial=np.inf)
     correlated = exists.any(axis=(1, 2))
     enough = np.where(correlated, fewest, n_values) > len(names) + _SPARE
     levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
@@ -107,7 +99,7 @@ def _rows(
     pathway, sample, level = levels.pathway[kept], levels.sample[kept], levels.level[kept]
     r, std_error = (
         np.where(allowed[pathway], np.concatenate([own[levels.observed], lent])[sample], np.nan)
-        for own, lent in ((pairs.r, pooled.r), (pairs.std_error, pooled.std_error))
+        for own, lent in zip(pairs[:2], pooled, strict=True)
     )
     matrices = np.nan_to_num(r)
     diagonal = np.arange(len(names))
@@ -134,15 +126,14 @@ def _rows(
     )
 
 
-def _pooled(pairs: _Pairs, member: Ints, pool: Ints, n_pools: int) -> _Pairs:
+def _pooled(pairs: Pairs, member: Ints, pool: Ints, n_pools: int) -> tuple[Floats, Floats]:
     """Return the mean Fisher z of each pair over the members of pools, weighed by n, as r."""
-    shape = (n_pools, *pairs.r.shape[1:])
-    r = np.clip(pairs.r[member], -_STRONGEST, _STRONGEST)
-    n = np.nan_to_num(pairs.n[member])
-    total, z, variance = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    r, std_error, n = pairs[:, member]
+    r, n = np.clip(r, -_STRONGEST, _STRONGEST), np.nan_to_num(n)
+    total, z, variance = np.zeros((3, n_pools, *r.shape[1:]))
     np.add.at(total, pool, n)
     np.add.at(z, pool, n * np.nan_to_num(np.arctanh(r)))
-    np.add.at(variance, pool, (n * np.nan_to_num(pairs.std_error[member] / (1 - r**2))) ** 2)
+    np.add.at(variance, pool, (n * np.nan_to_num(std_error / (1 - r**2))) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.tanh(z / total)
-        return _Pairs(mean, np.sqrt(variance) / total * (1 - mean**2), total)
+        return mean, np.sqrt(variance) / total * (1 - mean**2)

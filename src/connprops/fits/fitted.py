@@ -44,17 +44,21 @@ class Fitted:
             families[distributions.pathway] = name
         return families
 
-    def estimates(self, family: str, samples: Places) -> tuple[Parameters, Parameters]:
-        """Return values and standard errors of samples, NaN where they have another family."""
-        both: tuple[Parameters, Parameters] = ({}, {})
-        if family in self.distributions:
-            own = self.distributions[family]
-            for of, part in zip(both, (own.parameters, own.std_error), strict=True):
-                for name, array in part.items():
-                    wide = np.full((len(self.status), *array.shape[1:]), np.nan)
-                    wide[own.pathway] = array
-                    of[name] = wide[samples]
-        return both
+    def estimates(self, family: str, samples: Places) -> Distributions:
+        """Return a family's fits to some samples, NaN where they have another family."""
+        own = self.distributions[family]
+
+        def spread(arrays: Parameters) -> Parameters:
+            wide = {
+                name: np.full((len(self.status), *array.shape[1:]), np.nan)
+                for name, array in arrays.items()
+            }
+            for name, array in arrays.items():
+                wide[name][own.pathway] = array
+            return {name: array[samples] for name, array in wide.items()}
+
+        values, errors = spread(own.parameters), spread(own.std_error)
+        return Distributions(own.family, samples, values, std_error=errors)
 
     def replaced(self, new: Distributions, message: Sequence[str | None] | None = None) -> Fitted:
         """Give some samples other distributions than they have, with status "ok"."""
@@ -124,7 +128,8 @@ def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels
         family = family_named(name)
         if not family.parameters or any(p.is_list for p in family.parameters):
             continue
-        own, _ = fitted.estimates(name, np.arange(n))
+        has = name in fitted.distributions
+        own = fitted.estimates(name, np.arange(n)).parameters if has else {}
         means = {p.name: _unweighted(p.name, own, observed, levels) for p in family.parameters}
         finite = np.all([np.isfinite(mean) for mean in means.values()], axis=0)
         pools = np.flatnonzero(finite & (asked[n:] == name))

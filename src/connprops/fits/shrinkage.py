@@ -12,11 +12,9 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Floats
-from connprops.distributions.distributions import Distributions, same_width
+from connprops.distributions.distributions import Distributions
 from connprops.families.bounded import NODE_WEIGHTS, NODES
 from connprops.families.discrete import DISTINCT
-from connprops.families.family import Family
-from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names, Parameters
 from connprops.fits.levels import Places, Pools
@@ -30,54 +28,35 @@ _STEPS = 200
 _PRECISION = 1e-10
 
 
-@dataclass(frozen=True)
-class Shrunk:
-    """Parameters that have been borrowed for, with standard errors, (g,) or (g, k) each.
-
-    ``borrowed`` is the level's weight in them, the mean over parameters, (g,): NaN where nothing
-    could be borrowed, and the parameters are what they were.
-    """
-
-    values: Parameters
-    errors: Parameters
-    borrowed: Floats
-
-
 def shrunk(
-    family: Family, values: Parameters, errors: Parameters, sample: Sample, keys: Sequence[Places]
-) -> Shrunk:
+    distributions: Distributions, sample: Sample, keys: Sequence[Places]
+) -> tuple[Distributions, Floats]:
     """Move the parameters of g pathways towards those of their level.
 
     A pathway with fewer values than the family has parameters, whose estimates are NaN, borrows
     what it lacks. Families that say what the data are (constant, zero), and beta, whose ends and
     shapes hang together too closely, stay as they are. ``keys`` are, narrow to wide, the rows of
-    :func:`connprops.fits.levels.level_keys`.
+    :func:`connprops.fits.levels.level_keys`. Returned is also the level's weight, the mean over
+    parameters, (g,): NaN where nothing could be borrowed.
     """
-    unchanged = Shrunk(values, errors, np.full(len(sample), np.nan))
+    family, unchanged = distributions.family, np.full(len(sample), np.nan)
     if family.name not in _WAYS:
-        return unchanged
+        return distributions, unchanged
+    values, errors = distributions.parameters, distributions.std_error
     first = next(iter(values.values()))
     fitted = np.isfinite(first if first.ndim == 1 else first[:, 0])
     fewest = [LEVEL_FROM] * (len(keys) - 1) + [_LEAST]
     level = _Level(Pools.of(keys, fitted, np.ones_like(fitted), fewest), sample.n)
     borrows = (level.pools.own >= 0) & (fitted | (sample.n < len(family.parameters)))
     if not borrows.any():
-        return unchanged
-    moved = _WAYS[family.name](values, errors, sample, level)
-    lower, upper = family.support(moved.values)
+        return distributions, unchanged
+    values, errors, weights = _WAYS[family.name](values, errors, sample, level)
+    lower, upper = family.support(values)
     borrows &= (sample.min >= lower) & (sample.max <= upper)
-
-    def chosen(new: Parameters, old: Parameters) -> Parameters:
-        both = {name: same_width(new[name], old[name]) for name in new}
-        return {
-            name: np.where(borrows if a.ndim == 1 else borrows[:, None], a, b)
-            for name, (a, b) in both.items()
-        }
-
-    return Shrunk(
-        chosen(moved.values, values),
-        chosen(moved.errors, errors),
-        np.where(borrows, moved.borrowed, np.nan),
+    moved = Distributions(family, distributions.pathway, values, std_error=errors)
+    return (
+        distributions.take(~borrows).joined(moved.take(borrows)),
+        np.where(borrows, np.mean(weights, axis=0), np.nan),
     )
 
 
@@ -91,24 +70,18 @@ def with_shrinkage(
     """
     asked = families[: len(observed)]
     borrowed = np.full(len(observed), np.nan)
-    for name in np.unique(asked).tolist():
-        if name not in fitted.distributions:
-            continue
+    for name in sorted(fitted.distributions.keys() & set(asked.tolist())):
         rows = np.flatnonzero(asked == name)
-        values, errors = fitted.estimates(name, rows)
-        own_keys = [key[rows] for key in keys]
-        family = family_named(name)
-        result = shrunk(family, values, errors, observed.take(rows), own_keys)
-        borrowed[rows] = result.borrowed
+        own = fitted.estimates(name, rows)
+        moved, borrowed[rows] = shrunk(own, observed.take(rows), [key[rows] for key in keys])
         has = fitted.families[rows] == name
-        kept = has | ~np.isnan(result.borrowed)
-        moved = Distributions(family, rows, result.values, std_error=result.errors).take(kept)
+        kept = has | ~np.isnan(borrowed[rows])
         note = "; what that leaves open is borrowed from its level"
         message = [
-            None if own else f"{fitted.message[row]}{note}"
-            for row, own in zip(rows[kept], has[kept], strict=True)
+            None if is_own else f"{fitted.message[row]}{note}"
+            for row, is_own in zip(rows[kept], has[kept], strict=True)
         ]
-        fitted = fitted.replaced(moved, message)
+        fitted = fitted.replaced(moved.take(kept), message)
     return fitted, borrowed
 
 
@@ -218,13 +191,16 @@ _LOGARITHM = _Scale(np.log, np.exp, lambda x: 1 / x)
 # Its bound, the Poisson distribution at infinite dispersion, is 0 here and can take part in a mean.
 _RECIPROCAL = _Scale(lambda x: 1 / x, lambda y: 1 / y, lambda x: 1 / x**2)
 
-_Way = Callable[[Parameters, Parameters, Sample, _Level], Shrunk]
+Moved = tuple[Parameters, Parameters, list[Floats]]
+"""Parameters, their standard errors, and the level's weights in them."""
+
+_Way = Callable[[Parameters, Parameters, Sample, _Level], Moved]
 
 
 def _each(**scales: _Scale) -> _Way:
     """Return the way of families whose parameters can be taken one by one."""
 
-    def way(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
+    def way(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
         new, new_errors, weights = {}, {}, []
         for name, scale in scales.items():
             error = errors[name]
@@ -236,7 +212,7 @@ def _each(**scales: _Scale) -> _Way:
                 new[name] = scale.back(moved)
                 new_errors[name] = error / scale.slope(new[name])
             weights.append(weight)
-        return Shrunk(new, new_errors, np.mean(weights, axis=0))
+        return new, new_errors, weights
 
     return way
 
@@ -260,7 +236,7 @@ def _normal(location: str, scale: str) -> _Way:
     is known also where there are too few values for a scale.
     """
 
-    def way(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Shrunk:
+    def way(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Moved:
         with np.errstate(all="ignore"):
             unit = np.where(sample.n > 0, 0.5, np.nan)
             log_std, std_error, weight = _toward_log_std(
@@ -269,16 +245,13 @@ def _normal(location: str, scale: str) -> _Way:
             std = np.exp(log_std)
             own = sample.mean if location == "mean" else sample.mean_log
             moved, error, other = level.toward(own, std**2 / sample.n)
-        return Shrunk(
-            {location: moved, scale: std},
-            {location: error, scale: std * std_error},
-            (weight + other) / 2,
-        )
+        errors = {location: error, scale: std * std_error}
+        return {location: moved, scale: std}, errors, [weight, other]
 
     return way
 
 
-def _gamma(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
+def _gamma(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
     """Return what gamma fits borrow: std over mean, then the mean, whose errors are independent."""
     with np.errstate(all="ignore"):
         square = (errors["std"] / values["std"]) ** 2 - (errors["mean"] / values["mean"]) ** 2
@@ -288,36 +261,30 @@ def _gamma(values: Parameters, errors: Parameters, sample: Sample, level: _Level
         ratio = np.exp(log_ratio)
         log_mean, mean_error, other = level.toward(np.log(sample.mean), ratio**2 / sample.n)
         mean = np.exp(log_mean)
-    return Shrunk(
-        {"mean": mean, "std": mean * ratio},
-        {"mean": mean * mean_error, "std": mean * ratio * np.hypot(mean_error, ratio_error)},
-        (weight + other) / 2,
-    )
+    std_error = mean * ratio * np.hypot(mean_error, ratio_error)
+    new_errors = {"mean": mean * mean_error, "std": std_error}
+    return {"mean": mean, "std": mean * ratio}, new_errors, [weight, other]
 
 
 _WEIBULL_UNIT = 1 + 6 / np.pi**2 * (1 - np.euler_gamma) ** 2
 """Variance of the logarithm of a Weibull scale by one value, in units of 1 / shape^2."""
 
 
-def _weibull(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
+def _weibull(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
     """Return what Weibull fits borrow: the shape, which gives the error of the scale, then that."""
-    first = _each(shape=_LOGARITHM)(values, errors, sample, level)
+    new, new_errors, weights = _each(shape=_LOGARITHM)(values, errors, sample, level)
     with np.errstate(all="ignore"):
-        variance = _WEIBULL_UNIT / first.values["shape"] ** 2 / sample.n
+        variance = _WEIBULL_UNIT / new["shape"] ** 2 / sample.n
         log_scale, error, weight = level.toward(np.log(values["scale"]), variance)
     scale = np.exp(log_scale)
-    return Shrunk(
-        {**first.values, "scale": scale},
-        {**first.errors, "scale": scale * error},
-        (first.borrowed + weight) / 2,
-    )
+    return new | {"scale": scale}, new_errors | {"scale": scale * error}, [*weights, weight]
 
 
 # Distributions between two ends. With t the distance from their middle, in units of that between
 # them (so from -1/2 to 1/2), the density is proportional to exp(b t - c t^2 / 2).
 
 
-def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Shrunk:
+def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Moved:
     """Return what truncated normal and uniform distributions borrow: shape, then width and middle.
 
     Extremes of n values fall short of the ends by 1 / ((n - 1) f) of their distance on average, f
@@ -363,7 +330,7 @@ def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Lev
         # Delta method, with what is known of b and c taken as independent.
         new_errors["norm_loc"] = width * np.hypot(error_b / c, b * error_c / c**2)
         new_errors["norm_scale"] = new["norm_scale"] * error_c / (2 * c)
-    return Shrunk(new, new_errors, np.mean(weights, axis=0))
+    return new, new_errors, weights
 
 
 def _masses(b: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
@@ -403,7 +370,7 @@ def _extremes(low: Floats, high: Floats, level: _Level) -> tuple[Floats, Floats]
 # Lists of values
 
 
-def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Shrunk:
+def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
     """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
 
     The level's probabilities count as many values as its pathways' concentration says.
@@ -441,10 +408,10 @@ def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Leve
                 wide[member, : piece[which].size] = piece[which]
         return wide
 
-    return Shrunk(
+    return (
         {"val": padded(values["val"], 0), "p": padded(values["p"], 1)},
         {"val": padded(errors["val"], None), "p": padded(errors["p"], 2)},
-        borrowed,
+        [borrowed],
     )
 
 
