@@ -199,10 +199,7 @@ def _write_nodes(path: Path, model: ScaleModel) -> None:
 
 
 def _write_edges(path: Path, model: ScaleModel, progress: Progress | None) -> int:
-    """Write the edge file block by block, index it, and return its number of synapses.
-
-    Blocks are counted first, so that the columns can lie contiguously.
-    """
+    """Write the edge file, index it, and return its number of synapses, which blocks tell first."""
     ends = np.cumsum([model.connections(b).n_syn.sum() for b in range(model.n_blocks)])
     total = int(ends[-1])
     with h5py.File(path, "w") as file:
@@ -238,10 +235,7 @@ def _node_sets(model: ScaleModel) -> dict[str, Any]:
 
 
 def _note_if_written(target: Path, recipe: Mapping[str, Any]) -> _Note | None:
-    """Return the note of the circuit in ``target``, None where there is nothing.
-
-    Anything else than a circuit of this recipe is an :class:`OutputError`.
-    """
+    """Return the note of the circuit in ``target``, None where nothing is; all else is an error."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:

@@ -71,8 +71,7 @@ class Neurons:
 def place_neurons(scale: float, at_least: int, rng: np.random.Generator) -> Neurons:
     """Return the published neurons, their numbers multiplied, in an order without a system.
 
-    Each m-type keeps ``at_least`` neurons in each of its layers. Positions are uniform in a
-    cylinder of radius 230 µm, each within its layer.
+    Each m-type keeps ``at_least`` neurons in each layer; positions are uniform within layers.
     """
     groups = table("mtypes")
     n_neurons = np.maximum(at_least, np.rint(scale * groups.get_column("n_neurons").to_numpy()))

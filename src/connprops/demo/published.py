@@ -74,10 +74,9 @@ def published_pathways() -> pl.DataFrame:
 
 
 def count_distribution(mean: float, std: float) -> tuple[Ints, Floats]:
-    """Return the distribution of the number of synapses of a connection: values and probabilities.
+    """Return values and probabilities of the number of synapses of a connection.
 
-    A gamma distribution of the published mean and standard deviation, rounded, and at least 1.
-    Where the standard deviation is 0, all connections have the mean, which then is a whole number.
+    A gamma distribution, rounded, and at least 1; without spread all connections have the mean.
     """
     if std == 0:
         return np.array([round(mean)]), np.ones(1)
@@ -95,11 +94,9 @@ def apportion(
     *,
     most: Ints,
 ) -> Ints:
-    """Return whole numbers of connections in proportion to the published ones.
+    """Return numbers of connections in proportion to the published ones, by Webster's method.
 
-    One factor for all pathways, then rounded (Webster's method), such that ``synapses`` are
-    expected, with ``n_syn`` a connection. Small pathways keep a few connections where these are
-    no more than were published, and cost a small share of the synapses.
+    ``synapses`` are expected, with ``n_syn`` a connection; small pathways keep a few if cheap.
     """
     floors = (np.minimum(np.floor(n_published), few) for few in range(FEW, -1, -1))
     least = next(floor for floor in floors if floor @ n_syn <= _SHARE_OF_FEW * synapses)

@@ -191,10 +191,7 @@ class ScaleModel:
         return Connections(source, target, pathway, n_syn)
 
     def synapses(self, block: int) -> dict[str, NDArray[Any]]:
-        """Return the synapses onto the neurons of a block.
-
-        The columns are ``source_node_id``, ``target_node_id`` and those of :data:`COLUMNS`.
-        """
+        """Return the synapses onto a block: columns of both node ids, and :data:`COLUMNS`."""
         rng = self._rng(_FOR_VALUES, block)
         connections = self.connections(block)
         n_syn = connections.n_syn
@@ -215,12 +212,7 @@ class ScaleModel:
         return columns
 
     def truth(self) -> pl.DataFrame:
-        """Return the distribution of each pathway and property, laid out as a model's table.
-
-        One row per source_type, target_type, property, parameter and position, with columns
-        distribution, value and shared_within. Delay and positions, which follow from the
-        geometry, have none.
-        """
+        """Return the distribution of each pathway and property, laid out as a model's table."""
         all_pathways = np.arange(len(self.pathways))
         parts = {schema.N_SYN_PER_CONN: parameter_rows(self._distributions_of_counts())}
         for name, family in _FAMILY.items():
@@ -249,7 +241,7 @@ class ScaleModel:
         return (
             rows.with_columns(self.pathways[rows["pathway"]].select(*schema.PATHWAY))
             .select(
-                *(pl.col(name).cast(pl.Enum(known)) for name, known in words.items()),
+                *(pl.col(name).cast(pl.Enum(names)) for name, names in words.items()),
                 "position", "value", "shared_within",
             )
             .sort(*schema.PATHWAY, "property", "parameter", "position")
@@ -259,11 +251,8 @@ class ScaleModel:
         return np.random.default_rng([self.seed, *key])
 
     def _draw_inputs(self) -> NDArray[np.int32]:
-        """Return how many inputs each neuron (row) has from each m-type (column).
-
-        The connections of a pathway are a random subset of its pairs, so the numbers of inputs
-        of its targets have a multivariate hypergeometric distribution.
-        """
+        """Return how many inputs each neuron (row) has from each m-type (column)."""
+        # The connections of a pathway are a random subset of its pairs.
         neurons = self.neurons
         n_inputs = np.zeros((len(neurons), len(neurons.mtypes)), np.int32)
         n_connections = self.pathways.get_column("n_connections").to_list()
@@ -285,10 +274,7 @@ class ScaleModel:
 
     @cached_property
     def _counts(self) -> tuple[Ints, Floats]:
-        """All distributions of the number of synapses in one table: one search draws from all.
-
-        The values, and the row of the pathway plus the probability of smaller values.
-        """
+        """Numbers of synapses, and the row of their pathway plus p of smaller ones."""
         value = np.concatenate([value for value, _ in self._n_syn])
         below = [row + np.cumsum(p) - p for row, (_, p) in enumerate(self._n_syn)]
         return value, np.concatenate(below)
@@ -334,8 +320,7 @@ class ScaleModel:
 def _distinct(below: Ints, size: NDArray[np.int32], rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Draw for each cell ``size`` distinct numbers less than ``below``: cells and numbers, sorted.
 
-    What was drawn twice is drawn again until nothing is missing, so that all subsets are equally
-    likely.
+    What was drawn twice is drawn again, so that all subsets are equally likely.
     """
     stride = int(below.max(initial=1))
     drawn = np.empty(0, np.int64)

@@ -67,18 +67,18 @@ class Copulas:
             (n, d), the first column as it was; rows of pathways without a matrix as they were.
             A row depends on nothing but its own numbers and pathway.
         """
-        found = independent.astype(np.float64)
+        normal = independent.astype(np.float64)
         if not self.pathway.size:
-            return found
+            return normal
         place = np.minimum(np.searchsorted(self.pathway, pathway), self.pathway.size - 1)
         rows = np.flatnonzero(self.pathway[place] == pathway)
-        z, at = found[rows], place[rows]
+        z, at = normal[rows], place[rows]
         for i in range(len(self.properties)):
             total = np.zeros(rows.size)
             for j in range(i + 1):  # term by term: the same bits, however many rows
                 total += self.factor[at, i, j] * z[:, j]
-            found[rows, i] = total
-        return found
+            normal[rows, i] = total
+        return normal
 
     def uniforms(self, independent: Floats, pathway: Ints) -> Floats:
         """Return numbers on (0, 1), (n, d), at which to take quantiles: see :meth:`normals`."""
@@ -100,45 +100,35 @@ def copulas(rows: pl.DataFrame, properties: Sequence[str], pathways: Pathways) -
 
 
 def nearest_correlations(matrices: Floats) -> Floats:
-    """Return the positive definite correlation matrices that are nearest to symmetric ones.
+    """Return the positive definite correlation matrices nearest to symmetric ones, (g, d, d).
 
-    Alternating projections onto the matrices of eigenvalues of at least
-    :data:`LEAST_EIGENVALUE` and onto those of unit diagonal, with Dykstra's correction (Higham
-    2002, IMA Journal of Numerical Analysis 22:329-343), for all at once.
-
-    Parameters
-    ----------
-    matrices
-        (g, d, d), with unit diagonals; those that are positive definite stay as they are.
+    By alternating projections with Dykstra's correction (Higham 2002, IMA J. Numer. Anal. 22).
     """
-    found = matrices.astype(np.float64)
-    if not found.size:
-        return found
-    open_ = np.flatnonzero(np.linalg.eigvalsh(found)[:, 0] < LEAST_EIGENVALUE)
-    correction = np.zeros_like(found)
-    diagonal = np.arange(found.shape[1])
+    nearest = matrices.astype(np.float64)
+    if not nearest.size:
+        return nearest
+    singular = np.flatnonzero(np.linalg.eigvalsh(nearest)[:, 0] < LEAST_EIGENVALUE)
+    correction = np.zeros_like(nearest)
+    diagonal = np.arange(nearest.shape[1])
     for _ in range(_ITERATIONS):
-        if not open_.size:
+        if not singular.size:
             break
-        before = found[open_]
-        shifted = before - correction[open_]
+        before = nearest[singular]
+        shifted = before - correction[singular]
         values, vectors = np.linalg.eigh(shifted)
         raised = np.maximum(values, LEAST_EIGENVALUE)
         projected = (vectors * raised[:, None, :]) @ vectors.swapaxes(1, 2)
-        correction[open_] = projected - shifted
+        correction[singular] = projected - shifted
         projected = (projected + projected.swapaxes(1, 2)) / 2
         projected[:, diagonal, diagonal] = 1.0
-        found[open_] = projected
+        nearest[singular] = projected
         moved = np.abs(projected - before).max(axis=(1, 2))
-        open_ = open_[moved > _TOLERANCE]
-    return _shrunk_to_identity(found)
+        singular = singular[moved > _TOLERANCE]
+    return _shrunk_to_identity(nearest)
 
 
 def _shrunk_to_identity(matrices: Floats) -> Floats:
-    """Return matrices, mixed with identity as far as the least eigenvalue asks for.
-
-    The limit of the projections is reached from outside.
-    """
+    """Return matrices, mixed with identity as far as the least eigenvalue asks for."""
     least = np.linalg.eigvalsh(matrices)[:, 0]
     weight = np.maximum(LEAST_EIGENVALUE - least, 0) / (1 - np.minimum(least, 0.5))
     identity = np.eye(matrices.shape[1])

@@ -44,57 +44,34 @@ _HAS_LEVEL = pl.col("level").is_between(-1, 4)
 _SAME = pl.all_horizontal(pl.col(_KEYS) == pl.col(_KEYS).shift())
 _OF_MARGINALS = (
     (pl.col("distribution") == COPULA, "is a copula, yet of no other property"),
-    *(
-        (_SAME & pl.col(name).ne_missing(pl.col(name).shift()), f"has several values of {name!r}")
-        for name in ("distribution", "level", *_OF_PROPERTY)
-    ),
+    *((_SAME & pl.col(name).ne_missing(pl.col(name).shift()), f"has several values of {name!r}")
+      for name in ("distribution", "level", *_OF_PROPERTY)),
     (~_HAS_LEVEL, "has an unknown level"),
-    (
-        pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN),
-        "does not say whether connections share it",
-    ),
-    (
-        pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan()),
-        "has a bound that is no number",
-    ),
-)
+    (pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN),
+     "does not say whether connections share it"),
+    (pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan()),
+     "has a bound that is no number"),
+)  # fmt: skip
 _OF_CORRELATIONS = (
-    (
-        (pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
-        "has another property, yet is no correlation of a copula",
-    ),
+    ((pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
+     "has another property, yet is no correlation of a copula"),
     (~_HAS_LEVEL, "has a correlation of an unknown level"),
-    (
-        pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN),
-        f"is correlated with {N_SYN_PER_CONN}",
-    ),
-    (
-        pl.col("property").to_physical() >= pl.col("other_property").to_physical(),
-        "is correlated with one that is not after it in the model's order",
-    ),
-    (
-        pl.struct(*_KEYS, "other_property").is_duplicated() | (pl.col("position") != 0),
-        "has several correlations with one other property",
-    ),
-    (
-        ~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
-        "has a correlation that is not within [-1, 1]",
-    ),
-    (
-        pl.col("dtype_of_marginal").is_null() | pl.col("shared_within_of_other").is_null(),
-        "is correlated, yet one of the two has no distribution",
-    ),
-    (
-        pl.col("shared_within") != pl.col("shared_within_of_other"),
-        "is correlated with one that is not shared alike",
-    ),
-    (
-        pl.any_horizontal(
-            pl.col(name).ne_missing(pl.col(f"{name}_of_marginal")) for name in _OF_PROPERTY
-        ),
-        "has correlations that say something else of it than its distribution",
-    ),
-)
+    (pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN),
+     f"is correlated with {N_SYN_PER_CONN}"),
+    (pl.col("property").to_physical() >= pl.col("other_property").to_physical(),
+     "is correlated with one that is not after it in the model's order"),
+    (pl.struct(*_KEYS, "other_property").is_duplicated() | (pl.col("position") != 0),
+     "has several correlations with one other property"),
+    (~pl.col("value").is_between(-1, 1) | pl.col("value").is_nan(),
+     "has a correlation that is not within [-1, 1]"),
+    (pl.col("dtype_of_marginal").is_null() | pl.col("shared_within_of_other").is_null(),
+     "is correlated, yet one of the two has no distribution"),
+    (pl.col("shared_within") != pl.col("shared_within_of_other"),
+     "is correlated with one that is not shared alike"),
+    (pl.any_horizontal(
+        pl.col(name).ne_missing(pl.col(f"{name}_of_marginal")) for name in _OF_PROPERTY),
+     "has correlations that say something else of it than its distribution"),
+)  # fmt: skip
 
 
 class ModelRows:
@@ -208,15 +185,15 @@ class ModelRows:
         number, position = rows["pathway"].to_numpy(), rows["position"].to_numpy()
         row = np.searchsorted(pathway, number)
         counts = np.bincount(row, minlength=pathway.size)
-        told = repr(parameter.name)
-        self._refuse(name, counts == 0, pathway, f"lacks the parameter {told}")
+        quoted = repr(parameter.name)
+        self._refuse(name, counts == 0, pathway, f"lacks the parameter {quoted}")
         finite = np.isfinite(rows["value"].to_numpy())
-        self._refuse(name, ~finite, number, f"has a parameter {told} that is no number")
+        self._refuse(name, ~finite, number, f"has a parameter {quoted} that is no number")
         if not parameter.is_list:
-            self._refuse(name, counts > 1, pathway, f"has several values of {told}")
+            self._refuse(name, counts > 1, pathway, f"has several values of {quoted}")
             return row, np.zeros_like(row)
         gaps = position != np.arange(row.size) - np.repeat(np.cumsum(counts) - counts, counts)
-        self._refuse(name, gaps, number, f"has gaps in the positions of {told}")
+        self._refuse(name, gaps, number, f"has gaps in the positions of {quoted}")
         return row, position
 
     def _refuse(self, name: str, wrong: ArrayLike, pathway: Ints, text: str) -> None:
@@ -227,10 +204,7 @@ class ModelRows:
 
 
 def faults_of(distributions: Distributions, *, whole: bool) -> Iterator[tuple[ArrayLike, str]]:
-    """Give whether distributions hold together, (g,): what would be wrong, and how it is said.
-
-    ``whole`` is whether drawn values are whole numbers.
-    """
+    """Give what may be wrong with distributions, (g,), and how it is said; ``whole`` for counts."""
     family, values = distributions.family, distributions.parameters
     for p in family.parameters:
         wrong = (values[p.name] < p.lower) | (values[p.name] > p.upper)

@@ -104,10 +104,7 @@ class ModelTable:
         return self._distributions[property]
 
     def copulas(self, *, shared: bool) -> Copulas:
-        """Return the correlations of properties that connections share, or of the others.
-
-        Their ``distributions.copula.Copulas.uniforms`` are what to draw correlated values with.
-        """
+        """Return the correlations of properties that connections share, or of the others."""
         return self._copulas[shared]
 
     def distribution(self, property: str, source_type: str, target_type: str) -> Distributions:  # noqa: A002

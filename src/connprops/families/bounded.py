@@ -102,10 +102,9 @@ def _ppf_truncnorm(q: Floats, loc: Floats, scale: Floats, low: Floats, high: Flo
 
 
 def _quadrature(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return nodes and probabilities of the standard normal distribution within an interval.
+    """Return peak (g,), nodes from it and their probabilities (g, 64), and log-integral (g,).
 
-    They are: the place of the greatest density, (g,); nodes relative to it and their
-    probabilities, (g, 64); and the log of the integral over the greatest density, (g,).
+    Of the standard normal distribution within an interval, in units of its greatest density.
     """
     peak = np.clip(0.0, low, high)
     reach = np.sqrt(peak**2 + _NEGLIGIBLE)
@@ -127,32 +126,32 @@ def _moments_truncnorm(
     return np.clip(loc, low, high) + scale * mean, scale * np.sqrt(variance)
 
 
-def _fit_truncnorm(sample: Sample) -> Estimates:
-    """Maximise the likelihood over location and scale, the support being the data's range.
+def _curves_truncnorm(
+    b: Floats, c: Floats, mean: Floats, variance: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return log-likelihood per value, its gradient and Hessian in (b, c)."""
+    scale, offset = 1 / np.sqrt(c), b / c
+    loc = mean + offset
+    peak, node, p, log_total = _quadrature(-loc / scale, (1 - loc) / scale)
+    # Against exp(b t - c t^2 / 2) the standard density lacks the factor exp(b^2 / (2 c)).
+    log_integral = log_total + np.log(scale) + (b * offset - peak**2) / 2
+    value = -c * variance / 2 - log_integral
+    t = (np.clip(loc, 0, 1) - mean)[:, None] + node * scale[:, None]
+    half = -(t**2) / 2
+    expected = np.stack([np.sum(p * t, axis=1), np.sum(p * half, axis=1)], axis=1)
+    deviation = np.stack([t, half], axis=1) - expected[:, :, None]
+    hessian = -np.einsum("hk,hik,hjk->hij", p, deviation, deviation)
+    observed = np.stack([np.zeros_like(b), -variance / 2], axis=1)
+    return value, observed - expected, hessian
 
-    In units of the range, with t = y - mean(y), the density is as exp(b t - c t^2 / 2).
-    """
+
+def _fit_truncnorm(sample: Sample) -> Estimates:
+    """Maximise the likelihood over location and scale, the support being the data's range."""
     unit = sample.max - sample.min
     mean, variance = (sample.mean - sample.min) / unit, (sample.std / unit) ** 2
 
-    def curves(b: Floats, c: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        """Return log-likelihood per value, its gradient and Hessian in (b, c)."""
-        scale, offset = 1 / np.sqrt(c), b / c
-        loc = mean[rows] + offset
-        peak, node, p, log_total = _quadrature(-loc / scale, (1 - loc) / scale)
-        # Against exp(b t - c t^2 / 2) the standard density lacks the factor exp(b^2 / (2 c)).
-        log_integral = log_total + np.log(scale) + (b * offset - peak**2) / 2
-        value = -c * variance[rows] / 2 - log_integral
-        t = (np.clip(loc, 0, 1) - mean[rows])[:, None] + node * scale[:, None]
-        half = -(t**2) / 2
-        expected = np.stack([np.sum(p * t, axis=1), np.sum(p * half, axis=1)], axis=1)
-        deviation = np.stack([t, half], axis=1) - expected[:, :, None]
-        hessian = -np.einsum("hk,hik,hjk->hij", p, deviation, deviation)
-        observed = np.stack([np.zeros_like(b), -variance[rows] / 2], axis=1)
-        return value, observed - expected, hessian
-
     def plane(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        return curves(x[:, 0], x[:, 1], rows)
+        return _curves_truncnorm(x[:, 0], x[:, 1], mean[rows], variance[rows])
 
     everywhere = np.full_like(mean, np.inf)
     least = np.full_like(mean, 1 / FARTHEST_SCALE**2)
@@ -170,7 +169,10 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
 
     def line(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         along = np.stack([slope[rows], np.ones(len(rows))], axis=1)
-        value, gradient, hessian = curves(slope[rows] * x[:, 0], x[:, 0], beyond[rows])
+        groups = beyond[rows]
+        value, gradient, hessian = _curves_truncnorm(
+            slope[rows] * x[:, 0], x[:, 0], mean[groups], variance[groups]
+        )
         return (
             value,
             np.einsum("hi,hi->h", gradient, along)[:, None],
@@ -182,7 +184,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     b[beyond] = slope * c[beyond]
 
     # Delta method from (b, c) to location mean + b / c and scale c^(-1/2).
-    information = -curves(b, c, np.arange(len(c)))[2] * sample.n[:, None, None]
+    information = -_curves_truncnorm(b, c, mean, variance)[2] * sample.n[:, None, None]
     jacobian = np.zeros_like(information)
     jacobian[:, 0, 0], jacobian[:, 0, 1], jacobian[:, 1, 1] = 1 / c, -b / c**2, -0.5 * c**-1.5
     inside = c > least
@@ -249,52 +251,53 @@ _SHAPES = (1e-3, 1e7)  # bounds of both shapes
 _REGULAR = 2.0  # the shape above which an end's error is normal
 
 
-def _fit_beta(sample: Sample) -> Estimates:
-    """Maximise the likelihood over both shapes and both ends of the support.
+def _curves_beta(x: Floats, y: Floats, share: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return log-likelihood per value, its gradient and Hessian in the logarithms."""
+    natural = np.exp(x)
+    a, b, u, v = natural.T
+    left, right = y + u[:, None], 1 - y + v[:, None]
 
-    In units of the data's range the support is -u to 1 + v; the search is over log(a, b, u, v).
-    """
+    def average(values: Floats) -> Floats:
+        return np.asarray(np.sum(share * values, axis=1))
+
+    unit, both = 1 + u + v, a + b - 1
+    log_left = average(np.log(left)) - np.log(unit)
+    log_right = average(np.log(right)) - np.log(unit)
+    by_left, by_right = average(1 / left), average(1 / right)
+    value = (a - 1) * log_left + (b - 1) * log_right - np.log(unit) - special.betaln(a, b)
+    joint, joint_slope = special.psi(a + b), special.polygamma(1, a + b)
+    gradient = natural * np.stack(
+        [
+            log_left - special.psi(a) + joint,
+            log_right - special.psi(b) + joint,
+            (a - 1) * by_left - both / unit,
+            (b - 1) * by_right - both / unit,
+        ],
+        axis=1,
+    )
+    hessian = np.empty((len(x), 4, 4))
+    hessian[:, 0, 0] = joint_slope - special.polygamma(1, a)
+    hessian[:, 1, 1] = joint_slope - special.polygamma(1, b)
+    hessian[:, 2, 2] = both / unit**2 - (a - 1) * average(left**-2.0)
+    hessian[:, 3, 3] = both / unit**2 - (b - 1) * average(right**-2.0)
+    hessian[:, 0, 1] = hessian[:, 1, 0] = joint_slope
+    hessian[:, 0, 2] = hessian[:, 2, 0] = by_left - 1 / unit
+    hessian[:, 1, 3] = hessian[:, 3, 1] = by_right - 1 / unit
+    hessian[:, 0, 3] = hessian[:, 3, 0] = hessian[:, 1, 2] = hessian[:, 2, 1] = -1 / unit
+    hessian[:, 2, 3] = hessian[:, 3, 2] = both / unit**2
+    hessian *= natural[:, :, None] * natural[:, None, :]
+    hessian[:, np.arange(4), np.arange(4)] += gradient
+    return value, gradient, hessian
+
+
+def _fit_beta(sample: Sample) -> Estimates:
+    """Maximise the likelihood over both shapes and both ends, by their logarithms."""
     width = sample.max - sample.min
     y = (sample.value - sample.min[:, None]) / width[:, None]
     share = sample.balanced / sample.n[:, None]
 
     def curves(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        """Return log-likelihood per value, its gradient and Hessian in the logarithms."""
-        natural = np.exp(x)
-        a, b, u, v = natural.T
-        left, right = y[rows] + u[:, None], 1 - y[rows] + v[:, None]
-
-        def average(values: Floats) -> Floats:
-            return np.asarray(np.sum(share[rows] * values, axis=1))
-
-        unit, both = 1 + u + v, a + b - 1
-        log_left = average(np.log(left)) - np.log(unit)
-        log_right = average(np.log(right)) - np.log(unit)
-        by_left, by_right = average(1 / left), average(1 / right)
-        value = (a - 1) * log_left + (b - 1) * log_right - np.log(unit) - special.betaln(a, b)
-        joint, joint_slope = special.psi(a + b), special.polygamma(1, a + b)
-        gradient = natural * np.stack(
-            [
-                log_left - special.psi(a) + joint,
-                log_right - special.psi(b) + joint,
-                (a - 1) * by_left - both / unit,
-                (b - 1) * by_right - both / unit,
-            ],
-            axis=1,
-        )
-        hessian = np.empty((len(rows), 4, 4))
-        hessian[:, 0, 0] = joint_slope - special.polygamma(1, a)
-        hessian[:, 1, 1] = joint_slope - special.polygamma(1, b)
-        hessian[:, 2, 2] = both / unit**2 - (a - 1) * average(left**-2.0)
-        hessian[:, 3, 3] = both / unit**2 - (b - 1) * average(right**-2.0)
-        hessian[:, 0, 1] = hessian[:, 1, 0] = joint_slope
-        hessian[:, 0, 2] = hessian[:, 2, 0] = by_left - 1 / unit
-        hessian[:, 1, 3] = hessian[:, 3, 1] = by_right - 1 / unit
-        hessian[:, 0, 3] = hessian[:, 3, 0] = hessian[:, 1, 2] = hessian[:, 2, 1] = -1 / unit
-        hessian[:, 2, 3] = hessian[:, 3, 2] = both / unit**2
-        hessian *= natural[:, :, None] * natural[:, None, :]
-        hessian[:, np.arange(4), np.arange(4)] += gradient
-        return value, gradient, hessian
+        return _curves_beta(x, y[rows], share[rows])
 
     least_gap = 1 / sample.n**2
     least, most = np.full_like(width, _SHAPES[0]), np.full_like(width, _SHAPES[1])
@@ -304,13 +307,13 @@ def _fit_beta(sample: Sample) -> Estimates:
     best = box_maximum(curves, np.log(_start_beta(sample)), lower, upper)
     a, b, u, v = np.exp(best).T
 
-    information = -curves(best, np.arange(len(best)))[2] * sample.n[:, None, None]
+    information = -_curves_beta(best, y, share)[2] * sample.n[:, None, None]
     never = np.zeros_like(a, dtype=bool)
-    known = np.stack([never, never, a <= 1, b <= 1], axis=1)
-    information[known[:, :, None] | known[:, None, :]] = 0
+    fixed = np.stack([never, never, a <= 1, b <= 1], axis=1)
+    information[fixed[:, :, None] | fixed[:, None, :]] = 0
     jacobian = np.zeros_like(information)
     jacobian[:, np.arange(4), np.arange(4)] = np.stack([a, b, width * u, width * v], axis=1)
-    inside = ((best > lower) & (best < upper) | known).all(axis=1)
+    inside = ((best > lower) & (best < upper) | fixed).all(axis=1)
     errors = np.full_like(best, np.nan)
     errors[inside] = _standard_errors(information[inside], jacobian[inside])
     errors[np.stack([never, never, a <= _REGULAR, b <= _REGULAR], axis=1)] = np.nan

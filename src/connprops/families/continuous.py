@@ -215,10 +215,7 @@ EXPONENTIAL = Family(
 
 
 def _fit_weibull(sample: Sample) -> Estimates:
-    """Solve 1/c = sum(w y exp(c y)) / sum(w exp(c y)) - mean(y) for the shape c, y = log(x / max).
-
-    The right-hand side grows with c, to at most -mean(y): so c >= -1 / mean(y).
-    """
+    """Solve 1/c = sum(w y exp(c y)) / sum(w exp(c y)) - mean(y), y = log(x / max), for shape c."""
     row, x, _ = sample.points()
     weight = sample.balanced[sample.weight > 0]
     y = np.log(x / sample.max[row])

@@ -116,10 +116,10 @@ def _ppf_discrete(q: Floats, value: Floats, p: Floats) -> Floats:
     value, p = np.take_along_axis(value, order, 0), np.take_along_axis(p, order, 0)
     reached = np.nancumsum(p, axis=0)
     reached /= reached[-1]
-    found = np.broadcast_to(value[0], np.broadcast_shapes(q.shape, value.shape[1:]))
+    quantile = np.broadcast_to(value[0], np.broadcast_shapes(q.shape, value.shape[1:]))
     for at, below in zip(value[1:], reached[:-1], strict=True):
-        found = np.where(q > below, at, found)
-    return found
+        quantile = np.where(q > below, at, quantile)
+    return quantile
 
 
 DISCRETE = Family(
@@ -154,8 +154,7 @@ def _counts(
 ) -> Formulas:
     """Return the formulas of a family on the whole numbers from ``lowest``.
 
-    ``natural`` maps the parameters to those of the other functions; ``moments`` are mean, standard
-    deviation and skewness.
+    ``natural`` gives the other functions' parameters; ``moments`` mean, std and skewness.
     """
 
     def logpdf(x: Floats, *params: Floats) -> Floats:

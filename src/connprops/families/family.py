@@ -132,11 +132,6 @@ class Family:
             aligned.append(value[..., None] if ndim > 1 else value)
         return aligned
 
-    def _shape(self, params: Parameters) -> tuple[int, ...]:
-        """Return the shape of the groups."""
-        shapes = [(p.is_list, np.shape(params[p.name])) for p in self.parameters]
-        return np.broadcast_shapes(*(shape[:-1] if is_list else shape for is_list, shape in shapes))
-
     def _settled(
         self, inside: Floats, p: list[Floats], at_point: Callable[[Floats], ArrayLike]
     ) -> Floats:
@@ -232,7 +227,8 @@ class Family:
         lists = [np.asarray(params[p.name]) for p in self.parameters if p.is_list]
         if lists:
             return np.asarray(np.count_nonzero(~np.isnan(lists[0]), axis=-1) - 1.0)
-        return np.full(self._shape(params), float(len(self.parameters)))
+        shape = np.broadcast_shapes(*(np.shape(params[p.name]) for p in self.parameters))
+        return np.full(shape, float(len(self.parameters)))
 
     @_quietly
     def loglik(self, sample: Sample, params: Parameters) -> Floats:
@@ -249,11 +245,8 @@ class Family:
             lower, upper = self.formulas.support(*p)
             outside = (sample.min < lower) | (sample.max > upper)
             inside = np.where(outside, -np.inf, self.formulas.loglik(sample, *p))
-            total = self._settled(
-                inside,
-                p,
-                lambda at: np.where((sample.min == at) & (sample.max == at), np.inf, -np.inf),
-            )
+            constant = np.where(sample.min == sample.max, sample.min, np.nan)
+            total = self._settled(inside, p, lambda at: np.where(constant == at, np.inf, -np.inf))
         return np.where(sample.n > 0, total, np.nan)
 
     @_quietly

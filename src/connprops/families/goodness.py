@@ -25,10 +25,8 @@ def _cumulated(sample: Sample) -> tuple[Floats, Floats]:
 def ks(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the Kolmogorov-Smirnov distances of samples and distributions, (g,), from 0 to 1.
 
-    The greatest difference between the distribution functions. Both sides of each step are
-    compared with the same side of the distribution, so that it is right for discrete distributions
-    too. Points of a thinned sample stand in the middle of their cells; it is then exact to half the
-    share of the largest cell, 0.0016. NaN where there are no values, or a parameter is NaN.
+    Both sides of steps are compared; a thinned sample's is exact to 0.0016, half a cell's share.
+    NaN where there are no values, or a parameter is NaN.
     """
     before, after = _cumulated(sample)
     below, upto = family.cdf_sides(sample.value, params)
@@ -40,13 +38,10 @@ def ks(sample: Sample, family: Family, params: Parameters) -> Floats:
 
 
 def wasserstein(sample: Sample, family: Family, params: Parameters) -> Floats:
-    """Return the first Wasserstein distances of samples and distributions, (g,).
+    """Return the first Wasserstein distances of samples and distributions, (g,), in their unit.
 
-    In the values' unit: how far, on average, values must be moved to follow the distribution. That
-    is the area between the two distribution functions. For distributions of counts it is a sum over
-    whole numbers; for continuous ones, between the sample's points by trapezoids, and beyond them
-    by the distribution's quantiles. For lists of values, and for counts that spread over more than
-    512 whole numbers, it is summed by quantiles throughout.
+    The area between the distribution functions: a sum over whole numbers for counts, trapezoids
+    for continuous families, quantiles for lists and for counts that spread wide.
     """
     if family.kind == "continuous":
         area = _area_between_points(sample, family, params)
@@ -55,19 +50,16 @@ def wasserstein(sample: Sample, family: Family, params: Parameters) -> Floats:
         narrow = sample.whole & (high - low < _LISTED) & (family.name != "discrete")
         area = np.empty(len(sample))
         for rows, method in ((narrow, _area_over_counts), (~narrow, _area_by_quantiles)):
-            some = np.flatnonzero(rows)
-            if some.size:
-                parameters = _of_rows(params, some, len(sample))
-                area[some] = method(sample.take(some), family, parameters)
+            places = np.flatnonzero(rows)
+            if places.size:
+                parameters = _of_rows(params, places, len(sample))
+                area[places] = method(sample.take(places), family, parameters)
     return np.where(sample.n > 0, area, np.nan)
 
 
 def _of_rows(params: Parameters, rows: NDArray[np.intp], n: int) -> dict[str, Floats]:
-    found = {}
-    for name, value in params.items():
-        array = np.asarray(value, dtype=np.float64)
-        found[name] = array[rows] if array.shape[:1] == (n,) else array
-    return found
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in params.items()}
+    return {name: a[rows] if a.shape[:1] == (n,) else a for name, a in arrays.items()}
 
 
 def _reach(sample: Sample, family: Family, params: Parameters) -> tuple[Floats, Floats]:
@@ -129,8 +121,7 @@ def _beyond(
 ) -> Floats:
     """Return the distance of the part beyond an extreme of the sample, times its mass.
 
-    ``end`` is the probability at which the part ends, 0 or 1. It is cut into cells that narrow
-    towards there, whose quantiles may grow without limit.
+    ``end`` is the probability there, 0 or 1, towards which cells narrow.
     """
     cut = 1 - np.linspace(1, 0, _TAIL_CELLS + 1) ** 3
     mass = end - reached
@@ -142,12 +133,7 @@ def _beyond(
 
 
 def _area_by_quantiles(sample: Sample, family: Family, params: Parameters) -> Floats:
-    """Return the integral over q of the absolute difference of quantiles.
-
-    It is summed over cells of q that are cut at each point of the sample, at the distribution's own
-    larger steps, and, narrowing towards the ends, at 63 other places, by the quantiles in their
-    middles.
-    """
+    """Return the integral of the absolute difference of quantiles, in cells that steps part."""
     steps = _cumulated(sample)[1]
     # Cells narrow towards both ends, to 4e-6, where quantiles may grow without limit.
     inner = np.arange(1, _CELLS) / _CELLS

@@ -1,7 +1,6 @@
 """A normal distribution through a histogram by least squares, as connectome-manipulator fits one.
 
-It is kept for comparison: the fit starts from a width of 1 whatever the unit, so it depends on the
-unit, and it may be accepted when it is absurd. The default estimator is maximum likelihood.
+It is kept for comparison; the default estimator is maximum likelihood.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Floats
 from connprops.families.sample import Sample
 
 _EVALUATIONS = 30
@@ -19,20 +19,11 @@ _RELATIVE_ERROR = 0.5
 
 
 def normal_through_histogram(
-    counts: NDArray[np.int64], edges: NDArray[np.float64]
+    counts: NDArray[np.int64], edges: Floats
 ) -> tuple[float, float] | None:
-    """Return location and scale of the normal curve that runs closest to a histogram.
+    """Return location and scale of the normal curve that runs closest to counts within edges.
 
-    Parameters
-    ----------
-    counts, edges
-        As ``numpy.histogram`` returns them, of shape (bins,) and (bins + 1,).
-
-    Returns
-    -------
-    tuple of float or None
-        None where the fit does not converge within 30 evaluations, or the standard error of a
-        coefficient is not finite or above half of it: mean and std of the data stand in then.
+    None where the fit is not accepted: mean and std of the data stand in then.
     """
     import warnings
 
@@ -41,12 +32,10 @@ def normal_through_histogram(
     edges = np.asarray(edges)
     centers = np.array([np.mean(edges[i : i + 2]) for i in range(len(counts))])
 
-    def curve(
-        x: NDArray[np.float64], location: float, scale: float, height: float
-    ) -> NDArray[np.float64]:
+    def curve(x: Floats, location: float, scale: float, height: float) -> Floats:
         with np.errstate(all="ignore"):
             z = (x - location) / scale
-            density: NDArray[np.float64] = np.exp(-z * z / 2) / (scale * np.sqrt(2 * np.pi))
+            density: Floats = np.exp(-z * z / 2) / (scale * np.sqrt(2 * np.pi))
             return height * density
 
     start = [np.mean(centers), 1.0, 1.0]
@@ -77,19 +66,13 @@ def column_edges(left: Sequence[float], last: float, dtype: str) -> NDArray[np.f
 
 def truncnorms_through_histograms(
     sample: Sample, histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]]
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Return the parameters of truncated normal distributions as connectome-manipulator has them.
 
-    Parameters
-    ----------
-    sample
-        Samples of g groups, whose range is the support, and whose mean and standard deviation
-        stand in where the histogram's fit is not accepted.
-    histograms
-        Counts and edges of each.
+    Histograms are counts and edges; the samples' ranges are the supports.
     """
     normals = [normal_through_histogram(*histogram) for histogram in histograms]
     moments = zip(sample.mean, sample.std, strict=True)
-    pairs = [found or own for found, own in zip(normals, moments, strict=True)]
+    pairs = [normal or own for normal, own in zip(normals, moments, strict=True)]
     location, scale = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return {"norm_loc": location, "norm_scale": scale, "min": sample.min, "max": sample.max}

@@ -100,11 +100,11 @@ class Sample(Moments):
                 expected="finite values",
                 hint="leave out such values first",
             )
-        one, zero = np.ones_like(x), np.zeros_like(x)
+        ones, zero = np.ones_like(x), np.zeros_like(x)
         with np.errstate(divide="ignore", invalid="ignore"):
             log = np.where(x > 0, np.log(x), np.nan)
-        parts = Moments(one, x, zero, x, x, log, zero, zero, zero)
-        point, weight, exact = weighted_points(group, x, one, groups)
+        parts = Moments(ones, x, zero, x, x, log, zero, zero, zero)
+        point, weight, exact = weighted_points(group, x, ones, groups)
         kinds = {array.dtype.kind for array in arrays if array.size}
         return cls(
             **vars(_merged(group, parts, groups)),
@@ -218,22 +218,21 @@ def _merged(group: NDArray[np.intp], parts: Moments, groups: int) -> Moments:
 def _moment_terms(sample: Sample) -> tuple[Floats, Floats]:
     """Return what moments add up, at each point, (g, k, m), and its sums over all values, (g, m).
 
-    Terms are powers up to the fourth of standardised values, and up to the second of logarithms;
-    these are zero where a group has none.
+    Powers of standardised values to the fourth, of logarithms, if there are any, to the second.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (sample.value - sample.mean[:, None]) / sample.std[:, None]
         log = (np.log(sample.value) - sample.mean_log[:, None]) / sample.std_log[:, None]
     positive = np.all(np.isfinite(log), axis=1, keepdims=True)
     log = np.where(positive, log, 0.0)
-    none, one = np.zeros_like(sample.n), np.ones_like(sample.n)
-    average = [one, none, one, sample.skewness, sample.kurtosis + 3, none, one * positive[:, 0]]
+    zero, ones = np.zeros_like(sample.n), np.ones_like(sample.n)
+    average = [ones, zero, ones, sample.skewness, sample.kurtosis + 3, zero, ones * positive[:, 0]]
     terms = [np.ones_like(z), z, z**2, z**3, z**4, log, log**2]
     return np.stack(terms, axis=-1), np.stack(average, axis=-1) * sample.n[:, None]
 
 
 def _least_change(weight: Floats, terms: Floats, sums: Floats) -> Floats:
-    """Return the factors nearest to 1, (g, k), with which weighted terms have the sums wanted."""
+    """Return the factors nearest to 1, (g, k), with which weighted terms have the given sums."""
     missing = sums - np.einsum("gk,gkm->gm", weight, terms)
     products = np.einsum("gk,gkm,gkl->gml", weight, terms, terms)
     # In units of each term's own size, so that no unit decides what is rounding.
