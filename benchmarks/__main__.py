@@ -23,17 +23,17 @@ def main() -> None:
     parser.add_argument("--synapses", type=int, help="size of the circuit, in place of its own")
     parser.add_argument("--work", type=Path, help="folder for circuits, kept for the next time")
     parser.add_argument("--out", type=Path, help="file to add a line of JSON for each result to")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        work = given.work or Path(folder)
+        work = arguments.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
         show(
             (
                 result
-                for name in given.names or names
-                for result in BENCHMARKS[name][0](work, given.synapses or BENCHMARKS[name][1])
+                for name in arguments.names or names
+                for result in BENCHMARKS[name][0](work, arguments.synapses or BENCHMARKS[name][1])
             ),
-            given.out,
+            arguments.out,
         )
 
 

@@ -111,12 +111,12 @@ def measured(work: Path, name: str, config: Path) -> dict[str, float]:
     stats, model = read_statistics(out), read_model(out / "model.parquet")
     start = time.perf_counter()
     file = report(stats, model, out / "drawn.html", overwrite=True)
-    found = {"written": time.perf_counter() - start, "MB": file.stat().st_size / 1e6}
+    figures = {"written": time.perf_counter() - start, "MB": file.stat().st_size / 1e6}
     if file.stat().st_size > MOST_BYTES:
-        message = f"{file.name} of {name} has {found['MB']:.1f} MB"
+        message = f"{file.name} of {name} has {figures['MB']:.1f} MB"
         raise RuntimeError(message)
     with tempfile.TemporaryDirectory() as profile, Browser(Path(profile)) as browser:
-        return found | drive(browser, file)
+        return figures | drive(browser, file)
 
 
 def main() -> None:
@@ -126,20 +126,20 @@ def main() -> None:
         "--synapses", type=int, help="of either circuit, in place of its own number"
     )
     parser.add_argument("--work", type=Path, help="folder for circuits, kept for the next time")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if CHROMIUM is None:
         sys.stdout.write("Skipped: neither chromium nor google-chrome is installed\n")
         return
     with tempfile.TemporaryDirectory() as folder:
-        work = given.work or Path(folder)
+        work = arguments.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
         for name, config in (
-            ("demo", circuits.demo(work, given.synapses or 200_000)),
+            ("demo", circuits.demo(work, arguments.synapses or 200_000)),
             ("many_pathways", circuits.random_circuit(work, circuits.MANY_PATHWAYS,
-                                                      given.synapses or 4_000_000)),
+                                                      arguments.synapses or 4_000_000)),
         ):  # fmt: skip
-            found = {key: round(value, 2) for key, value in measured(work, name, config).items()}
-            sys.stdout.write(json.dumps({"report": name, **found}) + "\n")
+            figures = {key: round(value, 2) for key, value in measured(work, name, config).items()}
+            sys.stdout.write(json.dumps({"report": name, **figures}) + "\n")
             sys.stdout.flush()
 
 

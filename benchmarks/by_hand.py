@@ -1,4 +1,4 @@
-"""What a good user would write without connprops: the same statistics, in Polars or in DuckDB.
+"""What a skilled user would write without connprops: the same statistics, in Polars or DuckDB.
 
 For each pathway and property: n, mean, standard deviation, extremes, five quantiles, number of
 distinct values, and a histogram of 51 bins; over connections where these share the property, else
@@ -66,7 +66,7 @@ def with_polars(config: Path, properties: list[str]) -> pl.DataFrame:
     shared = connections.group_by(PATHWAY).agg(
         pl.col([f"{name}_shared" for name in properties]).all()
     )
-    found = []
+    tables = []
     for name in [*properties, "n_syn_per_conn"]:
         values = connections.select(*PATHWAY, pl.col(name).alias("value"))
         if name != "n_syn_per_conn" and not shared[f"{name}_shared"].all():
@@ -92,8 +92,8 @@ def with_polars(config: Path, properties: list[str]) -> pl.DataFrame:
             .floor().clip(0, BINS - 1).fill_nan(0).cast(pl.Int32).alias("bin")
         )  # fmt: skip
         binned.group_by(*PATHWAY, "bin").len()
-        found.append(statistics)
-    return pl.concat(found)
+        tables.append(statistics)
+    return pl.concat(tables)
 
 
 def with_duckdb(config: Path, properties: list[str]) -> pl.DataFrame:
@@ -113,7 +113,7 @@ def with_duckdb(config: Path, properties: list[str]) -> pl.DataFrame:
             )
         }
             from raw group by source_node, target_node""")
-        found = []
+        tables = []
         for name in [*properties, "n_syn_per_conn"]:
             if name == "n_syn_per_conn":
                 values = f"select {pathway_type}, n_syn_per_conn as value from connections"
@@ -140,10 +140,10 @@ def with_duckdb(config: Path, properties: list[str]) -> pl.DataFrame:
                 select {pathway_type}, least({BINS - 1}, coalesce(floor(
                     (value - low) / nullif(high - low, 0) * {BINS}), 0)) as bin, count(*) as n
                 from samples join extremes using ({pathway_type}) group by all""")
-            found.append(statistics.with_columns(
+            tables.append(statistics.with_columns(
                 pl.col("q").list.get(i).alias(label) for i, label in enumerate(QUANTILES)
             ).drop("q"))  # fmt: skip
-    return pl.concat(found)
+    return pl.concat(tables)
 
 
 def disagreement(ours: pl.DataFrame, theirs: pl.DataFrame) -> float:

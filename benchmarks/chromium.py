@@ -122,8 +122,8 @@ class Browser:
                 raise RuntimeError(message)
             self._rest += part
         first, self._rest = self._rest.split(b"\0", 1)
-        found: dict[str, Any] = json.loads(first)
-        return found
+        answer: dict[str, Any] = json.loads(first)
+        return answer
 
     def _note(self, event: dict[str, Any]) -> None:
         """Keep what an event tells of errors and requests."""

@@ -1,4 +1,4 @@
-"""Circuits to measure on: written once into a folder, and found there again."""
+"""Circuits to measure on, each written once into a folder and reused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Shape:
-    """What a circuit is like: types on each side, synapses, properties (three of which vary)."""
+    """The shape of a circuit: types on each side, synapses, properties (three of which vary)."""
 
     name: str
     n_types: int
@@ -39,10 +39,10 @@ HEX0 = Shape("hex0", 18, 17, 26_787)
 """As hexagon 0 of the somatosensory cortex, excitatory to excitatory: 31.2 million synapses."""
 
 TEN_PROPERTIES = Shape("ten_properties", 18, 10, 26_787)
-"""The same with ten properties, for what was measured of that before connprops was written."""
+"""The same with ten properties, to compare with figures from before connprops was written."""
 
 FEW_PATHWAYS = Shape("few_pathways", 8, 8, 3_000)
-"""So few that the reference, which fits a Gaussian to each histogram, takes but a minute."""
+"""So few that the reference, which fits a Gaussian to each histogram, needs only a minute."""
 
 MANY_PATHWAYS = Shape("many_pathways", 60, 17, 20_000)
 
@@ -56,14 +56,14 @@ def _demo(work: Path, synapses: int) -> Path:
     return write_demo(work / f"demo-{synapses}", synapses=synapses).config
 
 
-def _apart(make: Callable[..., Path], *given: object) -> Path:
+def _apart(make: Callable[..., Path], *arguments: object) -> Path:
     """Make a circuit in a process of its own.
 
     The system counts among the peak memory of a program what its parent had as it started it.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(make, *given).result()
+        return pool.submit(make, *arguments).result()
 
 
 def random_circuit(work: Path, shape: Shape, synapses: int, *, indexed: bool = False) -> Path:

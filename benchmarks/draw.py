@@ -21,7 +21,7 @@ Findings, on two cores, for 30 million synapses, half of the properties shared:
   same values to the bit.
 - Degree 7 on 40 panels took 361 quantiles to fit a distribution, degree 11 on 10 panels takes 131,
   for the same error: a model of 5,700 gamma distributions is ready after 0.75 s instead of 2.1.
-  Written anew with degree 7 on 20 panels, the coefficients of a panel are one line of the cache: 66
+  Converted to degree 7 on 20 panels, the coefficients of a panel fill one cache line: 66
   ns, not 84.
 - Arrow's ``to_numpy`` imports pandas, 0.7 s: arrays are made and read in place instead.
 """
@@ -110,7 +110,7 @@ def model_of(*, varying: bool) -> Any:
 
 
 def write_connections(file: Path, synapses: int) -> None:
-    """Write a list of as many connections as have so many synapses: 1,000 on each target."""
+    """Write a list of connections with about that many synapses: 1,000 on each target."""
     n = round(synapses / MEAN_SYNAPSES)
     source, target = np.arange(n) % SOURCES_EACH, np.arange(n) // SOURCES_EACH
     source = source * 7 + target % 7
@@ -137,41 +137,45 @@ def _timed() -> Iterator[None]:
     TIMES["cpu"] = time.process_time() - cpu
 
 
-def stream(model: Any, given: Path) -> int:
-    """Draw and forget."""
+def stream(model: Any, connections: Path) -> int:
+    """Draw without writing."""
     with _timed():
-        return sum(batch.num_rows for batch in model.draw_synapses(given))
+        return sum(batch.num_rows for batch in model.draw_synapses(connections))
 
 
-def parquet(model: Any, given: Path) -> int:
+def parquet(model: Any, connections: Path) -> int:
     """Draw and write Parquet."""
     from connprops.draw import write_synapses
 
     with _timed():
-        return write_synapses(model, given, given.with_name("drawn.parquet"), overwrite=True)
-
-
-def sonata(model: Any, given: Path) -> int:
-    """Draw and write a SONATA edge file with its indices."""
-    from connprops.draw import write_synapses
-
-    config = _write_nodes(given)
-    with _timed():
         return write_synapses(
-            model, given, given.with_name("drawn.h5"), nodes=config, overwrite=True
+            model, connections, connections.with_name("drawn.parquet"), overwrite=True
         )
 
 
-def reference(model: Any, given: Path) -> int:
+def sonata(model: Any, connections: Path) -> int:
+    """Draw and write a SONATA edge file with its indices."""
+    from connprops.draw import write_synapses
+
+    config = _write_nodes(connections)
+    with _timed():
+        return write_synapses(
+            model, connections, connections.with_name("drawn.h5"), nodes=config, overwrite=True
+        )
+
+
+def reference(model: Any, connections: Path) -> int:
     """Draw the first connections one by one with the installed connectome-manipulator."""
     import warnings
 
     from connectome_manipulator.model_building.model_types import ConnPropsModel
 
     warnings.simplefilter("ignore")
-    file = model.write_json(given.with_name("model.json"), overwrite=True)
+    file = model.write_json(connections.with_name("model.json"), overwrite=True)
     theirs = ConnPropsModel.model_from_file(str(file))
-    pairs = pl.read_parquet(given, n_rows=ONE_BY_ONE).select("source_type", "target_type").rows()
+    pairs = (
+        pl.read_parquet(connections, n_rows=ONE_BY_ONE).select("source_type", "target_type").rows()
+    )
     with _timed():
         return sum(len(theirs.apply(src_type=source, tgt_type=target)) for source, target in pairs)
 
@@ -181,14 +185,14 @@ STEPS: dict[str, Callable[[Any, Path], int]] = {
 }  # fmt: skip
 
 
-def _write_nodes(given: Path) -> Path:
+def _write_nodes(connections: Path) -> Path:
     """Write a circuit of the listed nodes, with one edge to take the names from."""
     import h5py
 
     from connprops.circuit.edge_file import create_edges
 
-    work = given.parent
-    ends = pl.scan_parquet(given).select(pl.max("source_node", "target_node")).collect()
+    work = connections.parent
+    ends = pl.scan_parquet(connections).select(pl.max("source_node", "target_node")).collect()
     size = max(ends.row(0)) + 1
     with h5py.File(work / "nodes.h5", "w") as file:
         file["nodes/All/node_type_id"] = np.full(size, -1)
@@ -208,47 +212,47 @@ def _write_nodes(given: Path) -> Path:
     return config
 
 
-def _step(name: str, given: Path, *, varying: bool) -> None:
-    """Run a step in this process, and print what it took."""
-    n = STEPS[name](model_of(varying=varying), given)
+def _step(name: str, connections: Path, *, varying: bool) -> None:
+    """Run a step in this process, and print its figures."""
+    n = STEPS[name](model_of(varying=varying), connections)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"step": name, "synapses": n, **TIMES, "peak_mb": peak}))
 
 
 def main() -> None:
-    """Measure each way in a process of its own, and print what it took."""
+    """Measure each step in a process of its own, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.draw", description=__doc__)
     parser.add_argument("--synapses", type=int, default=30_000_000)
     parser.add_argument("--varying", action="store_true", help="no property is shared")
     parser.add_argument("--work", type=Path, help="folder for the files")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.step:
-        _step(given.step, given.work / LIST, varying=given.varying)
+    arguments = parser.parse_args()
+    if arguments.step:
+        _step(arguments.step, arguments.work / LIST, varying=arguments.varying)
         return
     with tempfile.TemporaryDirectory() as folder:
-        work = given.work or Path(folder)
+        work = arguments.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        write_connections(work / LIST, given.synapses)
-        found = []
+        write_connections(work / LIST, arguments.synapses)
+        steps = []
         print(f"{'step':10} {'synapses':>12} {'wall s':>8} {'cpu s':>8} {'M/s':>8} {'peak MB':>8}")
         for name in STEPS:
             command = [sys.executable, "-m", "benchmarks.draw", "--step", name, "--work", str(work)]
-            command += ["--varying"] if given.varying else []
+            command += ["--varying"] if arguments.varying else []
             took = json.loads(measure.measure(command).output)
             took["per_second"] = took["synapses"] / took["wall"]
-            found.append(took)
+            steps.append(took)
             print(
                 f"{name:10} {took['synapses']:12,} {took['wall']:8.2f} {took['cpu']:8.2f} "
                 f"{took['per_second'] / 1e6:8.4f} {took['peak_mb']:8.0f}"
             )
-        ratio = found[0]["per_second"] / found[-1]["per_second"]
+        ratio = steps[0]["per_second"] / steps[-1]["per_second"]
         print(f"stream against the reference: {ratio:,.0f} times as fast")
         print(
             json.dumps(
                 {
-                    "benchmark": "draw", "varying": given.varying, "ratio": ratio, "steps": found,
-                    "machine": measure.machine(), "versions": measure.versions(),
+                    "benchmark": "draw", "varying": arguments.varying, "ratio": ratio,
+                    "steps": steps, "machine": measure.machine(), "versions": measure.versions(),
                 }
             )
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The benchmarks: each gives results, whose ratios are of runs on the same circuit in one go."""
+"""The benchmarks. Ratios compare runs on the same circuit, one right after the other."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def growth(work: Path, sizes: list[int]) -> Iterator[Result]:
 
 
 def start(_work: Path, _synapses: int) -> Iterator[Result]:
-    """Measure what every command pays."""
+    """Measure the start of every command."""
     nothing = measure([sys.executable, "-c", "pass"], times=5)
     for what, code in (
         ("import connprops", "import connprops"),
@@ -202,4 +202,4 @@ BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
         100_000_000,
     ),
 }
-"""Each benchmark and the number of synapses it is meant for."""
+"""Each benchmark and its default number of synapses."""

@@ -107,7 +107,7 @@ def _environment() -> dict[str, str]:
 
 
 def _read(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """Return what a process prints on either stream; it is left to be waited for."""
+    """Return all that a process prints, without waiting for its end."""
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.append(process.stderr.read()))  # type: ignore[union-attr]
     reader.start()
@@ -121,7 +121,7 @@ def _megabytes(usage: resource.struct_rusage) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the program."""
+    """Return the machine and versions that the figures depend on."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "processor": _processor(),

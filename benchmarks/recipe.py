@@ -118,9 +118,9 @@ def bootstrap_p_value(
     own = frozen(family, distribution)
     rng = np.random.default_rng(seed)
     drawn = own.rvs(size=(times, values.size), random_state=rng)
-    found = family_named(family).fit(Sample.from_values(list(drawn))).parameters
+    fitted = family_named(family).fit(Sample.from_values(list(drawn))).parameters
     distances = ks_distance(
-        drawn, frozen(family, {name: value[:, None] for name, value in found.items()})
+        drawn, frozen(family, {name: value[:, None] for name, value in fitted.items()})
     )
     return float((1 + np.sum(distances >= ks_distance(values[None], own)[0])) / (1 + times))
 
@@ -132,7 +132,7 @@ def compared(
 ) -> pl.DataFrame:
     """Return, for each pathway and property, the p-value and how many errors parameters are off.
 
-    The p-value rests on so many simulated samples; there is none for 0.
+    The p-value comes from that many simulated samples; there is none for 0.
     """
     rows = []
     for number, row in enumerate(pathways.iter_rows(named=True)):
@@ -140,18 +140,18 @@ def compared(
         distribution = dict(zip(row["parameter"], row["value"], strict=True))
         errors = dict(zip(row["parameter"], row["std_error"], strict=True))
         values = np.array(row["sample"])
-        found: dict[str, Any] = {name: row[name] for name in ("property", "n")}
-        found["ratio"] = row["model_std"] / row["data_std"]
-        found["rejected"] = bool(
+        result: dict[str, Any] = {name: row[name] for name in ("property", "n")}
+        result["ratio"] = row["model_std"] / row["data_std"]
+        result["rejected"] = bool(
             scipy_stats.kstest(values, frozen(family, distribution).cdf).pvalue < _LEVEL
         )
-        found["p_value"] = (
+        result["p_value"] = (
             bootstrap_p_value(family, values, distribution, times, number) if times else None
         )
         true = truth[row["source_class"]][row["property"]]
-        known = [name for name in true if errors[name]]
-        found["z"] = [(distribution[name] - true[name]) / errors[name] for name in known]
-        rows.append(found)
+        estimated = [name for name in true if errors[name]]
+        result["z"] = [(distribution[name] - true[name]) / errors[name] for name in estimated]
+        rows.append(result)
     return pl.DataFrame(rows, schema_overrides={"z": pl.List(pl.Float64), "p_value": pl.Float64})
 
 
@@ -174,10 +174,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipe", description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("recipe", type=Path)
-    given = parser.parse_args()
-    truth = truths(json.loads(given.recipe.read_text()))
+    arguments = parser.parse_args()
+    truth = truths(json.loads(arguments.recipe.read_text()))
     with tempfile.TemporaryDirectory() as folder:
-        dataset = export(open_circuit(given.config), Path(folder) / "dataset")
+        dataset = export(open_circuit(arguments.config), Path(folder) / "dataset")
         stats = cp.extract(cp.open_dataset(dataset))
         auto = cp.build(stats).scores.filter("chosen")
         ours, theirs = (

@@ -31,7 +31,7 @@ def _spread(rng: Rng, pathways: int, centre: float, spread: float = 0.3) -> Floa
 
 
 def _shapes(rng: Rng, pathways: int, low: float, high: float) -> Floats:
-    """Return a shape of each pathway: one for all in half of the cases, else each its own."""
+    """Return a shape of each pathway: all the same in half of the cases."""
     own = rng.uniform(low, high, (pathways, 1))
     return own if rng.random() < 1 / 2 else np.full_like(own, own[0, 0])
 
@@ -144,8 +144,8 @@ def simulated(
 def chosen(sample: Sample, criterion: Criterion = "aicc") -> str:
     """Return the family that is chosen for a sample."""
     prop = Property("simulated", "int64" if sample.is_integer else "float64", "")
-    wanted, _ = chosen_families("auto", sample, sample, prop, criterion)
-    return str(wanted[0])
+    families, _ = chosen_families("auto", sample, sample, prop, criterion)
+    return str(families[0])
 
 
 def recovered(name: str, properties: int, size: Size, criterion: Criterion) -> Counter[str]:
@@ -167,21 +167,26 @@ def main() -> None:
     parser.add_argument(
         "--families", nargs="*", choices=list(DISTRIBUTIONS), default=list(DISTRIBUTIONS)
     )
-    given = parser.parse_args()
-    size = given.pathways, given.values
+    arguments = parser.parse_args()
+    size = arguments.pathways, arguments.values
     print("| true family | chosen | else |\n|---|---|---|", flush=True)
-    found = {}
-    for name in given.families:
-        counts = recovered(name, given.properties, size, given.criterion)
-        found[name] = counts[name]
+    n_chosen = {}
+    for name in arguments.families:
+        counts = recovered(name, arguments.properties, size, arguments.criterion)
+        n_chosen[name] = counts[name]
         others = ", ".join(f"{other} {n}" for other, n in counts.most_common() if other != name)
-        print(f"| {name} | {counts[name]} of {given.properties} | {others} |", flush=True)
+        print(f"| {name} | {counts[name]} of {arguments.properties} | {others} |", flush=True)
     print("\n| true family | near | where | difference (nats) | chosen |\n|---|---|---|---|---|")
     for i, (name, near, where, distribution) in enumerate(NEAR):
         sample = simulated(distribution, (len(DISTRIBUTIONS) + i, 0), size)
-        one, other = (score(family_named(each), sample, "aicc").loglik for each in (name, near))
-        print(f"| {name} | {near} | {where} | {one - other:.1f} | {chosen(sample)} |", flush=True)
-    print(json.dumps({"benchmark": "recovery", **vars(given), "chosen": found}))
+        loglik, loglik_near = (
+            score(family_named(each), sample, "aicc").loglik for each in (name, near)
+        )
+        print(
+            f"| {name} | {near} | {where} | {loglik - loglik_near:.1f} | {chosen(sample)} |",
+            flush=True,
+        )
+    print(json.dumps({"benchmark": "recovery", **vars(arguments), "chosen": n_chosen}))
 
 
 if __name__ == "__main__":

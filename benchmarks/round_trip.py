@@ -1,4 +1,4 @@
-"""Draw from a model, and get it back: ``python -m benchmarks.round_trip [--synapses N]``.
+"""Draw from a model and fit it again: ``python -m benchmarks.round_trip [--synapses N]``.
 
 A model with a property of each family, once shared within connections and once not, some of them
 correlated, is drawn as a SONATA edge file; the whole pipeline then runs on that file. The estimates
@@ -83,7 +83,7 @@ def model() -> object:
 
 
 def write_circuit(work: Path, size: int) -> Path:
-    """Write so many nodes, and an edge population of one edge."""
+    """Write that many nodes, and an edge population with one edge."""
     from connprops.circuit.edge_file import create_edges
 
     with h5py.File(work / "nodes.h5", "w") as file:
@@ -103,13 +103,13 @@ def write_circuit(work: Path, size: int) -> Path:
     return config
 
 
-def z_scores(truth: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+def z_scores(truth: pl.DataFrame, fitted: pl.DataFrame) -> pl.DataFrame:
     """Return the z-score of each parameter that has a standard error."""
     keys = ["source_type", "target_type", "property", "other_property", "parameter", "position"]
     text = [pl.col(key).cast(pl.String) for key in keys[:5]]
     expected = truth.select(*text, "position", pl.col("value").alias("truth"))
     return (
-        found.with_columns(text)
+        fitted.with_columns(text)
         .join(expected, on=keys, nulls_equal=True)
         .filter(pl.col("std_error") > 0)
         .with_columns(z=(pl.col("value") - pl.col("truth")) / pl.col("std_error"))
@@ -117,31 +117,31 @@ def z_scores(truth: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
 
 
 def main() -> None:
-    """Go all the way round, and print the z-scores."""
+    """Draw, fit again, and print the z-scores."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.round_trip", description=__doc__)
     parser.add_argument("--synapses", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     import connprops
     from connprops.draw import write_synapses
 
     truth = model()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        size = round((given.synapses / MEAN_SYNAPSES) ** 0.5)
+        size = round((arguments.synapses / MEAN_SYNAPSES) ** 0.5)
         config = write_circuit(work, size)
         ends = pl.LazyFrame({"target_node": range(size)}).join(
             pl.LazyFrame({"source_node": range(size)}), how="cross"
         )
         start = time.perf_counter()
-        n = write_synapses(truth, ends, work / "drawn.h5", given.seed, nodes=config)
+        n = write_synapses(truth, ends, work / "drawn.h5", arguments.seed, nodes=config)
         drawn = time.perf_counter() - start
         (work / "drawn.h5").replace(work / "edges.h5")
         start = time.perf_counter()
         dataset = connprops.open_circuit(config, work / "dataset")
         names = truth.properties
-        found = connprops.build(
-            connprops.statistics.extract(dataset, sel_props=names),
+        fitted = connprops.build(
+            connprops.extract(dataset, sel_props=names),
             distr_types={
                 name: name.rsplit("_", 1)[0] if name != "n_syn_per_conn" else "ztpoisson"
                 for name in names
@@ -150,12 +150,12 @@ def main() -> None:
         )
         back = time.perf_counter() - start
     shared = (
-        found.marginals.select(pl.col("property").cast(pl.String), "shared_within")
+        fitted.marginals.select(pl.col("property").cast(pl.String), "shared_within")
         .unique()
         .filter(~pl.col("property").str.contains("constant|zero|n_syn_per_conn"))
     )
     wrong = shared.filter(pl.col("property").str.ends_with("_one") != pl.col("shared_within"))
-    z = z_scores(truth.table, found.table)
+    z = z_scores(truth.table, fitted.table)
     summary = (
         z.group_by(pl.col("distribution").cast(pl.String), pl.col("parameter").cast(pl.String))
         .agg(
@@ -167,7 +167,7 @@ def main() -> None:
     with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True):
         print(f"{n:,} synapses: drawn in {drawn:.1f} s, model again after {back:.1f} s")
         print(summary)
-        print(f"properties whose sharing was not found again: {wrong['property'].to_list()}")
+        print(f"properties whose sharing was not recovered: {wrong['property'].to_list()}")
     content = {"benchmark": "round_trip", "synapses": n, "z": summary.to_dicts(),
                "machine": measure.machine(), "versions": measure.versions()}  # fmt: skip
     print(json.dumps(content))

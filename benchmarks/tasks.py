@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: ``python -m benchmarks.tasks NAME ARGUMENTS``."""
+"""Measured tasks, a process each: ``python -m benchmarks.tasks NAME ARGUMENTS``."""
 
 from __future__ import annotations
 
@@ -116,14 +116,14 @@ def _parsed(options: Sequence[str]) -> dict[str, int]:
 
 
 def _flat(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return the numbers of the reference's dictionaries that do not depend on chance."""
-    found = {
+    """Return the numbers of the reference's dictionaries that are not random."""
+    numbers = {
         f"syns_{k}": v for k, v in arrays["syns_per_conn_data"].items() if k in ("mean", "std")
     }
     order = np.argsort(arrays["syn_props"])
     for key in ("mean", "std", "min", "max"):
-        found[f"prop_{key}"] = np.asarray(arrays["conn_prop_data"][key])[..., order]
-    return found
+        numbers[f"prop_{key}"] = np.asarray(arrays["conn_prop_data"][key])[..., order]
+    return numbers
 
 
 def _properties(config: str) -> list[str]:
@@ -140,8 +140,8 @@ def agreement(ours_file: str, theirs_file: str) -> None:
     """Print the largest relative difference of two tables of statistics."""
     from benchmarks import by_hand
 
-    found = by_hand.disagreement(pl.read_parquet(ours_file), pl.read_parquet(theirs_file))
-    sys.stdout.write(f"{found:.2g}\n")
+    difference = by_hand.disagreement(pl.read_parquet(ours_file), pl.read_parquet(theirs_file))
+    sys.stdout.write(f"{difference:.2g}\n")
 
 
 _TASKS: dict[str, Callable[..., None]] = {
