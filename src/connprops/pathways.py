@@ -1,23 +1,33 @@
-"""Pathways: pairs of a source type and a target type, and the number of each."""
+"""Pathways: pairs of a source type and a target type, and the number of each.
+
+This is the only place that knows how pathways are numbered; tables hold names, kernels numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.errors import OptionError
 
+Places = TypeVar("Places", Ints, NDArray[np.int32], pl.Expr, int)
+
+
+def number_of_pair(source: Places, target: Places, n_target_types: int) -> Places:
+    """Return the number of each pathway, given the places of its types among all types."""
+    return source * n_target_types + target
+
 
 @dataclass(frozen=True)
 class Pathways:
-    """All pairs of types, numbered: place of the source type * number of target types + target.
-
-    This is the only place that knows the rule; tables hold names, kernels hold numbers.
-    """
+    """All pairs of types, numbered: those of the first source type first."""
 
     source_types: Sequence[str]
     target_types: Sequence[str]
@@ -31,21 +41,15 @@ class Pathways:
         return len(self.source_types), len(self.target_types)
 
     def number(self, source_type: str, target_type: str) -> int:
-        """Return the number of a pathway.
-
-        Raises
-        ------
-        OptionError
-            Where there is no such source or target type.
-        """
-        for what, name, known in (
+        """Return the number of a pathway; raise :class:`OptionError` for an unknown type."""
+        for what, name, names in (
             ("source type", source_type, self.source_types),
             ("target type", target_type, self.target_types),
         ):
-            if name not in known:
-                raise OptionError.unknown(what, name, known)
-        source = self.source_types.index(source_type)
-        return source * len(self.target_types) + self.target_types.index(target_type)
+            if name not in names:
+                raise OptionError.unknown(what, name, names)
+        source, target = self.source_types.index(source_type), self.target_types.index(target_type)
+        return number_of_pair(source, target, len(self.target_types))
 
     def names(self, number: int) -> tuple[str, str]:
         """Return the source type and the target type of a pathway."""
@@ -70,7 +74,7 @@ class Pathways:
             pl.col(name).cast(pl.String).cast(enum, strict=False).to_physical().cast(pl.Int64)
             for name, enum in self.enums.items()
         )
-        return source * len(self.target_types) + target
+        return number_of_pair(source, target, len(self.target_types))
 
     def columns(self, numbers: Ints) -> list[pl.Series]:
         """Return the columns ``source_type`` and ``target_type``, Enums, of these pathways."""

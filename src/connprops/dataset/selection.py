@@ -19,6 +19,7 @@ from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.options import Selection
+from connprops.pathways import number_of_pair
 
 _NODE_SET, _ID = "node_set", "@id"
 
@@ -246,6 +247,6 @@ class Groups:
         """Return the group of each connection, -1 where it is not selected."""
         source = self.source_code[to_numpy(connections.column("source_node"))]
         target = self.target_code[to_numpy(connections.column("target_node"))]
-        group: Ints = source.astype(np.int64) * self.n_target_codes + target
+        group: Ints = number_of_pair(source.astype(np.int64), target, self.n_target_codes)
         group[(source < 0) | (target < 0)] = -1
         return group

@@ -8,7 +8,7 @@ staged in a hidden folder beside the target and renamed at the end, so that a re
 never sees half a dataset (:mod:`connprops.store.stage`).
 
 A dataset is a function of its input and options, byte for byte, but for ``source.json``, which
-holds the modification time of the edge file, and its checksum where that was asked for.
+holds the modification time of the edge file.
 """
 
 from __future__ import annotations
@@ -28,21 +28,9 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
-from connprops.export.parts import (
-    ROW_GROUP,
-    RangeSpec,
-    RangeSummary,
-    export_range,
-)
+from connprops.export.parts import ROW_GROUP, RangeSpec, RangeSummary, export_range
 from connprops.export.plan import in_order, parts_at_once, plan, revised
-from connprops.export.request import (
-    Wanted,
-    another,
-    describe,
-    differences,
-    is_reusable,
-    manifest_of,
-)
+from connprops.export.request import ExportRequest, describe, is_reusable, manifest_of
 from connprops.options import EdgeOptions, ExportOptions
 from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
@@ -84,104 +72,84 @@ def export(circuit: Circuit, folder: str | Path, options: ExportOptions) -> Path
     """
     target = Path(folder)
     resources, progress = options.resources or Resources(), options.progress
-    overwrite, verify = options.overwrite, options.verify
+    overwrite = options.overwrite
+    shard = None if options.shard is None else _checked_shard(options.shard, options)
     edges = {**shared(options, EdgeOptions), "properties": options.properties}
-    if options.shard is not None:
-        _check_shard(resume=options.resume, verify=verify)
-        wanted, shard = describe(circuit, **edges), Shard.parse(options.shard)
-        _export_shard(circuit, wanted, target, shard, resources, progress, overwrite=overwrite)
+    request = describe(circuit, **edges, verify=options.verify)
+    if shard is not None:
+        if not is_reusable(target, request, overwrite=overwrite, check_files=False):
+            _write_shard(request, target, shard, resources, progress)
         return target
-    wanted = describe(circuit, **edges, verify=verify)
-    if not is_reusable(target, wanted, overwrite=overwrite, progress=progress):
+    if not is_reusable(target, request, overwrite=overwrite, progress=progress):
         with staged(target) as stage:
             # Again: another process may have made it, or was killed while it put it in place.
-            if not is_reusable(target, wanted, overwrite=overwrite):
-                _write_dataset(wanted, stage, resources, progress, resume=options.resume)
+            if not is_reusable(target, request, overwrite=overwrite):
+                keep_finished(stage, request.depends_on, resume=options.resume)
+                tables = write_node_tables(request, stage / "dataset")
+                summaries = _write_parts(plan(request, stage), resources, progress)
+                finish(request, stage, tables, summaries)
                 put_in_place(stage / "dataset", target)
     for text in read_manifest(target).warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=3)
     return target
 
 
-def _write_dataset(
-    wanted: Wanted, stage: Path, resources: Resources, progress: Progress | None, *, resume: bool
-) -> None:
-    """Write a dataset into the stage; go on from what is finished of it."""
-    keep_finished(stage, wanted.depends_on, resume=resume)
-    tables = write_node_tables(wanted, stage / "dataset")
-    finish(wanted, stage, tables, _write_parts(plan(wanted, stage), resources, progress))
-
-
 def finish(
-    wanted: Wanted,
+    request: ExportRequest,
     stage: Path,
     tables: Mapping[str, TableFile],
     summaries: Sequence[RangeSummary],
 ) -> None:
     """Write what makes a folder of parts a dataset: its manifest."""
-    if wanted.edges.state() != wanted.state:
+    if request.edges.state() != request.state:
         raise CircuitError.of(
-            f"{wanted.edges.file} has changed while it was read",
+            f"{request.edges.file} has changed while it was read",
             hint="export again when nobody writes it any more",
         )
-    write_manifest(stage / "dataset", manifest_of(wanted, tables, summaries))
-    write_source(stage / "dataset", wanted.state, wanted.sha256)
+    write_manifest(stage / "dataset", manifest_of(request, tables, summaries))
+    write_source(stage / "dataset", request.state, request.sha256)
 
 
-def _check_shard(*, resume: bool, verify: bool) -> None:
-    """Raise :class:`OptionError` for what cannot be asked of a shard."""
-    if not resume:
+def _checked_shard(shard: str | tuple[int, int], options: ExportOptions) -> Shard:
+    """Return the shard, of which not everything can be asked."""
+    if not options.resume:
         raise OptionError.of(
             "A shard always goes on from what is finished",
             found="resume=False (--no-resume)",
             hint="to begin anew, remove the folder .NAME.partial beside the dataset's",
         )
-    if verify:
+    if options.verify:
         raise OptionError.of(
             "A shard does not read all of the edge file",
             found="verify=True (--verify)",
             hint="connprops verify --circuit compares a dataset with its circuit",
         )
+    return Shard.parse(shard)
 
 
-def _export_shard(
-    circuit: Circuit,
-    wanted: Wanted,
+def _write_shard(
+    request: ExportRequest,
     target: Path,
     shard: Shard,
     resources: Resources,
     progress: Progress | None,
-    *,
-    overwrite: bool,
 ) -> None:
-    """Write a shard's share of the parts into the stage, unless the dataset is there."""
-    changed = differences(target, wanted)
-    if changed == []:
-        return
-    if changed and not overwrite:
-        raise another(target, changed)
-    asked = {
-        "circuit": str(circuit.config.resolve()),
-        "population": wanted.edges.name,
-        "source_type": wanted.sides["source"].by,
-        "target_type": wanted.sides["target"].by,
-        "properties": [column.name for column in wanted.columns],
-    }
+    """Write a shard's share of the parts into the stage."""
     with staged_shard(target, shard) as stage:
         with one_at_a_time(stage):
-            keep_for_shards(stage, wanted.depends_on, shard, asked)
+            keep_for_shards(stage, request.depends_on, shard, request.options)
             if not (stage / "dataset" / "nodes.parquet").is_file():
-                write_node_tables(wanted, stage / "dataset")
-            specs = plan(wanted, stage)
+                write_node_tables(request, stage / "dataset")
+            specs = plan(request, stage)
         _write_parts(specs, resources, progress, shard)
 
 
-def write_node_tables(wanted: Wanted, folder: Path) -> dict[str, TableFile]:
+def write_node_tables(request: ExportRequest, folder: Path) -> dict[str, TableFile]:
     """Write the tables of nodes; return what the manifest says of each."""
     for name in ("connections", "synapses"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, frame in node_tables(wanted.sides, wanted.node_sets).items():
+    for name, frame in node_tables(request.sides, request.node_sets).items():
         file = folder / f"{name}.parquet"
         with replacing(file, overwrite=True) as aside:
             pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")

@@ -30,6 +30,7 @@ from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
+from connprops.pathways import number_of_pair
 from connprops.store.records import record_or_none
 from connprops.store.writing import renamed, sha256_of
 
@@ -210,7 +211,7 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
         starts = _starts(source, target)
     source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
     of_source, of_target = source[starts], target[starts]
-    pathway = source_code[of_source] * np.int32(spec.n_target_types) + target_code[of_target]
+    pathway = number_of_pair(source_code[of_source], target_code[of_target], spec.n_target_types)
     return _Grouped(
         take=take,
         edge_id=_edge_ids(spec, rows, take),

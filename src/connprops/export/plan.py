@@ -13,7 +13,7 @@ import numpy as np
 from connprops import schema
 from connprops.circuit.columns import SonataColumn
 from connprops.export.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
-from connprops.export.request import Wanted
+from connprops.export.request import ExportRequest
 from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.progress import Progress
 from connprops.resources import Resources
@@ -46,13 +46,14 @@ class _Cuts:
     cuts: list[int]
 
 
-def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
+def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
     """Cut the edge file into ranges; see which columns vary within connections."""
-    edges, columns, identity = wanted.edges, wanted.columns, wanted.identity
-    facts = json.dumps(
-        {"schema_version": schema.VERSION, "population": edges.name, "identity": identity["edges"]},
-        sort_keys=True,
-    )
+    edges, columns, identity = request.edges, request.columns, request.identity
+    facts = {
+        "schema_version": schema.VERSION,
+        "population": edges.name,
+        "identity": identity["edges"],
+    }
     notes = stage / "notes"
     notes.mkdir(exist_ok=True)
     with edges.reader() as rows:
@@ -61,7 +62,8 @@ def plan(wanted: Wanted, stage: Path) -> list[RangeSpec]:
     return [
         RangeSpec(
             stage / "dataset", notes, part, start, stop, edges, columns, varying, planned.axis,
-            None, len(wanted.sides["target"].types), identity["nodes_sha256"], facts,
+            None, len(request.sides["target"].types), identity["nodes_sha256"],
+            json.dumps(facts, sort_keys=True),
         )
         for part, (start, stop) in enumerate(pairwise(planned.cuts))
     ]  # fmt: skip

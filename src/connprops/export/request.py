@@ -39,19 +39,14 @@ _PATHWAYS_AT_MOST = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExportRequest:
     """What an export is to be of.
 
-    Attributes
-    ----------
-    identity
-        All that the dataset's content depends on.
-    state
-        Size and modification time of the edge file.
-    sha256
-        Its checksum, where that was asked for.
+    ``identity`` is all that the dataset's content depends on; ``state`` the size and modification
+    time of the edge file, ``sha256`` its checksum where that was asked for.
     """
 
+    config: Path
     edges: EdgePopulation
     columns: tuple[SonataColumn, ...]
     sides: Mapping[str, Side]
@@ -65,6 +60,17 @@ class Wanted:
         """Return by name what finished parts are of: one that differs makes them useless."""
         return {**self.identity, "time of the edge file": self.state}
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return the circuit, and the arguments of :func:`describe` for the same request."""
+        return {
+            "circuit": str(self.config.resolve()),
+            "population": self.edges.name,
+            "source_type": self.sides["source"].by,
+            "target_type": self.sides["target"].by,
+            "properties": [column.name for column in self.columns],
+        }
+
 
 def describe(
     circuit: Circuit,
@@ -74,7 +80,7 @@ def describe(
     properties: Sequence[str] | None = None,
     *,
     verify: bool = False,
-) -> Wanted:
+) -> ExportRequest:
     """Return what an export with these options would be of; no edges are read but samples.
 
     Parameters and errors are those of :func:`export`.
@@ -95,9 +101,19 @@ def describe(
             expected=f"at most {_PATHWAYS_AT_MOST:,}", hint="group by another attribute",
         )  # fmt: skip
     node_sets = node_sets_of(circuit, edges)
-    identity = _identity(edges, sides, node_sets, columns)
+    identity = {
+        "schema_version": schema.VERSION,
+        "connprops_version": __version__,
+        "edges": edges.identity(),
+        "nodes_sha256": _sha256_of_frames([*(side.nodes for side in sides.values()), node_sets]),
+        "source_population": source.name,
+        "target_population": target.name,
+        "source_type": sides["source"].by,
+        "target_type": sides["target"].by,
+        "properties": [column.name for column in columns],
+    }
     sha256 = edges.sha256() if verify else None
-    return Wanted(edges, columns, sides, node_sets, identity, state, sha256)
+    return ExportRequest(circuit.config, edges, columns, sides, node_sets, identity, state, sha256)
 
 
 def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[SonataColumn, ...]:
@@ -120,73 +136,51 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[So
     return tuple(column for column in chosen if column.dtype not in LEFT_OUT)
 
 
-def _identity(
-    edges: EdgePopulation,
-    sides: Mapping[str, Side],
-    node_sets: pl.DataFrame,
-    columns: Sequence[SonataColumn],
-) -> dict[str, Any]:
-    """Return what the dataset's content depends on: nothing else may change a byte of it."""
-    nodes = hashlib.sha256()
-    for frame in (*(side.nodes for side in sides.values()), node_sets):
+def _sha256_of_frames(frames: Sequence[pl.DataFrame]) -> str:
+    checksum = hashlib.sha256()
+    for frame in frames:
         content = io.BytesIO()
         frame.rechunk().write_ipc(content)
-        nodes.update(content.getbuffer())
-    return {
-        "schema_version": schema.VERSION,
-        "connprops_version": __version__,
-        "edges": edges.identity(),
-        "nodes_sha256": nodes.hexdigest(),
-        "source_population": edges.source.name,
-        "target_population": edges.target.name,
-        "source_type": sides["source"].by,
-        "target_type": sides["target"].by,
-        "properties": [column.name for column in columns],
-    }
+        checksum.update(content.getbuffer())
+    return checksum.hexdigest()
 
 
 def is_reusable(
-    target: Path, wanted: Wanted, *, overwrite: bool, progress: Progress | None = None
+    target: Path,
+    request: ExportRequest,
+    *,
+    overwrite: bool,
+    check_files: bool = True,
+    progress: Progress | None = None,
 ) -> bool:
     """Return whether the folder holds this very dataset; raise where it holds something else."""
-    changed = differences(target, wanted)
-    if changed is None:
+    changed = differences(target, request)
+    if changed and not overwrite:
+        raise OutputError.of(
+            f"{target} holds a dataset of another input or of other options",
+            found=f"differs in: {', '.join(changed)}",
+            hint="give another folder, or overwrite (--overwrite)",
+        )
+    if changed is None or changed:
         return False
-    if not changed:
-        damaged = damage(target, read_manifest(target), progress=progress)
-        if not damaged:
-            if wanted.sha256 and read_source(target) != {**wanted.state, "sha256": wanted.sha256}:
-                write_source(target, wanted.state, wanted.sha256)
-            return True
-        file, what = next(iter(damaged.items()))
-        more = f", and {len(damaged) - 1} more files are damaged" if len(damaged) > 1 else ""
-        text = f"{target / file} {what}{more}"
-        if overwrite:
-            warnings.warn(f"{text}: the dataset is exported again", ConnpropsWarning, stacklevel=4)
-            return False
+    if not check_files:
+        return True
+    damaged = damage(target, read_manifest(target), progress=progress)
+    if not damaged:
+        if request.sha256 and read_source(target) != {**request.state, "sha256": request.sha256}:
+            write_source(target, request.state, request.sha256)
+        return True
+    file, what = next(iter(damaged.items()))
+    more = f", and {len(damaged) - 1} more files are damaged" if len(damaged) > 1 else ""
+    text = f"{target / file} {what}{more}"
+    if not overwrite:
         raise DatasetError.of(text, hint="export again, over it (--overwrite)")
-    if overwrite:
-        return False
-    raise another(target, changed)
+    warnings.warn(f"{text}: the dataset is exported again", ConnpropsWarning, stacklevel=4)
+    return False
 
 
-def another(target: Path, changed: Sequence[str]) -> OutputError:
-    """Return the error of a folder with another dataset, which says in what that differs."""
-    return OutputError.of(
-        f"{target} holds a dataset of another input or of other options",
-        found=f"differs in: {', '.join(changed)}",
-        hint="give another folder, or overwrite (--overwrite)",
-    )
-
-
-def differences(target: Path, wanted: Wanted) -> list[str] | None:
-    """Return in what a dataset is another than the one described; None where there is none.
-
-    Raises
-    ------
-    OutputError, DatasetError
-        Where the folder holds something else, or what cannot be read.
-    """
+def differences(target: Path, request: ExportRequest) -> list[str] | None:
+    """Return in what a dataset is another than the one described; None where there is none."""
     with writing(target):
         if not target.exists() or (target.is_dir() and not any(target.iterdir())):
             return None
@@ -197,22 +191,21 @@ def differences(target: Path, wanted: Wanted) -> list[str] | None:
             expected="a new or an empty folder",
             hint="choose another folder with -o",
         )
-    found = read_manifest(target).identity
-    names = wanted.identity.keys() | found.keys()
-    changed = sorted(name for name in names if found.get(name) != wanted.identity.get(name))
-    before = read_source(target)
-    by_content = wanted.sha256 is not None and before.get("sha256") is not None
-    known = {"sha256": wanted.sha256} if by_content else wanted.state
-    if "edges" not in changed and any(before.get(name) != value for name, value in known.items()):
+    before, now = read_manifest(target).identity, request.identity
+    changed = sorted(name for name in before | now if before.get(name) != now.get(name))
+    source = read_source(target)
+    by_content = request.sha256 is not None and source.get("sha256") is not None
+    expected = {"sha256": request.sha256} if by_content else request.state
+    if "edges" not in changed and not expected.items() <= source.items():
         changed.append("content of the edge file" if by_content else "time of the edge file")
     return changed
 
 
 def manifest_of(
-    wanted: Wanted, tables: Mapping[str, TableFile], summaries: Sequence[RangeSummary]
+    request: ExportRequest, tables: Mapping[str, TableFile], summaries: Sequence[RangeSummary]
 ) -> Manifest:
     """Return the manifest of a dataset: what its parts hold, and what that means."""
-    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in wanted.columns}
+    profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in request.columns}
     varying = set().union(*(summary.varies for summary in summaries))
     columns = tuple(
         DatasetColumn(
@@ -224,13 +217,13 @@ def manifest_of(
             role=profiles[column.name].role(column.dtype, column.labels),
             n_not_finite=profiles[column.name].n_not_finite,
         )
-        for column in wanted.columns
+        for column in request.columns
     )
-    left_out = [c for c in wanted.edges.columns.values() if c.dtype in LEFT_OUT]
+    left_out = [c for c in request.edges.columns.values() if c.dtype in LEFT_OUT]
     return Manifest(
         schema_version=schema.VERSION,
-        identity=wanted.identity,
-        kind=wanted.edges.kind,
+        identity=request.identity,
+        kind=request.edges.kind,
         n_synapses=sum(s.n_synapses for s in summaries),
         n_connections=sum(s.n_connections for s in summaries),
         contiguous=all(s.contiguous for s in summaries),

@@ -79,19 +79,13 @@ def questions() -> dict[str, Question]:
 
 
 def question(name: str) -> Question:
-    """Return a ready question.
-
-    Raises
-    ------
-    OptionError
-        Where there is none of that name.
-    """
-    known = questions()
-    if name not in known:
+    """Return the ready question of that name."""
+    ready = questions()
+    if name not in ready:
         raise OptionError.unknown(
-            "question", name, known, hint="connprops sql FOLDER --list shows what each answers"
+            "question", name, ready, hint="connprops sql FOLDER --list shows what each answers"
         )
-    return known[name]
+    return ready[name]
 
 
 class Answer:

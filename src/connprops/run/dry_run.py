@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from connprops.export.plan import number_of_parts, parts_at_once
-from connprops.export.request import Wanted
+from connprops.export.request import ExportRequest
 from connprops.resources import Resources
 from connprops.statistics.statistics import Statistics
 from connprops.statistics.units import bytes_at_once
@@ -48,7 +48,7 @@ class DryRun:
 
 
 def of_export(
-    wanted: Wanted, folder: Path, resources: Resources, shard: str | None = None
+    wanted: ExportRequest, folder: Path, resources: Resources, shard: str | None = None
 ) -> DryRun:
     """Return what an export would do; samples of the edge file are read."""
     edges, size = wanted.edges, wanted.edges.size
@@ -117,7 +117,7 @@ def _each(resources: Resources) -> str:
     return "" if resources.workers is None else " in each worker"
 
 
-def _connections_per_row(wanted: Wanted) -> float:
+def _connections_per_row(wanted: ExportRequest) -> float:
     """Return how many connections a row of the edge file stands for, from samples."""
     size = wanted.edges.size
     n = min(_ROWS_OF_SAMPLE, size)

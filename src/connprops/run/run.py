@@ -32,7 +32,7 @@ from connprops.errors import (
     collected_warnings,
 )
 from connprops.export.export import export
-from connprops.export.request import Wanted, describe, differences
+from connprops.export.request import ExportRequest, describe, differences
 from connprops.fits.property import check_names
 from connprops.model.build import build
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
@@ -213,7 +213,7 @@ def reasons_to_run(
     folder: Path,
     earlier: Record,
     record: Record,
-    wanted: Wanted,
+    wanted: ExportRequest,
     progress: Progress | None = None,
 ) -> list[str]:
     """Return why an earlier run's results cannot stand for those of another; none if they can."""
@@ -227,7 +227,7 @@ def reasons_to_run(
     return [*dict.fromkeys(changed), *check_files(folder, progress).lines()]
 
 
-def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Wanted:
+def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     wanted = describe(circuit, **options.edges(), verify=verify)
     check_names(options, _properties(wanted, options.sel_props))
@@ -240,7 +240,7 @@ def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Wa
     return wanted
 
 
-def _properties(wanted: Wanted, names: Sequence[str] | None) -> list[Property]:
+def _properties(wanted: ExportRequest, names: Sequence[str] | None) -> list[Property]:
     """Return the properties that statistics will be of; columns of identifiers still among them."""
     known = [*(column.name for column in wanted.columns), N_SYN_PER_CONN]
     for name in names or ():

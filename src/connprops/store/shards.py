@@ -1,8 +1,7 @@
 """Shares of the work for the jobs of an array, which need no scheduler between them.
 
-Each job does one share of the units of work, and leaves what it has finished in a stage beside
-the output (:mod:`connprops.store.stage`), which all of them see. When all are done,
-:func:`connprops.run.merge.merge` puts the output together.
+Each job does one share of the units and leaves what it has finished in a stage that all of them
+see (:mod:`connprops.store.stage`). In the end a merge puts the output together.
 """
 
 from __future__ import annotations
@@ -29,13 +28,7 @@ class Shard:
 
     @classmethod
     def parse(cls, shard: str | tuple[int, int]) -> Self:
-        """Return the shard that ``"3/20"`` or ``(3, 20)`` names.
-
-        Raises
-        ------
-        OptionError
-            Where there is no such shard.
-        """
+        """Return the shard that ``"3/20"`` or ``(3, 20)`` names."""
         if isinstance(shard, str):
             match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", shard)
             numbers = (int(match[1]), int(match[2])) if match else None
@@ -64,21 +57,21 @@ WHOLE = Shard(1, 1)
 
 def shards_of(units: Iterable[int], n_units: int, n_shards: int) -> list[int]:
     """Return the numbers of the shards that some units, counted from 0, belong to."""
-    wanted = set(units)
+    left = set(units)
     return [
         number
         for number in range(1, n_shards + 1)
-        if not wanted.isdisjoint(Shard(number, n_shards).share(range(n_units)))
+        if not left.isdisjoint(Shard(number, n_shards).share(range(n_units)))
     ]
 
 
 def ranges(numbers: Sequence[int]) -> str:
     """Write ascending numbers for a message, and as SLURM's ``--array`` takes them: 1,4-7,12."""
-    found: list[list[int]] = []
+    spans: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][1] + 1:
-            found[-1][1] = number
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
         else:
-            found.append([number, number])
-    texts = [str(a) if a == b else f"{a}-{b}" for a, b in found[:_LISTED]]
-    return ",".join(texts) + (", ..." if len(found) > _LISTED else "")
+            spans.append([number, number])
+    texts = [str(a) if a == b else f"{a}-{b}" for a, b in spans[:_LISTED]]
+    return ",".join(texts) + (", ..." if len(spans) > _LISTED else "")

@@ -1,6 +1,6 @@
-"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked.
+"""Small tables as Parquet files.
 
-Tables carry a seal, the checksum of their file, for neither Polars nor DuckDB nor pyarrow notices
+Each carries a seal, the checksum of their file, for neither Polars nor DuckDB nor pyarrow notices
 a flipped bit in Parquet: they return other values, or the process dies.
 """
 
@@ -37,15 +37,7 @@ def write_table(
     """Write a small table as Parquet, sorted by its keys, with its metadata; return the path.
 
     The same rows and facts give the same bytes. Enum columns come back as Enums in Polars, and
-    as dictionaries or text elsewhere. Snappy and the first version of data pages are what every
-    Parquet reader can read.
-
-    Raises
-    ------
-    DatasetError
-        Where the frame is not the table that it is said to be.
-    OutputError
-        As :func:`replacing`.
+    as dictionaries or text elsewhere. Every Parquet reader knows Snappy and data pages 1.0.
     """
     table.check(frame, str(path))
     ordered = frame.select(table.names).sort(table.keys, maintain_order=True)
@@ -70,37 +62,25 @@ def write_table(
 def _without_floats(layout: pa.Schema) -> list[str]:
     """Return the paths of the columns that a dictionary suits: floats hardly repeat."""
     names = []
-    for one in layout:
-        is_list = pa.types.is_list(one.type) or pa.types.is_large_list(one.type)
-        if not pa.types.is_floating(one.type.value_type if is_list else one.type):
-            names.append(f"{one.name}.list.element" if is_list else one.name)
+    for field in layout:
+        is_list = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        if not pa.types.is_floating(field.type.value_type if is_list else field.type):
+            names.append(f"{field.name}.list.element" if is_list else field.name)
     return names
 
 
 def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read a table that :func:`write_table` wrote; return it and the facts of its metadata.
-
-    Raises
-    ------
-    DatasetError
-        Where the file is missing, damaged, foreign, of a later version, or another table.
-    """
-    found, frame, facts = read_any_table(path)
-    if found is not table:
+    """Read a table that :func:`write_table` wrote; return it and the facts of its metadata."""
+    stored, frame, facts = read_any_table(path)
+    if stored is not table:
         raise DatasetError.of(
-            f"{path} holds another table", found=repr(found.name), expected=repr(table.name)
+            f"{path} holds another table", found=repr(stored.name), expected=repr(table.name)
         )
     return frame, facts
 
 
 def read_any_table(path: str | Path) -> tuple[schema.Table, pl.DataFrame, dict[str, Any]]:
-    """Read a table that :func:`write_table` wrote, whichever it is; return it, rows and facts.
-
-    Raises
-    ------
-    DatasetError
-        As :func:`read_table`.
-    """
+    """Read a table that :func:`write_table` wrote, whichever it is; return it, rows and facts."""
     file = Path(path)
     if not file.is_file():
         raise DatasetError.of(f"No file {file}", expected="a table of connprops, as Parquet")
@@ -138,9 +118,9 @@ def _check_seal(content: bytes, file: Path) -> None:
         raise DatasetError.of(
             f"{file} was not written by connprops", expected="Parquet with its checksum within"
         )
-    found = content[at : at + len(_UNSEALED)]
+    seal = content[at : at + len(_UNSEALED)]
     unsealed = content[:at] + _UNSEALED + content[at + len(_UNSEALED) :]
-    if found != hashlib.sha256(unsealed).hexdigest().encode():
+    if seal != hashlib.sha256(unsealed).hexdigest().encode():
         raise DatasetError.of(
             f"{file} is damaged: it is not what its checksum says",
             hint="take it from a copy, or write it again",

@@ -29,8 +29,7 @@ def refuse_existing(*paths: str | Path) -> None:
 def leftover_of(path: str | Path) -> Path:
     """Return where a file is written before it takes its place, and stays if a process is killed.
 
-    The name begins with a dot, so that no pattern for the files finds it. It is the same each
-    time, so that the next attempt takes away what the last one left.
+    The name begins with a dot, so that no pattern finds it; the next attempt uses it again.
     """
     target = Path(path)
     return target.with_name(f".{target.name}.partial")
@@ -38,13 +37,7 @@ def leftover_of(path: str | Path) -> Path:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn what the system has against writing a file into an error that names the file.
-
-    Raises
-    ------
-    OutputError
-        Where the disk is full, the folder read-only, a permission missing, ...
-    """
+    """Turn an error of the system (a full disk, a missing permission) into one that names a file."""
     try:
         yield
     except OSError as error:
@@ -96,13 +89,8 @@ def _is_still(path: Path, handle: int) -> bool:
 def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside a file; put it in the file's place at the end.
 
-    If the block raises, the temporary file is removed and what was there stays.
-
-    Raises
-    ------
-    OutputError
-        Where the file exists and ``overwrite`` is false, another process is writing it, or it
-        cannot be written.
+    If the block raises, the temporary file is removed and what was there stays. A file that exists
+    is not replaced unless ``overwrite`` is true.
     """
     target = Path(path)
     if not overwrite:
