@@ -11,7 +11,7 @@ with described as (
         max(value) as max,
         quantile_cont(value, [0.05, 0.25, 0.5, 0.75, 0.95]) as q,
         count(distinct value) as n_unique,
-        -- DuckDB's skewness is corrected for sample size; this one is not
+        -- DuckDB's skewness is corrected for sample size, this one is not
         case
             when min(value) = max(value) then null
             when count(*) = 2 then 0

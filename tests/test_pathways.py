@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connprops.errors import OptionError
-from connprops.pathways import Pathways, number_of_pair
+from connprops.pathways import Pathways, check_number, number_of_pair
 
 TYPES = st.lists(st.text(max_size=5), min_size=1, max_size=6, unique=True)
 PATHWAYS = st.builds(Pathways, TYPES, TYPES)
@@ -45,9 +45,15 @@ def test_pairs_of_places_are_numbered_alike(pathways):
 
 def test_names_that_are_not_there():
     pathways = Pathways(["L4_PC", "L5_BC"], ["L5_BC"])
-    with pytest.raises(OptionError, match="source type: 'L4_PS'.*\n.*\n.*did you mean 'L4_PC'"):
+    with pytest.raises(OptionError, match=r"(?s)source type: 'L4_PS'.*did you mean 'L4_PC'"):
         pathways.number("L4_PS", "L5_BC")
     with pytest.raises(OptionError, match="target type"):
         pathways.number("L4_PC", "L4_PC")
     frame = pl.DataFrame({"source_type": ["L4_PC", "other"], "target_type": ["L5_BC", "L5_BC"]})
     assert frame.select(pathways.number_of_row).to_series().to_list() == [0, None]
+
+
+def test_too_many_pathways_for_their_codes_are_refused():
+    check_number(1, 2**31 - 1)
+    with pytest.raises(OptionError, match="found:    2,500,000,000 pathways"):
+        check_number(50_000, 50_000)

@@ -11,7 +11,7 @@ import pytest
 
 from connprops import resources
 from connprops.errors import OptionError
-from connprops.resources import Resources, parse_memory, use_common_instructions
+from connprops.resources import Resources, memory_allowed, parse_memory, use_common_instructions
 
 GIB = 2**30
 
@@ -19,8 +19,6 @@ GIB = 2**30
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Write control groups as the kernel shows them; return what a run would take by default."""
-    monkeypatch.setattr(resources, "_GROUPS_OF_PROCESS", tmp_path / "cgroup")
-    monkeypatch.setattr(resources, "_GROUPS", tmp_path / "fs")
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**24}.get)  # 64 GiB
 
     def memory(of_process, **limits):
@@ -30,7 +28,7 @@ def groups(tmp_path, monkeypatch):
             file = tmp_path / "fs" / name.replace("__", "/").replace("_dot_", ".")
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        return Resources().memory
+        return memory_allowed(tmp_path / "cgroup", tmp_path / "fs")
 
     return memory
 

@@ -17,12 +17,26 @@ from numpy.typing import NDArray
 from connprops.arrays import Ints
 from connprops.errors import OptionError
 
+_PATHWAYS_AT_MOST = 2**31 - 1
+
 Places = TypeVar("Places", Ints, NDArray[np.int32], pl.Expr, int)
 
 
 def number_of_pair(source: Places, target: Places, n_target_types: int) -> Places:
     """Return the number of each pathway, given the places of its types among all types."""
     return source * n_target_types + target
+
+
+def check_number(n_source_types: int, n_target_types: int) -> None:
+    """Raise :class:`OptionError` unless each pathway can have a number of 32 bits."""
+    n_pathways = n_source_types * n_target_types
+    if n_pathways > _PATHWAYS_AT_MOST:
+        raise OptionError.of(
+            "There are too many types",
+            found=f"{n_pathways:,} pathways",
+            expected=f"at most {_PATHWAYS_AT_MOST:,}",
+            hint="group by another attribute",
+        )
 
 
 @dataclass(frozen=True)

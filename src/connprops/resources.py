@@ -21,9 +21,6 @@ RESOURCES = "Resources"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
           "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}  # fmt: skip
 
-_GROUPS_OF_PROCESS = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
-
 LEAST_MEMORY = 1 << 27
 """Bytes without which nothing can be done."""
 
@@ -31,10 +28,12 @@ _SHARE = 0.6
 """Share of the machine's memory that is taken by default: others live there too."""
 
 
-def _memory_allowed() -> int:
+def memory_allowed(
+    groups_of_process: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")
+) -> int:
     """Return the bytes to take of what this machine, or a control group around us, has."""
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in _limit_files():
+    for file in _limit_files(groups_of_process, groups):
         try:
             text = file.read_text(encoding="ascii").strip()
         except OSError:
@@ -44,21 +43,21 @@ def _memory_allowed() -> int:
     return int(min(limits) * _SHARE)
 
 
-def _limit_files() -> Iterator[Path]:
+def _limit_files(groups_of_process: Path, groups: Path) -> Iterator[Path]:
     """Give the files that may limit our memory: of our control group and of all around it.
 
     A batch system limits a group deep below the root, whose own file names no limit.
     """
     try:
-        lines = _GROUPS_OF_PROCESS.read_text(encoding="utf-8").splitlines()
+        lines = groups_of_process.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if not controllers:  # version 2: one hierarchy for everything
-            top, name = _GROUPS, "memory.max"
+            top, name = groups, "memory.max"
         elif "memory" in controllers.split(","):  # version 1: one for each controller
-            top, name = _GROUPS / "memory", "memory.limit_in_bytes"
+            top, name = groups / "memory", "memory.limit_in_bytes"
         else:
             continue
         ours = top / group.lstrip("/")
@@ -165,7 +164,7 @@ class Resources(Checked):
     """Limits of a run. No number depends on them."""
 
     memory: int = option(
-        factory=_memory_allowed, help="Memory to use at most.",
+        factory=memory_allowed, help="Memory to use at most.",
         detail="In bytes, or text such as '4GB'.", default_text="0.6 of what there is",
         convert=lambda value: parse_memory(value) if isinstance(value, str) else value,
         expected='bytes, or text such as "4GB"', from_text=str, metavar="4GB", panel=RESOURCES,

@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 
 import connprops.export.export
 import connprops.export.plan
-import connprops.export.request
 import connprops.statistics.units
 from connprops import merge
 from connprops.circuit.circuit import open_circuit

@@ -82,8 +82,6 @@ def profile(values: NDArray[Any], n_synapses: int) -> Profile:
 
 def merged(profiles: Sequence[Profile]) -> Profile:
     """Return the profile of several parts together."""
-    lows = [p.low for p in profiles if p.low is not None]
-    highs = [p.high for p in profiles if p.high is not None]
     ranges = sorted((p.low, p.high) for p in profiles if p.low is not None and p.high is not None)
     apart = all(a[1] < b[0] for a, b in pairwise(ranges))
     return Profile(
@@ -91,8 +89,8 @@ def merged(profiles: Sequence[Profile]) -> Profile:
         n_not_finite=sum(p.n_not_finite for p in profiles),
         n_negative=sum(p.n_negative for p in profiles),
         n_minus_one=sum(p.n_minus_one for p in profiles),
-        low=min(lows, default=None),
-        high=max(highs, default=None),
+        low=ranges[0][0] if ranges else None,
+        high=max((high for _, high in ranges), default=None),
         distinct=apart and all(p.distinct for p in profiles),
     )
 

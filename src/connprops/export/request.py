@@ -31,11 +31,9 @@ from connprops.dataset.manifest import (
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
+from connprops.pathways import check_number
 from connprops.progress import Progress
 from connprops.store.writing import writing
-
-_PATHWAYS_AT_MOST = 2**31 - 1
-"""Pathways that have a code of their own in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,7 @@ def describe(
         "source": group_nodes(nodes[source], source.name, source_type, "source"),
         "target": group_nodes(nodes[target], target.name, target_type, "target"),
     }
-    n_pathways = len(sides["source"].types) * len(sides["target"].types)
-    if n_pathways > _PATHWAYS_AT_MOST:
-        raise OptionError.of(
-            "There are too many types", found=f"{n_pathways:,} pathways",
-            expected=f"at most {_PATHWAYS_AT_MOST:,}", hint="group by another attribute",
-        )  # fmt: skip
+    check_number(len(sides["source"].types), len(sides["target"].types))
     node_sets = node_sets_of(circuit, edges)
     identity = {
         "schema_version": schema.VERSION,

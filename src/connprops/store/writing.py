@@ -37,7 +37,7 @@ def leftover_of(path: str | Path) -> Path:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn an error of the system (a full disk, a missing permission) into one that names a file."""
+    """Turn an error of the system, such as a full disk, into one that names the file."""
     try:
         yield
     except OSError as error:
