@@ -357,13 +357,6 @@ def test_rows_that_would_be_read_too_often_lie_apart(data):
     assert lie_apart(large, replace(grouping.groups, is_pathway=False), 2, Resources())
 
 
-def test_too_many_pathways_for_their_codes_are_refused(tmp_path, monkeypatch):
-    circuit = open_circuit(two_types(tmp_path / "c"))
-    monkeypatch.setattr(connprops.export.request, "_PATHWAYS_AT_MOST", 3)
-    with pytest.raises(OptionError, match="found:    4 pathways"):
-        export(circuit, tmp_path / "d")
-
-
 def test_more_shards_than_buckets(data, tmp_path):
     extract(data).write(tmp_path / "whole")
     for number in range(1, 4):
