@@ -1,4 +1,4 @@
-"""Bins of charts: about whole numbers, and beyond the data where the model has values."""
+"""Numbers of charts: quantiles, counts, bins about whole numbers and beyond the data."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from connprops.charts.plot import plot
-from connprops.charts.rows import whole_bins, widened
-
-
-@pytest.fixture(scope="module")
-def tables():
-    return frames.tables(6, 5, seed=1)
+from connprops.charts.rows import (
+    model_statistics,
+    quantile_pairs,
+    synapse_counts,
+    whole_bins,
+    widened,
+)
 
 
 def bins_of(left, right, count, expected, *, name="n", source="a"):
@@ -95,3 +96,69 @@ def test_roc_reaches_where_the_model_is_and_data_are_not(tables):
     chart = plot(other, model, properties=["property_1"], pathway=order)["roc_property_1"]
     area = float(re.search(r"AUC - 0.5 = (-?[\d.]+)", chart.title.subtitle)[1])
     assert area == pytest.approx(-0.5, abs=0.01)
+
+
+def test_quantiles_of_a_whole_sample(tables):
+    stats_, model = tables
+    order = stats_.order_statistics.collect().filter(pl.col("property") == "property_1")
+    pairs = quantile_pairs(order, model)
+    rows = model.table.filter(pl.col("property") == "property_1")
+    for one, sample in zip(pairs.head(5).to_dicts(), order["value"].head(5), strict=True):
+        values = rows.filter(
+            (pl.col("source_type") == one["source_type"])
+            & (pl.col("target_type") == one["target_type"])
+        ).sort("parameter")["value"].to_list()  # fmt: skip
+        mean, std = values
+        p = (np.arange(40) + 0.5) / 40
+        assert one["p"] == pytest.approx(p)
+        assert one["data"] == sample.to_list()
+        gamma = stats.gamma((mean / std) ** 2, scale=std**2 / mean)
+        assert one["model"] == pytest.approx(gamma.ppf(p), rel=1e-9)
+
+
+def test_quantiles_of_a_thinned_sample_are_the_nearest_ranks(tables):
+    _, model = tables
+    source, target = model.source_types[0], model.target_types[1]
+    ranks = [0, 1, 10, 20, 30, 98, 99]
+    order = pl.DataFrame(
+        {"source_type": [source], "target_type": [target], "property": ["property_0"],
+         "rank": [ranks], "value": [[float(r) for r in ranks]]}
+    )  # fmt: skip
+    pairs = quantile_pairs(order, model, at_most=4)
+    assert pairs["p"].to_list() == [[0.125, 0.375, 0.625, 0.875]]
+    # The ranks sought are 12, 37, 62 and 87; of those kept, these are nearest.
+    assert pairs["data"].to_list() == [[10.0, 30.0, 30.0, 98.0]]
+
+
+def test_model_statistics_are_those_of_the_distributions(tables):
+    _, model = tables
+    found = model_statistics(model).filter(pl.col("property") == "property_2")
+    means = model.table.filter(pl.col("property") == "property_2")["value"].to_numpy()
+    assert found["mean"].to_numpy() == pytest.approx(means)
+    assert found["std"].to_numpy() == pytest.approx(np.sqrt(means))
+    assert found["q95"].to_numpy() == pytest.approx(stats.poisson(means).ppf(0.95))
+    assert len(model_statistics(model)) == 36 * len(model.properties)
+
+
+def test_synapses_are_counted_over_pathways(tables):
+    _, model = tables
+    s, t = model.source_types[:2], model.target_types[:2]
+    values = pl.DataFrame(
+        {"source_type": [s[0], s[0]], "target_type": [t[0], t[0]],
+         "property": ["n_syn_per_conn"] * 2, "value": [1.0, 3.0], "count": [5, 2]}
+    )  # fmt: skip
+    order = pl.DataFrame(
+        {"source_type": [s[0], s[1]], "target_type": [t[0], t[1]],
+         "property": ["n_syn_per_conn"] * 2, "rank": [[0, 6], [0, 1]],
+         "value": [[1.0, 3.0], [2.0, 3.0]]}
+    )  # fmt: skip
+    bins = synapse_counts(values, order, model)
+    assert bins["left"].to_list() == [0.5, 1.5, 2.5]
+    assert bins["count"].to_list() == [5, 1, 3]
+    means = {
+        (r["source_type"], r["target_type"]): r["value"]
+        for r in model.table.filter(pl.col("property") == "n_syn_per_conn").to_dicts()
+    }
+    expected = 7 * stats.poisson(means[s[0], t[0]]).pmf([1, 2, 3])
+    expected += 2 * stats.poisson(means[s[1], t[1]]).pmf([1, 2, 3])
+    assert bins["expected"].to_numpy() == pytest.approx(expected)

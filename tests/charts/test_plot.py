@@ -1,0 +1,142 @@
+"""All charts by name: valid, rendered, written; hostile names and inputs at the edges."""
+
+from __future__ import annotations
+
+import html
+import json
+
+import frames
+import pytest
+import vl_convert
+from specs import layers, pixels, render
+
+from connprops.charts.plot import plot
+from connprops.errors import OptionError, OutputError
+
+
+def test_plot_gives_charts_by_name(tables, drawn):
+    stats_, _ = tables
+    expected = {"overview", "scores", "synapses_per_connection"}
+    for one in stats_.properties:
+        kinds = ["mean", "std", "levels", "goodness", "wasserstein", "histogram", "roc", "qq",
+                 "cdf"]  # fmt: skip
+        if one.name != "n_syn_per_conn":
+            kinds.append("shared_within")
+        expected |= {f"{kind}_{one.name}" for kind in kinds}
+    assert set(drawn) == expected
+
+
+def test_specifications_are_valid_and_strict_json(drawn):
+    for name, chart in drawn.items():
+        spec = json.loads(chart.to_json(allow_nan=False))  # validates against the schema
+        assert spec["description"], name
+        assert "NaN" not in json.dumps(spec)
+
+
+def test_every_axis_has_a_title_with_a_unit(drawn):
+    for name, chart in drawn.items():
+        if name.startswith(("histogram", "roc", "qq", "cdf", "overview", "synapses")):
+            titles = [e[axis]["title"] for m in layers(chart.to_dict()) for e in [m["encoding"]]
+                      for axis in ("x", "y") if "title" in e.get(axis, {})]  # fmt: skip
+            assert titles, name
+            units = {"nS", "ms", "1", "µm", "mM", "count"}  # of a panel whose title is its name
+            assert all(
+                title in units or (title.endswith(")") and "(" in title) for title in titles
+            ), (name, titles)
+
+
+@pytest.mark.parametrize(
+    "name", ["overview", "scores", "synapses_per_connection", "mean_property_1",
+             "shared_within_property_1", "levels_property_1", "goodness_property_1",
+             "histogram_property_1", "roc_property_1", "qq_property_1", "cdf_property_1"]
+)  # fmt: skip
+def test_charts_render(drawn, name):
+    assert len(set(pixels(render(drawn[name])))) > 16
+
+
+@pytest.mark.parametrize(
+    ("n_types", "coverage"), [(0, 1.0), (1, 1.0), (4, 0.0)],
+    ids=["no types", "one pathway", "all interpolated"],
+)  # fmt: skip
+def test_edge_cases_draw(n_types, coverage):
+    stats_, model = frames.tables(n_types, 1, coverage=coverage)
+    drawn = plot(stats_, model)
+    assert ("histogram_property_0" in drawn) == (n_types > 0 and coverage > 0)
+    for chart in drawn.values():
+        chart.to_json(allow_nan=False)
+    for name in ("overview", "mean_property_0", "levels_property_0", "goodness_property_0"):
+        render(drawn[name])
+
+
+def test_a_model_without_evidence_is_drawn(tables):
+    stats_, model = tables
+    bare = type(model)(model.table, types=model.types, units=model.units)
+    drawn = plot(stats_, bare, properties=["property_0"])
+    assert set(drawn) == {
+        "overview", "mean_property_0", "std_property_0", "shared_within_property_0",
+        "levels_property_0", "histogram_property_0", "roc_property_0", "qq_property_0",
+        "cdf_property_0",
+    }  # fmt: skip
+
+
+def test_a_pathway_can_be_named(tables):
+    stats_, model = tables
+    pathway = stats_.pathways.collect().select("source_type", "target_type").row(-1)
+    drawn = plot(stats_, model, properties=["property_0"], pathway=pathway)
+    title = drawn["qq_property_0"].title
+    assert title.text == f"property_0: {pathway[0]} → {pathway[1]}"
+    assert title.subtitle == "40 values; normal, fitted to them"
+    with pytest.raises(OptionError, match="Unknown pathway"):
+        plot(
+            stats_, model, properties=["property_0"], statistics=[], pathway=("nowhere", "nothing")
+        )
+
+
+def test_files_are_written_once(tables, tmp_path):
+    stats_, model = tables
+    options = {"properties": ["property_0"], "statistics": ["mean"]}
+    drawn = plot(stats_, model, tmp_path, formats=("svg",), **options)
+    assert {f.name for f in tmp_path.iterdir()} == {f"{name}.svg" for name in drawn}
+    assert (tmp_path / "qq_property_0.svg").read_text().startswith("<svg")
+    with pytest.raises(OutputError, match="exists already"):
+        plot(stats_, model, tmp_path, formats=("svg",), **options)
+
+
+def test_html_files_work_offline(tables, tmp_path):
+    stats_, model = tables
+    plot(stats_, model, tmp_path, properties=["property_0"], statistics=[])
+    page = (tmp_path / "qq_property_0.html").read_text()
+    assert 'src="http' not in page
+    assert len(page) > 500_000  # the libraries are within
+
+
+def test_names_of_properties_cannot_leave_the_folder(tmp_path):
+    names = ["../up", "a/b", "a:b", "A_B", "Ω <b>"]
+    stats_, model = frames.tables(2, properties=names, coverage=1.0)
+    plot(stats_, model, tmp_path / "out", formats=("json",), statistics=["mean"])
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+    found = {f.name for f in (tmp_path / "out").iterdir() if f.name.lower().startswith("mean_")}
+    assert len({f.casefold() for f in found}) == len(names) + 1
+
+
+def test_names_of_properties_are_no_expressions():
+    """Vega makes expressions of titles and of sorted names, and escapes quotation marks alone."""
+    names = ['quoted "a"', 'out\\" + warn(1) + "', "two\nlines", "\u2028", "{{x}} ${x} datum.y"]
+    shown = ['quoted "a"', 'out\u29f5" + warn(1) + "', "two lines", " ", "{{x}} ${x} datum.y"]
+    stats_, model = frames.tables(2, properties=names, coverage=1.0)
+    drawn = plot(stats_, model, statistics=["mean"])
+    said = ""
+    for chart in drawn.values():
+        said += vl_convert.vegalite_to_svg(chart.to_dict(), vl_version="v6_4")
+    said = html.unescape(said)
+    for name in shown:
+        assert f"{name} (" in said  # in the titles of axes, and in what screen readers say
+        assert f"property: {name}; " in said  # of the scores
+
+
+def test_unknown_options_are_refused(tables, tmp_path):
+    stats_, model = tables
+    with pytest.raises(OptionError, match="Unknown property: 'proprty_0'"):
+        plot(stats_, model, properties=["proprty_0"])
+    with pytest.raises(OptionError, match="Unknown format of charts: 'gif'"):
+        plot(stats_, model, tmp_path, formats=("gif",))
