@@ -27,17 +27,10 @@ def goodness(
     measure: Literal["ks", "wasserstein"] = "ks",
     unit: str = "",
 ) -> alt.HConcatChart:
-    """Draw the distance of data and model for each pathway, and the largest ones in order.
+    """Draw the distance of data and model for each pathway with data, and the worst in order.
 
-    Parameters
-    ----------
-    fits
-        :data:`connprops.schema.FITS`. Pathways without data of their own are left out.
-    measure
-        Which distance: of Kolmogorov and Smirnov, or of Wasserstein, which has the unit of the
-        property.
-    unit
-        Of the property.
+    ``fits`` is :data:`connprops.schema.FITS`; ``unit`` is that of the property, and of its
+    Wasserstein distance.
     """
     measured = rows_of(fits, property=property).filter(
         pl.col("level") < 0, pl.col(measure).is_finite()
@@ -72,13 +65,7 @@ def goodness(
 
 
 def scores(table: pl.DataFrame) -> alt.FacetChart:
-    """Draw the candidates for each property by the criterion above the best one's.
-
-    Parameters
-    ----------
-    table
-        :data:`connprops.schema.SCORES`.
-    """
+    """Draw the candidates of :data:`connprops.schema.SCORES` by criterion above the best one's."""
     failure = pl.format("could not be fitted to {} pathways", "n_failed")
     rows = theme.with_shown(table, "property").with_columns(
         pl.col("distribution").cast(pl.String),

@@ -114,18 +114,8 @@ def heat_map(
 ) -> alt.LayerChart:
     """Draw a matrix of pathways: sources down, targets across, in the order of types.
 
-    Parameters
-    ----------
-    cells
-        Rows with source_type, target_type and ``value``.
-    missing
-        Rows with the source_type and target_type of pathways to be shown as without data.
-    types
-        :data:`connprops.schema.TYPES`.
-    colours
-        Of categories, by default all of those of the style's kind.
-    size
-        About how many pixels wide and high; more where that is too small for the labels.
+    ``colours`` of categories are by default all of the style's kind; ``size`` is about how many
+    pixels wide and high, more where that is too small for labels.
     """
     orders = {side: type_order(types, side) for side in ("source", "target")}
     # As large as is useful, never too small for a label.
@@ -218,14 +208,9 @@ def pathway_map(
     value: str,
     style: MapStyle,
 ) -> alt.LayerChart:
-    """Draw a number or a category of each pathway.
+    """Draw a number or a category of each pathway, a row of ``table`` each.
 
     The legend has the categories that occur; all where none does.
-
-    Parameters
-    ----------
-    table
-        One row per pathway: source_type, target_type and the column ``value``.
     """
     names = pl.col(schema.PATHWAY).cast(pl.String)
     dtype = pl.String if style.scale is None else pl.Float64
@@ -249,12 +234,9 @@ def map_styles(
     unit: str,
     values: Mapping[str, pl.Series],
 ) -> dict[str, MapStyle]:
-    """Return the styles of the maps of a statistic: of data, of the model, of their difference.
+    """Return the styles of maps of a statistic: of data, of the model, of their difference.
 
-    Parameters
-    ----------
-    values
-        By ``"data"`` and ``"model"``, as far as there are such maps, values of the same pathways.
+    ``values`` has those of ``"data"`` and ``"model"``, of the same pathways.
     """
     if statistic == "shared_within":
         title, legend = f"{name}, shared within a connection", "values of a connection"
@@ -301,20 +283,8 @@ def maps(
 ) -> alt.HConcatChart:
     """Draw one statistic of a property over all pathways: data, model, model minus data.
 
-    Parameters
-    ----------
-    statistics
-        :data:`connprops.schema.STATISTICS`.
-    model
-        As :func:`connprops.charts.rows.model_statistics` returns it. Where it has no column
-        ``statistic``, only the data are drawn.
-    types
-        :data:`connprops.schema.TYPES`.
-
-    Raises
-    ------
-    OptionError
-        Where the statistics have no column ``statistic``.
+    ``statistics`` is :data:`connprops.schema.STATISTICS`, ``model`` from ``rows.model_statistics``;
+    where that has no such column, only data are drawn.
     """
     if statistic not in STATISTICS:
         raise OptionError.unknown("statistic", statistic, STATISTICS)
@@ -350,13 +320,7 @@ def level_map(
     *,
     property: str,  # noqa: A002
 ) -> alt.LayerChart:
-    """Draw how far each pathway's model of a property was borrowed.
-
-    Parameters
-    ----------
-    model
-        :data:`connprops.schema.MODEL`, or any table with property and level.
-    """
+    """Draw how far each pathway's model of a property was borrowed, by its ``level``."""
     words = {i - 1: text for i, text in enumerate(LEVELS)}
     level = pl.col("level").cast(pl.Int64).replace_strict(words, return_dtype=pl.String)
     rows = rows_of(model, property=property).unique(

@@ -16,13 +16,7 @@ from connprops.charts.theme import LIGHT, Rows, as_data, axis_title, unit_title
 
 
 def synapses_per_connection(bins: Rows) -> alt.LayerChart:
-    """Draw how many connections have how many synapses, over all pathways.
-
-    Parameters
-    ----------
-    bins
-        As :func:`connprops.charts.rows.synapse_counts` returns them.
-    """
+    """Draw how many connections have how many synapses, from ``rows.synapse_counts``."""
     labels = Labels(schema.N_SYN_PER_CONN, "1", "Synapses per connection", whole=True)
     return histogram(bins, labels, counted="connections")
 
@@ -32,17 +26,8 @@ def overview(
 ) -> alt.ConcatChart:
     """Draw each property's spread over pathways and within them.
 
-    The pathways stand in order of their median; bands show the inner 50 % and 90 % of each
-    one's values.
-
-    Parameters
-    ----------
-    statistics
-        :data:`connprops.schema.STATISTICS`.
-    units
-        Unit by property; its order is that of the charts.
-    at_most
-        Number of pathways in a chart; of more, evenly spaced ones are drawn.
+    Pathways stand in order of their median; bands show the inner 50 % and 90 % of each one's
+    values. Of more than ``at_most`` pathways, evenly spaced ones are drawn.
     """
     drawn = [
         _spread(rows_of(statistics, property=name), name, unit, at_most)

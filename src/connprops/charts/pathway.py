@@ -48,13 +48,8 @@ def histogram(
 ) -> alt.LayerChart:
     """Draw a pathway's histogram, and what the model expects in the same bins.
 
-    Parameters
-    ----------
-    bins
-        Rows of :data:`connprops.schema.HISTOGRAMS` of one pathway and property. The column
-        ``expected``, counts that the model expects, is drawn if there.
-    counted
-        What the counts are of, for the axis.
+    The column ``expected``, counts that the model expects, is drawn where ``bins`` has it;
+    ``counted`` says what the counts are of.
     """
     with_model = not isinstance(bins, pl.DataFrame) or "expected" in bins.columns
     base = alt.Chart(theme.as_data(bins, "left", "right", "count", *["expected"] * with_model))
@@ -96,13 +91,7 @@ def _layered(
 
 
 def qq(points: Rows, labels: Labels, *, palette: Palette = LIGHT) -> alt.LayerChart:
-    """Draw quantiles of the data against those of the model.
-
-    Parameters
-    ----------
-    points
-        One row per quantile: p, data, model; see :func:`connprops.charts.rows.quantile_pairs`.
-    """
+    """Draw quantiles of the data against those of the model: rows of p, data, model."""
     base = alt.Chart(theme.as_data(points, "p", "data", "model"))
     common: dict[str, Any] = {"scale": alt.Scale(zero=False), "axis": labels.ticks(5)}
     titles = f"model: {labels.axis}", f"data: {labels.axis}"
@@ -149,26 +138,10 @@ def cdf(points: Rows, labels: Labels, *, discrete: bool = False) -> alt.LayerCha
 def roc_curve(
     edges: ArrayLike, data: ArrayLike, model: ArrayLike
 ) -> tuple[Floats, Floats, float, float]:
-    """Return the rates of model and data above thresholds, and two areas, as the reference does.
+    """Return rates of model and data above thresholds, area less 0.5, and area off the diagonal.
 
-    Thresholds are 0, 0.05, ... 1 of the way from the first bin's centre to the last one's; a bin is
-    above where its centre is, or on it. Between them the curve is linear, and its areas are those
-    of trapezoids at model rates 0, 0.01, ... 1. The curve begins at the last bin's shares, not at
-    (0, 0): histograms that are alike, with the share s in the last bin, differ in area by s^2 / 2.
-
-    Parameters
-    ----------
-    edges
-        Of the bins, (n + 1,).
-    data, model
-        Counts, (n,).
-
-    Returns
-    -------
-    tuple
-        False positive rate, the share of the model above, and true positive rate, that of the
-        data, each (21,), increasing; the area under the curve less 0.5, positive where data are
-        larger than the model; and the area between the curve and the diagonal.
+    Thresholds are 0, 0.05, ... 1 of the way from the first bin's centre to the last one's; both
+    areas are of trapezoids at model rates 0, 0.01, ... 1.
     """
     centres = (np.asarray(edges)[:-1] + np.asarray(edges)[1:]) / 2
     width = centres[-1] - centres[0]
@@ -185,12 +158,7 @@ def roc_curve(
 def roc(bins: pl.DataFrame, title: str, *, digits: int = 3) -> alt.LayerChart:
     """Draw how far a threshold can tell data and model apart; on the diagonal they are alike.
 
-    Parameters
-    ----------
-    bins
-        left, right, count and expected of adjacent bins.
-    digits
-        Of the areas in the subtitle.
+    ``bins`` has left, right, count and expected of adjacent bins.
     """
     edges = np.append(bins["left"], bins["right"][-1])
     false, true, auc, error = roc_curve(edges, bins["count"], bins["expected"])

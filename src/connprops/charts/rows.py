@@ -34,11 +34,8 @@ def whole_numbers(properties: Iterable[Property]) -> set[str]:
 def model_statistics(model: ModelTable) -> pl.DataFrame:
     """Return statistics of a model's distributions, named as those of the data are.
 
-    Returns
-    -------
-    polars.DataFrame
-        One row per pathway and property: level, distribution, shared_within; mean and std of
-        the distribution; its quantiles q05 to q95 within the bounds of drawn values.
+    A row per pathway and property: level, distribution, shared_within; mean and std of the
+    distribution; its quantiles q05 to q95 within the bounds of drawn values.
     """
     rows = model.marginals.select(*_KEYS, "level", "distribution", "shared_within")
     rows = rows.unique(_KEYS, keep="first", maintain_order=True)
@@ -69,23 +66,10 @@ def model_statistics(model: ModelTable) -> pl.DataFrame:
 def quantile_pairs(
     order_statistics: pl.DataFrame, model: ModelTable, *, at_most: int = 200
 ) -> pl.DataFrame:
-    """Return quantiles of data and model at the same probabilities.
+    """Return quantiles of data and model at the same probabilities, as lists p, data, model.
 
-    Of n values, min(n, ``at_most``) quantiles, m, are taken, at the probabilities (i + 1/2) / m
-    (Hazen 1914, Trans. ASCE 77:1539); the data's is the order statistic whose own probability
-    is nearest.
-
-    Parameters
-    ----------
-    order_statistics
-        :data:`connprops.schema.ORDER_STATISTICS`. The largest value is among them, so its rank
-        tells n.
-
-    Returns
-    -------
-    polars.DataFrame
-        One row per row of ``order_statistics`` that the model knows: source_type, target_type,
-        property, and the lists p, data, model.
+    Of n values, m = min(n, ``at_most``) at the probabilities (i + 1/2) / m (Hazen 1914, Trans. ASCE
+    77:1539): the data's is the order statistic whose own probability is nearest.
     """
     empty = order_statistics.head(0).select(_KEYS)
     lists = dict.fromkeys(("p", "data", "model"), pl.List(pl.Float64))
@@ -138,16 +122,10 @@ def _nearest_ranks(ranks: pl.Series, n: Ints, sought: Floats) -> NDArray[np.intp
 
 
 def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
-    """Return histograms of whole numbers with one bin about each number.
+    """Return histograms of whole numbers with one bin about each number, 1/2 below to 1/2 above.
 
-    Bins narrower than 1 hold a whole number or none: those nearest to it become a bin from 1/2
-    below to 1/2 above it, and a number that is alone has an empty bin on either side. Histograms
-    of wider bins stay as they are.
-
-    Parameters
-    ----------
-    bins
-        :data:`connprops.schema.HISTOGRAMS`, with ``expected``.
+    A number that is alone has an empty bin on either side. Histograms of bins of 1 or wider, which
+    hold several numbers, stay as they are.
     """
     narrow = (pl.col("right") - pl.col("left")).max().over(_KEYS) < 1
     number = ((pl.col("left") + pl.col("right")) / 2).round(mode="half_away_from_zero")
@@ -169,10 +147,9 @@ def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
 
 
 def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tuple[Floats, int]:
-    """Return the edges of bins, and of more out to ``low`` and ``high`` where bins do not reach.
+    """Return edges of bins, with more out to ``low`` and ``high``, and how many are in front.
 
-    Those are as wide as the narrowest, or wider where they would be more than ``at_most`` a side.
-    The second result is how many come before the first of ``edges``.
+    Added bins are as wide as the narrowest, or wider where they would be more than ``at_most``.
     """
     width = np.diff(edges).min()
     below, above = (
@@ -183,19 +160,10 @@ def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tup
 
 
 def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
-    """Return a histogram with bins beyond it too, where the model has values and data have none.
+    """Return a pathway's histogram with bins beyond it too, where only the model has values.
 
-    They reach to the model's quantiles 0.001 and 0.999; what lies further is in the outermost.
-
-    Parameters
-    ----------
-    bins
-        :data:`connprops.schema.HISTOGRAMS` of one pathway and property.
-
-    Returns
-    -------
-    polars.DataFrame
-        left, right, count and expected, of which both have the same sum.
+    They reach to its quantiles 0.001 and 0.999; what lies further is in the outermost ones. The
+    sums of count and expected are the same.
     """
     source, target, name = bins.select(pl.col(_KEYS).cast(pl.String)).row(0)
     distribution = model.distribution(name, source, target)
@@ -219,17 +187,8 @@ def synapse_counts(
 ) -> pl.DataFrame:
     """Return how many connections have how many synapses, of all pathways together.
 
-    Parameters
-    ----------
-    values, order_statistics
-        :data:`connprops.schema.VALUES` and ``ORDER_STATISTICS``: the latter counts for pathways
-        that are not in the former; where it is thinned, each rank for those about it.
-
-    Returns
-    -------
-    polars.DataFrame
-        left, right, count and expected of bins that are one synapse wide, or several where
-        there would be more than ``at_most`` of them.
+    Bins are one synapse wide, or several where they would be more than ``at_most``. Pathways that
+    are not in ``values`` count by order statistics: of a thinned sample, each for those about it.
     """
     listed = rows_of(values, property=N_SYN_PER_CONN).select(*_KEYS, "value", "count")
     thinned = rows_of(order_statistics, property=N_SYN_PER_CONN).join(listed, on=_KEYS, how="anti")

@@ -20,14 +20,7 @@ _PAIR = ("property", "other_property")
 
 
 def correlations(rows: pl.DataFrame, title: str = "Correlations") -> alt.LayerChart:
-    """Draw the correlations between properties as a matrix.
-
-    Parameters
-    ----------
-    rows
-        Rows of :data:`connprops.schema.CORRELATIONS` of one pathway; or one row a pair of
-        properties, with ``r``.
-    """
+    """Draw the correlations ``r`` between properties, of one pathway, as a matrix."""
     pairs = rows.select(pl.col(_PAIR).cast(pl.String), "r", "std_error")
     mirrored = pairs.rename(dict(zip(_PAIR, reversed(_PAIR), strict=True)))
     both = pl.concat([pairs, mirrored.select(pairs.columns)])
@@ -40,15 +33,7 @@ def correlations(rows: pl.DataFrame, title: str = "Correlations") -> alt.LayerCh
 def correlation_matrix(
     cells: Rows, names: Sequence[str], *, title: str = "Correlations", palette: Palette = LIGHT
 ) -> alt.LayerChart:
-    """Draw a matrix of properties by properties.
-
-    Parameters
-    ----------
-    cells
-        property, other_property, r and std_error, of both orders of each pair.
-    names
-        Of the properties, in their order.
-    """
+    """Draw a matrix of properties by properties, from cells of both orders of each pair."""
     names = [theme.shown(name) for name in names]
     error = number("std_error", "standard error", ".3f")
     base = alt.Chart(cells).encode(
@@ -73,13 +58,7 @@ def correlation_matrix(
 
 
 def strongest(rows: pl.DataFrame) -> tuple[str, str]:
-    """Return the pair of properties whose correlations are strongest, over all pathways.
-
-    Parameters
-    ----------
-    rows
-        As for :func:`correlation_map`; not empty.
-    """
+    """Return the pair of properties whose correlations are strongest, over all pathways."""
     pairs = rows.select(pl.col(_PAIR).cast(pl.String), pl.col("r").abs()).group_by(_PAIR)
     ranked = pairs.agg(pl.col("r").mean()).sort("r", *_PAIR, descending=[True, False, False])
     return ranked.row(0)[:2]
@@ -91,17 +70,7 @@ def correlation_map(
     property: str,  # noqa: A002 - the tables' own word
     other_property: str,
 ) -> alt.LayerChart:
-    """Draw the correlation of two properties of each pathway.
-
-    Parameters
-    ----------
-    rows
-        Rows of :data:`connprops.schema.CORRELATIONS`, or others with ``r``.
-    types
-        :data:`connprops.schema.TYPES`.
-    property, other_property
-        Of the pair, in either order.
-    """
+    """Draw the correlation ``r`` of two properties, in either order, of each pathway."""
     pair = pl.concat(
         rows_of(rows, property=a, other_property=b)
         for a, b in ((property, other_property), (other_property, property))
@@ -131,13 +100,9 @@ def _by_property(
 
 
 def cross_validation(summary: pl.DataFrame) -> alt.HConcatChart:
-    """Draw by property what a model gains over the baseline on held-out data, and its distance.
+    """Draw by property what a model gains over the baseline on held-out data, and distances.
 
-    Parameters
-    ----------
-    summary
-        From :meth:`connprops.CrossValidation.summary`: ``property``, ``gain`` and its
-        ``gain_error``, in nats a value, ``ks`` and ``ks_reference``.
+    ``summary`` is from :meth:`connprops.CrossValidation.summary`.
     """
     rows = theme.with_shown(summary, "property")
     names = rows["property"].to_list()
@@ -183,13 +148,8 @@ def comparison(
 ) -> alt.HConcatChart:
     """Draw how far two models are apart, by property: distance, and shift of means.
 
-    Parameters
-    ----------
-    table
-        From :func:`connprops.compare`. Pathways that both models have from data are drawn, a tick
-        each.
-    at_most
-        Number of ticks, shared among the properties; those that are furthest apart are drawn.
+    A tick for each pathway of :func:`connprops.compare` that both have from data; of more than
+    ``at_most``, those that are furthest apart.
     """
     table = theme.with_shown(table, "property")
     names = table["property"].unique(maintain_order=True).to_list()

@@ -132,8 +132,7 @@ _UNSHOWN = dict.fromkeys([*range(32), 0x7F, 0x85, 0x2028, 0x2029], " ") | {ord("
 def shown(name: str) -> str:
     """Return a name as charts can show it: on one line, a backslash as its look-alike.
 
-    Vega puts titles and sorted names into expressions and escapes quotation marks alone: text
-    after a backslash or a line break would be run as code.
+    Vega makes expressions of titles and escapes quotation marks alone: other text would be code.
     """
     return name.translate(_UNSHOWN)
 
@@ -209,9 +208,7 @@ A normal sample of thousands has 1.4, an exponential one 3.4.
 def sequential_scale(values: ArrayLike) -> alt.Scale:
     """Return a scale of colour from the least to the greatest of the finite values.
 
-    It is linear unless the values have a heavy tail, or span decades, which a linear scale
-    would show in one colour: then logarithmic, or symmetric-logarithmic where some are not
-    positive.
+    Not linear where the tail is heavy or values span decades, which would then be one colour.
     """
     finite = _finite(values)
     low, high = _domain(finite)

@@ -117,7 +117,7 @@ def build_model(
     say: Say = lambda _: None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Extract, build and plot as a configuration file of the reference says.
+    """Extract, build and plot as a configuration file of the reference says; return model files.
 
     Files, NAME being the model's and PART nothing or, with n folds, ``CVn-i-train`` and
     ``CVn-i-test``: the circuit's dataset in ``working_dir/data/NAME__dataset``, statistics in
@@ -125,28 +125,7 @@ def build_model(
     ``out_dir/output/NAME/PART``, and the configuration in ``out_dir/output/NAME``. Models are
     built on training data, and plotted against both.
 
-    Parameters
-    ----------
-    config_file
-        The file; a list of configurations in it is worked off one by one.
-    force_reextract, force_rebuild
-        Do again what could be reused.
-    cv_folds
-        Number of folds, before that of the file; 1 for none.
-    say
-        Told what is done, and why.
-    progress
-        Called as work gets done.
-
-    Returns
-    -------
-    list of Path
-        The model files.
-
-    Raises
-    ------
-    OptionError, CircuitError, OutputError, CompatError
-        Where the file, the circuit or an option cannot be used, or the output not be written.
+    ``cv_folds`` goes before that of the file; ``say`` is told what is done, and why.
     """
     file = Path(config_file)
     try:

@@ -97,10 +97,9 @@ def exported(
     columns: Sequence[str] | None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Return the dataset of a circuit, made where need be.
+    """Return the dataset of a circuit, made where need be: also from one of another version.
 
-    One of another circuit in the folder is replaced, and so is one that is damaged or of another
-    version. ``columns`` are the properties asked for, of which some may not be exported by default.
+    ``columns`` are the properties asked for, of which some may not be exported by default.
     """
 
     def made() -> Dataset:

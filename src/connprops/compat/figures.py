@@ -39,12 +39,8 @@ def write_figures(
 ) -> list[Path]:
     """Draw all figures and write them as PNG, over those of an earlier run; return the files.
 
-    Parameters
-    ----------
-    cells
-        By property the arrays (sources, targets) that ``extract`` returned.
-    types, about_types
-        The types of their axes, and, where known, ``synapse_class`` and ``layer`` of each.
+    ``cells`` are by property the arrays of ``extract``; ``about_types`` has ``synapse_class`` and
+    ``layer`` of the types of both sides, where known.
     """
     files = []
     pathways = Pathways(*types)

@@ -39,14 +39,6 @@ def interpolated(
 
     A pathway has no data where the mean number of synapses per connection is not finite. What it
     borrows depends on the given arrays only, never on what other such pathways have borrowed.
-
-    Parameters
-    ----------
-    of_connections, of_synapses
-        As the reference's ``extract`` returns them: arrays (sources, targets), and (sources,
-        targets, properties).
-    classes, layers
-        Synapse class and layer of the types of either side.
     """
     mean = np.asarray(of_connections["mean"], dtype=np.float64)
     observed = np.flatnonzero(np.isfinite(mean))

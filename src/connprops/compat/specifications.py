@@ -44,8 +44,7 @@ def plain(value: Any) -> Any:
 def checked(distribution: Any, whose: str) -> dict[str, Any]:
     """Return a distribution as a dict of Python's own types, after checking that it is one.
 
-    Infinite bounds are left out: JSON has no word for them. ``whose`` names property and pathway,
-    for messages.
+    Infinite bounds are left out: JSON has no word for them. ``whose`` is for messages.
     """
     if not isinstance(distribution, Mapping):
         fact = f"The distribution of {whose} is no dictionary"

@@ -90,12 +90,8 @@ _CONSTANTS: dict[str, Any] = {
 class ReportTables:
     """The tables of statistics and a model, and what the report holds of them.
 
-    Parameters
-    ----------
-    bins_at_most
-        Bins in a report, of all histograms together; beyond, neighbours are merged.
-    quantiles_at_most
-        Quantiles in a report, of all pathways and properties together.
+    Of more bins than ``bins_at_most`` in all, neighbours are merged; of more quantiles than
+    ``quantiles_at_most``, those of the statistics are shown.
     """
 
     def __init__(
@@ -160,8 +156,7 @@ class ReportTables:
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return counts, expected counts and edges, a histogram a row.
 
-        Edges are two, and the bins' width, where all bins are alike but the last, which may be
-        narrower; else all edges.
+        Edges are two, and the bins' width, where bins are alike but a narrower last one; else all.
         """
         width, first = pl.col("width"), pl.col("width").first()
         same = 1e-3
