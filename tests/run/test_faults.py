@@ -293,6 +293,10 @@ def test_faults_of_edge_files(ours, tmp_path, fault):
     [
         (lambda h5: replace(h5, "nodes/All/0/mtype", np.full(10, 7)), "its @library does not name"),
         (
+            lambda h5: replace(h5, "nodes/All/0/mtype", np.zeros(10, "c8")),
+            "nodes/All/0/mtype does not hold whole numbers",
+        ),
+        (
             lambda h5: replace(h5, "nodes/All/0/mtype", np.zeros(9, "u4")),
             "nodes/All/0/mtype has another length",
         ),

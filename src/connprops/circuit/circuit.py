@@ -29,7 +29,6 @@ from connprops.circuit.columns import (
     ColumnReader,
     Kind,
     SonataColumn,
-    group_names,
     inherited_columns,
 )
 from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
@@ -69,19 +68,13 @@ class Population:
     def size(self) -> int:
         """Return the number of rows."""
         with hdf5.reading(self.file) as h5:
-            return self._count(h5)
-
-    def _count(self, h5: h5py.File) -> int:
-        raise NotImplementedError
-
-    def _reader(self, h5: h5py.File) -> ColumnReader:
-        return ColumnReader(hdf5.group(h5, self.place), self._of, self.size)
+            return ColumnReader(h5, self.name, self._of).size
 
     @cached_property
     def columns(self) -> dict[str, SonataColumn]:
         """Return the columns by name, those of the file first, then the inherited ones."""
         with hdf5.reading(self.file) as h5:
-            reader = self._reader(h5)
+            reader = ColumnReader(h5, self.name, self._of)
             columns = {column.name: column for column in reader.own_columns()}
             used = reader.types_used() if self.types_file else set()
         if self.types_file:
@@ -96,18 +89,6 @@ class NodePopulation(Population):
 
     _of = "node"
 
-    def _count(self, h5: h5py.File) -> int:
-        population = hdf5.group(h5, self.place)
-        if "node_type_id" in population:
-            return hdf5.count(population, "node_type_id")
-        for group in group_names(population):
-            for name in hdf5.columns(population[group]):
-                return hdf5.count(population[group], name)
-        raise CircuitError.of(
-            f"{self.file}: {self.place} does not say how many nodes it has",
-            expected="the dataset node_type_id, which SONATA requires",
-        )
-
     def attributes(self, only: Collection[str] | None = None) -> pl.DataFrame:
         """Return attributes of all nodes, with ``node``, their id: shape (n_nodes, 1 + attributes).
 
@@ -120,9 +101,10 @@ class NodePopulation(Population):
             if name != "node" and (_groups_nodes(column) if only is None else name in only)
         ]
         with hdf5.reading(self.file) as h5:
-            reader = self._reader(h5)
-            series = [_series(c, reader.column(c, 0, self.size)) for c in attributes]
-        return pl.DataFrame([pl.Series("node", np.arange(self.size, dtype=np.int64)), *series])
+            reader = ColumnReader(h5, self.name, self._of)
+            nodes = pl.Series("node", np.arange(reader.size, dtype=np.int64))
+            series = [_series(c, reader.column(c, 0, reader.size)) for c in attributes]
+        return pl.DataFrame([nodes, *series])
 
 
 def _groups_nodes(column: SonataColumn) -> bool:
@@ -151,16 +133,6 @@ class EdgePopulation(Population):
     source: NodePopulation
     target: NodePopulation
     _of = "edge"
-
-    def _count(self, h5: h5py.File) -> int:
-        sizes = [hdf5.count(h5, f"{self.place}/{side}_node_id") for side in ("source", "target")]
-        if sizes[0] != sizes[1]:
-            raise CircuitError.of(
-                f"{self.file}: source_node_id and target_node_id of {self.place} are not of "
-                "one length",
-                found=f"{sizes[0]:,} and {sizes[1]:,} values",
-            )
-        return sizes[0]
 
     @contextmanager
     def reader(self) -> Iterator[EdgeReader]:
@@ -214,7 +186,7 @@ class EdgeReader(ColumnReader):
     """Ranges of rows of an open edge population: its columns, and the nodes that it joins."""
 
     def __init__(self, h5: h5py.File, edges: EdgePopulation) -> None:
-        super().__init__(hdf5.group(h5, edges.place), "edge", edges.size)
+        super().__init__(h5, edges.name, "edge")
         self._nodes = edges.source, edges.target
 
     def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -64,21 +65,36 @@ def path_in_group(name: str) -> str:
     return name.replace("@dynamics:", "dynamics_params/", 1)
 
 
-def group_names(population: h5py.Group) -> list[str]:
-    """Return the names of the groups that hold a population's columns."""
-    members = hdf5.members(population)
-    groups = [name for name, member in members if isinstance(member, h5py.Group)]
-    return sorted(filter(str.isdecimal, groups), key=int)
-
-
 class ColumnReader:
     """Ranges of rows of an open population, column by column."""
 
-    def __init__(self, population: h5py.Group, kind: Kind, size: int) -> None:
-        self.population = population
+    def __init__(self, h5: h5py.File, name: str, kind: Kind) -> None:
+        self.population = hdf5.group(h5, f"{kind}s/{name}")
         self.kind = kind
-        self.size = size
-        self.groups = group_names(population)
+        members = hdf5.members(self.population)
+        groups = [name for name, member in members if isinstance(member, h5py.Group)]
+        self.groups = sorted(filter(str.isdecimal, groups), key=int)
+
+    @cached_property
+    def size(self) -> int:
+        """Return the number of rows."""
+        file, name = self.population.file.filename, self.population.name.lstrip("/")
+        if self.kind == "edge":
+            sizes = [hdf5.count(self.population, f"{s}_node_id") for s in ("source", "target")]
+            if sizes[0] != sizes[1]:
+                raise CircuitError.of(
+                    f"{file}: source_node_id and target_node_id of {name} are not of one length",
+                    found=f"{sizes[0]:,} and {sizes[1]:,} values",
+                )
+            return sizes[0]
+        columns = (f"{g}/{c}" for g in self.groups for c in hdf5.columns(self.population[g]))
+        has_types = "node_type_id" in self.population
+        if path := "node_type_id" if has_types else next(columns, None):
+            return hdf5.count(self.population, path)
+        raise CircuitError.of(
+            f"{file}: {name} does not say how many nodes it has",
+            expected="the dataset node_type_id, which SONATA requires",
+        )
 
     @property
     def whole_group(self) -> str | None:
@@ -195,7 +211,8 @@ class ColumnReader:
         libraries = {labels for labels in of_groups if labels is not None}
         partial = len(groups) < len(self.groups)
         n_text, n_numbers = sum(map(hdf5.is_text, types)), sum(map(hdf5.is_number, types))
-        if n_text + n_numbers < len(types) or (n_text and n_numbers and self.kind == "edge"):
+        is_odd = n_text + n_numbers < len(types) or (n_text and n_numbers and self.kind == "edge")
+        if is_odd and not (libraries and self.kind == "node"):  # their codes are refused when read
             return SonataColumn(name, "other")
         if self.kind == "node" and (n_text or len(libraries) > 1):
             return SonataColumn(name, "text", partial=partial)

@@ -61,7 +61,9 @@ def opened(file: Path) -> Iterator[h5py.File]:
         ) from error
     with h5:
         with guarded(file):
-            external = h5.visititems_links(_external)
+            external = h5.visititems_links(
+                lambda name, link: (name, link) if isinstance(link, h5py.ExternalLink) else None
+            )
         if external is not None:
             name, link = external
             raise CircuitError.of(
@@ -78,11 +80,6 @@ def reading(file: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading that is all done within the block, guarded."""
     with opened(file) as h5, guarded(file):
         yield h5
-
-
-def _external(name: str, link: object) -> tuple[str, h5py.ExternalLink] | None:
-    """Return an external link, which ends the visit of links."""
-    return (name, link) if isinstance(link, h5py.ExternalLink) else None
 
 
 def _member(parent: h5py.Group, path: str) -> object:
