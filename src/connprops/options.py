@@ -15,7 +15,6 @@ A configuration file is TOML or JSON, flat, its keys the fields of :class:`RunOp
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -420,6 +419,8 @@ def _from(origin: str) -> Iterator[None]:
 
 
 def _read_config(file: Path) -> dict[str, Any]:
+    import tomllib  # takes time, which help does without
+
     readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
     if file.suffix not in readers:
         raise OptionError.unknown("kind of configuration file", file.name, ["*.toml", "*.json"])

@@ -70,7 +70,7 @@ Circuit = Annotated[
 ]
 
 
-def examples(*lines: str) -> str:
+def _epilog(*lines: str) -> str:
     """Return commands as an epilog, where an empty line begins a new one."""
     return "\n\n".join(("Examples:", *lines))
 
@@ -87,7 +87,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=examples("connprops demo", "connprops run CIRCUIT"),
+    epilog=_epilog("connprops demo", "connprops run CIRCUIT"),
 )
 
 
@@ -102,7 +102,7 @@ def _version(
 
 
 def command(
-    *chosen: type | str, examples: tuple[str, ...], name: str | None = None
+    *chosen: type | str, examples: tuple[str, ...]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a command of a function.
 
@@ -116,8 +116,8 @@ def command(
         of_classes = (n for one in chosen for n in ([one] if isinstance(one, str) else names(one)))
         read = [n for n in of_classes if n in _READ and about(_DECLARED[n][1]).panel]
         called = _Call(function, read)
-        text = "\n\n".join(("Examples:", *examples))
-        app.command(name or function.__name__.replace("_", "-"), epilog=text)(called.command())
+        name = function.__name__.replace("_", "-")
+        app.command(name, epilog=_epilog(*examples))(called.command())
         return function
 
     return register
@@ -200,9 +200,19 @@ def _parameter(declared: Field[Any]) -> inspect.Parameter:
     return inspect.Parameter(declared.name, keyword, default=None, annotation=kind)
 
 
+def argument(metavar: str, text: str) -> Any:
+    """Return a positional argument of one command."""
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def setting(metavar: str, text: str, *flags: str, panel: str | None = None, **more: Any) -> Any:
+    """Return an option of one command; its flag is the parameter's name unless given."""
+    return typer.Option(*flags, metavar=metavar or None, help=text, rich_help_panel=panel, **more)
+
+
 def out(text: str, metavar: str = "OUT", panel: str = OUTPUT) -> Any:
     """Return the option that says where results go."""
-    return typer.Option("--out", "-o", metavar=metavar, rich_help_panel=panel, help=text)
+    return setting(metavar, text, "--out", "-o", panel=panel)
 
 
 def _from_text(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from connprops.cli.app import command
+from connprops.cli.app import argument, command
 from connprops.progress import Progress
 
 
@@ -16,9 +16,8 @@ from connprops.progress import Progress
 def info(
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="PATH",
-            help="A circuit, a dataset, the folder of a run, or a Parquet file of connprops.",
+        argument(
+            "PATH", "A circuit, a dataset, the folder of a run, or a Parquet file of connprops."
         ),
     ],
 ) -> None:
@@ -32,9 +31,8 @@ def info(
 def verify(
     path: Annotated[
         Path,
-        typer.Argument(
-            metavar="PATH",
-            help="A dataset, the folder of a run or of steps, or a Parquet file of connprops.",
+        argument(
+            "PATH", "A dataset, the folder of a run or of steps, or a Parquet file of connprops."
         ),
     ],
     *,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 import connprops as cp
-from connprops.cli.app import command, out
+from connprops.cli.app import argument, command, out, setting
 from connprops.options import (
     OUTPUT,
     SELECTION,
@@ -35,7 +35,7 @@ _SHOWN = ("source_type", "target_type", "property", "distribution_a", "distribut
 
 def chart_file(text: str) -> Any:
     """Return the option that says where a chart goes."""
-    return typer.Option("--chart", metavar="FILE", rich_help_panel=OUTPUT, help=text)
+    return setting("FILE", text, "--chart", panel=OUTPUT)
 
 
 @command(
@@ -48,16 +48,14 @@ def chart_file(text: str) -> Any:
 def cross_validate(
     data: Annotated[
         Path,
-        typer.Argument(
-            metavar="DATASET|CIRCUIT",
-            help="Folder of a dataset; or a circuit, which is exported on first use.",
+        argument(
+            "DATASET|CIRCUIT", "Folder of a dataset; or a circuit, which is exported on first use."
         ),
     ],
     *,
     out: Annotated[Path, out("File of the scores, Parquet.")] = Path("cross_validation.parquet"),
     chart: Annotated[
-        Path | None,
-        chart_file("Draw the gain over the baseline to a .html, .svg or .png file."),
+        Path | None, chart_file("Draw the gain over the baseline to a .html, .svg or .png file.")
     ] = None,
     cv_folds: int,
     overwrite: bool,
@@ -126,10 +124,8 @@ def _show_scores(summary: DataFrame, stream: TextIO) -> None:
     )
 )
 def compare(
-    a: Annotated[
-        Path, typer.Argument(metavar="A", help="A run's folder, or a model as Parquet or JSON.")
-    ],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
+    a: Annotated[Path, argument("A", "A run's folder, or a model as Parquet or JSON.")],
+    b: Annotated[Path, argument("B", "Another one.")],
     *,
     out: Annotated[
         Path | None, out("Write all differences to a .parquet, .csv or .json file.", "FILE")
@@ -137,9 +133,7 @@ def compare(
     chart: Annotated[
         Path | None, chart_file("Draw the differences to a .html, .svg or .png file.")
     ] = None,
-    rows: Annotated[
-        int, typer.Option(metavar="N", min=0, help="How many of the largest to print.")
-    ] = 10,
+    rows: Annotated[int, setting("N", "How many of the largest to print.", min=0)] = 10,
     overwrite: bool,
 ) -> None:
     """Show where two models differ: pathways, distributions, means, and their distances.
@@ -192,42 +186,38 @@ def _show(frame: DataFrame) -> None:
     ),
 )  # fmt: skip
 def draw(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model: Parquet, or JSON.")],
+    model: Annotated[Path, argument("MODEL", "The model: Parquet, or JSON.")],
     *,
     out: Annotated[Path, out("The synapses: .parquet, or .h5 for a SONATA edge file.")],
     connections: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=OUTPUT,
-            help="Parquet with source_node and target_node; with source_type and target_type, "
-            "unless a circuit has them; with n_syn_per_conn, unless it is to be drawn. [default: "
-            "the connections of the circuit, each row drawn anew]",
+        setting(
+            "FILE",
+            "Parquet with source_node and target_node; with source_type and target_type, unless a "
+            "circuit has them; with n_syn_per_conn, unless it is to be drawn. [default: the "
+            "connections of the circuit, each row drawn anew]",
+            panel=OUTPUT,
         ),
     ] = None,
     circuit: Annotated[
         Path | None,
-        typer.Option(
-            metavar="CIRCUIT",
-            rich_help_panel=OUTPUT,
-            help="Circuit that the nodes are of: its configuration file, or its folder.",
+        setting(
+            "CIRCUIT",
+            "Circuit that the nodes are of: its configuration file, or its folder.",
+            panel=OUTPUT,
         ),
     ] = None,
     sel_props: Annotated[
         str | None,
-        typer.Option(
-            metavar="A,B",
-            rich_help_panel=SELECTION,
-            help="Properties, with commas. [default: all of the model]",
-        ),
+        setting("A,B", "Properties, with commas. [default: all of the model]", panel=SELECTION),
     ] = None,
     missing: Annotated[
         str,
-        typer.Option(
-            metavar="WHAT",
-            rich_help_panel=SELECTION,
-            help="What to do with connections of pathways that the model lacks: error; borrow, "
-            "from an observed pathway of the same types, layers or classes; skip.",
+        setting(
+            "WHAT",
+            "What to do with connections of pathways that the model lacks: error; borrow, from an "
+            "observed pathway of the same types, layers or classes; skip.",
+            panel=SELECTION,
         ),
     ] = "error",
     population: str | None,
@@ -264,31 +254,24 @@ def draw(
 def build_model(
     config_file: Annotated[
         Path,
-        typer.Argument(
-            metavar="CONFIG.json",
-            help="A model-building configuration of connectome-manipulator, as it is.",
+        argument(
+            "CONFIG.json", "A model-building configuration of connectome-manipulator, as it is."
         ),
     ],
     *,
     force_reextract: Annotated[
         bool,
-        typer.Option(
-            "--force-reextract",
-            help="Extract again even if circuit and options are unchanged.",
+        setting(
+            "", "Extract again even if circuit and options are unchanged.", "--force-reextract"
         ),
     ] = False,
     force_rebuild: Annotated[
         bool,
-        typer.Option(
-            "--force-rebuild",
-            help="Build again even if statistics and options are unchanged.",
-        ),
+        setting("", "Build again even if statistics and options are unchanged.", "--force-rebuild"),
     ] = False,
     cv_folds: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="Folds of a cross-validation. [default: the file's CV_folds]"
-        ),
+        setting("N", "Folds of a cross-validation. [default: the file's CV_folds]", min=1),
     ] = None,
     quiet: bool,
     progress: Progress,

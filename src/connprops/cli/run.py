@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO
 
-import typer
-
-from connprops.cli.app import Circuit, command, out
+from connprops.cli.app import Circuit, argument, command, out, setting
 from connprops.errors import ConnpropsWarning
 from connprops.options import ExtractOptions, RunOptions
 from connprops.progress import Progress
@@ -58,14 +56,10 @@ def run(
 
 @command(examples=("connprops demo", "connprops demo large --synapses 10000000"))
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the circuit.")] = Path(
-        "connprops-demo"
-    ),
+    folder: Annotated[Path, argument("DIR", "Folder of the circuit.")] = Path("connprops-demo"),
     *,
-    synapses: Annotated[
-        int, typer.Option(metavar="N", help="Number of synapses, about; from 1,000 up.")
-    ] = 200_000,
-    seed: Annotated[int, typer.Option(metavar="S", help="Seed of the circuit.")] = 0,
+    synapses: Annotated[int, setting("N", "Number of synapses, about; from 1,000 up.")] = 200_000,
+    seed: Annotated[int, setting("S", "Seed of the circuit.")] = 0,
     overwrite: bool,
     progress: Progress,
 ) -> Callable[[TextIO], None]:

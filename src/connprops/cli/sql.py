@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from connprops.cli.app import command, out
+from connprops.cli.app import argument, command, out, setting
 from connprops.errors import OptionError
 from connprops.options import RunOptions
 from connprops.progress import Progress
@@ -30,58 +30,35 @@ _ANSWER = "Answer"
     ),
 )  # fmt: skip
 def sql(
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder of a run, or of a dataset.")
-    ],
-    statement: Annotated[
-        str | None, typer.Argument(metavar="SQL", help="The question, in DuckDB's SQL.")
-    ] = None,
+    folder: Annotated[Path, argument("OUT", "The folder of a run, or of a dataset.")],
+    statement: Annotated[str | None, argument("SQL", "The question, in DuckDB's SQL.")] = None,
     *,
     file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Read it from a file; - for the input."),
+        str | None, setting("FILE", "Read it from a file; - for the input.", "--file", "-f")
     ] = None,
-    query: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A ready question instead.")
-    ] = None,
+    query: Annotated[str | None, setting("NAME", "A ready question instead.")] = None,
     param: Annotated[
-        list[str] | None,
-        typer.Option(metavar="K=V", help="A parameter of a ready question. May be repeated."),
+        list[str] | None, setting("K=V", "A parameter of a ready question. May be repeated.")
     ] = None,
     list_all: Annotated[
-        bool, typer.Option("--list", help="List tables, and ready questions and their parameters.")
+        bool, setting("", "List tables, and ready questions and their parameters.", "--list")
     ] = False,
     out: Annotated[
         Path | None, out("Write the answer to a .csv, .json or .parquet file.", "FILE", _ANSWER)
     ] = None,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", rich_help_panel=_ANSWER, help="Print it as CSV.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", rich_help_panel=_ANSWER, help="Print it as JSON.")
-    ] = False,
-    rows: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, rich_help_panel=_ANSWER, help="Rows of a printed table."),
-    ] = 40,
+    as_csv: Annotated[bool, setting("", "Print it as CSV.", "--csv", panel=_ANSWER)] = False,
+    as_json: Annotated[bool, setting("", "Print it as JSON.", "--json", panel=_ANSWER)] = False,
+    rows: Annotated[int, setting("N", "Rows of a printed table.", panel=_ANSWER, min=1)] = 40,
     show_sql: Annotated[
         bool,
-        typer.Option(
-            "--show-sql",
-            rich_help_panel=_ANSWER,
-            help="Print the SQL, and that of what it rests on.",
-        ),
+        setting("", "Print the SQL, and that of what it rests on.", "--show-sql", panel=_ANSWER),
     ] = False,
     explain: Annotated[
-        bool,
-        typer.Option("--explain", rich_help_panel=_ANSWER, help="Print DuckDB's plan instead."),
+        bool, setting("", "Print DuckDB's plan instead.", "--explain", panel=_ANSWER)
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", rich_help_panel=_ANSWER, help="Replace FILE.")
-    ] = False,
+    overwrite: Annotated[bool, setting("", "Replace FILE.", "--overwrite", panel=_ANSWER)] = False,
     allow_files: Annotated[
-        bool,
-        typer.Option("--allow-files", help="Let SQL use other files and the network."),
+        bool, setting("", "Let SQL use other files and the network.", "--allow-files")
     ] = False,
     options: RunOptions,
 ) -> None:
@@ -115,23 +92,19 @@ def sql(
             typer.echo(session.show_sql(text))
         elif explain:
             typer.echo(session.explain(text))
+        elif out is not None:
+            typer.echo(str(session.ask(text).write(out, overwrite=overwrite)), err=True)
+        elif as_csv:
+            session.ask(text).write_csv(sys.stdout)
+        elif as_json:
+            session.ask(text).write_json(sys.stdout)
         else:
-            answer = session.ask(text)
-            if out is not None:
-                typer.echo(str(answer.write(out, overwrite=overwrite)), err=True)
-            elif as_csv:
-                answer.write_csv(sys.stdout)
-            elif as_json:
-                answer.write_json(sys.stdout)
-            else:
-                _show(answer, rows)
+            _show(session.ask(text), rows)
 
 
 @command(examples=("connprops database steps",))
 def database(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder that extract and build wrote to.")
-    ],
+    folder: Annotated[Path, argument("FOLDER", "Folder that extract and build wrote to.")],
     *,
     overwrite: bool,
     progress: Progress,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
-
 import connprops as cp
-from connprops.cli.app import Circuit, command, out
+from connprops.cli.app import Circuit, argument, command, out, setting
 from connprops.options import (
     BuildOptions,
     EdgeOptions,
@@ -57,7 +55,7 @@ def export(
         from connprops.export.request import describe
         from connprops.run.dry_run import of_export
 
-        return str(of_export(describe(opened, **options.edges()), place, options.resources, shard))
+        return of_export(describe(opened, **options.edges()), place, options.resources, shard)
     export_circuit(
         opened, place, **options.edges(), overwrite=overwrite, resume=resume, verify=verify,
         shard=shard, resources=options.resources, progress=progress,
@@ -74,7 +72,7 @@ def export(
     ),
 )  # fmt: skip
 def extract(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of a dataset.")],
+    dataset: Annotated[Path, argument("DATASET", "Folder of a dataset.")],
     *,
     out: Annotated[
         Path | None, out("Folder of the tables. [default: the one that the dataset is in]")
@@ -92,16 +90,14 @@ def extract(
     if dry_run:
         from connprops.run.dry_run import of_extract
 
-        return str(of_extract(stats, place, options.resources, shard))
+        return of_extract(stats, place, options.resources, shard)
     files = stats.write(place, correlations=options.correlations, overwrite=overwrite, shard=shard)
     return _shard_done(shard, place) if shard else _lines(files)
 
 
 @command(examples=("connprops merge steps/dataset", "connprops merge steps"))
 def merge(
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder that the shards were told to write to.")
-    ],
+    folder: Annotated[Path, argument("OUT", "Folder that the shards were told to write to.")],
     *,
     overwrite: bool,
 ) -> str:
@@ -117,9 +113,7 @@ def merge(
     ),
 )  # fmt: skip
 def build(
-    statistics: Annotated[
-        Path, typer.Argument(metavar="STATISTICS", help="Folder that extract has written to.")
-    ],
+    statistics: Annotated[Path, argument("STATISTICS", "Folder that extract has written to.")],
     *,
     out: Annotated[Path | None, out("Folder of the model. [default: the same]")] = None,
     overwrite: bool,
@@ -141,24 +135,20 @@ def build(
     )
 )
 def plot(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="Folder that extract and build have written to."),
-    ],
+    folder: Annotated[Path, argument("FOLDER", "Folder that extract and build have written to.")],
     *,
     out: Annotated[Path | None, out("Folder of the charts. [default: FOLDER/charts]")] = None,
     formats: Annotated[
-        str, typer.Option(metavar="A,B", help="html, svg, png, pdf or json; several with commas.")
+        str, setting("A,B", "html, svg, png, pdf or json; several with commas.")
     ] = "html",
     statistics: Annotated[
-        str, typer.Option(metavar="A,B", help="Which statistics to map: q50, n_unique, ...")
+        str, setting("A,B", "Which statistics to map: q50, n_unique, ...")
     ] = "mean,std,shared_within",
     pathway: Annotated[
         tuple[str, str] | None,
-        typer.Option(
-            metavar="SOURCE TARGET",
-            help="Types of the pathway whose distributions are drawn. "
-            "[default: the one with most connections]",
+        setting(
+            "SOURCE TARGET",
+            "Types of the pathway that is drawn. [default: the one with most connections]",
         ),
     ] = None,
     sel_props: list[str] | None,

@@ -5,7 +5,6 @@ Numbers of what is read are exact; those of what is written follow from numbers 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,21 +34,9 @@ allowed: estimates are 27 % too high at most, and 11 % too low."""
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
-@dataclass(frozen=True)
-class DryRun:
-    """What a step would do, line by line."""
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
-
-    def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.lines)
-        return "\n".join([self.title, *(f"  {n:<{width}}  {text}" for n, text in self.lines)])
-
-
 def of_export(
     wanted: ExportRequest, folder: Path, resources: Resources, shard: str | None = None
-) -> DryRun:
+) -> str:
     """Return what an export would do; samples of the edge file are read."""
     edges, size = wanted.edges, wanted.edges.size
     row = 16 + sum(np.dtype(c.dtype).itemsize for c in wanted.columns if c.inherited is None)
@@ -69,12 +56,12 @@ def of_export(
         ("memory", f"about {amount(memory)}{_each(resources)}"),
     ]
     title = f"Export of {size:,} synapses of {edges.name!r}, {len(wanted.columns)} properties"
-    return DryRun(title, tuple(lines))
+    return _listed(title, lines)
 
 
 def of_extract(
     stats: Statistics, folder: Path, resources: Resources, shard: str | None = None
-) -> DryRun:
+) -> str:
     """Return what an extraction would do; the connections of each pathway are counted."""
     dataset, pathways = stats.computed.dataset, stats.pathways.collect()
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
@@ -100,7 +87,12 @@ def of_extract(
         f"{int(pathways['n_connections'].sum()):,} connections, "
         f"{int(pathways['n_synapses'].sum()):,} synapses"
     )
-    return DryRun(title, tuple(lines))
+    return _listed(title, lines)
+
+
+def _listed(title: str, lines: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in lines)
+    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
 def _share(shard: str | None) -> Shard:

@@ -36,15 +36,8 @@ def _describe_circuit(circuit: Circuit, stream: TextIO) -> None:
         console,
         ("edge population", "kind", "from", "to", "rows", "columns"),
         [
-            (
-                edges.name,
-                edges.kind,
-                edges.source.name,
-                edges.target.name,
-                f"{edges.size:,}",
-                f"{len(edges.columns)}",
-            )
-            for edges in circuit.edges.values()
+            (e.name, e.kind, e.source.name, e.target.name, f"{e.size:,}", len(e.columns))
+            for e in circuit.edges.values()
         ],
         numbers=(4, 5),
     )

@@ -79,29 +79,17 @@ def run(
     circuit
         Configuration file of the circuit, or its folder.
     out
-        The folder: a new, an empty, or a run's one; by default ``NAME-connprops`` in the working
+        The folder: new, empty, or that of a run; by default ``NAME-connprops`` in the working
         folder, NAME being the circuit's.
     options
-        What to compute; by default everything that there is.
+        What to compute; by default everything.
     progress
         Called with step, units done, units in all, and the unit's name.
     overwrite
-        Replace the results of a run of another circuit or with other options. Those of the
-        same input, options and versions are left as they are, once they have been found intact;
-        where only some are, these are reused.
+        Replace the results of another circuit or of other options. Those of the same input,
+        options and versions are reused, once they have been found intact.
     verify
-        Tell whether the circuit is the same by the whole content of its edge file: see
-        :func:`connprops.export.export.export`.
-
-    Returns
-    -------
-    CompleteRun
-        What was computed, and what it took; also where the results were there already.
-
-    Raises
-    ------
-    CircuitError, OptionError, OutputError
-        Where the circuit cannot be read, an option not met, or the folder not written.
+        Compare all bytes of the edge file with those of earlier results.
     """
     options = options or RunOptions()
     steps: list[Step] = []
