@@ -17,18 +17,19 @@ from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 
 from connprops.arrays.sorted_samples import (
+    append_to_file,
     count_distinct,
     distinct_values,
     histograms,
     moments,
     quantiles,
+    sort_file,
 )
 from connprops.arrays.sorted_samples import sort_samples as sort_in_memory
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.resources import Resources
-from connprops.statistics.bucket import _append, _sorted_in_place
 from connprops.statistics.extract import extract
 
 TABLES = ("table", "histograms", "values", "order_statistics")
@@ -132,8 +133,8 @@ def test_one_group_sorted_on_disk_agrees_with_numpy(data):
 def test_sorting_in_a_file_gives_what_sorting_in_memory_does(tmp_path_factory, values, chunk):
     file = tmp_path_factory.mktemp("sort") / "values"
     for at in range(0, values.size, chunk):
-        _append(file, values[at : at + chunk])
-    on_disk = _sorted_in_place(file, values.dtype)
+        append_to_file(file, values[at : at + chunk])
+    on_disk = sort_file(file, values.dtype)
     in_memory = sort_in_memory(values, np.array([values.size]))
     np.testing.assert_array_equal(on_disk.counts, in_memory.counts)
     with np.errstate(all="ignore"):

@@ -285,7 +285,7 @@ def test_the_steps_on_the_command_line(dataset, statistics, tmp_path):
 
 
 def test_options_are_checked(statistics):
-    with pytest.raises(OptionError, match="neither true nor false"):
+    with pytest.raises(OptionError, match="correlations is not valid"):
         build(statistics, correlations="yes")
 
 

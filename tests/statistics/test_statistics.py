@@ -16,14 +16,14 @@ import connprops.export.plan
 import connprops.statistics.bucket
 import connprops.statistics.statistics
 from connprops.arrays.random_numbers import keys, sampling_key
-from connprops.arrays.sorted_samples import histogram_edges, ranks
+from connprops.arrays.sorted_samples import histogram_edges, ranks, smallest
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
 from connprops.families.histogram import normal_through_histogram
 from connprops.resources import Resources
-from connprops.statistics.bucket import BucketSpec, smallest
+from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.rows import DatasetRows
 from connprops.statistics.statistics import TABLES, read_statistics

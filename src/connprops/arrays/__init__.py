@@ -1,4 +1,4 @@
-"""Kernels on plain arrays: sorted samples, normal scores, solvers, random numbers, runs."""
+"""Kernels on plain arrays: sorted samples, normal scores, solvers, random numbers, gathering."""
 
 from __future__ import annotations
 

@@ -1,20 +1,7 @@
 """Correlations of the normal variables beneath the values of groups, from normal scores.
 
-A property's values are thought of as a rising function of a standard normal variable z: all that
-correlates two properties is the correlation r of their normal variables, a Gaussian copula. A value
-of rank interval (a, b] among n gets the score E[z | a/n < Phi(z) <= b/n]. Ties, as those of counts,
-make the scores s a step function of z, whose covariance is less than r. By Mehler's expansion
-(Mehler 1866, J. reine angew. Math. 66; Lancaster 1957, Biometrika 44) it is
-
-    E[s(z) s'(z')] = sum_k h_k h'_k r^k,    h_k = E[s(z) He_k(z)] / sqrt(k!),
-
-increasing in r, and is solved for r. Without ties only h_1 = 1 is left, and r is the correlation
-of the scores; with ties this is a polychoric or polyserial correlation.
-
-Standard errors are those of the influence function. Besides s s', it has a part for each property
-because the thresholds between values are estimated too: where the score jumps by m at z = t, that
-is m E[s' | z = t] for all values beyond. Without ties it is z z' - r (z^2 + z'^2) / 2, of variance
-(1 - r^2)^2 for a Gaussian copula (Klaassen and Wellner 1997, Bernoulli 3).
+A Gaussian copula with ties: Mehler's expansion of the scores' covariance, and standard errors from
+the influence function. docs/numbers.md has the theory.
 """
 
 from __future__ import annotations
@@ -23,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from connprops.arrays import Floats, Ints
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import exponential
 from connprops.arrays.solvers import increasing_root
 
@@ -73,12 +59,12 @@ class Scores:
     coefficients: Floats
 
     @property
-    def varies(self) -> NDArray[np.bool_]:
+    def varies(self) -> Bools:
         """Return which groups have several values, (g,)."""
         return self.coefficients[:, 0] > 0
 
     @property
-    def has_ties(self) -> NDArray[np.bool_]:
+    def has_ties(self) -> Bools:
         """Return which groups have ties, (g,)."""
         return np.not_equal(self.coefficients[:, 0], 1.0)
 
@@ -88,7 +74,7 @@ class Scores:
         return self.score[self.order]
 
 
-def normal_scores(values: NDArray[np.float64], counts: Ints) -> Scores:
+def normal_scores(values: Floats, counts: Ints) -> Scores:
     """Return the normal scores of groups of finite values that follow each other, (n,)."""
     from scipy.special import ndtri  # a tenth of a second to import, and not always needed
 
@@ -121,9 +107,7 @@ def normal_scores(values: NDArray[np.float64], counts: Ints) -> Scores:
     )  # fmt: skip
 
 
-def _coefficients(
-    threshold: Floats, weight: Floats, first_tie: Ints, free: NDArray[np.bool_]
-) -> Floats:
+def _coefficients(threshold: Floats, weight: Floats, first_tie: Ints, free: Bools) -> Floats:
     """Return h_k: a step of height m at t adds m He_{k-1}(t) phi(t), by parts."""
     found = np.zeros((first_tie.size, TERMS))
     found[free, 0] = 1.0
@@ -148,18 +132,18 @@ def _hermite(x: Floats, n: int) -> list[Floats]:
 
 @dataclass(frozen=True)
 class Latent:
-    """Correlations of two properties in several groups, and their standard errors, each (g,).
-
-    NaN where a property has one value only, or pairs are fewer than :data:`FEWEST`; the standard
-    error also where ties allow no more than that r is near 1 or -1.
-    """
+    """Correlations of two properties in several groups, and their standard errors, each (g,)."""
 
     r: Floats
     std_error: Floats
 
 
 def latent_correlations(a: Scores, b: Scores) -> Latent:
-    """Return the correlations beneath two properties, whose rows are the same."""
+    """Return the correlations beneath two properties, whose rows are the same.
+
+    NaN where a property has one value only, or pairs are fewer than :data:`FEWEST`; the standard
+    error also where ties allow no more than that r is near 1 or -1.
+    """
     told = np.flatnonzero(a.varies & b.varies & (a.counts >= FEWEST))
     r, std_error = np.full(a.counts.size, np.nan), np.full(a.counts.size, np.nan)
     if not told.size:

@@ -25,21 +25,10 @@ def increasing_root(
     start: Floats,
     tolerance: float = 1e-13,
 ) -> Floats:
-    """Return where increasing functions cross zero, one per group.
+    """Return where increasing functions cross zero, one per group, all arrays (g,).
 
-    Newton's method, kept inside a bracket that every evaluation narrows; a step that would
-    leave the bracket is replaced by its midpoint, so convergence is certain.
-
-    Parameters
-    ----------
-    function
-        Maps positions (g,) to values and slopes, each (g,).
-    low, high
-        Bracket, each (g,): the value is at most 0 at ``low`` and at least 0 at ``high``.
-    start
-        First positions, (g,).
-    tolerance
-        Relative length of the last step.
+    Newton's method within a bracket that narrows; its midpoint is the step that would leave it.
+    ``function`` gives values and slopes; ``tolerance`` is the relative length of the last step.
     """
     x = np.clip(start, low, high)
     # A root once found stays, so that it does not depend on the groups beside it.
@@ -64,24 +53,10 @@ def box_maximum(
     lower: Floats,
     upper: Floats,
 ) -> Floats:
-    """Return where smooth functions of p variables are greatest within a box, one per group.
+    """Return where smooth functions of p variables are greatest in a box, (g, p); else NaN.
 
-    Newton's method with the curvature's eigenvalues made positive, so that each step climbs
-    also where the function is not concave; a step that does not climb is damped as in
-    Levenberg's and Marquardt's method. A variable on a bound that it would leave is held there.
-
-    Parameters
-    ----------
-    function
-        Maps positions (h, p) and the groups (h,) they belong to, to value (h,), gradient
-        (h, p) and Hessian (h, p, p).
-    start, lower, upper
-        First positions, and the box: each (g, p); bounds may be infinite.
-
-    Returns
-    -------
-    NDArray
-        Positions (g, p); NaN for a group that did not converge.
+    Newton's method with positive eigenvalues and Levenberg's and Marquardt's damping. ``function``
+    maps positions (h, p) and their groups (h,) to values, gradients and Hessians (h, p, p).
     """
     best = np.clip(start, lower, upper)
     active = np.arange(len(best))
@@ -138,17 +113,8 @@ def smallest_count(
 ) -> Floats:
     """Return the smallest integers k >= ``lowest`` with ``cdf(k) >= q``, of those that float64 has.
 
-    Steps of doubling width from the guess bracket the answer, then bisection finds it: two or
-    three evaluations where the guess is good, and no more than a few dozen where it is not.
-
-    Parameters
-    ----------
-    cdf
-        Maps integers (h,) and the places (h,) in ``q`` they belong to, to probabilities (h,).
-    q
-        Probabilities (m,), in (0, 1).
-    guess, lowest
-        First integers to try, and the smallest of the support: each (m,).
+    Steps of doubling width from the guess bracket the answer, then bisection finds it. ``cdf`` maps
+    integers (h,) and their places (h,) in ``q`` to probabilities.
     """
     below = lowest - 1  # cdf(below) < q <= cdf(above) once both are known
     above = np.full_like(q, np.inf)

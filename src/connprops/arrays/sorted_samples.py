@@ -1,23 +1,22 @@
 """Numbers of many sorted samples at once: moments, quantiles, distinct values, bins.
 
-All follow from the sorted values alone, and all work is vectorised over the samples. A sample
-that memory cannot hold is one on disk, which gives its values piece by piece; the numbers are the
-same to the last bit, since sums are made of blocks of fixed size.
+All follow from the sorted values alone, and all work is vectorised over the samples. The values may
+lie in a memory map: they are worked on piece by piece, and sums are made of blocks of fixed size.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.arrays import Floats, Ints
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import logarithm
 
 RANKS_AT_MOST = 256
@@ -63,7 +62,7 @@ class Piece:
         return self.values.astype(np.float64)
 
     @property
-    def new(self) -> NDArray[np.bool_]:
+    def new(self) -> Bools:
         """Return whether each value differs from the one before in its group."""
         new = np.ones(self.values.size, dtype=np.bool_)
         new[1:] = self.values[1:] != self.values[:-1]
@@ -91,8 +90,8 @@ class Piece:
         return of_groups if self.n.size == 1 else np.repeat(of_groups, self.n)
 
 
-class SortedSamples(ABC):
-    """Finite values sorted within each group.
+class SortedSamples:
+    """Finite values sorted within each group, one group after the other in one array.
 
     Attributes
     ----------
@@ -106,27 +105,15 @@ class SortedSamples(ABC):
         Their extremes, of the column's own type, (s,).
     """
 
-    counts: Ints
-    some: Ints
-    low: NDArray[Any]
-    high: NDArray[Any]
-
-    @property
-    def n(self) -> Ints:
-        """Return the counts of the groups that have any value."""
-        return self.counts[self.some]
-
-    @abstractmethod
-    def pieces(self) -> Iterator[Piece]:
-        """Give all values, in pieces that memory can hold."""
-
-    @abstractmethod
-    def at(self, group: Ints, rank: Ints) -> Floats:
-        """Return the values of some ranks, each of one of the groups with values."""
-
-    @abstractmethod
-    def count_below(self, groups: slice, edges: Floats) -> Ints:
-        """Return how many values of each group lie below each of its edges, of their shape."""
+    def __init__(self, values: NDArray[Any], counts: Ints) -> None:
+        self.counts = counts
+        self.some = np.flatnonzero(counts)
+        self.n = counts[self.some]
+        self._values = values
+        self._ends = np.cumsum(self.n)
+        self._starts = self._ends - self.n
+        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.some.size)
+        self.low, self.high = values[self._starts], values[self._ends - 1]
 
     def spread(self, of_some: NDArray[Any], fill: float = np.nan) -> NDArray[Any]:
         """Return numbers of the groups with values as numbers of all groups."""
@@ -135,19 +122,6 @@ class SortedSamples(ABC):
         full = np.full((self.counts.size, *of_some.shape[1:]), fill, dtype=np.float64)
         full[self.some] = of_some
         return full
-
-
-class SamplesInMemory(SortedSamples):
-    """Sorted samples of any number of groups, one after the other in one array."""
-
-    def __init__(self, values: NDArray[Any], counts: Ints) -> None:
-        self.counts = counts
-        self.some = np.flatnonzero(counts)
-        self._values = values
-        self._ends = np.cumsum(self.n)
-        self._starts = self._ends - self.n
-        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.some.size)
-        self.low, self.high = values[self._starts], values[self._ends - 1]
 
     def pieces(self) -> Iterator[Piece]:
         """Give groups together as far as they are small, and large ones in blocks."""
@@ -195,7 +169,7 @@ class SamplesInMemory(SortedSamples):
         return np.asarray(low - starts)
 
 
-def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
+def sort_samples(raw: NDArray[Any], counts: Ints) -> SortedSamples:
     """Sort each group's values, in place, so ``raw`` is lost; leave out what is not finite."""
     values, n = raw, counts[counts > 0]
     starts = np.cumsum(n) - n
@@ -213,7 +187,44 @@ def sort_samples(raw: NDArray[Any], counts: Ints) -> SamplesInMemory:
             counts[counts > 0] = np.add.reduceat(finite.astype(np.int64), starts)
         if not all_finite or (low <= 0).any():
             values += values.dtype.type(0)  # zeros all have the same sign
-    return SamplesInMemory(values, counts)
+    return SortedSamples(values, counts)
+
+
+def append_to_file(file: Path, values: NDArray[Any]) -> None:
+    """Write the finite values of some to the end of a file."""
+    with file.open("ab") as end:
+        (values[np.isfinite(values)] if values.dtype.kind == "f" else values).tofile(end)
+
+
+def sort_file(file: Path, dtype: np.dtype[Any]) -> SortedSamples:
+    """Return the values of a file as a sample; the system keeps in memory what fits."""
+    size = file.stat().st_size // dtype.itemsize
+    values = np.memmap(file, dtype, "r+", shape=(size,)) if size else np.empty(0, dtype)
+    return sort_samples(np.asarray(values), np.array([size]))
+
+
+def smallest(key: NDArray[np.uint64], counts: Ints, limit: int, *, large: int = 100) -> Bools:
+    """Return which rows have the smallest keys of their group; of equal keys, the first rows.
+
+    ``large`` is the mean size from which groups are looked at one by one.
+    """
+    starts = np.cumsum(counts) - counts
+    above = np.flatnonzero(counts > limit)
+    if above.size * large > key.size:  # many small ones: all at once
+        order = np.lexsort((key, np.repeat(np.arange(counts.size), counts)))
+        rank = np.arange(key.size) - np.repeat(starts, counts)
+        found = np.zeros(key.size, dtype=np.bool_)
+        found[order[rank < limit]] = True
+        return found
+    found = np.ones(key.size, dtype=np.bool_)
+    for i in above.tolist():
+        of_group = slice(starts[i], starts[i] + counts[i])
+        largest = np.partition(key[of_group], limit - 1)[limit - 1]
+        chosen = key[of_group] < largest
+        equal = np.flatnonzero(key[of_group] == largest)
+        chosen[equal[: limit - np.count_nonzero(chosen)]] = True
+        found[of_group] = chosen
+    return found
 
 
 def _totals(
@@ -221,8 +232,7 @@ def _totals(
 ) -> tuple[Floats, ...]:
     """Return sums over the values of each group, (s,) each, of several terms; None is all zeros.
 
-    Within a block of :data:`BLOCK` values, by rank, numpy adds pairwise; and so it does the sums
-    of a group's blocks. Neither depends on the piece that a block comes with.
+    Numpy adds pairwise within a block, and the sums of blocks, whatever piece a block comes with.
     """
     of_blocks: list[list[Floats]] = []
     for piece in sample.pieces():
@@ -241,11 +251,7 @@ def _totals(
 def moments(sample: SortedSamples) -> dict[str, Floats]:
     """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
 
-    One pass adds up powers of the distance from the median. Since that lies within one standard
-    deviation of the mean, no digits are lost when moments about the mean are made of them. The mean
-    itself is that of the values; where their signs differ, leading digits are added without error
-    and apart from the others, twice (Rump, Ogita, Oishi, "Accurate floating-point summation
-    part I", SIAM Journal on Scientific Computing 31:189-224, 2008, algorithm 3.2).
+    One pass adds up powers of the distance from the median; docs/numbers.md says why.
     """
     n = sample.n
     if not n.size:
@@ -354,13 +360,10 @@ def count_distinct(sample: SortedSamples) -> Ints:
     return counts
 
 
-def distinct_values(sample: SortedSamples, wanted: NDArray[np.bool_]) -> tuple[Ints, Floats, Ints]:
+def distinct_values(sample: SortedSamples, wanted: Bools) -> tuple[Ints, Floats, Ints]:
     """Return the distinct values of the wanted ones among the groups with values.
 
-    Returns
-    -------
-    tuple
-        For each value: which of the groups with values it is of, the value, and how often.
+    For each value: which of the groups with values it is of, the value, and how often.
     """
     groups, values, places = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0, np.int64)]
     for piece in sample.pieces():
@@ -398,10 +401,9 @@ def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Fl
 
 
 def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
-    """Return the edges that ``numpy.histogram`` gives each group's values, of their own type.
+    """Return the edges that ``numpy.histogram`` gives each group's values, (groups, bins + 1).
 
-    Shape (groups, bins + 1). Where the values lie so close that their type has no room for the
-    edges (numpy gives up there), the edges are float64 ones and reach as far as they need.
+    Where their type has no room for the edges (numpy gives up there), these are float64.
     """
     if low.dtype.kind != "f":
         low, high = low.astype(np.float64), high.astype(np.float64)
@@ -434,8 +436,7 @@ def _roomy_edges(low: float, high: float, bins: int) -> Floats:
 def ranks(n: int) -> Ints:
     """Return the ranks that order statistics of a sample of size n are kept at.
 
-    All of them up to :data:`RANKS_AT_MOST`; else evenly spaced ones, with more towards both
-    ends, whose distance doubles from the extremes inwards.
+    Large samples: evenly spaced, with more towards both ends, at doubling distances.
     """
     if n <= RANKS_AT_MOST:
         return np.arange(n)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
-from connprops.arrays.runs import run_rows
+from connprops.arrays.gather import run_rows
 from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError

@@ -1,12 +1,9 @@
 """Every statistic of a bucket of groups from one sort of its values.
 
-A bucket is a range of groups, of pathways as a rule. Its rows are brought together by group, and
-each property's values are sorted within their group. All that is asked for follows from the sorted
-values: moments, quantiles, distinct values, histograms. A bucket whose rows fit in memory is worked
-on at once, vectorised over its groups; values of a group that does not fit are sorted in a file.
-
-Because it is a function of the sorted values alone, a result does not depend on threads,
-buckets, parts, memory, or the order of the file.
+A bucket is a range of groups, of pathways as a rule. A result is a function of the sorted values of
+a group alone, so it does not depend on threads, buckets, parts, memory, or the order of the file.
+A bucket whose rows fit in memory is worked on at once, vectorised over its groups; values of a
+group that does not fit are sorted in a file.
 """
 
 from __future__ import annotations
@@ -26,47 +23,44 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
+from connprops.arrays.gather import Runs
 from connprops.arrays.random_numbers import sampling_key
-from connprops.arrays.runs import Runs
 from connprops.arrays.sorted_samples import (
     SortedSamples,
+    append_to_file,
     count_distinct,
     distinct_values,
     histograms,
     moments,
     quantiles,
     ranks,
+    smallest,
+    sort_file,
     sort_samples,
 )
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.selection import Choice, Groups
+from connprops.dataset.selection import Groups
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.rows import Rows, RowSource
-from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Unit
+from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Unit, UnitSpec
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
-
 
 _BYTES_PER_VALUE = 56
 """What a value costs that is being aggregated: copies, sorted, and the file's own."""
 
 
 @dataclass(frozen=True)
-class BucketSpec:
+class BucketSpec(UnitSpec):
     """What to aggregate: which statistics of which properties, how sampled.
 
-    ``choices`` say how nodes form groups, and which take part: several where statistics of several
-    selections (folds, say) are computed in one pass over the rows.
+    Several choices (folds, say) are computed in one pass over the rows.
     """
 
-    choices: tuple[Choice, ...]
-    properties: tuple[str, ...]
     bins: int | tuple[float, ...]
     min_sample_size: int | None
-    max_sample_size: int | None
-    seed: int
     tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
 
     kind: ClassVar[str] = "buckets"
@@ -91,14 +85,13 @@ class BucketSpec:
     ) -> list[GroupTables]:
         """Return the tables of a bucket, for each way in which nodes form groups."""
         if unit.on_disk:
-            temp_dir = resources.temp_dir
-            return [_aggregate_on_disk(rows, one, unit, self, temp_dir) for one in groups]
+            return [_aggregate_on_disk(rows, g, unit, self, resources.temp_dir) for g in groups]
         chunks = list(rows.chunks(unit.first, unit.stop, unit.properties))
-        if not chunks:
-            return [{} for _ in groups]
-        whole = Rows.concat(chunks)
+        whole = Rows.concat(chunks) if chunks else None
         del chunks
-        return [_aggregate_rows(whole, one, unit, self, resources.threads) for one in groups]
+        if whole is None:
+            return [{} for _ in groups]
+        return [_aggregate_rows(whole, g, unit, self, resources.threads) for g in groups]
 
 
 @dataclass(frozen=True)
@@ -225,30 +218,6 @@ def _sampled(whole: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
         return whole
     key = _keys(rows, spec)[whole.rows]
     return replace(whole.take(smallest(key, whole.counts, limit)), whole=whole)
-
-
-def smallest(key: NDArray[np.uint64], counts: Ints, limit: int, *, large: int = 100) -> Bools:
-    """Return which rows have the smallest keys of their group; of equal keys, the first rows.
-
-    ``large`` is the mean size from which groups are looked at one by one.
-    """
-    starts = np.cumsum(counts) - counts
-    above = np.flatnonzero(counts > limit)
-    if above.size * large > key.size:  # many small ones: all at once
-        order = np.lexsort((key, np.repeat(np.arange(counts.size), counts)))
-        rank = np.arange(key.size) - np.repeat(starts, counts)
-        found = np.zeros(key.size, dtype=np.bool_)
-        found[order[rank < limit]] = True
-        return found
-    found = np.ones(key.size, dtype=np.bool_)
-    for i in above.tolist():
-        of_group = slice(starts[i], starts[i] + counts[i])
-        largest = np.partition(key[of_group], limit - 1)[limit - 1]
-        chosen = key[of_group] < largest
-        equal = np.flatnonzero(key[of_group] == largest)
-        chosen[equal[: limit - np.count_nonzero(chosen)]] = True
-        found[of_group] = chosen
-    return found
 
 
 def _keys(rows: Rows, spec: BucketSpec) -> NDArray[np.uint64]:
@@ -407,17 +376,17 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
         group = bucket.group
         per_synapse |= bool(_per_synapse(column, bucket)[0])
         sizes += np.concatenate([bucket.counts, bucket.n_synapses, bucket.n_multi])
-        _append(of_connections, bucket.connections.of(column.values))
+        append_to_file(of_connections, bucket.connections.of(column.values))
         if column.of_synapses is not None:
-            _append(of_synapses, bucket.synapses.of(column.of_synapses))
-            _append(of_means, _means(column.of_synapses, bucket))
+            append_to_file(of_synapses, bucket.synapses.of(column.of_synapses))
+            append_to_file(of_means, _means(column.of_synapses, bucket))
     if not group.size:
         return None
-    sample = _sorted_in_place(of_synapses if per_synapse else of_connections, firsts[0].dtype)
+    sample = sort_file(of_synapses if per_synapse else of_connections, firsts[0].dtype)
     return Gathered(
         group=group,
         sample=sample,
-        means=_sorted_in_place(of_means, np.dtype(np.float64)) if per_synapse else sample,
+        means=sort_file(of_means, np.dtype(np.float64)) if per_synapse else sample,
         n_values=sizes[[1 if per_synapse else 0]],
         n_connections=sizes[[0]],
         n_synapses=sizes[[1]],
@@ -425,19 +394,6 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
         per_synapse=np.array([per_synapse]),
         constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]),
     )
-
-
-def _append(file: Path, values: NDArray[Any]) -> None:
-    """Write the finite values of some to the end of a file."""
-    with file.open("ab") as end:
-        (values[np.isfinite(values)] if values.dtype.kind == "f" else values).tofile(end)
-
-
-def _sorted_in_place(file: Path, dtype: np.dtype[Any]) -> SortedSamples:
-    """Return the values of a file as a sample; the system keeps in memory what fits."""
-    size = file.stat().st_size // dtype.itemsize
-    values = np.memmap(file, dtype, "r+", shape=(size,)) if size else np.empty(0, dtype)
-    return sort_samples(np.asarray(values), np.array([size]))
 
 
 def _concat(found: Sequence[GroupTables]) -> GroupTables:
@@ -464,14 +420,13 @@ def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:
         "values": lambda: _distinct_values(gathered, n_unique, n, only),
         "order_statistics": lambda: _order_statistics(gathered),
     }
-    names = names_to_arrow(spec.properties)
-    found = {}
+    tables, names = {}, names_to_arrow(spec.properties)
     for kind in spec.tables:
         columns = makers[kind]()
         number = np.full(len(columns["group"]), spec.properties.index(name), dtype=np.int16)
         of_property = pa.DictionaryArray.from_arrays(to_arrow(number), names)
-        found[kind] = pa.table({"property": of_property, **columns})
-    return found
+        tables[kind] = pa.table({"property": of_property, **columns})
+    return tables
 
 
 def _statistics(gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools) -> dict[str, pa.Array]:

@@ -21,14 +21,14 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
+from connprops.arrays.gather import run_rows
 from connprops.arrays.normal_scores import FEWEST, Scores, latent_correlations, normal_scores
 from connprops.arrays.random_numbers import sampling_key
-from connprops.arrays.runs import run_rows
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.selection import Choice, Groups
+from connprops.dataset.selection import Groups
 from connprops.resources import Resources
 from connprops.statistics.rows import Rows, RowSource
-from connprops.statistics.units import GroupTables, Unit
+from connprops.statistics.units import GroupTables, Unit, UnitSpec
 
 CONNECTIONS_AT_MOST = 100_000
 
@@ -45,7 +45,7 @@ _LAYOUT = {
 
 
 @dataclass(frozen=True)
-class CorrelationSpec:
+class CorrelationSpec(UnitSpec):
     """Whose correlations to compute: how nodes form groups, of which properties, how sampled.
 
     Of all pairs of properties; but a pair has no row where one of the two has one value, or pairs
@@ -53,10 +53,6 @@ class CorrelationSpec:
     does not.
     """
 
-    choices: tuple[Choice, ...]
-    properties: tuple[str, ...]
-    max_sample_size: int | None
-    seed: int
     connections_at_most: int = CONNECTIONS_AT_MOST
 
     kind: ClassVar[str] = "ranges"

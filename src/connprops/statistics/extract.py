@@ -68,7 +68,7 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
     values = tuple(name for name in names if name != N_SYN_PER_CONN)
     tables = ComputedTables(
         dataset,
-        BucketSpec((choice,), names, bins, least, most, seed),
+        BucketSpec((choice,), names, most, seed, bins, least),
         CorrelationSpec((choice,), values, most, seed),
         resources,
         progress,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import missing, to_arrow, to_numpy
-from connprops.arrays.runs import run_rows
+from connprops.arrays.gather import run_rows
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Groups
 from connprops.schema import N_SYN_PER_CONN

@@ -24,7 +24,6 @@ from connprops.errors import DatasetError, OptionError
 from connprops.schema import Property
 from connprops.statistics.arrays import to_arrays
 from connprops.statistics.tables import ComputedTables, StoredTables
-from connprops.statistics.units import UnitSpec, write_shard
 from connprops.store.shards import Shard
 from connprops.store.tables import read_table, write_table
 from connprops.store.writing import refuse_existing
@@ -164,7 +163,8 @@ class Statistics:
         if not overwrite:
             refuse_existing(*files)
         if shard is not None:
-            return self._write_shard(place, Shard.parse(shard), correlations=correlations)
+            number = Shard.parse(shard)
+            return self.computed.write_shard(place, number, self.facts(), correlations=correlations)
         self._take_over(place)
         for name, file in zip(names, files, strict=True):
             table = schema.TABLES[name]
@@ -197,13 +197,6 @@ class Statistics:
                 "Statistics that were read from files are not computed", hint="extract a dataset"
             )
         return self._tables
-
-    def _write_shard(self, folder: Path, shard: Shard, *, correlations: bool) -> list[Path]:
-        tables = self.computed
-        specs: list[UnitSpec] = [tables.buckets]
-        if correlations:
-            specs.append(tables.correlations)
-        return write_shard(folder, shard, self.facts(), specs, tables)
 
     def to_arrays(
         self, *, order: Sequence[str] | None = None, fitted: Collection[str] | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,13 +22,20 @@ from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
 from connprops.statistics.units import (
+    PATHWAYS_FILE,
     TABLES_OF,
     GroupTables,
     Unit,
     UnitSpec,
     compute_units,
+    file_of_unit,
+    is_finished,
     plan_units,
+    stage_target,
 )
+from connprops.store.shards import Shard
+from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_time, staged_shard
+from connprops.store.tables import write_table
 
 _KEYS = {*schema.PATHWAY, "property"}
 
@@ -180,14 +189,48 @@ class ComputedTables:
         """Return the units in which all tables are computed, enough for so many shards."""
         return plan_units(self.dataset, spec, self.sampled(spec), self._resources, n_shards)
 
-    def compute(
-        self, spec: UnitSpec, units: Sequence[Unit]
-    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
-        """Compute units; give each one's place among them and its tables by name, as they end."""
-        for i, (tables,) in compute_units(
-            self.dataset, spec, units, self._resources, self._progress
+    def write_shard(
+        self, folder: Path, shard: Shard, facts: Mapping[str, Any], *, correlations: bool
+    ) -> list[Path]:
+        """Compute what is not finished of a shard's share; return the files of the whole share.
+
+        ``facts`` are those of the tables' metadata.
+        """
+        specs: list[UnitSpec] = [self.buckets, *([self.correlations] if correlations else [])]
+        plan = {**facts["options"], "dataset": facts["identity"], "correlations": correlations}
+        files = []
+        with staged_shard(stage_target(folder), shard) as stage:
+            with one_at_a_time(stage):
+                # The plan is made once, for it must not depend on the machine of each shard.
+                asked = asked_of_shards(stage) or {
+                    "facts": dict(facts),
+                    **{s.kind: [asdict(unit) for unit in self.plan(s, shard.of)] for s in specs},
+                }
+                keep_for_shards(stage, plan, shard, asked)
+                if not (stage / PATHWAYS_FILE).is_file():
+                    pathways = self.whole(schema.PATHWAYS)
+                    write_table(pathways, schema.PATHWAYS, stage / PATHWAYS_FILE)
+            for spec in specs:
+                units = [Unit.parse(fields) for fields in asked[spec.kind]]
+                own = shard.share(range(len(units)))
+                self._write_units(stage, spec, units, own)
+                tables = TABLES_OF[spec.kind]
+                files += [file_of_unit(stage, spec.kind, i, table) for i in own for table in tables]
+        return files
+
+    def _write_units(
+        self, stage: Path, spec: UnitSpec, units: Sequence[Unit], own: Sequence[int]
+    ) -> None:
+        """Write the tables of those of a shard's ``own`` units that are not finished."""
+        left = [i for i in own if not is_finished(stage, spec.kind, i)]
+        if not left:
+            return
+        for at, (tables,) in compute_units(
+            self.dataset, spec, [units[i] for i in left], self._resources, self._progress
         ):
-            yield i, {t.name: self.labelled([tables], t) for t in TABLES_OF[spec.kind]}
+            for table in TABLES_OF[spec.kind]:
+                file = file_of_unit(stage, spec.kind, left[at], table)
+                write_table(self.labelled([tables], table), table, file, overwrite=True)
 
     def _compute_buckets(self, table: schema.Table, missing: Sequence[str]) -> None:
         """Aggregate some properties, for all that are computed together."""

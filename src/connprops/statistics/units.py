@@ -12,13 +12,13 @@ with what :mod:`connprops.store.stage` has in each stage::
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -39,9 +39,7 @@ from connprops.statistics.rows import (
     RowSource,
     put_in_order,
 )
-from connprops.store.shards import Shard
-from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_time, staged_shard
-from connprops.store.tables import read_table, write_table
+from connprops.store.tables import read_table
 from connprops.store.writing import leftover_of
 from connprops.workers import number_of, of_each_worker, run_units
 
@@ -91,7 +89,8 @@ class Unit:
         return cls(**{**fields, "properties": tuple(fields["properties"])})
 
 
-class UnitSpec(Protocol):
+@dataclass(frozen=True)
+class UnitSpec(ABC):
     """What is computed of units, as other processes can be sent it.
 
     ``choices`` say how nodes form groups; they differ in the nodes that take part. Rows of a unit
@@ -99,26 +98,24 @@ class UnitSpec(Protocol):
     ``fewest`` synapses give nothing.
     """
 
-    @property
-    def choices(self) -> tuple[Choice, ...]: ...  # noqa: D102
-    @property
-    def properties(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def unit_name(self) -> str: ...  # noqa: D102
-    @property
-    def step(self) -> str: ...  # noqa: D102
-    @property
-    def in_memory(self) -> bool: ...  # noqa: D102
-    @property
-    def fewest(self) -> int: ...  # noqa: D102
+    choices: tuple[Choice, ...]
+    properties: tuple[str, ...]
+    max_sample_size: int | None
+    seed: int
 
+    kind: ClassVar[str]
+    unit_name: ClassVar[str]
+    step: ClassVar[str]
+    in_memory: ClassVar[bool]
+    fewest: ClassVar[int]
+
+    @abstractmethod
     def bytes_of(
         self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
     ) -> Ints:
         """Return the bytes that each group takes while some properties are worked on."""
 
+    @abstractmethod
     def compute(
         self, rows: RowSource, groups: Sequence[Groups], unit: Unit, resources: Resources
     ) -> list[GroupTables]:
@@ -314,22 +311,7 @@ TABLES_OF = {
 }
 """The tables that each kind of unit gives."""
 
-_PATHWAYS = "pathways.parquet"
-
-
-class UnitTables(Protocol):
-    """What shards need of tables that are computed from a dataset."""
-
-    def whole(self, table: schema.Table) -> pl.DataFrame:
-        """Return a table whole."""
-
-    def plan(self, spec: UnitSpec, n_shards: int) -> list[Unit]:
-        """Return all units, enough for so many shards."""
-
-    def compute(
-        self, spec: UnitSpec, units: Sequence[Unit]
-    ) -> Iterator[tuple[int, dict[str, pl.DataFrame]]]:
-        """Compute units; give each one's place among them and its tables by name."""
+PATHWAYS_FILE = "pathways.parquet"
 
 
 def stage_target(folder: Path) -> Path:
@@ -342,48 +324,11 @@ def stage_of(folder: Path) -> Path:
     return leftover_of(stage_target(folder))
 
 
-def write_shard(
-    folder: Path,
-    shard: Shard,
-    facts: Mapping[str, Any],
-    specs: Sequence[UnitSpec],
-    computed: UnitTables,
-) -> list[Path]:
-    """Compute what is not finished of a shard's share; return the files of the whole share.
-
-    ``facts`` are those of the tables' metadata.
-    """
-    kinds = [spec.kind for spec in specs]
-    plan = {**facts["options"], "dataset": facts["identity"], "correlations": "ranges" in kinds}
-    files = []
-    with staged_shard(stage_target(folder), shard) as stage:
-        with one_at_a_time(stage):
-            # The plan is made once, for it must not depend on the machine of each shard.
-            asked = asked_of_shards(stage) or {
-                "facts": dict(facts),
-                **{s.kind: [asdict(unit) for unit in computed.plan(s, shard.of)] for s in specs},
-            }
-            keep_for_shards(stage, plan, shard, asked)
-            if not (stage / _PATHWAYS).is_file():
-                write_table(computed.whole(schema.PATHWAYS), schema.PATHWAYS, stage / _PATHWAYS)
-        for spec in specs:
-            file_of = partial(_file, stage, spec.kind)
-            units = [Unit.parse(fields) for fields in asked[spec.kind]]
-            own = shard.share(range(len(units)))
-            left = [i for i in own if not is_finished(stage, spec.kind, i)]
-            for at, tables in computed.compute(spec, [units[i] for i in left]) if left else ():
-                for table in TABLES_OF[spec.kind]:
-                    frame = tables[table.name]
-                    write_table(frame, table, file_of(left[at], table), overwrite=True)
-            files += [file_of(i, table) for i in own for table in TABLES_OF[spec.kind]]
-    return files
-
-
 def is_finished(stage: Path, kind: str, i: int) -> bool:
     """Return whether the tables of a unit are there and intact."""
     try:
         for table in TABLES_OF[kind]:
-            read_table(_file(stage, kind, i, table), table)
+            read_table(file_of_unit(stage, kind, i, table), table)
     except DatasetError:
         return False
     return True
@@ -392,12 +337,13 @@ def is_finished(stage: Path, kind: str, i: int) -> bool:
 def merged(stage: Path, table: schema.Table, empty: pl.DataFrame, n_units: int) -> pl.DataFrame:
     """Return a table of all units; ``empty`` has its columns."""
     if table is schema.PATHWAYS:
-        return read_table(stage / _PATHWAYS, table)[0]
+        return read_table(stage / PATHWAYS_FILE, table)[0]
     kind = next(kind for kind, tables in TABLES_OF.items() if table in tables)
-    files = [_file(stage, kind, i, table) for i in range(n_units)]
+    files = [file_of_unit(stage, kind, i, table) for i in range(n_units)]
     frames = (read_table(file, table)[0].cast(empty.schema) for file in files)
     return pl.concat([empty, *frames])
 
 
-def _file(stage: Path, kind: str, i: int, table: schema.Table) -> Path:
+def file_of_unit(stage: Path, kind: str, i: int, table: schema.Table) -> Path:
+    """Return the file of a table of a finished unit."""
     return stage / kind / f"{i:05d}.{table.name}.parquet"

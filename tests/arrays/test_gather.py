@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connprops.arrays.runs import Runs, run_rows
+from connprops.arrays.gather import Runs, run_rows
 
 RUNS = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 300)), max_size=20)
 
