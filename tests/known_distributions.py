@@ -104,3 +104,9 @@ def stacked(distributions: list[dict[str, float]]) -> dict[str, Float]:
         name: np.array([distribution[name] for distribution in distributions], dtype=float)
         for name in distributions[0]
     }
+
+
+def loglik_by_scipy(name: str, values: Float, parameters: dict[str, float]) -> float:
+    distribution = SCIPY[name](**parameters)
+    log = getattr(distribution, "logpdf", None) or distribution.logpmf
+    return float(log(values).sum())

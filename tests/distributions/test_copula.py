@@ -1,4 +1,4 @@
-"""Copulas: correlations of scores, the nearest matrix, numbers drawn, the reference's prop_cov."""
+"""Copulas: the nearest matrix, numbers drawn, the reference's prop_cov."""
 
 import json
 import warnings
@@ -9,111 +9,11 @@ import pytest
 from scipy import stats
 
 from connprops import schema
-from connprops.arrays.normal_scores import FEWEST, latent_correlations, normal_scores
+from connprops.arrays.normal_scores import latent_correlations, normal_scores
 from connprops.distributions.copula import Copulas, nearest_correlations
 from connprops.errors import ConnpropsWarning, ModelError
 from connprops.model.model import Model, read_model
 from connprops.model.reference_json import to_json
-
-MARGINS = {
-    "normal": lambda z: z,
-    "lognormal": np.exp,
-    "1 + poisson": lambda z: 1 + stats.poisson.ppf(stats.norm.cdf(z), 0.8),
-    "poisson": lambda z: stats.poisson.ppf(stats.norm.cdf(z), 6.0),
-    "binary": lambda z: 1.0 * (z > 0.3),
-}
-
-
-def correlated(r, n, groups, seed):
-    """Return two (groups * n,) arrays of normal numbers of correlation r."""
-    z = np.random.default_rng(seed).standard_normal((2, groups * n))
-    return z[0], r * z[0] + np.sqrt(1 - r**2) * z[1]
-
-
-def estimated(x, y, counts):
-    return latent_correlations(normal_scores(x, counts), normal_scores(y, counts))
-
-
-@pytest.mark.parametrize(("one", "other"), [
-    ("normal", "lognormal"), ("normal", "1 + poisson"), ("poisson", "1 + poisson"),
-    ("1 + poisson", "binary"), ("binary", "binary"),
-])  # fmt: skip
-@pytest.mark.parametrize("r", [0.0, 0.4, -0.7])
-def test_correlations_put_in_are_recovered_within_their_standard_errors(one, other, r):
-    groups, n = 400, 500
-    x, y = correlated(r, n, groups, seed=7)
-    found = estimated(MARGINS[one](x), MARGINS[other](y), np.full(groups, n))
-    z = (found.r - r) / found.std_error
-    # Standard normal but for terms of 1/sqrt(n): mean and std of 400, and 95 % intervals.
-    assert abs(z.mean()) < 0.2
-    assert 0.9 < z.std() < 1.15
-    assert 0.91 < (np.abs(z) < 1.96).mean() < 0.985
-
-
-def test_ties_bring_no_bias():
-    x, y = correlated(0.6, 100_000, 1, seed=1)
-    counts = np.array([100_000])
-    biased = np.corrcoef(MARGINS["1 + poisson"](x), MARGINS["binary"](y))[0, 1]
-    assert biased < 0.5
-    assert estimated(MARGINS["1 + poisson"](x), MARGINS["binary"](y), counts).r[0] == pytest.approx(
-        0.6, abs=0.02
-    )
-
-
-def test_without_ties_it_is_the_correlation_of_normal_scores():
-    rng = np.random.default_rng(3)
-    counts = np.array([5, 40, 1, 300])
-    x = rng.standard_normal(counts.sum())
-    y = x**3 + rng.standard_normal(counts.sum())
-    found = estimated(x, y, counts)
-    for i, (a, b) in enumerate(zip(np.split(x, np.cumsum(counts)), np.split(y, np.cumsum(counts)),
-                                   strict=True)):  # fmt: skip
-        if i == len(counts):
-            break
-        if a.size < FEWEST:
-            assert np.isnan(found.r[i])
-            continue
-        # E[z | its rank interval], by integrating the density.
-        edges = stats.norm.pdf(stats.norm.ppf(np.arange(a.size + 1) / a.size))
-        scores = -np.diff(edges)
-        expected = np.corrcoef(scores[stats.rankdata(a).astype(int) - 1],
-                               scores[stats.rankdata(b).astype(int) - 1])[0, 1]  # fmt: skip
-        assert found.r[i] == pytest.approx(expected, abs=1e-9)
-
-
-def test_polychoric_correlation_of_a_table_by_its_definition():
-    """Find r where the orthant's probability is that of a 2 x 2 table: a tetrachoric one."""
-    x = np.repeat([0.0, 0.0, 1.0, 1.0], [300, 100, 150, 250])
-    y = np.repeat([0.0, 1.0, 0.0, 1.0], [300, 100, 150, 250])
-    r = estimated(x, y, np.array([800])).r[0]
-    thresholds = stats.norm.ppf([400 / 800, 450 / 800])
-    both_low = stats.multivariate_normal.cdf(thresholds, cov=[[1, r], [r, 1]])
-    assert both_low == pytest.approx(300 / 800, abs=2e-4)
-
-
-def test_the_same_order_is_a_correlation_of_1_and_the_reverse_of_minus_1():
-    x = np.array([1.0, 2, 2, 3, 5, 8, 8, 8])
-    found = estimated(np.tile(x, 2), np.concatenate([x**2, -x]), np.array([8, 8]))
-    np.testing.assert_allclose(found.r, [1, -1], atol=1e-6)
-    assert np.isnan(found.std_error).all()  # ties tell no more than that it is near
-
-
-def test_a_group_does_not_depend_on_the_others():
-    x, y = correlated(0.3, 200, 4, seed=5)
-    x[300:500] = np.round(x[300:500])
-    counts = np.array([200, 100, 200, 300])
-    together = estimated(x, y, counts)
-    alone = estimated(x[300:500], y[300:500], np.array([200]))
-    assert together.r[2] == alone.r[0]
-    assert together.std_error[2] == alone.std_error[0]
-
-
-def test_constant_and_few_values_have_no_correlation():
-    x = np.array([1.0, 1, 1, 1, 1, 1, 2, 3])
-    y = np.arange(8.0)
-    found = estimated(x, y, np.array([5, 3]))
-    assert np.isnan(found.r).all()
-    assert np.isnan(found.std_error).all()
 
 
 def test_the_nearest_matrix_is_higham_s():
@@ -326,7 +226,8 @@ def test_the_reference_draws_what_is_correlated(tmp_path):
     np.random.seed(0)  # noqa: NPY002 - the reference's
     drawn = theirs.draw_cov("A", "A", 20_000)
     columns = [np.asarray(values).ravel() for values in drawn]
-    found = [[estimated(a, b, np.array([20_000])).r[0] for b in columns] for a in columns]
+    scores = [normal_scores(values, np.array([20_000])) for values in columns]
+    found = [[latent_correlations(a, b).r[0] for b in scores] for a in scores]
     np.testing.assert_allclose(found, MATRIX, atol=0.03)
     assert columns[0].mean() == pytest.approx(2.0, abs=0.02)
     assert columns[0].std() == pytest.approx(0.5, abs=0.02)
