@@ -114,15 +114,15 @@ def whole_numbers(batch: pa.RecordBatch, name: str, lowest: int) -> Ints:
     values = batch.column(name)
     expected = "a whole number each"
     if values.null_count:
-        found = f"{values.null_count} nulls"
+        fault = f"{values.null_count} nulls"
     elif not pa.types.is_integer(values.type):
-        found = str(values.type)
+        fault = str(values.type)
     else:
         numbers = _numbers(values)
         if numbers.min(initial=lowest) >= lowest:
             return numbers
-        found, expected = str(numbers.min()), f"at least {lowest}"
-    raise OptionError.of(f"Column {name!r} of the connections", found=found, expected=expected)
+        fault, expected = str(numbers.min()), f"at least {lowest}"
+    raise OptionError.of(f"Column {name!r} of the connections", found=fault, expected=expected)
 
 
 def types_in(batch: pa.RecordBatch, side: str) -> TypeCodes | None:

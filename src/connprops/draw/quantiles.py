@@ -47,7 +47,7 @@ class Quantiles:
             self._row[group.pathway] = np.arange(group.pathway.size)
 
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def has_distribution(self) -> NDArray[np.bool_]:
         """Return whether each pathway has a distribution, (n_pathways,)."""
         return self._group >= 0
 

@@ -50,9 +50,9 @@ def draw_synapses(
 ) -> pl.DataFrame | pa.RecordBatchReader:
     """Draw the synapses of connections, with all their properties.
 
-    A value depends on ``seed``, the two nodes of its connection, the property, and the place of
-    the synapse within the connection: not on the order of the connections, on others among
-    them, or on threads.
+    A value depends on the ``seed``, the two nodes of its connection, the property, and the place of
+    the synapse within the connection. It does not depend on the order of the connections, on the
+    other connections, or on threads.
 
     Parameters
     ----------
@@ -60,14 +60,13 @@ def draw_synapses(
         The model.
     connections
         One row per connection: source_node and target_node, ids from 0; source_type and
-        target_type, unless ``nodes`` tells them; n_syn_per_conn where it is known, else it is
-        drawn. A Polars frame, an Arrow table or reader, or a Parquet file.
+        target_type, unless ``nodes`` has them; n_syn_per_conn, unless it is to be drawn. A
+        Polars frame, an Arrow table or reader, or a Parquet file.
     seed
-        Seed, a whole number. A generator cannot be taken, for its numbers depend on what was
-        drawn with it before.
+        A whole number. A generator is refused: its numbers depend on what it drew before.
     nodes
-        Where the nodes' types are known: a dataset or its folder, a circuit, or a Polars
-        frame of side ("source" or "target"), node, type. By default in ``connections``.
+        Where to take the types of the nodes from: a dataset or its folder, a circuit, or a
+        Polars frame of side ("source" or "target"), node and type. By default ``connections``.
     population
         Edge population, where ``nodes`` is a circuit of several.
     missing
@@ -91,8 +90,8 @@ def draw_synapses(
     Raises
     ------
     OptionError
-        Where the connections lack a column, name a type or node that is not known, or one
-        comes twice; it is then the stream's end that says so.
+        Where the connections lack a column, or name an unknown type or node; or where a
+        connection comes twice, which shows at the end of a stream.
     DatasetError
         Where a file cannot be read.
     ModelError
