@@ -141,7 +141,17 @@ def damage(
     return damaged
 
 
-def _damage_of(path: Path, sha256: str, rows: int) -> str | None:
+def damage_since(path: Path, sha256: str, rows: int) -> str | None:
+    """Return what is wrong with a file, which is read again only when somebody has written it."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "is missing"
+    state = status.st_size, status.st_mtime_ns, status.st_ino
+    return _remembered_damage(path, sha256, rows, state)
+
+
+def _damage_of(path: Path, sha256: str, rows: int, _state: object = None) -> str | None:
     """Return what is wrong with a file; None if nothing is."""
     try:
         if not path.is_file():
@@ -154,15 +164,4 @@ def _damage_of(path: Path, sha256: str, rows: int) -> str | None:
     return None if n == rows else f"has {n:,} rows instead of {rows:,}"
 
 
-def damage_since(path: Path, sha256: str, rows: int) -> str | None:
-    """Return what is wrong with a file, which is read again only when somebody has written it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "is missing"
-    return _remembered(path, (status.st_size, status.st_mtime_ns, status.st_ino), sha256, rows)
-
-
-@lru_cache(maxsize=1 << 14)
-def _remembered(path: Path, _state: tuple[int, int, int], sha256: str, rows: int) -> str | None:
-    return _damage_of(path, sha256, rows)
+_remembered_damage = lru_cache(maxsize=1 << 14)(_damage_of)

@@ -162,43 +162,32 @@ def write_database(
 
 def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the macros of ``sql/macros.sql`` whose tables the connection has."""
-    shown = connection.sql("select table_name from duckdb_tables() union all "
+    names = connection.sql("select table_name from duckdb_tables() union all "
                            "select view_name from duckdb_views()").fetchall()  # fmt: skip
-    known = {name for (name,) in shown}
+    present = {name for (name,) in names}
     for statement in connection.extract_statements(relations.text("macros")):
-        if relations.named_in(statement.query) & schema.TABLES.keys() <= known:
+        if relations.named_in(statement.query) & schema.TABLES.keys() <= present:
             connection.execute(statement)
 
 
-def comments(table: schema.Table, kind: str, extra: Mapping[str, str] | None = None) -> list[str]:
+def _comments(table: schema.Table, kind: str, dataset: Dataset | None = None) -> str:
     """Return statements that comment a table (``kind`` "table" or "view") and its columns.
 
-    ``extra`` gives comments of columns that are not in the schema, the properties of a circuit.
+    With a dataset, its properties are columns too.
     """
-    texts = {column.name: commented(column) for column in table.columns} | dict(extra or {})
-    return [
-        f"comment on {kind} {quoted(table.name)} is {literal(table.grain)};",
-        *(
-            f"comment on column {quoted(table.name)}.{quoted(name)} is {literal(text)};"
-            for name, text in texts.items()
-        ),
-    ]
-
-
-def commented(column: schema.Column) -> str:
-    """Return the comment of a column: its meaning, and its unit where it has one."""
-    unit = {"": "", "property": " [unit of the property]"}.get(column.unit, f" [{column.unit}]")
-    return column.meaning + unit
-
-
-def property_comments(dataset: Dataset) -> dict[str, str]:
-    """Return the comment of each property of a dataset: what it is, and its unit."""
-    texts = {}
-    for column in dataset.columns:
+    units = {"": "", "property": " [unit of the property]"}
+    texts = {c.name: c.meaning + units.get(c.unit, f" [{c.unit}]") for c in table.columns}
+    for column in dataset.columns if dataset else ():
         quantity = schema.QUANTITIES.get(column.name)
         meaning = quantity.meaning if quantity else "a property of the synapses"
         texts[column.name] = f"{meaning} [{column.unit or 'unit not known'}]"
-    return texts
+    name = quoted(table.name)
+    lines = [f"comment on {kind} {name} is {literal(table.grain)};"]
+    lines += [
+        f"comment on column {name}.{quoted(column)} is {literal(text)};"
+        for column, text in texts.items()
+    ]
+    return "\n".join(lines)
 
 
 def quoted(name: str) -> str:
@@ -229,7 +218,7 @@ def _write(
             connection.register("rows", frame)
             connection.execute(f"create table {quoted(table.name)} as from rows")
             connection.unregister("rows")
-            connection.execute("".join(comments(table, "table")))
+            connection.execute(_comments(table, "table"))
             if progress:
                 progress("database", done, len(frames), "tables")
         create_macros(connection)
@@ -272,6 +261,6 @@ def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.Data
             text = _with_values(name, dataset).rstrip()
             parts.append(f"create or replace temp view {name} as\n{text};\n")
     for name, table in schema.LARGE.items():
-        extra = property_comments(dataset) if name in ("connections", "synapses") else None
-        parts.append("\n".join(comments(table, "view", extra)) + "\n")
+        has_properties = name in ("connections", "synapses")
+        parts.append(_comments(table, "view", dataset if has_properties else None) + "\n")
     return "\n".join(parts)
