@@ -375,15 +375,15 @@ class RunOptions(SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptio
         return plain
 
 
-def read_options(config: str | Path | None = None, **given: Any) -> RunOptions:
-    """Return the options of a configuration file, overridden by those given and not None.
+def read_options(config: str | Path | None = None, **overrides: Any) -> RunOptions:
+    """Return the options of a configuration file; those given beside it go first, unless None.
 
     Raises
     ------
     OptionError
         Where the file cannot be read, an option is unknown, or its value is of a wrong kind.
     """
-    content = {name: value for name, value in given.items() if value is not None}
+    content = {name: value for name, value in overrides.items() if value is not None}
     values = _checked(content, "")
     if config is not None:
         for name, value in _checked(_read_config(Path(config)), f" in {config}").items():

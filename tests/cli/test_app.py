@@ -158,12 +158,12 @@ def test_results_of_other_options_are_replaced_only_when_asked(circuit, tmp_path
     assert pl.read_parquet(out / "histograms.parquet")["bin"].max() == 6
 
 
-def test_means_are_no_reason_to_refuse(circuit, tmp_path):
+def test_other_resources_are_no_reason_to_refuse(circuit, tmp_path):
     out = tmp_path / "out"
     given = ("run", circuit, "-o", out, "--sel-props", "u_syn", "--quiet")
     assert invoke(*given).exit_code == 0
-    means = ("--threads", "1", "--memory", "1GB", "--temp-dir", tmp_path)
-    assert invoke(*given, *means).exit_code == 0
+    resources = ("--threads", "1", "--memory", "1GB", "--temp-dir", tmp_path)
+    assert invoke(*given, *resources).exit_code == 0
 
 
 def test_the_folder_is_named_after_the_circuit(circuit, tmp_path, monkeypatch):

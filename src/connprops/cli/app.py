@@ -79,8 +79,8 @@ app = typer.Typer(
     name="connprops",
     help="Statistics and models of the synapses of SONATA circuits.\n\n"
     "`connprops run CIRCUIT` does everything. export, extract, build and plot are its steps, each "
-    "of which reads what the one before has written. `connprops demo` tries it on a circuit of its "
-    "own.\n\nExit codes: 0 done, 1 a defect of connprops, 2 invalid input, options or output, "
+    "of which reads what the previous one has written. `connprops demo` tries it on a small "
+    "circuit.\n\nExit codes: 0 done, 1 a defect of connprops, 2 invalid input, options or output, "
     "130 interrupted, 143 terminated.",
     no_args_is_help=True,
     add_completion=False,
@@ -113,7 +113,7 @@ def command(
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        of_classes = (n for one in chosen for n in ([one] if isinstance(one, str) else names(one)))
+        of_classes = (n for c in chosen for n in ([c] if isinstance(c, str) else names(c)))
         read = [n for n in of_classes if n in _READ and about(_DECLARED[n][1]).panel]
         called = _Call(function, read)
         name = function.__name__.replace("_", "-")
@@ -166,11 +166,11 @@ class _Call:
 
     def result(self, arguments: dict[str, Any], config: str | None, *, quiet: bool) -> Any:
         """Call the function, with options read and checked."""
-        given = {n: _from_text(n, arguments.pop(n)) for n in self.read}
+        values = {n: _from_text(n, arguments.pop(n)) for n in self.read}
         for n in self.single:
             arguments[n] = checked(*_DECLARED[n], _from_text(n, arguments[n]))
         if "options" in self.injected:
-            arguments["options"] = _options(config, given)
+            arguments["options"] = _options(config, values)
         if "progress" not in self.injected:
             return self.function(**arguments)
         with display(quiet=quiet) as progress:
@@ -220,9 +220,9 @@ def _from_text(name: str, value: Any) -> Any:
     return read(value) if read is not None and value else value
 
 
-def _options(config: str | None, given: Mapping[str, Any]) -> RunOptions:
+def _options(config: str | None, values: Mapping[str, Any]) -> RunOptions:
     """Return options from a file and the command line."""
-    options = read_options(config, **given)
+    options = read_options(config, **values)
     if options.resources.memory < _TIGHT:
         keep_fewer_heaps(give_back=True)
     else:

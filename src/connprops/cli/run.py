@@ -97,10 +97,10 @@ def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:
 
     opened = open_circuit(circuit)
     folder = out or opened.results_folder()
-    dataset, wanted = folder / "dataset", describe(opened, **options.edges())
-    if differences(dataset, wanted) == []:
+    dataset, request = folder / "dataset", describe(opened, **options.edges())
+    if differences(dataset, request) == []:
         stats = extract(dataset, **options.of(ExtractOptions))
         work = dry_run.of_extract(stats, folder, options.resources)
         return f"The dataset is there: {dataset}\n{work}"
-    work = dry_run.of_export(wanted, dataset, options.resources)
+    work = dry_run.of_export(request, dataset, options.resources)
     return f"{work}\nTasks of statistics are known when that is done."

@@ -97,7 +97,7 @@ def extract(
 
 @command(examples=("connprops merge steps/dataset", "connprops merge steps"))
 def merge(
-    folder: Annotated[Path, argument("OUT", "Folder that the shards were told to write to.")],
+    folder: Annotated[Path, argument("OUT", "Folder that the shards write to.")],
     *,
     overwrite: bool,
 ) -> str:

@@ -35,16 +35,16 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def of_export(
-    wanted: ExportRequest, folder: Path, resources: Resources, shard: str | None = None
+    request: ExportRequest, folder: Path, resources: Resources, shard: str | None = None
 ) -> str:
     """Return what an export would do; samples of the edge file are read."""
-    edges, size = wanted.edges, wanted.edges.size
-    row = 16 + sum(np.dtype(c.dtype).itemsize for c in wanted.columns if c.inherited is None)
+    edges, size = request.edges, request.edges.size
+    row = 16 + sum(np.dtype(c.dtype).itemsize for c in request.columns if c.inherited is None)
     n_parts = number_of_parts(size)
-    n_connections = size * _connections_per_row(wanted)
+    n_connections = size * _connections_per_row(request)
     n_bytes = size * row + _BYTES_OF_KEYS * n_connections
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
-    at_once, memory = parts_at_once(-(-size // n_parts), wanted.columns, n_parts, resources)
+    at_once, memory = parts_at_once(-(-size // n_parts), request.columns, n_parts, resources)
     own = len(_share(shard).share(range(n_parts)))
     lines = [
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),
@@ -55,7 +55,7 @@ def of_export(
         ("at once", _at_once(at_once, "parts", resources)),
         ("memory", f"about {amount(memory)}{_each(resources)}"),
     ]
-    title = f"Export of {size:,} synapses of {edges.name!r}, {len(wanted.columns)} properties"
+    title = f"Export of {size:,} synapses of {edges.name!r}, {len(request.columns)} properties"
     return _listed(title, lines)
 
 
@@ -109,13 +109,13 @@ def _each(resources: Resources) -> str:
     return "" if resources.workers is None else " in each worker"
 
 
-def _connections_per_row(wanted: ExportRequest) -> float:
+def _connections_per_row(request: ExportRequest) -> float:
     """Return how many connections a row of the edge file stands for, from samples."""
-    size = wanted.edges.size
+    size = request.edges.size
     n = min(_ROWS_OF_SAMPLE, size)
     starts = {int(at) for at in np.linspace(0, size - n, _SAMPLES)} if n else set()
     n_connections = 0
-    with wanted.edges.reader() as rows:
+    with request.edges.reader() as rows:
         for start in starts:
             pairs = pl.DataFrame(rows.node_ids(start, start + n), schema=["source", "target"])
             n_connections += pairs.n_unique()

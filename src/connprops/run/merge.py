@@ -34,7 +34,7 @@ def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
     Parameters
     ----------
     folder
-        The folder that the shards were told to write to. A dataset that is there already is left
+        The folder that the shards write to. A dataset that is there already is left
         as it is.
     overwrite
         Replace another dataset, or other tables.
@@ -64,7 +64,7 @@ def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         return tables
     raise OutputError.of(
         f"No shards have left anything at {target}",
-        hint="give the folder that they were told to write to, with -o",
+        hint="give the folder that they write to, with -o",
     )
 
 
@@ -73,21 +73,21 @@ def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
     with staged(target) as stage:
         asked = asked_of_shards(stage) or {}
         circuit, n_shards = open_circuit(asked.pop("circuit")), asked.pop("shards")
-        wanted = describe(circuit, **asked)
-        check_same(stage, wanted.depends_on)
-        if not is_reusable(target, wanted, overwrite=overwrite):
-            specs = revised(plan(wanted, stage))
-            found = [noted(spec) for spec in specs]
-            summaries = [summary for summary in found if summary is not None]
-            left = [spec.part for spec, summary in zip(specs, found, strict=True) if not summary]
+        request = describe(circuit, **asked)
+        check_same(stage, request.depends_on)
+        if not is_reusable(target, request, overwrite=overwrite):
+            specs = revised(plan(request, stage))
+            notes = [noted(spec) for spec in specs]
+            summaries = [summary for summary in notes if summary is not None]
+            left = [spec.part for spec, summary in zip(specs, notes, strict=True) if not summary]
             _check_whole(str(target), "parts", left, len(specs), n_shards)
             if not in_order(summaries):
-                sort_first(stage, wanted.edges.size)
+                sort_first(stage, request.edges.size)
                 raise OutputError.of(
-                    f"The rows of {wanted.edges.file} are in no order",
+                    f"The rows of {request.edges.file} are in no order",
                     hint="run all shards again: the first of them sorts the rows",
                 )
-            finish(wanted, stage, write_node_tables(wanted, stage / "dataset"), summaries)
+            finish(request, stage, write_node_tables(request, stage / "dataset"), summaries)
             put_in_place(stage / "dataset", target)
     for text in read_manifest(target).warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=3)

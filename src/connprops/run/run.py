@@ -87,7 +87,7 @@ def run(
         Called with step, units done, units in all, and the unit's name.
     overwrite
         Replace the results of another circuit or of other options. Those of the same input,
-        options and versions are reused, once they have been found intact.
+        options and versions are reused, if they are intact.
     verify
         Compare all bytes of the edge file with those of earlier results.
     """
@@ -96,12 +96,12 @@ def run(
     with collected_warnings() as collected:
         with _timed("open", steps):
             opened = open_circuit(circuit)
-            wanted = _checked_input(opened, options, verify=verify)
+            request = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
         record = Record(
             state="running",
             circuit=str(opened.config.resolve()),
-            input=wanted.identity,
+            input=request.identity,
             options=options.numbers_depend_on(),
             versions=versions(),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,7 +112,7 @@ def run(
         with locked(folder, str(folder)):
             earlier = record_of(folder)
             if isinstance(earlier, CompleteRun) and not reasons_to_run(
-                folder, earlier, record, wanted, progress
+                folder, earlier, record, request, progress
             ):
                 return replace(earlier, out=str(folder), reused=True)
             write_run(folder, record)
@@ -201,7 +201,7 @@ def reasons_to_run(
     folder: Path,
     earlier: Record,
     record: Record,
-    wanted: ExportRequest,
+    request: ExportRequest,
     progress: Progress | None = None,
 ) -> list[str]:
     """Return why an earlier run's results cannot stand for those of another; none if they can."""
@@ -209,7 +209,7 @@ def reasons_to_run(
         return [f"{folder / RUN_FILE} {earlier.flaw}"]
     changed = [f"other {n}" for n in COMPARED if getattr(earlier, n) != getattr(record, n)]
     try:
-        changed += [f"other {name}" for name in differences(folder / "dataset", wanted) or ()]
+        changed += [f"other {name}" for name in differences(folder / "dataset", request) or ()]
     except (DatasetError, OutputError) as error:
         return [*changed, str(error)]
     return [*dict.fromkeys(changed), *check_files(folder, progress).lines()]
@@ -217,26 +217,26 @@ def reasons_to_run(
 
 def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
-    wanted = describe(circuit, **options.edges(), verify=verify)
-    check_names(options, _properties(wanted, options.sel_props))
+    request = describe(circuit, **options.edges(), verify=verify)
+    check_names(options, _properties(request, options.sel_props))
     for side, population, selection in (
-        ("source", wanted.edges.source, options.sel_src),
-        ("target", wanted.edges.target, options.sel_dest),
+        ("source", request.edges.source, options.sel_src),
+        ("target", request.edges.target, options.sel_dest),
     ):
-        nodes = wanted.sides[side].nodes
+        nodes = request.sides[side].nodes
         select_nodes(nodes, side, selection, partial(circuit.node_set, population))
-    return wanted
+    return request
 
 
-def _properties(wanted: ExportRequest, names: Sequence[str] | None) -> list[Property]:
+def _properties(request: ExportRequest, names: Sequence[str] | None) -> list[Property]:
     """Return the properties that statistics will be of; columns of identifiers still among them."""
-    known = [*(column.name for column in wanted.columns), N_SYN_PER_CONN]
+    known = [*(column.name for column in request.columns), N_SYN_PER_CONN]
     for name in names or ():
         if name not in known:
             raise OptionError.unknown("property", name, known)
     chosen = [
         Property(column.name, column.dtype, unit_of(column.name))
-        for column in wanted.columns
+        for column in request.columns
         if names is not None or has_statistics_by_default(column.name)
     ]
     return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
@@ -249,16 +249,16 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
         circuit = open_circuit(record.circuit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
-            wanted = _checked_input(circuit, options, verify=False)
+            request = _checked_input(circuit, options, verify=False)
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
-    same = replace(record, input=wanted.identity, versions=versions())
-    reasons = reasons_to_run(folder, record, same, wanted)
+    same = replace(record, input=request.identity, versions=versions())
+    reasons = reasons_to_run(folder, record, same, request)
     if not reasons:
         return ["everything would be reused: input, options, versions and files are the same"]
     dataset = folder / "dataset"
     try:
-        again = [f"other {name}" for name in differences(dataset, wanted) or ()]
+        again = [f"other {name}" for name in differences(dataset, request) or ()]
         again += [f"{n} {what}" for n, what in damage(dataset, read_manifest(dataset)).items()]
     except (DatasetError, OutputError) as error:
         again = [str(error)]
