@@ -10,8 +10,8 @@ import pytest
 from specs import colour_of, layers, pixels, render, rows_behind
 
 from connprops.charts import maps
-from connprops.charts.rows import model_statistics
 from connprops.charts.theme import LIGHT
+from connprops.distributions.table import model_statistics
 from connprops.errors import OptionError
 
 

@@ -12,12 +12,12 @@ from scipy import stats
 
 from connprops.charts.plot import plot
 from connprops.charts.rows import (
-    model_statistics,
     quantile_pairs,
     synapse_counts,
     whole_bins,
     widened,
 )
+from connprops.distributions.table import model_statistics
 
 
 def bins_of(left, right, count, expected, *, name="n", source="a"):

@@ -283,7 +283,7 @@ def maps(
 ) -> alt.HConcatChart:
     """Draw one statistic of a property over all pathways: data, model, model minus data.
 
-    ``statistics`` is :data:`connprops.schema.STATISTICS`, ``model`` from ``rows.model_statistics``;
+    ``statistics`` is :data:`connprops.schema.STATISTICS`, ``model`` from ``model_statistics``;
     where that has no such column, only data are drawn.
     """
     if statistic not in STATISTICS:

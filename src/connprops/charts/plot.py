@@ -15,7 +15,6 @@ from connprops.charts import fits, maps, overview
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.rows import (
-    model_statistics,
     quantile_pairs,
     rows_of,
     synapse_counts,
@@ -24,6 +23,7 @@ from connprops.charts.rows import (
     widened,
 )
 from connprops.charts.theme import LIGHT
+from connprops.distributions.table import model_statistics
 from connprops.errors import OptionError, OutputError
 from connprops.model.comparison import compare
 from connprops.model.cross_validation import CrossValidation

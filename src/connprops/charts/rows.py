@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.arrays import Floats, Ints
-from connprops.arrays.sorted_samples import QUANTILES
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import ModelTable
 from connprops.pathways import Pathways
@@ -29,38 +28,6 @@ def rows_of(frame: pl.DataFrame, **values: str) -> pl.DataFrame:
 def whole_numbers(properties: Iterable[Property]) -> set[str]:
     """Return the names of the properties whose values are whole numbers by their type."""
     return {p.name for p in properties if np.issubdtype(np.dtype(p.dtype), np.integer)}
-
-
-def model_statistics(model: ModelTable) -> pl.DataFrame:
-    """Return statistics of a model's distributions, named as those of the data are.
-
-    A row per pathway and property: level, distribution, shared_within; mean and std of the
-    distribution; its quantiles q05 to q95 within the bounds of drawn values.
-    """
-    rows = model.marginals.select(*_KEYS, "level", "distribution", "shared_within")
-    rows = rows.unique(_KEYS, keep="first", maintain_order=True)
-    keys = {name: rows.schema[name] for name in _KEYS}
-    numbers = [pl.DataFrame(schema=keys | dict.fromkeys(("mean", "std", *QUANTILES), pl.Float64))]
-    pathways = Pathways(model.source_types, model.target_types)
-    for name in model.properties:
-        for distributions in model.distributions(name):
-            family, n = distributions.family, distributions.pathway.size
-            quantiles = distributions.ppf(np.tile(list(QUANTILES.values()), (n, 1)))
-            columns = {
-                "mean": family.mean(distributions.parameters),
-                "std": family.std(distributions.parameters),
-                **dict(zip(QUANTILES, quantiles.T, strict=True)),
-            }
-            numbers.append(
-                pl.DataFrame(pathways.columns(distributions.pathway)).with_columns(
-                    pl.lit(name, dtype=keys["property"]).alias("property"),
-                    *(pl.Series(c, np.broadcast_to(v, n)) for c, v in columns.items()),
-                )
-            )
-    finite = pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
-    return rows.join(
-        pl.concat(numbers).with_columns(finite), on=_KEYS, how="left", maintain_order="left"
-    )
 
 
 def quantile_pairs(

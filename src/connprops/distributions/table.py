@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from connprops import schema
 from connprops.arrays import Floats
+from connprops.arrays.sorted_samples import QUANTILES
 from connprops.distributions.copula import Copulas
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.expected import with_expected
@@ -201,3 +202,38 @@ class ModelTable:
         Pathways that the model does not know get null.
         """
         return with_expected(histograms, self._distributions, self.pathways)
+
+
+def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTILES) -> pl.DataFrame:
+    """Return statistics of a model's distributions, named as those of the data are.
+
+    Returns
+    -------
+    polars.DataFrame
+        One row per pathway and property: level, distribution, shared_within; mean and std of
+        the distribution before bounds; its quantiles within the bounds of drawn values.
+    """
+    keys = [*schema.PATHWAY, "property"]
+    rows = model.marginals.select(*keys, "level", "distribution", "shared_within")
+    rows = rows.unique(keys, keep="first", maintain_order=True)
+    types = {name: rows.schema[name] for name in keys}
+    numbers = [pl.DataFrame(schema=types | dict.fromkeys(("mean", "std", *quantiles), pl.Float64))]
+    for name in model.properties:
+        for distributions in model.distributions(name):
+            family, n = distributions.family, len(distributions)
+            values = distributions.ppf(np.tile(list(quantiles.values()), (n, 1)))
+            columns = {
+                "mean": family.mean(distributions.parameters),
+                "std": family.std(distributions.parameters),
+                **dict(zip(quantiles, values.T, strict=True)),
+            }
+            numbers.append(
+                pl.DataFrame(model.pathways.columns(distributions.pathway)).with_columns(
+                    pl.lit(name, dtype=types["property"]).alias("property"),
+                    *(pl.Series(c, np.broadcast_to(v, n)) for c, v in columns.items()),
+                )
+            )
+    finite = pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64))
+    return rows.join(
+        pl.concat(numbers).with_columns(finite), on=keys, how="left", maintain_order="left"
+    )

@@ -12,6 +12,7 @@ from connprops import schema
 from connprops.arrays import Floats, Ints
 from connprops.distributions.distances import distribution_distances
 from connprops.distributions.distributions import Distributions
+from connprops.distributions.table import model_statistics
 from connprops.model.model import Model, read_model
 from connprops.store.tables import write_table
 from connprops.store.writing import check_format, replacing
@@ -135,35 +136,13 @@ def _read(path: Path) -> Model:
 
 def _described(model: Model, end: str) -> pl.DataFrame:
     """Return one row per pathway and property of a model, whose columns end in "_a" or "_b"."""
-    pieces = [
-        pl.DataFrame(schema=_TEXT_KEYS | {"distribution": pl.String()}
-                     | dict.fromkeys(("mean", "std"), pl.Float64()))
-    ]  # fmt: skip
-    for name in model.properties:
-        for distributions in model.distributions(name):
-            family, pathway = distributions.family, distributions.pathway
-            moments = family.mean(distributions.parameters), family.std(distributions.parameters)
-            mean, std = (np.broadcast_to(moment, pathway.shape) for moment in moments)
-            pieces.append(
-                _keys(model, name, pathway).with_columns(
-                    pl.lit(family.name).alias("distribution"),
-                    pl.Series("mean", mean),
-                    pl.Series("std", std),
-                )
-            )
-    as_text = pl.col(_KEYS).cast(pl.String)
-    levels = model.marginals.select(as_text, "level").unique(_KEYS)
-    rows = pl.concat(pieces).join(levels, on=_KEYS, how="left")
-    if model.fits is None:
-        rows = rows.with_columns(n=pl.lit(None, dtype=pl.Int64))
-    else:
-        rows = rows.join(model.fits.select(as_text, "n"), on=_KEYS, how="left")
-    moment = pl.col("mean", "std")
-    return rows.select(
-        *_KEYS,
-        pl.col("distribution", "level", "n").name.suffix(f"_{end}"),
-        pl.when(moment.is_finite()).then(moment).name.suffix(f"_{end}"),
-    )
+    sizes = pl.DataFrame(schema=_TEXT_KEYS | {"n": pl.Int64()})
+    if model.fits is not None:
+        sizes = model.fits.select(pl.col(_KEYS).cast(pl.String), "n")
+    text = pl.col(*_KEYS, "distribution").cast(pl.String)
+    rows = model_statistics(model, {}).select(text, "level", "mean", "std")
+    rows = rows.join(sizes, on=_KEYS, how="left")
+    return rows.select(*_KEYS, pl.exclude(_KEYS).name.suffix(f"_{end}"))
 
 
 def _keys(model: Model, name: str, pathway: Ints) -> pl.DataFrame:

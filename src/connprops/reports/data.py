@@ -14,14 +14,9 @@ import polars as pl
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
-from connprops.charts.rows import (
-    model_statistics,
-    quantile_pairs,
-    rows_of,
-    whole_bins,
-    whole_numbers,
-)
+from connprops.charts.rows import quantile_pairs, rows_of, whole_bins, whole_numbers
 from connprops.charts.theme import axis_title, diverging_scale, ticks
+from connprops.distributions.table import model_statistics
 from connprops.families.registry import FAMILIES
 from connprops.model.model import Model
 from connprops.pathways import Pathways
