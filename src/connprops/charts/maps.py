@@ -222,8 +222,8 @@ def pathway_map(
     else:
         cells = cells.filter(pl.col(value).is_finite())
     pathways = Pathways(type_order(types, "source"), type_order(types, "target"))
-    known = pl.DataFrame(pathways.columns(np.arange(len(pathways)))).select(names)
-    missing = known.join(cells, on=schema.PATHWAY, how="anti")
+    all_names = pl.DataFrame(pathways.columns(np.arange(len(pathways)))).select(names)
+    missing = all_names.join(cells, on=schema.PATHWAY, how="anti")
     no_data = theme.as_data(missing) if len(missing) else None
     return heat_map(theme.as_data(cells), no_data, types, value, style, colours=colours)
 

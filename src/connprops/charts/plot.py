@@ -147,9 +147,9 @@ def _charts(
         pairs = model.correlations.rename({"value": "r"})
         pair = score_charts.strongest(pairs)
         yield "strongest_correlation", score_charts.correlation_map(pairs, types, *pair)
-    one = _pathway(stats.pathways.collect(), pathway)
-    if one is not None:
-        yield from _pathway_charts(stats, model, units, one)
+    chosen = _pathway(stats.pathways.collect(), pathway)
+    if chosen is not None:
+        yield from _pathway_charts(stats, model, units, chosen)
 
 
 def _pathway_charts(

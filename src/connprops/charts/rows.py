@@ -47,9 +47,11 @@ def quantile_pairs(
         rows = rows_of(numbered, property=name)
         for distributions in model.distributions(name):
             place = pl.DataFrame({"pathway": distributions.pathway}).with_row_index("place")
-            known = rows.join(place, on="pathway", maintain_order="left")
-            if len(known):
-                parts.append(_pairs(known, distributions.take(known["place"].to_numpy()), at_most))
+            matched = rows.join(place, on="pathway", maintain_order="left")
+            if len(matched):
+                parts.append(
+                    _pairs(matched, distributions.take(matched["place"].to_numpy()), at_most)
+                )
     return pl.concat(parts)
 
 

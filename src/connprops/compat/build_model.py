@@ -103,7 +103,7 @@ class ModelConfig:
         """Return the arguments of the reference's functions."""
         return self.model.fct.kwargs or {}
 
-    def given(self, *names: str) -> dict[str, Any]:
+    def arguments(self, *names: str) -> dict[str, Any]:
         """Return those of some arguments that the configuration gives."""
         return {name: self.kwargs[name] for name in names if name in self.kwargs}
 
@@ -156,7 +156,7 @@ def _parts(
     folder = Path(config.working_dir, "data", f"{config.model.name}__dataset")
     circuit = open_circuit(config.circuit_config)
     dataset = exported(circuit, folder, population, columns, progress)
-    options = {**config.given(*_EXTRACT), "seed": config.seed, "progress": progress}
+    options = {**config.arguments(*_EXTRACT), "seed": config.seed, "progress": progress}
     if folds <= 1:
         return iter([{"": extract(dataset, **options)}])
     return (
@@ -175,7 +175,7 @@ def _built(
     rebuild: bool,
 ) -> Path:
     """Build a model of the first set of statistics, and plot it against all; return its file."""
-    options = config.given(*_BUILD)
+    options = config.arguments(*_BUILD)
     families = options.get("distr_types") or {}
     truncated = [name for name, family in families.items() if family == "truncnorm"]
     model: ConnPropsModel | None = None
@@ -204,7 +204,7 @@ def _built(
                 say(f"{file}: reused, statistics and options are the same")
                 model = reusable
         try:
-            plot(out_dir / suffix, **arrays, model=model, **config.given("plot_sample_size"))
+            plot(out_dir / suffix, **arrays, model=model, **config.arguments("plot_sample_size"))
         except CompatError as error:
             if training:
                 raise

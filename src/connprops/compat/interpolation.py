@@ -57,8 +57,8 @@ def interpolated(
         key = keys[level[levels.pool_of_missing == pool][0]]
         lenders = np.divmod(np.flatnonzero(key == key[places[0]]), mean.shape[1])
         block = [np.unique(side) for side in lenders]
-        for given, filled in ((of_connections, connections), (of_synapses, synapses)):
-            for name, p, value in _borrowed(given, *block):
+        for arrays, filled in ((of_connections, connections), (of_synapses, synapses)):
+            for name, p, value in _borrowed(arrays, *block):
                 for place in places:
                     filled[name][*np.divmod(place, mean.shape[1]), *p] = value
     return connections, synapses
@@ -72,12 +72,12 @@ def _types(classes: Sequence[Any], layers: Sequence[Any]) -> pl.DataFrame:
 
 
 def _borrowed(
-    given: Mapping[str, Any], sources: NDArray[np.intp], targets: NDArray[np.intp]
+    arrays: Mapping[str, Any], sources: NDArray[np.intp], targets: NDArray[np.intp]
 ) -> Iterator[tuple[str, tuple[int, ...], Any]]:
     """Return what a block of pathways lends: name, place of the property if any, and value."""
-    for p in np.ndindex(np.shape(given["mean"])[2:]):
+    for p in np.ndindex(np.shape(arrays["mean"])[2:]):
         # Indexed in the reference's way: sums depend on the order of the cells in memory.
-        cells = {name: np.asarray(of)[sources, :, *p][:, targets] for name, of in given.items()}
+        cells = {name: np.asarray(of)[sources, :, *p][:, targets] for name, of in arrays.items()}
         for name in _AVERAGED.keys() & cells.keys():
             values = cells[name].astype(np.float64)
             yield name, p, np.nan if np.isnan(values).all() else _AVERAGED[name](values)

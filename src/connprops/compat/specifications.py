@@ -87,22 +87,22 @@ def _check_parameter(spec: Specification, parameter: Parameter, whose: str) -> N
             f"Distribution attributes missing! {whose} has no {name!r}",
             expected=f"for {family!r}: {listing(parameters(family))}",
         )
-    given = repr(spec[name])
+    text = repr(spec[name])
     try:
         values = np.asarray(spec[name], dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise CompatError.of(f"{whose}: {name!r} is no number", found=given) from error
+        raise CompatError.of(f"{whose}: {name!r} is no number", found=text) from error
     if not values.size:
         raise CompatError.of(
             f"Distribution attribute(s) empty! {whose} has no values in {name!r}",
             hint="discrete needs values that occur more than once, at most 100 of them",
         )
     if not np.isfinite(values).all():
-        raise CompatError.of(f"{whose}: {name!r} is no finite number", found=given)
+        raise CompatError.of(f"{whose}: {name!r} is no finite number", found=text)
     if (values < parameter.lower).any() or (values > parameter.upper).any():
         raise CompatError.of(
             f"Range error ({family})! {whose} has a {name!r} that cannot be",
-            found=given,
+            found=text,
             expected=f"from {parameter.lower:g} to {parameter.upper:g}",
         )
 

@@ -134,7 +134,7 @@ function mapSpec(drawn, values) {
   }
   spec.datasets = { ...spec.datasets, cells, missing };
   if (!missing.length) spec.layer = spec.layer.filter((layer) => layer.data?.name !== "missing");
-  const layer = spec.layer.find((one) => one.data?.name === "cells");
+  const layer = spec.layer.find((each) => each.data?.name === "cells");
   const colour = layer.encoding.color;
   if (drawn.scale) {
     colour.scale = { ...drawn.scale };
@@ -142,7 +142,7 @@ function mapSpec(drawn, values) {
     colour.legend = { ...colour.legend, title: drawn.legend };
     if (drawn.ticks) colour.legend.values = drawn.ticks;
   }
-  layer.encoding.tooltip.find((one) => one.field === "value").title = drawn.legend;
+  layer.encoding.tooltip.find((each) => each.field === "value").title = drawn.legend;
   spec.title = { text: drawn.title, subtitle: drawn.note };
   spec.description = `${drawn.title}. Sources are rows, targets columns. ${drawn.note}`;
   return spec;
@@ -178,8 +178,8 @@ function correlatedWith(name) {
 
 function offerStatistics() {
   const all = [...index.statistics, ...correlatedWith(index.properties[state.property].name)];
-  if (!all.some((one) => one.name === state.statistic)) state.statistic = all[0].name;
-  options("statistic", all.map((one) => one.label), all.map((one) => one.name));
+  if (!all.some((each) => each.name === state.statistic)) state.statistic = all[0].name;
+  options("statistic", all.map((each) => each.label), all.map((each) => each.name));
   byId("statistic").value = state.statistic;
 }
 
@@ -200,12 +200,12 @@ async function drawMaps() {
   const about = index.properties[state.property];
   const chunk = await property(state.property);
   if (number !== drawing) return;
-  const correlation = correlatedWith(about.name).find((one) => one.name === state.statistic);
+  const correlation = correlatedWith(about.name).find((each) => each.name === state.statistic);
   if (correlation) {
     await drawCorrelationMap(correlation, about, number);
     return;
   }
-  const statistic = index.statistics.find((one) => one.name === state.statistic);
+  const statistic = index.statistics.find((each) => each.name === state.statistic);
   const { data, model, difference } = chunk.maps[statistic.name];
   const comparable = Boolean(data && model);
   byId("comparison").hidden = !comparable;
@@ -215,10 +215,10 @@ async function drawMaps() {
     model: (pathway) => pick(chunk.model, statistic.name, pathway),
   };
   const words = (of) => (pathway) => {
-    const found = of(pathway);
-    if (statistic.name === "level") return found === null ? null : index.levels[found + 1];
-    if (found === null && chunk.statistics.at.has(pathway) && of === value.data) return index.shared[2];
-    return found === null ? null : index.shared[found ? 0 : 1];
+    const recorded = of(pathway);
+    if (statistic.name === "level") return recorded === null ? null : index.levels[recorded + 1];
+    if (recorded === null && chunk.statistics.at.has(pathway) && of === value.data) return index.shared[2];
+    return recorded === null ? null : index.shared[recorded ? 0 : 1];
   };
   const shown = (side) => (statistic.kind === "category" ? words(value[side]) : value[side]);
   const specs = [];
@@ -460,13 +460,13 @@ function setUpOverview() {
   byId("identity").textContent = index.identity;
   byId("counts").replaceChildren(...index.counts.map(([label, count]) => element(
     "div", {}, element("dt", {}, label), element("dd", {}, text(count)))));
-  byId("warnings").replaceChildren(...index.warnings.map((one) => element("li", {}, one)));
+  byId("warnings").replaceChildren(...index.warnings.map((each) => element("li", {}, each)));
   byId("properties").replaceChildren(table(
     "Properties", ["property", "unit", "pathways", "distribution (pathways)", "median KS distance"],
-    index.properties.map((one, number) => [
-      element("button", { type: "button", onclick: () => choose(number).catch(fail) }, one.name),
-      one.unit || "unknown", one.n_pathways,
-      one.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), one.ks])));
+    index.properties.map((each, number) => [
+      element("button", { type: "button", onclick: () => choose(number).catch(fail) }, each.name),
+      each.unit || "unknown", each.n_pathways,
+      each.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), each.ks])));
   byId("facts").hidden = !index.facts.length;
   byId("facts").replaceChildren(table("Run", ["fact", "value"],
     index.facts.map(([name, value]) => [name, text(value)])));
@@ -478,15 +478,15 @@ function options(id, names, values = names.map((_, i) => i)) {
 }
 
 async function main() {
-  const wanted = matchMedia("(prefers-color-scheme: dark)");
-  setTheme(wanted.matches ? "dark" : "light");
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  setTheme(scheme.matches ? "dark" : "light");
   setUpOverview();
-  options("property", index.properties.map((one) => one.name));
+  options("property", index.properties.map((each) => each.name));
   options("source", index.sources);
   options("target", index.targets);
   options("scope", ["this property", "all properties: the worst"], ["one", "all"]);
   const again = () => redraw().catch(fail);
-  wanted.addEventListener("change", () => { setTheme(wanted.matches ? "dark" : "light"); again(); });
+  scheme.addEventListener("change", () => { setTheme(scheme.matches ? "dark" : "light"); again(); });
   byId("theme").addEventListener("click", () => { setTheme(dark() ? "light" : "dark"); again(); });
   byId("property").addEventListener("change", (event) => choose(Number(event.target.value)).catch(fail));
   byId("statistic").addEventListener("change", (event) => {

@@ -132,7 +132,7 @@ def _page(
         "program": program,
     }
     template = _resource("report_template.html")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], template)
 
 
 def _policy(*scripts: str) -> str:
