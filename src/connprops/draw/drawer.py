@@ -68,9 +68,8 @@ class Drawer:
             name: np.dtype(np.int64 if model.dtype(name) == "int" else np.float64)
             for name in self.properties
         }
-        self.complete = np.logical_and.reduce(
-            [q.has_distribution for q in self._quantiles.values()]
-        )
+        complete = [quantiles.has_distribution for quantiles in self._quantiles.values()]
+        self.complete = np.logical_and.reduce(complete)
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return the type of drawn values."""

@@ -127,17 +127,17 @@ def write_synapses(
         As for :func:`draw_synapses`.
     connections
         As there; or None for the synapses of the circuit ``nodes``, row by row of its edge file.
-        Which synapse of its connection a row is, its order in the file says.
+        The rows of a connection are its synapses in the order of the file.
     path
-        Where to: a Parquet file; or, for a name that ends in ``.h5``, a SONATA edge file. That
-        needs a circuit as ``nodes``, of which it has the names of the populations. Without
-        ``connections`` it is a copy of the circuit's file, with rows, order and all columns but
-        the properties; these keep their type, and are added where they are not in it.
+        A Parquet file; or, if the name ends in ``.h5``, a SONATA edge file. That needs a circuit
+        as ``nodes`` and takes the names of the populations from it. Without ``connections`` it is
+        a copy of the circuit's file in which only the properties differ. They keep their type;
+        those that the circuit lacks are added.
     overwrite
-        Whether to replace a file that is there.
+        Whether to replace an existing file.
     progress
-        Called with ``"draw"``, synapses written, those in all (0 where that is
-        not known before the end), ``"synapses"``.
+        Called with ``"draw"``, the synapses written so far, their total (0 until the end if it is
+        unknown), and ``"synapses"``.
     **options
         As for :func:`draw_synapses`; ``missing="skip"`` leaves skipped rows of a copy as they are.
 
@@ -146,8 +146,8 @@ def write_synapses(
     OptionError, DatasetError, ModelError
         As :func:`draw_synapses`.
     OutputError
-        Where the file exists and ``overwrite`` is false, or it cannot be written. As after any
-        other error, there is no part of a file then.
+        Where the file exists and ``overwrite`` is false, or it cannot be written. No error
+        leaves a part of a file.
     """
     return write(
         Source(model, seed, **options), connections, path, overwrite=overwrite, progress=progress
