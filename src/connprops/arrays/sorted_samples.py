@@ -297,14 +297,7 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
     leading, following, rest, *sums = _totals(sample, powers)
     s1, s2, s3, s4, log1, log2 = (total / n for total in sums)
     mean = np.clip(((leading + following) + rest) / n / scale, low, high)
-    m2 = np.maximum(s2 - s1 * s1, 0.0)
-    m2[low == high] = 0.0
-    square = s1 * s1
-    m3 = s3 - 3 * s1 * s2 + 2 * square * s1
-    m4 = s4 - 4 * s1 * s3 + 6 * square * s2 - 3 * square * square
-    with np.errstate(divide="ignore", invalid="ignore"):
-        skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
-        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
+    m2, skewness, kurtosis = _about_mean(s1, s2, s3, s4, low == high)
     std_log = np.where(low == high, 0.0, np.sqrt(np.maximum(log2 - log1 * log1, 0.0)))
     found = {
         "mean": mean,
@@ -317,6 +310,21 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         "std_log": np.where(positive, std_log, np.nan),
     }
     return {name: sample.spread(numbers) for name, numbers in found.items()}
+
+
+def _about_mean(
+    s1: Floats, s2: Floats, s3: Floats, s4: Floats, constant: Bools
+) -> tuple[Floats, Floats, Floats]:
+    """Return variance, skewness and kurtosis from mean powers of the distance from any centre."""
+    m2 = np.maximum(s2 - s1 * s1, 0.0)
+    m2[constant] = 0.0
+    square = s1 * s1
+    m3 = s3 - 3 * s1 * s2 + 2 * square * s1
+    m4 = s4 - 4 * s1 * s3 + 6 * square * s2 - 3 * square * square
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness = np.where(m2 > 0, m3 / (m2 * np.sqrt(m2)), np.nan)
+        kurtosis = np.where(m2 > 0, m4 / (m2 * m2) - 3.0, np.nan)
+    return m2, skewness, kurtosis
 
 
 def _digits(x: Floats, above: Floats, room: Floats) -> Iterator[Floats]:

@@ -28,8 +28,8 @@ def to_arrays(
     ``tables`` are pathways, statistics, histograms and values, by name.
     """
     dtypes = {p.name: np.dtype(p.dtype) for p in properties}
-    known = [name for name in dtypes if name != N_SYN_PER_CONN]
-    syn_props = known if order is None else [name for name in order if name in known]
+    names = [name for name in dtypes if name != N_SYN_PER_CONN]
+    syn_props = names if order is None else [name for name in order if name in names]
     sides = [types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")]
     shape = (len(sides[0]), len(sides[1]))
     syns = _empty(shape)

@@ -122,14 +122,14 @@ def _aggregate_rows(
     if bucket.group.size == 0:
         return {}
 
-    def one(name: str) -> GroupTables:
+    def of_property(name: str) -> GroupTables:
         column = _column(rows, name)
         return _tables(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
 
     if threads == 1:
-        return _concat([one(name) for name in unit.properties])
+        return _concat([of_property(name) for name in unit.properties])
     with ThreadPoolExecutor(threads) as pool:
-        return _concat(list(pool.map(one, unit.properties)))
+        return _concat(list(pool.map(of_property, unit.properties)))
 
 
 @dataclass(frozen=True)
@@ -311,15 +311,14 @@ def _aggregate_on_disk(
     rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, temp_dir: Path
 ) -> GroupTables:
     """Return the tables of one group whose values are sorted in files."""
-    found = []
+    tables = []
     limit = _key_limit(rows, groups, unit, spec)
     for name in unit.properties:
         with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
             columns = _columns(rows, groups, unit, spec, name, limit)
-            gathered = _gather_on_disk(columns, Path(folder))
-            if gathered is not None:
-                found.append(_tables(name, gathered, spec))
-    return _concat(found)
+            if (gathered := _gather_on_disk(columns, Path(folder))) is not None:
+                tables.append(_tables(name, gathered, spec))
+    return _concat(tables)
 
 
 def _key_limit(
@@ -396,10 +395,10 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
     )
 
 
-def _concat(found: Sequence[GroupTables]) -> GroupTables:
+def _concat(tables: Sequence[GroupTables]) -> GroupTables:
     """Return the tables of several properties as one each."""
-    kinds = found[0] if found else ()
-    return {kind: pa.concat_tables([one[kind] for one in found]) for kind in kinds}
+    kinds = tables[0] if tables else ()
+    return {kind: pa.concat_tables([of_kind[kind] for of_kind in tables]) for kind in kinds}
 
 
 def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:

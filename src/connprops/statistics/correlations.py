@@ -82,12 +82,12 @@ class CorrelationSpec(UnitSpec):
     ) -> list[GroupTables]:
         """Return the correlations of a range of groups, for each way in which nodes form them."""
         tables = []
-        for one in groups:
+        for of_choice in groups:
             frames = [pl.DataFrame(schema=_LAYOUT)]
-            sample = _smallest_keys(rows, unit, self, one)
+            sample = _smallest_keys(rows, unit, self, of_choice)
             if sample is not None:
                 with ThreadPoolExecutor(resources.threads) as pool:
-                    for layer in _layers(sample, self, one):
+                    for layer in _layers(sample, self, of_choice):
                         frames += _of_layer(layer, pool)
             tables.append({schema.CORRELATIONS.name: pl.concat(frames).to_arrow()})
         return tables
@@ -171,36 +171,33 @@ def _layers(rows: Rows, spec: CorrelationSpec, groups: Groups) -> Iterator[_Laye
 def _of_layer(layer: _Layer, pool: ThreadPoolExecutor) -> Iterable[pl.DataFrame]:
     """Return the correlations of the pairs of properties in a layer."""
     names = list(layer.values)
-    known = {name: np.isfinite(values) for name, values in layer.values.items()}
-    whole = [name for name in names if known[name].all()]
-    scored = pool.map(lambda name: normal_scores(layer.values[name], layer.counts), whole)
-    scores: dict[str, Scores] = dict(zip(whole, scored, strict=True))
+    finite = {name: np.isfinite(values) for name, values in layer.values.items()}
+    complete_names = [name for name in names if finite[name].all()]
+    scored = pool.map(lambda name: normal_scores(layer.values[name], layer.counts), complete_names)
+    scores: dict[str, Scores] = dict(zip(complete_names, scored, strict=True))
 
-    def pair(names: tuple[str, str]) -> pl.DataFrame:
-        one, other = names
-        both = layer.belongs[one] & layer.belongs[other]
+    def correlate(pair_: tuple[str, str]) -> pl.DataFrame:
+        property_, other = pair_
+        both = layer.belongs[property_] & layer.belongs[other]
         group, counts = layer.group, layer.counts
-        if one in scores and other in scores:
-            found = latent_correlations(scores[one], scores[other])
+        if property_ in scores and other in scores:
+            latent = latent_correlations(scores[property_], scores[other])
         else:
-            complete = known[one] & known[other]
+            complete = finite[property_] & finite[other]
             starts = np.cumsum(counts) - counts
             counts = np.add.reduceat(complete.astype(np.int64), starts)
             has = counts > 0
             group, counts, both = group[has], counts[has], both[has]
-            found = latent_correlations(
-                *(normal_scores(layer.values[name][complete], counts) for name in names)
+            latent = latent_correlations(
+                *(normal_scores(layer.values[name][complete], counts) for name in pair_)
             )
-        kept = both & np.isfinite(found.r)
-        told = pl.DataFrame(
-            {
-                "group": group[kept], "n": counts[kept],
-                "r": found.r[kept], "std_error": found.std_error[kept],
-            }
-        )  # fmt: skip
-        return told.select(
-            "group", pl.lit(one).alias("property"), pl.lit(other).alias("other_property"),
-            "n", "r", pl.col("std_error").fill_nan(None),
-        )  # fmt: skip
+        kept = both & np.isfinite(latent.r)
+        columns = {
+            "group": group[kept], "property": property_, "other_property": other, "n": counts[kept],
+            "r": latent.r[kept], "std_error": latent.std_error[kept],
+        }  # fmt: skip
+        return pl.DataFrame(columns, schema=_LAYOUT).with_columns(
+            pl.col("std_error").fill_nan(None)
+        )
 
-    return pool.map(pair, combinations(names, 2))
+    return pool.map(correlate, combinations(names, 2))

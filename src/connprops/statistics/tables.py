@@ -99,7 +99,7 @@ class ComputedTables:
         self.computed: list[tuple[frozenset[str], dict[str, pl.DataFrame]]] = []
 
     def compute_with(self, others: Sequence[ComputedTables]) -> None:
-        """Compute whatever any of several is asked for in one pass: folds, say."""
+        """Compute in one pass what any of several is asked for: folds of a cross-validation."""
         self.together, self.lock = others, others[0].lock
 
     @cached_property
@@ -239,31 +239,31 @@ class ComputedTables:
         tables = [table]
         if self.grouping.groups.is_pathway:
             there = {t for names, frames in self.computed for t in frames if names & {*missing}}
-            tables = [one for one in TABLES_OF["buckets"] if one.name not in there]
+            tables = [t for t in TABLES_OF["buckets"] if t.name not in there]
         spec = replace(
             self.buckets,
-            choices=tuple(one.buckets.choices[0] for one in self.together),
+            choices=tuple(fold.buckets.choices[0] for fold in self.together),
             properties=tuple(missing),
-            tables=tuple(one.name for one in tables),
+            tables=tuple(t.name for t in tables),
         )
-        for one, made in zip(
+        for fold, made in zip(
             self.together, self._compute(self.together, spec, tables), strict=True
         ):
-            one.computed.append((frozenset(missing), made))
+            fold.computed.append((frozenset(missing), made))
 
     def _compute(
         self, members: Sequence[ComputedTables], spec: UnitSpec, tables: Sequence[schema.Table]
     ) -> list[dict[str, pl.DataFrame]]:
         """Return tables, for each of those that are computed together."""
-        sizes = pl.concat([one.sampled(spec) for one in members])
+        sizes = pl.concat([fold.sampled(spec) for fold in members])
         counts = pl.col("n_connections", "n_synapses").max()
         sizes = sizes.group_by("group").agg(counts).sort("group")
         units = plan_units(self.dataset, spec, sizes, self._resources)
         made = dict(compute_units(self.dataset, spec, units, self._resources, self._progress))
         in_order = [made[i] for i in range(len(units))]
         return [
-            {t.name: one.labelled([of_unit[i] for of_unit in in_order], t) for t in tables}
-            for i, one in enumerate(members)
+            {t.name: fold.labelled([of_unit[i] for of_unit in in_order], t) for t in tables}
+            for i, fold in enumerate(members)
         ]
 
     def sampled(self, spec: UnitSpec) -> pl.DataFrame:
