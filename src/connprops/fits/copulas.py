@@ -105,11 +105,11 @@ def _rows(
     diagonal = np.arange(len(names))
     matrices[:, diagonal, diagonal] = 1.0
     # Properties correlated with no other stay so, but for rounding.
-    known = ~np.isnan(r)
-    linked: Bools = np.asarray(known.any(axis=2))
+    estimated = ~np.isnan(r)
+    linked: Bools = np.asarray(estimated.any(axis=2))
     nearest = nearest_correlations(matrices) * (linked[:, :, None] & linked[:, None, :])
     upper = np.triu(np.ones((len(names), len(names)), dtype=np.bool_), 1)
-    of, i, j = np.nonzero((known | (nearest != 0)) & upper)
+    of, i, j = np.nonzero((estimated | (nearest != 0)) & upper)
     properties = pl.Series(names, dtype=pl.String)
     return pl.DataFrame(
         {

@@ -130,10 +130,10 @@ def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels
             continue
         has = name in fitted.distributions
         own = fitted.estimates(name, np.arange(n)).parameters if has else {}
-        means = {p.name: _unweighted(p.name, own, observed, levels) for p in family.parameters}
-        finite = np.all([np.isfinite(mean) for mean in means.values()], axis=0)
+        averages = {p.name: _unweighted(p.name, own, observed, levels) for p in family.parameters}
+        finite = np.all([np.isfinite(mean) for mean in averages.values()], axis=0)
         pools = np.flatnonzero(finite & (asked[n:] == name))
-        values = {key: mean[pools] for key, mean in means.items()}
+        values = {key: mean[pools] for key, mean in averages.items()}
         fitted = fitted.replaced(Distributions(family, n + pools, values))
     return fitted
 

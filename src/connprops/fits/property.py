@@ -61,18 +61,18 @@ class Rows(NamedTuple):
 
 def check_names(options: FitOptions, properties: Sequence[Property]) -> None:
     """Raise :class:`OptionError` where an option names an unknown property or distribution."""
-    known = [p.name for p in properties]
+    names = [p.name for p in properties]
     for option in ("distr_types", "data_types", "data_bounds", "shared_within"):
         for name in getattr(options, option):
-            if name not in known:
-                raise OptionError.unknown(f"property in {option}", name, known)
-    known = [*FAMILIES, AUTO, AUTO_PER_PATHWAY]
+            if name not in names:
+                raise OptionError.unknown(f"property in {option}", name, names)
+    choices = [*FAMILIES, AUTO, AUTO_PER_PATHWAY]
     for name, asked in options.distr_types.items():
         if not asked:
             raise OptionError.of(f"distr_types has no candidate for property {name!r}")
         for family in [asked] if isinstance(asked, str) else asked:
-            if family not in (known if isinstance(asked, str) else FAMILIES):
-                raise OptionError.unknown(f"distribution for property {name!r}", family, known)
+            if family not in (choices if isinstance(asked, str) else FAMILIES):
+                raise OptionError.unknown(f"distribution for property {name!r}", family, choices)
 
 
 def fit_properties(
@@ -172,15 +172,15 @@ class _PropertyFit(PropertySamples):
         if name == N_SYN_PER_CONN or name in self.options.shared_within:
             shared = None if name == N_SYN_PER_CONN else self.options.shared_within[name]
             return pl.repeat(shared, len(self.all), dtype=pl.Boolean, eager=True)
-        known = rows["shared_within"].is_not_null().to_numpy()
-        says = rows["shared_within"].fill_null(value=False).to_numpy()
+        tells = rows["shared_within"].is_not_null().to_numpy()
+        shares = rows["shared_within"].fill_null(value=False).to_numpy()
         weight = rows["n_multi"].to_numpy() if self.options.interpolation == "pooled" else 1
-        votes = np.where(known, np.where(says, 1, -1) * weight, 0)
+        votes = np.where(tells, np.where(shares, 1, -1) * weight, 0)
         overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
         pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
-        voters = np.bincount(levels.pool, weights=known[levels.member], minlength=levels.n_pools)
+        voters = np.bincount(levels.pool, weights=tells[levels.member], minlength=levels.n_pools)
         borrowed: Bools = np.where(voters > 0, pooled > 0, overall)
-        return pl.Series(np.concatenate([np.where(known, says, overall), borrowed]).astype(bool))
+        return pl.Series(np.concatenate([np.where(tells, shares, overall), borrowed]).astype(bool))
 
     def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
         """Return the long model rows of all pathways."""

@@ -102,8 +102,8 @@ def overall_shared() -> pl.Expr:
     vote at all yes.
     """
     votes = pl.when(pl.col("shared_within")).then(pl.col("n_multi")).otherwise(-pl.col("n_multi"))
-    known = pl.col("shared_within").is_not_null()
-    return pl.when(known.any()).then(votes.filter(known).sum() > 0).otherwise(pl.lit(value=True))
+    tells = pl.col("shared_within").is_not_null()
+    return pl.when(tells.any()).then(votes.filter(tells).sum() > 0).otherwise(pl.lit(value=True))
 
 
 def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> Sample:
