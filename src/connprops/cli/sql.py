@@ -70,12 +70,7 @@ def sql(
     from connprops.query.session import Session
     from connprops.store.writing import check_format
 
-    if sum(source is not None for source in (statement, file, query)) != (not list_all):
-        raise OptionError.of(
-            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
-        )
-    if param and query is None:
-        raise OptionError.of("--param goes with --query", found=", ".join(param))
+    _check_sources(statement, file, query, param, list_all=list_all)
     if out is not None:
         check_format(out)
     with Session(
@@ -117,6 +112,23 @@ def database(
 
     files = write_database(folder, overwrite=overwrite, progress=progress)
     return "\n".join(map(str, files))
+
+
+def _check_sources(
+    statement: str | None,
+    file: str | None,
+    query: str | None,
+    param: list[str] | None,
+    *,
+    list_all: bool,
+) -> None:
+    """Refuse a command that names no question, or several."""
+    if sum(source is not None for source in (statement, file, query)) != (not list_all):
+        raise OptionError.of(
+            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
+        )
+    if param and query is None:
+        raise OptionError.of("--param goes with --query", found=", ".join(param))
 
 
 def _text(
