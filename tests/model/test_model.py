@@ -5,16 +5,17 @@ import json
 import numpy as np
 import polars as pl
 import pytest
-from circuits import two_types
+from circuits import two_types, write_circuit
 from known_distributions import PARAMETERS, SCIPY
 from scipy import stats as scipy_stats
 
 from connprops import schema
 from connprops.circuit.circuit import open_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.errors import DatasetError, ModelError, OptionError, OutputError
+from connprops.errors import ConnpropsWarning, DatasetError, ModelError, OptionError, OutputError
 from connprops.export.export import export
 from connprops.model.build import build
+from connprops.model.cross_validation import cross_validate
 from connprops.model.model import Model, read_model
 from connprops.statistics.extract import extract
 
@@ -317,3 +318,25 @@ def test_the_summary_ranks_the_worst(tmp_path):
     assert "Model of" in repr(m)
     shown = m._repr_html_()
     assert all(family in shown for family in m.fits["distribution"].cast(pl.String).unique())
+
+
+@pytest.mark.parametrize("none", [np.nan, np.inf])
+def test_a_property_without_a_number_is_left_out_and_named(tmp_path, none):
+    pairs = np.array([(s, t) for s in range(8) for t in range(8)])
+    columns = {"g": np.arange(64.0), "u_syn": np.full(64, none)}
+    config = write_circuit(
+        tmp_path / "c", *pairs.T, columns, mtype=["A", "B"] * 4,
+        attributes={"synapse_class": ["EXC", "INH"] * 4, "layer": ["1"] * 8},
+    )  # fmt: skip
+    with pytest.warns(ConnpropsWarning, match="NaN or infinite"):
+        dataset = Dataset(export(open_circuit(config), tmp_path / "d"))
+    stats = extract(dataset)
+    with pytest.warns(ConnpropsWarning, match="'u_syn' has no finite value in any pathway"):
+        m = build(stats, correlations=True)
+    assert list(m.properties) == ["g", "n_syn_per_conn"]
+    assert set(m.fits["property"]) == {"g", "n_syn_per_conn"}
+    m.write(tmp_path / "model")
+    assert read_model(tmp_path / "model" / "model.json").properties == m.properties
+    with pytest.warns(ConnpropsWarning, match="'u_syn' has no finite value"):
+        scores = cross_validate(dataset, cv_folds=2)
+    assert set(scores.table["property"]) == {"g", "n_syn_per_conn"}

@@ -76,20 +76,23 @@ def check_names(options: FitOptions, properties: Sequence[Property]) -> None:
 
 
 def fit_properties(
-    stats: Statistics, tables: StatisticsTables, options: BuildOptions
+    properties: Sequence[Property],
+    stats: Statistics,
+    tables: StatisticsTables,
+    options: BuildOptions,
 ) -> Iterator[Rows]:
-    """Fit all properties, several at once: numpy and scipy leave the processors free to others."""
+    """Fit properties, several at once: numpy and scipy leave the processors free to others."""
 
     def fit(prop: Property) -> Rows:
         return _PropertyFit(tables, prop, stats, options).to_rows()
 
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
-        yield from map(fit, stats.properties)
+        yield from map(fit, properties)
         return
     n_pathways = tables.statistics["pathway"].n_unique()
-    at_once = fits_at_once(len(stats.properties), n_pathways, options.resources or Resources())
+    at_once = fits_at_once(len(properties), n_pathways, options.resources or Resources())
     with ThreadPoolExecutor(at_once) as executor:
-        yield from executor.map(fit, stats.properties)
+        yield from executor.map(fit, properties)
 
 
 def fits_at_once(n_properties: int, n_pathways: int, resources: Resources) -> int:

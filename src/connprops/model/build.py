@@ -15,6 +15,7 @@ from connprops.fits.property import check_names, fit_properties
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
+from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 
 _RECORDED = [name for name in names(BuildOptions) if name not in names(StepOptions)]
@@ -34,20 +35,21 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     -------
     Model
         With one row set per pair of types and property; pathways without data borrow, see
-        :mod:`connprops.fits.levels`.
+        :mod:`connprops.fits.levels`. A property without a finite value in any pathway is
+        left out, with a warning.
 
     Raises
     ------
     OptionError
         Where an option names an unknown property or distribution, or bounds are in disorder.
     """
-    properties = stats.properties
-    check_names(options, properties)
+    check_names(options, stats.properties)
     correlated = stats.correlations.collect() if options.correlations else None
     tables = StatisticsTables.of(stats)
     _warn_of_skipped_levels(tables)
+    properties = _with_values(stats.properties, tables)
     fitted = []
-    for rows in fit_properties(stats, tables, options):
+    for rows in fit_properties(properties, stats, tables, options):
         fitted.append(rows)
         if options.progress:
             options.progress("build", len(fitted), len(properties), "properties")
@@ -71,6 +73,22 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
             "options": {"extract": stats.options, "build": recorded},
         },
     )
+
+
+def _with_values(
+    properties: tuple[Property, ...], tables: StatisticsTables
+) -> tuple[Property, ...]:
+    """Return the properties that any pathway has a number of; say which are left out."""
+    names = set(tables.statistics.filter(pl.col("n") > 0)["property"])
+    for prop in properties if names else ():
+        if prop.name not in names:
+            warnings.warn(
+                f"property {prop.name!r} has no finite value in any pathway: the model is "
+                "without it",
+                ConnpropsWarning,
+                stacklevel=4,
+            )
+    return tuple(p for p in properties if p.name in names) or properties
 
 
 def _warn_of_skipped_levels(tables: StatisticsTables) -> None:

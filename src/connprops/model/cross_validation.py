@@ -229,6 +229,8 @@ def _fold_scores(
     spread = pl.col("max").max() - pl.col("min").min()
     ranges = dict(training.table.group_by("property").agg(spread).collect().iter_rows())
     for prop in test.properties:
+        if prop.name not in models[OURS].properties:  # no value of it in the training part
+            continue
         samples = PropertySamples(tables, prop)
         keys = samples.rows.select(pl.col(*PATHWAY).cast(pl.String))
         for name, model in models.items():
