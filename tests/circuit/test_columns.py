@@ -123,3 +123,75 @@ def test_nodes_of_several_groups_gather_attributes_of_any_kind(tmp_path):
         "mixed": ["2", "x", "y", "1"],
         "ei": ["e", None, "e", None],
     }
+
+
+SIX = {"conductance": [1.0, 2.0, 3.0, 10.0, 20.0, 30.0]}
+
+
+def move_rows(file, base, kind, index, **columns):
+    """Give rows their places in group 0, whose columns are as long as the places need."""
+    with h5py.File(file, "a") as h5:
+        population = h5[base]
+        for name in [n for n in population if n.startswith(f"{kind}_group")]:
+            del population[name]
+        population[f"{kind}_group_id"] = np.zeros(len(index), "u2")
+        population[f"{kind}_group_index"] = np.asarray(index, "u8")
+        for name, values in columns.items():
+            del population[f"0/{name}"]
+            population[f"0/{name}"] = values
+
+
+@pytest.mark.parametrize(
+    ("index", "length"),
+    [
+        ([0, 1, 2, 3, 4, 5], 6),
+        ([3, 4, 5, 0, 1, 2], 6),
+        ([5, 4, 3, 2, 1, 0], 6),
+        ([4, 5, 6, 7, 8, 9], 12),
+        ([9, 0, 7, 2, 11, 4], 12),
+        ([0, 2_000_000, 3, 1_999_999, 5, 1_048_576], 2_000_001),
+    ],
+)
+def test_rows_of_one_group_in_any_order(tmp_path, index, length):
+    config = write_circuit(tmp_path, [0, 0, 0, 1, 1, 1], [2] * 6, SIX, mtype=["A", "B", "C"])
+    stored = np.full(length, -7.0)
+    stored[index] = SIX["conductance"]
+    move_rows(tmp_path / "edges.h5", "edges/default", "edge", index, conductance=stored)
+    edges = open_circuit(config).population()
+    with edges.reader() as rows:
+        for start, stop in ((0, 6), (2, 5), (3, 3), (5, 6)):
+            values = rows.column(edges.columns["conductance"], start, stop)
+            assert values.tolist() == SIX["conductance"][start:stop]
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_nodes_of_one_group_in_any_order(tmp_path, library):
+    config = write_circuit(tmp_path, [0], [1], {}, mtype=["A", "B", "C"], library=library)
+    move_rows(tmp_path / "nodes.h5", "nodes/All", "node", [2, 0, 1])
+    assert open_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["C", "A", "B"]
+
+
+def test_a_range_within_one_of_several_groups(tmp_path):
+    config = write_circuit(
+        tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"], groups=[0, 0, 0, 1, 1, 1]
+    )
+    edges = open_circuit(config).population()
+    with edges.reader() as rows:
+        assert rows.column(edges.columns["conductance"], 4, 6).tolist() == [20.0, 30.0]
+
+
+def test_rows_of_a_group_that_is_not_there(tmp_path):
+    config = write_circuit(tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/edge_group_id"] = [0, 0, 0, 3, 0, 0]
+    edges = open_circuit(config).population()
+    with edges.reader() as rows, pytest.raises(CircuitError, match="group 3 in row 3"):
+        rows.column(edges.columns["conductance"], 0, 6)
+
+
+def test_one_group_under_two_names(tmp_path):
+    config = write_circuit(tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5.create_group("edges/default/00")
+    with pytest.raises(CircuitError, match=r"(?s)has a group twice.*'0' and '00'"):
+        open_circuit(config).population().columns  # noqa: B018 - the error is what counts

@@ -10,7 +10,7 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +32,12 @@ LEFT_OUT = {
 """Why columns of these types cannot be properties."""
 
 Kind = Literal["node", "edge"]
+
+InGroup = tuple[str, "Ints | slice", "Ints | slice"]
+"""A group, rows of a range that lie in it, and their places in it."""
+
+_BLOCK = 1 << 20
+"""Places of a group that are read at once, where rows point to places in any order."""
 
 _QUERIES = frozenset({"target_query", "source_query"})
 """Columns of types files that say how a network was built."""
@@ -72,8 +78,15 @@ class ColumnReader:
         self.population = hdf5.group(h5, f"{kind}s/{name}")
         self.kind = kind
         members = hdf5.members(self.population)
-        groups = [name for name, member in members if isinstance(member, h5py.Group)]
+        groups = [member_name for member_name, m in members if isinstance(m, h5py.Group)]
         self.groups = sorted(filter(str.isdecimal, groups), key=int)
+        for group, other in pairwise(self.groups):
+            if int(group) == int(other):
+                raise CircuitError.of(
+                    f"{self.population.file.filename}: {self.population.name} has a group twice",
+                    found=f"{group!r} and {other!r}",
+                )
+        self._last: tuple[tuple[int, int], list[InGroup]] = ((0, 0), [])
 
     @cached_property
     def size(self) -> int:
@@ -96,39 +109,50 @@ class ColumnReader:
             expected="the dataset node_type_id, which SONATA requires",
         )
 
-    @property
-    def whole_group(self) -> str | None:
-        """Return the group that holds all rows in order; None where each row tells its own."""
-        return self.groups[0] if len(self.groups) == 1 else None
+    def in_groups(self, start: int, stop: int) -> list[InGroup]:
+        """Return each group that rows of a range are in: its name, these rows, their places in it.
 
-    def in_groups(self, start: int, stop: int) -> Iterator[tuple[str, Ints, Ints]]:
-        """Yield each group that rows of a range are in: its name, these rows, their places in it.
-
-        Rows count from ``start``; rows and places have the same shape.
+        Rows count from ``start``. Both are slices where all rows lie in one group, in order: so it
+        is in most files, with or without the datasets that say so.
         """
-        if self.whole_group is not None:
-            yield self.whole_group, np.arange(stop - start), np.arange(start, stop)
-            return
-        group_of_row = self._ids("group_id", start, stop)
-        index_of_row = self._ids("group_index", start, stop)
-        unknown = np.flatnonzero(~np.isin(group_of_row, [int(name) for name in self.groups]))
+        if self._last[0] != (start, stop):  # columns of a range are read one after the other
+            self._last = ((start, stop), self._places(start, stop))
+        return self._last[1]
+
+    def _places(self, start: int, stop: int) -> list[InGroup]:
+        if start == stop:
+            return []
+        only = self.groups[0] if len(self.groups) == 1 else None
+        told = [
+            only is None or f"{self.kind}_group_{w}" in self.population for w in ("id", "index")
+        ]
+        if only is not None and not any(told):
+            return [(only, slice(0, stop - start), slice(start, stop))]
+        groups = (
+            self._ids("group_id", start, stop) if told[0] else np.full(stop - start, int(only or 0))
+        )
+        index = self._ids("group_index", start, stop) if told[1] else np.arange(start, stop)
+        unknown = np.flatnonzero(~np.isin(groups, [int(name) for name in self.groups]))
         if unknown.size:
             raise CircuitError.of(
                 f"{self._place(f'{self.kind}_group_id')} names a group that is not there",
-                found=f"group {group_of_row[unknown[0]]} in row {start + unknown[0]:,}",
+                found=f"group {groups[unknown[0]]} in row {start + unknown[0]:,}",
                 expected=listing(self.groups),
             )
-        for group in self.groups:
-            rows = np.flatnonzero(group_of_row == int(group))
-            if not rows.size:
-                continue
-            index = index_of_row[rows]
-            if index.min() < 0:
-                raise CircuitError.of(
-                    f"{self._place(f'{self.kind}_group_index')} has a negative index",
-                    found=f"{index.min()}",
-                )
-            yield group, rows, index
+        if index.min() < 0:
+            raise CircuitError.of(
+                f"{self._place(f'{self.kind}_group_index')} has a negative index",
+                found=f"{index.min()}",
+            )
+        rows_of = {name: np.flatnonzero(groups == int(name)) for name in self.groups}
+        places: list[InGroup] = [
+            (name, rows, index[rows]) for name, rows in rows_of.items() if rows.size
+        ]
+        if len(places) == 1 and (np.diff(index) == 1).all():
+            return [
+                (places[0][0], slice(0, stop - start), slice(int(index[0]), int(index[-1]) + 1))
+            ]
+        return places
 
     def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
         """Return the values of a column in the rows, shape (stop - start,), of its dtype.
@@ -137,22 +161,44 @@ class ColumnReader:
         """
         if column.inherited is not None:
             return _inherited_values(column, self._ids("type_id", start, stop))
-        if self.whole_group is not None:
-            return self._of_group(column, self.whole_group, start, stop)
+        places = self.in_groups(start, stop)
+        if len(places) == 1 and self._has(places[0][0], column):
+            return self._at(column, places[0][0], places[0][2])
         values: NDArray[Any] = np.empty(stop - start, dtype=object)
         if column.stored != "text":
             values = np.full(stop - start, np.nan if column.partial else 0, dtype=column.dtype)
-        for group, rows, index in self.in_groups(start, stop):
-            if f"{group}/{path_in_group(column.name)}" in self.population:
-                low, high = int(index.min()), int(index.max()) + 1
-                values[rows] = self._of_group(column, group, low, high)[index - low]
+        for group, rows, index in places:
+            if self._has(group, column):
+                values[rows] = self._at(column, group, index)
+        return values
+
+    def _has(self, group: str, column: SonataColumn) -> bool:
+        return f"{group}/{path_in_group(column.name)}" in self.population
+
+    def _at(self, column: SonataColumn, group: str, index: Ints | slice) -> NDArray[Any]:
+        """Return the values of a group at places in any order, a block of it at a time."""
+        if isinstance(index, slice):
+            return self._of_group(column, group, index.start, index.stop)
+        order = np.argsort(index, kind="stable")
+        places = index[order]
+        values: NDArray[Any] = np.empty(
+            index.size, np.dtype("O" if column.stored == "text" else column.dtype)
+        )
+        first = 0
+        while first < index.size:
+            low = int(places[first])
+            end = int(np.searchsorted(places, low + _BLOCK))
+            block = self._of_group(column, group, low, int(places[end - 1]) + 1)
+            values[order[first:end]] = block[places[first:end] - low]
+            first = end
         return values
 
     def _of_group(self, column: SonataColumn, group: str, start: int, stop: int) -> NDArray[Any]:
         """Return a range of the values of a group as the column's dtype."""
         path = f"{group}/{path_in_group(column.name)}"
         stored = hdf5.dataset(self.population, path)
-        if group == self.whole_group and stored.shape[0] != self.size:
+        is_whole = len(self.groups) == 1 and f"{self.kind}_group_index" not in self.population
+        if is_whole and stored.shape[0] != self.size:
             raise CircuitError.of(
                 f"{self._place(path)} has another length than its population",
                 found=f"{stored.shape[0]:,} values",

@@ -122,12 +122,15 @@ class RedrawnEdges:
     def _group_sizes(self) -> dict[str, int]:
         """Return how many rows each group has room for."""
         reader = self._reader
-        if reader.whole_group is not None:
-            return {reader.whole_group: reader.size}
-        sizes = dict.fromkeys(reader.groups, 0)
+        sizes = {
+            group: max((hdf5.count(parent, name) for name in hdf5.columns(parent)), default=0)
+            for group in reader.groups
+            for parent in [reader.population[group]]
+        }
         for start in range(0, reader.size, _ROWS_AT_ONCE):
             for group, _, index in reader.in_groups(start, min(start + _ROWS_AT_ONCE, reader.size)):
-                sizes[group] = max(sizes[group], int(index.max()) + 1)
+                end = index.stop if isinstance(index, slice) else int(index.max()) + 1
+                sizes[group] = max(sizes[group], end)
         return sizes
 
     def batch(self, stretches: ConnectionBatch) -> tuple[Values, Bools]:
@@ -194,8 +197,11 @@ def _stored(drawer: Drawer, name: str) -> np.dtype[Any]:
     return np.dtype(np.int64 if drawer.dtype(name) == np.int64 else np.float32)
 
 
-def _put(column: h5py.Dataset, index: Ints, values: NDArray[Any]) -> None:
+def _put(column: h5py.Dataset, index: Ints | slice, values: NDArray[Any]) -> None:
     """Put values in their places."""
+    if isinstance(index, slice):
+        column[index] = _fitting(values, column)
+        return
     low, high = int(index.min()), int(index.max()) + 1
     fitting = _fitting(values, column)
     if high - low != index.size or (np.diff(index) != 1).any():
