@@ -67,14 +67,14 @@ def test_one_pass_gives_what_each_range_read_for_itself_gives(
 
 
 def test_one_pass_reads_each_row_group_once(data, monkeypatch):
-    read, original = [], _File._read
+    read, original = [], _File.read_to
 
     def spy(self, end):
         before = self._next
         original(self, end)
         read.extend((id(self), i) for i in range(before, self._next))
 
-    monkeypatch.setattr(_File, "_read", spy)
+    monkeypatch.setattr(_File, "read_to", spy)
     groups = Choice.of(None, None, None, 0, None).grouping(data).groups
     rows = DatasetRows(data, groups, keep=True)
     requests = [(i, i + 1, PROPERTIES) for i in range(4)]

@@ -373,13 +373,13 @@ def test_groups_of_any_granularity(tmp_path):
 def test_other_bins_change_histograms_alone(tmp_path, monkeypatch):
     """Tables of the same options are taken over, and are as fresh ones, byte for byte."""
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
-    asked, original = [], connprops.statistics.bucket._tables
+    asked, original = [], connprops.statistics.bucket.tables_of_property
 
     def spy(name, gathered, spec):
         asked.append(spec.tables)
         return original(name, gathered, spec)
 
-    monkeypatch.setattr(connprops.statistics.bucket, "_tables", spy)
+    monkeypatch.setattr(connprops.statistics.bucket, "tables_of_property", spy)
 
     def written(folder, **options):
         asked.clear()

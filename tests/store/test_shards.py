@@ -211,13 +211,13 @@ def test_a_whole_export_takes_over_from_shards(tmp_path, monkeypatch):
     circuit = open_circuit(two_types(tmp_path / "c"))
     export(circuit, tmp_path / "d", shard="2/2")
     written = []
-    original = connprops.export.parts._write_part
+    original = connprops.export.parts.write_part
 
     def counted(spec, *rest):
         written.append(spec.part)
         return original(spec, *rest)
 
-    monkeypatch.setattr(connprops.export.parts, "_write_part", counted)
+    monkeypatch.setattr(connprops.export.parts, "write_part", counted)
     n = len(Dataset(export(circuit, tmp_path / "d")).manifest.parts)
     assert sorted(written) == Shard(1, 2).share(range(n))
 

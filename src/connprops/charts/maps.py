@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,23 +139,10 @@ def heat_map(
         )
         for channel, side, angle in ((alt.X, "target", -90), (alt.Y, "source", 0))
     )
-    names = [word(SOURCE, "source"), word(TARGET, "target")]
-    square = {"orient": "bottom", "symbolType": "square"}
     layers: list[alt.Chart] = []
-    if missing is not None:
-        grey = category_colour("state", {"no data": palette.no_data}, **square)
-        nothing = alt.Chart(missing).transform_calculate(state="'no data'").mark_rect()
-        tooltip = [*names, word("state", "value")]
-        layers.append(nothing.encode(x=x, y=y, color=grey, tooltip=tooltip))
-    if style.scale is None:
-        colours = category_colours(style.kind, palette) if colours is None else colours
-        colour = category_colour(value, colours, **square, columns=3)
-        tooltip = [*names, word(value, style.legend)]
-    else:
-        legend = _gradient(style.legend, style.scale)
-        colour = alt.Color(value, type="quantitative", scale=style.scale, legend=legend)
-        tooltip = [*names, number(value, style.legend)]
-    layers.append(alt.Chart(cells).mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip))
+    for data, tooltip, colour in _cells(cells, missing, value, style, colours, palette):
+        tooltips = [word(SOURCE, "source"), word(TARGET, "target"), tooltip]
+        layers.append(data.mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltips))
     layers.extend(_class_lines(types, orders, palette))
     rows, columns = (f"{len(order)} {side} types" for side, order in orders.items())
     shape = f"Matrix of {rows} (rows) by {columns} (columns)."
@@ -167,6 +154,30 @@ def heat_map(
         title=theme.heading(style.title, style.note),
         description=f"{style.title}. {shape} {style.note}".strip(),
     )
+
+
+def _cells(
+    cells: Rows,
+    missing: Rows | None,
+    value: str,
+    style: MapStyle,
+    colours: Mapping[str, str] | None,
+    palette: Palette,
+) -> Iterator[tuple[alt.Chart, alt.Tooltip, alt.Color]]:
+    """Give what a map shows, pathways without data first: data, tooltip, colour."""
+    square = {"orient": "bottom", "symbolType": "square"}
+    if missing is not None:
+        grey = category_colour("state", {"no data": palette.no_data}, **square)
+        nothing = alt.Chart(missing).transform_calculate(state="'no data'")
+        yield nothing, word("state", "value"), grey
+    if style.scale is None:
+        colours = category_colours(style.kind, palette) if colours is None else colours
+        colour = category_colour(value, colours, **square, columns=3)
+        yield alt.Chart(cells), word(value, style.legend), colour
+    else:
+        legend = _gradient(style.legend, style.scale)
+        colour = alt.Color(value, type="quantitative", scale=style.scale, legend=legend)
+        yield alt.Chart(cells), number(value, style.legend), colour
 
 
 def _gradient(title: str, scale: alt.Scale) -> alt.Legend:

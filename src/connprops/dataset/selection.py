@@ -36,7 +36,7 @@ class Grouping:
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldNodes:
     """A training or test set of a cross-validation, which a ``CV_dict`` names."""
 
     n_folds: int
@@ -44,7 +44,7 @@ class Fold:
     is_training: bool
 
     @classmethod
-    def parse(cls, folds: Mapping[str, Any]) -> Fold:
+    def parse(cls, folds: Mapping[str, Any]) -> FoldNodes:
         """Return the fold of a ``CV_dict``."""
         missing = {"n_folds", "fold_idx", "training_set"} - folds.keys()
         if missing:
@@ -83,7 +83,7 @@ class Choice:
 
     source: Conditions
     target: Conditions
-    fold: Fold | None
+    fold: FoldNodes | None
     seed: int
     by: tuple[str, str] | None = None
 
@@ -97,7 +97,7 @@ class Choice:
         by: tuple[str, str] | None = None,
     ) -> Choice:
         """Return the choice that these options make."""
-        fold = None if folds is None else Fold.parse(folds)
+        fold = None if folds is None else FoldNodes.parse(folds)
         return cls(conditions_of(sel_src), conditions_of(sel_dest), fold, seed, by)
 
     def grouping(self, dataset: Dataset) -> Grouping:

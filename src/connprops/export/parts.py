@@ -110,7 +110,7 @@ def export_range(spec: RangeSpec) -> RangeSummary:
     opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
     with opened as rows:
         part = _group_rows(spec, rows)
-        summary = _write_part(spec, rows, part)
+        summary = write_part(spec, rows, part)
     note = _note_of(spec)
     with _put_aside(spec, note) as aside:
         aside.write_bytes(msgspec.json.encode(_Note(_key_of(spec), summary)))
@@ -288,7 +288,8 @@ def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[n
     return source, target
 
 
-def _write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+def write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+    """Write the rows of a part, and return what it holds."""
     tables, varies, profiles = _tables(spec, rows, part)
     return RangeSummary(
         part=spec.part,

@@ -51,8 +51,8 @@ _SHARE_OF_FITS = 0.5
 """Share of the memory for properties being fitted: tables and finished fits have the rest."""
 
 
-class Rows(NamedTuple):
-    """The rows of one property, with the numbers of their pathways."""
+class PropertyTables(NamedTuple):
+    """The tables of one property, with the numbers of their pathways."""
 
     model: pl.DataFrame
     fits: pl.DataFrame
@@ -80,10 +80,10 @@ def fit_properties(
     stats: Statistics,
     tables: StatisticsTables,
     options: BuildOptions,
-) -> Iterator[Rows]:
+) -> Iterator[PropertyTables]:
     """Fit properties, several at once: numpy and scipy leave the processors free to others."""
 
-    def fit(prop: Property) -> Rows:
+    def fit(prop: Property) -> PropertyTables:
         return _PropertyFit(tables, prop, stats, options).to_rows()
 
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
@@ -109,7 +109,7 @@ class _PropertyFit(PropertySamples):
     stats: Statistics
     options: BuildOptions
 
-    def to_rows(self) -> Rows:
+    def to_rows(self) -> PropertyTables:
         """Fit the property; leave nothing behind but its rows."""
         name, options, observed = self.prop.name, self.options, self.observed
         families, scores = chosen_families(
@@ -127,7 +127,9 @@ class _PropertyFit(PropertySamples):
             own_keys = [key[self.levels.observed] for key in keys]
             fitted, borrowed = with_shrinkage(fitted, families, observed, own_keys)
         rows = self._model_rows(fitted), self._fit_rows(fitted, p_value, borrowed), scores
-        return Rows(*(frame.with_columns(pl.lit(name).alias("property")) for frame in rows))
+        return PropertyTables(
+            *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
+        )
 
     def _through_histograms(self, fitted: Fitted, families: Names) -> Fitted:
         """Return the fits with the reference's truncated normal distributions where there are such.

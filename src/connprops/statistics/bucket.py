@@ -124,7 +124,9 @@ def _aggregate_rows(
 
     def of_property(name: str) -> GroupTables:
         column = _column(rows, name)
-        return _tables(name, _gather(column, bucket, means="statistics" in spec.tables), spec)
+        return tables_of_property(
+            name, _gather(column, bucket, means="statistics" in spec.tables), spec
+        )
 
     if threads == 1:
         return _concat([of_property(name) for name in unit.properties])
@@ -317,7 +319,7 @@ def _aggregate_on_disk(
         with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
             columns = _columns(rows, groups, unit, spec, name, limit)
             if (gathered := _gather_on_disk(columns, Path(folder))) is not None:
-                tables.append(_tables(name, gathered, spec))
+                tables.append(tables_of_property(name, gathered, spec))
     return _concat(tables)
 
 
@@ -401,7 +403,7 @@ def _concat(tables: Sequence[GroupTables]) -> GroupTables:
     return {kind: pa.concat_tables([of_kind[kind] for of_kind in tables]) for kind in kinds}
 
 
-def _tables(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:
+def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:
     """Return the tables of one property."""
     sample = gathered.sample
     constant = gathered.constant & (sample.counts == gathered.n_values)

@@ -187,7 +187,7 @@ class _File:
             self._left = self._left.slice(self._n_before(first))
             if not self._left.num_rows:
                 self._next = max(self._next, int(np.searchsorted(self._high, first)))
-                self._read(self._next + 1)
+                self.read_to(self._next + 1)
                 self._left = self._left.slice(self._n_before(first))
 
     def until(self, stop: int, at_once: int) -> Iterator[pa.Table]:
@@ -195,7 +195,7 @@ class _File:
         n = int(np.searchsorted(self._low, stop)) if self._in_order else self._low.size
         while True:
             enough = np.searchsorted(self._ends, self._ends[self._next] + at_once)
-            self._read(min(int(enough), n))
+            self.read_to(min(int(enough), n))
             rows = self._n_before(stop) if self._in_order else self._left.num_rows
             if rows:
                 yield self.take(rows)
@@ -205,7 +205,7 @@ class _File:
     def take(self, n: int) -> pa.Table:
         """Return the next n rows."""
         wanted = self._ends[self._next] + n - self._left.num_rows
-        self._read(int(np.searchsorted(self._ends, wanted)))
+        self.read_to(int(np.searchsorted(self._ends, wanted)))
         table, n_left = self._left, self._left.num_rows - n
         # A slice would keep all of it.
         self._left = table.take(to_arrow(np.arange(n, table.num_rows)))
@@ -215,7 +215,7 @@ class _File:
     def _n_before(self, stop: int) -> int:
         return int(np.searchsorted(to_numpy(self._left.column("pathway")), stop))
 
-    def _read(self, end: int) -> None:
+    def read_to(self, end: int) -> None:
         """Read row groups up to ``end``."""
         if end > self._next and self._next < self._low.size:
             row_groups = range(self._next, min(end, self._low.size))
