@@ -1,13 +1,138 @@
-"""How objects show themselves in a notebook: a line that says what they are, and a small table."""
+"""How progress and tables are shown: on a terminal, in a log, in a notebook."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with step, units done, units in all (0 where nobody knows yet), and the unit's name."""
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+_CELLS_OF_BAR = 12
+"""So few that numbers have room beside it in a window of 80."""
+
+_WIDTH = 180
+"""Columns of a table where there is no terminal to ask."""
+
+
+@contextmanager
+def show_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
+    """Give what to call as work gets done; it writes to ``stream``, by default standard error."""
+    stream = stream or sys.stderr
+    if quiet:
+        yield lambda _step, _done, _total, _unit: None
+    elif stream.isatty():
+        with _bars(stream) as progress:
+            yield progress
+    else:
+        yield Lines(stream)
+
+
+class _Clock:
+    """Seconds that the present step has taken: it began when the one before was last heard of."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._step = ""
+        self._began = self._last = now()
+
+    def seconds(self, step: str) -> tuple[float, bool]:
+        """Return the seconds, and whether it is the first time that the step is heard of."""
+        is_new, now = step != self._step, self._now()
+        if is_new:
+            self._step, self._began = step, self._last
+        self._last = now
+        return now - self._began, is_new
+
+
+class Lines:
+    """Progress as plain lines with the time, for logs: of steps that last, now and then.
+
+    A line says how much is done, how fast, and how long the rest will take at that rate. The first
+    comes after ten seconds, the next ones every ten seconds at first and ever more rarely then. A
+    step that has had a line has one at its end too.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = _Clock(clock)
+        self._lines = 0
+
+    def __call__(self, step: str, done: int, total: int, unit: str) -> None:
+        """Write a line if it is time for one."""
+        seconds, is_new = self._clock.seconds(step)
+        if is_new:
+            self._lines = 0
+        text = ""
+        if 0 < total <= done:
+            if self._lines:
+                text = f"{total:,} {unit} in {_duration(seconds)}"
+            self._lines = 0
+        elif seconds >= _SECONDS_BETWEEN_LINES * (self._lines + 1):
+            # After n lines a twentieth more of the time, so that a day has a hundred lines or so.
+            self._lines = max(self._lines + 1, int(1.05 * seconds / _SECONDS_BETWEEN_LINES))
+            share = f" of {total:,} {unit} ({100 * done // total} %)" if total else f" {unit}"
+            text = f"{done:,}{share}, {_outlook(done, total, seconds)}"
+        if text:
+            self._stream.write(f"{time.strftime('%H:%M:%S')} {step}: {text}\n")
+            self._stream.flush()
+
+
+def _outlook(done: int, total: int, seconds: float) -> str:
+    """Write how long the rest will take, and at which rate."""
+    if not done:
+        return "an unknown time left"
+    rate = done / max(seconds, 1e-3)
+    pace = f"{rate:,.0f} a second" if rate >= 1 else f"{_duration(1 / rate)} each"
+    return f"{_duration((total - done) / rate)} left, {pace}" if total else pace
+
+
+def _duration(seconds: float) -> str:
+    """Write a time for people, in its two largest units."""
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole} s" if minutes else f"{whole} s"
+
+
+@contextmanager
+def _bars(stream: TextIO) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        TextColumn("{task.description:<8}"),
+        BarColumn(bar_width=_CELLS_OF_BAR),
+        TextColumn("{task.fields[amount]}", justify="right"),
+        TextColumn("{task.fields[pace]}"),
+        console=Console(file=stream),
+    )
+    tasks: dict[str, TaskID] = {}
+    clock = _Clock()
+
+    def progress(step: str, done: int, total: int, unit: str) -> None:
+        seconds, _ = clock.seconds(step)
+        amount = f"{done:,} / {total:,} {unit}" if total else f"{done:,} {unit}"
+        pace = _outlook(done, total, seconds)
+        if 0 < total <= done:
+            pace = f"in {_duration(seconds)}" if seconds >= 1 else ""
+        if step not in tasks:
+            tasks[step] = bars.add_task(step, amount=amount, pace=pace)
+        bars.update(tasks[step], completed=done, total=total or None, amount=amount, pace=pace)
+
+    with bars:
+        yield progress
 
 
 def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -19,10 +144,6 @@ def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequen
 
 def _row(tag: str, cells: Sequence[object]) -> str:
     return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
-
-
-_WIDTH = 180
-"""Columns of a table where there is no terminal to ask."""
 
 
 def console_on(stream: TextIO) -> Console:

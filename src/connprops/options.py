@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from connprops.declare import Checked, checked, names, option, shared
+from connprops.display import Progress
 from connprops.errors import OptionError
-from connprops.progress import Progress
 from connprops.resources import RESOURCES, Resources
 
 Selection = str | Sequence[int] | Mapping[str, Any] | None

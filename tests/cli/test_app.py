@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 import connprops
 from connprops.circuit.circuit import open_circuit
 from connprops.cli import app
+from connprops.display import Lines, show_progress
 from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
 from connprops.options import RunOptions
-from connprops.progress import Lines, display
 from connprops.run import run as run_module
 from connprops.run.record import ARTIFACTS
 from connprops.run.run import run
@@ -441,12 +441,12 @@ def test_progress_on_a_terminal_and_in_quiet():
         def isatty(self):
             return True
 
-    with display(stream=(terminal := Terminal())) as progress:
+    with show_progress(stream=(terminal := Terminal())) as progress:
         progress("export", 2, 2, "rows")
         progress("extract", 1, 2, "connections")
     assert "2 / 2 rows" in terminal.getvalue()
     assert re.search(r"1 / 2 connections \d+ s left, ", terminal.getvalue())
-    with display(quiet=True, stream=(silent := Terminal())) as progress:
+    with show_progress(quiet=True, stream=(silent := Terminal())) as progress:
         progress("export", 1, 2, "rows")
     assert silent.getvalue() == ""
 

@@ -23,12 +23,12 @@ from connprops.charts.rows import (
     widened,
 )
 from connprops.charts.theme import LIGHT
+from connprops.display import Progress
 from connprops.distributions.table import model_statistics
 from connprops.errors import OptionError, OutputError
 from connprops.model.comparison import compare
 from connprops.model.cross_validation import CrossValidation
 from connprops.model.model import Model
-from connprops.progress import Progress
 from connprops.statistics.statistics import Statistics
 from connprops.store.writing import replacing
 

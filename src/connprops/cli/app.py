@@ -17,6 +17,7 @@ import typer
 
 from connprops._version import __version__
 from connprops.declare import Checked, about, checked, names, option
+from connprops.display import show_progress
 from connprops.errors import ConnpropsError, collected_warnings, of_the_machine
 from connprops.options import (
     MODEL,
@@ -28,7 +29,6 @@ from connprops.options import (
     RunOptions,
     read_options,
 )
-from connprops.progress import display
 from connprops.resources import RESOURCES, Resources, keep_fewer_heaps, reuse_freed_memory
 
 MESSAGES = "Messages"
@@ -173,7 +173,7 @@ class _Call:
             arguments["options"] = _options(config, values)
         if "progress" not in self.injected:
             return self.function(**arguments)
-        with display(quiet=quiet) as progress:
+        with show_progress(quiet=quiet) as progress:
             return self.function(**arguments, progress=progress)
 
 

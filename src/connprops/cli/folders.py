@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from connprops.cli.app import argument, command
-from connprops.progress import Progress
+from connprops.display import Progress
 
 
 @command(examples=("connprops info CIRCUIT", "connprops info results/fits.parquet"))

@@ -11,6 +11,7 @@ import typer
 
 import connprops as cp
 from connprops.cli.app import argument, command, out, setting
+from connprops.display import Progress, console_on, show_table
 from connprops.options import (
     OUTPUT,
     SELECTION,
@@ -21,7 +22,6 @@ from connprops.options import (
     SeedOptions,
     parse_names,
 )
-from connprops.progress import Progress
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ def cross_validate(
 
 def _show_scores(summary: DataFrame, stream: TextIO) -> None:
     """Write one line per property: how much a test value gains over the baseline."""
-    from connprops.display import console_on, show_table
 
     rows = [
         (
@@ -171,7 +170,6 @@ def compare(
 
 
 def _show(frame: DataFrame) -> None:
-    from connprops.display import console_on, show_table
 
     numbers = [i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()]
     show_table(console_on(sys.stdout), frame.columns, frame.rows(), numbers=numbers, digits=4)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 from connprops.cli.app import Circuit, argument, command, out, setting
+from connprops.display import Progress
 from connprops.errors import ConnpropsWarning
 from connprops.options import ExtractOptions, RunOptions
-from connprops.progress import Progress
 from connprops.resources import Resources
 
 

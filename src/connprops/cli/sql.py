@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from connprops.cli.app import argument, command, out, setting
+from connprops.display import Progress, console_on, show_table
 from connprops.errors import OptionError
 from connprops.options import RunOptions
-from connprops.progress import Progress
 
 if TYPE_CHECKING:
     from connprops.query.session import Answer, Question, Session
@@ -159,7 +159,6 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _list(session: Session) -> None:
-    from connprops.display import console_on, show_table
     from connprops.query.session import questions
 
     console = console_on(sys.stdout)
@@ -174,7 +173,6 @@ def _parameters(asked: Question) -> str:
 
 
 def _show(answer: Answer, at_most: int) -> None:
-    from connprops.display import console_on, show_table
 
     rows = answer.rows()
     numbers = [i for i, kind in enumerate(answer.types) if _is_number(kind)]

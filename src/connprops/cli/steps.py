@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import connprops as cp
 from connprops.cli.app import Circuit, argument, command, out, setting
+from connprops.display import Progress
 from connprops.options import (
     BuildOptions,
     EdgeOptions,
@@ -16,7 +17,6 @@ from connprops.options import (
     SeedOptions,
     parse_names,
 )
-from connprops.progress import Progress
 from connprops.resources import Resources
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from connprops.circuit.circuit import open_circuit
 from connprops.compat.conn_props import build, exported, plot
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
+from connprops.display import Progress
 from connprops.errors import ConnpropsError, ConnpropsWarning, OptionError, listing
 from connprops.model.reference_json import as_text
-from connprops.progress import Progress
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import write_text

@@ -20,10 +20,10 @@ from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
 from connprops.compat.specifications import check_family, parameters
 from connprops.dataset.dataset import Dataset
+from connprops.display import Progress
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
 from connprops.export.export import export
 from connprops.options import Selection
-from connprops.progress import Progress
 from connprops.schema import N_SYN_PER_CONN, is_exported_by_default
 from connprops.statistics.extract import extract as extract_statistics
 

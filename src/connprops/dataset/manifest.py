@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connprops.display import Progress
 from connprops.errors import DatasetError
-from connprops.progress import Progress
 from connprops.store.records import read_record, record_or_none, write_record
 from connprops.store.writing import sha256_of
 

@@ -17,8 +17,8 @@ from connprops._version import __version__
 from connprops.circuit.edge_file import create_column, create_edges, write_indices
 from connprops.demo.neurons import THICKNESS
 from connprops.demo.scale_model import COLUMNS, ScaleModel
+from connprops.display import Progress
 from connprops.errors import DatasetError, OptionError, OutputError, listing
-from connprops.progress import Progress
 from connprops.store.records import read_record, write_record
 from connprops.store.stage import new_folder
 

@@ -17,6 +17,7 @@ from connprops import schema
 from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
 from connprops.circuit.edge_file import replacing_hdf5
+from connprops.display import Progress
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionBatch, ConnectionStream, ConnectionTable
 from connprops.draw.drawer import Drawer
@@ -24,7 +25,6 @@ from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
 from connprops.draw.lookup import SIDES
 from connprops.draw.source import DrawOptions, Source
 from connprops.errors import OutputError
-from connprops.progress import Progress
 from connprops.store.writing import replacing
 
 ROWS_PER_GROUP = 122_880

@@ -27,12 +27,12 @@ from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
+from connprops.display import Progress
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.parts import ROW_GROUP, RangeSpec, RangeSummary, export_range
 from connprops.export.plan import in_order, parts_at_once, plan, revised
 from connprops.export.request import ExportRequest, describe, is_reusable, manifest_of
 from connprops.options import EdgeOptions, ExportOptions
-from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.store.shards import WHOLE, Shard
 from connprops.store.stage import (

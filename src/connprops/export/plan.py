@@ -12,10 +12,10 @@ import numpy as np
 
 from connprops import schema
 from connprops.circuit.columns import SonataColumn
+from connprops.display import Progress
 from connprops.export.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
 from connprops.export.request import ExportRequest
 from connprops.export.sorted_rows import SortedRows, write_sorted
-from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.store.records import record_or_none, write_record
 from connprops.store.stage import one_at_a_time

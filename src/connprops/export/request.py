@@ -28,11 +28,11 @@ from connprops.dataset.manifest import (
     read_source,
     write_source,
 )
+from connprops.display import Progress
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
 from connprops.pathways import check_number
-from connprops.progress import Progress
 from connprops.store.writing import writing
 
 

@@ -16,7 +16,7 @@ from connprops import schema
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import SonataColumn
-from connprops.progress import Progress
+from connprops.display import Progress
 from connprops.resources import Resources
 
 _ROWS_AT_ONCE = 1 << 18

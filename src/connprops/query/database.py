@@ -19,8 +19,8 @@ from connprops import schema
 from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST
+from connprops.display import Progress
 from connprops.errors import DatasetError
-from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.store.tables import read_table
 from connprops.store.writing import refuse_existing, replacing, write_text

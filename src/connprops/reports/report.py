@@ -30,9 +30,9 @@ from connprops.charts import maps
 from connprops.charts import pathway as charts
 from connprops.charts.scores import correlation_matrix
 from connprops.charts.theme import DARK, LIGHT, Palette
+from connprops.display import Progress
 from connprops.errors import OutputError
 from connprops.model.model import Model
-from connprops.progress import Progress
 from connprops.reports.data import ReportTables
 from connprops.resources import release_memory
 from connprops.statistics.statistics import Statistics

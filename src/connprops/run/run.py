@@ -23,6 +23,7 @@ from connprops.circuit.circuit import Circuit, open_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
 from connprops.dataset.selection import select_nodes
+from connprops.display import Progress
 from connprops.errors import (
     ConnpropsError,
     ConnpropsWarning,
@@ -36,7 +37,6 @@ from connprops.export.request import ExportRequest, describe, differences
 from connprops.fits.property import check_names
 from connprops.model.build import build
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
-from connprops.progress import Progress
 from connprops.query.database import write_database
 from connprops.reports.report import report
 from connprops.resources import release_memory

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connprops.dataset.manifest import MANIFEST, damage, read_manifest
+from connprops.display import Progress
 from connprops.errors import ConnpropsError, DatasetError
-from connprops.progress import Progress
 from connprops.run.record import RUN_FILE, CompleteRun, record_of
 from connprops.store.tables import read_any_table
 from connprops.store.writing import sha256_of

@@ -13,10 +13,10 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, DatasetColumn
 from connprops.dataset.selection import Choice, plain
 from connprops.declare import takes
+from connprops.display import Progress
 from connprops.errors import OptionError
 from connprops.export.export import open_circuit
 from connprops.options import ExtractOptions
-from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.bucket import BucketSpec

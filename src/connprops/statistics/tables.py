@@ -16,8 +16,8 @@ from polars.io.plugins import register_io_source
 from connprops import schema
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
+from connprops.display import Progress
 from connprops.errors import DatasetError
-from connprops.progress import Progress
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec

@@ -28,9 +28,9 @@ from connprops import schema
 from connprops.arrays import Ints
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Choice, Groups
+from connprops.display import Progress
 from connprops.errors import DatasetError
 from connprops.export.parts import ROW_GROUP
-from connprops.progress import Progress
 from connprops.resources import Resources, release_memory
 from connprops.statistics.rows import (
     CONNECTIONS_AT_ONCE,
