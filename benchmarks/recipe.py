@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
 import connprops as cp
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.export.export import export
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
@@ -177,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     truth = truths(json.loads(arguments.recipe.read_text()))
     with tempfile.TemporaryDirectory() as folder:
-        dataset = export(open_circuit(arguments.config), Path(folder) / "dataset")
+        dataset = export(resolve_circuit(arguments.config), Path(folder) / "dataset")
         stats = cp.extract(cp.open_dataset(dataset))
         auto = cp.build(stats).scores.filter("chosen")
         ours, theirs = (

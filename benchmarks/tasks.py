@@ -102,10 +102,10 @@ def extract(dataset: str, folder: str, *options: str) -> None:
 
 def _ours(config: str, folder: str, options: Sequence[str]) -> Statistics:
     import connprops as cp
-    from connprops.circuit.circuit import open_circuit
+    from connprops.circuit.circuit import resolve_circuit
     from connprops.export.export import export
 
-    dataset = export(open_circuit(config), Path(folder) / "dataset", overwrite=True)
+    dataset = export(resolve_circuit(config), Path(folder) / "dataset", overwrite=True)
     stats = cp.extract(cp.open_dataset(dataset), **_parsed(options))
     stats.write(folder, overwrite=True)
     return stats

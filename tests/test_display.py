@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from circuits import two_types
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.export.export import export
@@ -54,7 +54,7 @@ class Shown(HTMLParser):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shown")
-    return Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+    return Dataset(export(resolve_circuit(two_types(folder / "c")), folder / "d"))
 
 
 def test_text_is_escaped():

@@ -10,7 +10,7 @@ import pytest
 from circuits import SHARED
 from oracle import assert_agrees
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.statistics.extract import extract
@@ -146,7 +146,7 @@ def test_statistics_of_a_public_population(tmp_path, circuit, population, nodes,
     config = folder / "circuit_config.json"
     if not config.is_file():
         config = folder / "config.circuit.json"
-    opened = open_circuit(config)
+    opened = resolve_circuit(config)
     edges = opened.population(population)
     source, target, columns = raw_edges(edges.file, population)
     folder_of_dataset = export(

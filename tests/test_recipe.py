@@ -11,7 +11,7 @@ from circuits import SHARED
 from scipy import stats as scipy_stats
 
 from benchmarks.recipe import FAMILIES, compared, fitted_pathways, truths
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.model.build import build
@@ -27,7 +27,7 @@ CHANCE = 1e-3
 @pytest.fixture(scope="module")
 def statistics(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipe") / "d"
-    return extract(Dataset(export(open_circuit(CIRCUIT / "circuit_config.json"), folder)))
+    return extract(Dataset(export(resolve_circuit(CIRCUIT / "circuit_config.json"), folder)))
 
 
 @pytest.fixture(scope="module")

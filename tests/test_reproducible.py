@@ -17,7 +17,7 @@ from oracle import statistics
 
 import connprops.export.export
 import connprops.export.plan
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.model.build import build
@@ -45,7 +45,7 @@ def small_parts(monkeypatch):
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_ten_times_with_other_threads_and_memory(tmp_path, shuffled):
-    circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
+    circuit = resolve_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     found = set()
     for number, (threads, memory) in enumerate(MEANS):
         out, means = tmp_path / str(number), Resources(threads=threads, memory=memory)
@@ -93,7 +93,7 @@ def test_runs_of_other_processes_days_and_places(tmp_path):
 
 def test_statistics_do_not_depend_on_the_processor(tmp_path):
     """With all that NumPy can use of this one, and with what processors of 2009 had."""
-    data = export(open_circuit(two_types(tmp_path / "c")), tmp_path / "data")
+    data = export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "data")
     found = []
     for number, without in enumerate((" ", "X86_V3 X86_V4 AVX512_ICL AVX512_SPR")):
         out = tmp_path / str(number)
@@ -130,7 +130,7 @@ def test_sums_are_those_of_exact_arithmetic(tmp_path):
     }
     source, target = np.arange(400) % 20, np.arange(400) // 20
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 20)
-    table = extract(Dataset(export(open_circuit(config), tmp_path / "d")),
+    table = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")),
                     sel_props=list(columns)).table.collect()  # fmt: skip
     rows = {row["property"]: row for row in table.to_dicts()}
     for name, values in columns.items():

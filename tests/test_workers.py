@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import connprops.export.export
 import connprops.export.plan
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, WorkerError
@@ -30,7 +30,7 @@ TABLES = ("table", "histograms", "values", "order_statistics")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    return Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+    return Dataset(export(resolve_circuit(two_types(folder / "c")), folder / "d"))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_processes_threads_and_a_cluster_give_what_this_process_does(data, clust
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_an_export_by_workers_has_the_same_bytes(tmp_path, cluster, monkeypatch, shuffled):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 40)
-    circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
+    circuit = resolve_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     folders = [
         export(circuit, tmp_path / name, resources=Resources(workers=workers))
         for name, workers in (("here", None), ("processes", 2), ("cluster", cluster))

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from connprops import schema
 from connprops.charts import scores as score_charts
 from connprops.charts.plot import plot
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.demo import write_demo
 from connprops.export.export import export
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     for seed in (0, 1):
         circuit = write_demo(folder / f"c{seed}", synapses=8_000, seed=seed)
         with pytest.warns(UserWarning, match="span several"):
-            dataset = export(open_circuit(circuit.config), folder / f"d{seed}")
+            dataset = export(resolve_circuit(circuit.config), folder / f"d{seed}")
         stats = extract(dataset, sel_props=["conductance", "u_syn", "decay_time"])
         models.append((stats, build(stats, correlations=True, distr_types={"u_syn": "normal"})))
     return models

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from circuits import allen, edit, two_types, write_circuit
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.errors import CircuitError
 
 
@@ -16,7 +16,7 @@ def test_node_attributes_without_floats(tmp_path):
     with h5py.File(tmp_path / "nodes.h5", "a") as h5:
         h5["nodes/All/0/x"] = np.zeros(10)
         h5["nodes/All/0/column"] = np.arange(10)
-    nodes = open_circuit(config).nodes["All"].attributes()
+    nodes = resolve_circuit(config).nodes["All"].attributes()
     assert set(nodes.columns) == {"node", "mtype", "synapse_class", "layer", "region", "column"}
     assert nodes["mtype"].to_list() == ["L4_PC"] * 6 + ["L5_BC"] * 4
 
@@ -24,12 +24,12 @@ def test_node_attributes_without_floats(tmp_path):
 @pytest.mark.parametrize("library", [True, False])
 def test_enumerated_and_plain_attributes_read_alike(tmp_path, library):
     config = write_circuit(tmp_path, [0, 1], [1, 0], {}, mtype=["b", "ä"], library=library)
-    assert open_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["b", "ä"]
+    assert resolve_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["b", "ä"]
 
 
 @pytest.mark.parametrize("groups", ["interleaved", "blocks"])
 def test_the_allen_dialect(tmp_path, groups):
-    edges = open_circuit(allen(tmp_path, groups=groups)).population()
+    edges = resolve_circuit(allen(tmp_path, groups=groups)).population()
     columns = edges.columns
     assert edges.target.attributes()["ei"].to_list() == ["e", "i", "e", "i"]
     order = [0, 4, 1, 5, 2, 6, 3, 7] if groups == "interleaved" else list(range(8))
@@ -58,7 +58,7 @@ def test_text_columns_become_categories_or_are_named_as_text(tmp_path):
     n = 120
     columns = {"kind": ["b", "a"] * (n // 2), "label": [f"s{i}" for i in range(n)]}
     config = write_circuit(tmp_path, [0] * n, [1] * n, columns, mtype=["A", "B"])
-    edges = open_circuit(config).population()
+    edges = resolve_circuit(config).population()
     assert edges.columns["kind"].labels == ("a", "b")
     assert edges.columns["label"].dtype == "text"
     with edges.reader() as rows:
@@ -86,7 +86,7 @@ def test_damaged_edges_are_named(tmp_path, damage, says):
     config = two_types(tmp_path)
     with h5py.File(tmp_path / "edges.h5", "a") as h5:
         damage(h5)
-    edges = open_circuit(config).population()
+    edges = resolve_circuit(config).population()
 
     def read_all(rows):
         return rows.node_ids(0, edges.size), rows.column(edges.columns["u_syn"], 0, edges.size)
@@ -113,7 +113,7 @@ def test_nodes_of_several_groups_gather_attributes_of_any_kind(tmp_path):
         population.create_dataset("1/mixed", data=["x", "y"], dtype=text)
     (tmp_path / "types.csv").write_text("node_type_id ei\n100 e\n101 NULL\n")
     edit(config, lambda c: c["networks"]["nodes"][0].update(node_types_file="$BASE_DIR/types.csv"))
-    nodes = open_circuit(config).nodes["All"].attributes()
+    nodes = resolve_circuit(config).nodes["All"].attributes()
     assert nodes.to_dict(as_series=False) == {
         "node": [0, 1, 2, 3],
         "layer": [5, 4, 5, 4],
@@ -157,7 +157,7 @@ def test_rows_of_one_group_in_any_order(tmp_path, index, length):
     stored = np.full(length, -7.0)
     stored[index] = SIX["conductance"]
     move_rows(tmp_path / "edges.h5", "edges/default", "edge", index, conductance=stored)
-    edges = open_circuit(config).population()
+    edges = resolve_circuit(config).population()
     with edges.reader() as rows:
         for start, stop in ((0, 6), (2, 5), (3, 3), (5, 6)):
             values = rows.column(edges.columns["conductance"], start, stop)
@@ -168,14 +168,14 @@ def test_rows_of_one_group_in_any_order(tmp_path, index, length):
 def test_nodes_of_one_group_in_any_order(tmp_path, library):
     config = write_circuit(tmp_path, [0], [1], {}, mtype=["A", "B", "C"], library=library)
     move_rows(tmp_path / "nodes.h5", "nodes/All", "node", [2, 0, 1])
-    assert open_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["C", "A", "B"]
+    assert resolve_circuit(config).nodes["All"].attributes()["mtype"].to_list() == ["C", "A", "B"]
 
 
 def test_a_range_within_one_of_several_groups(tmp_path):
     config = write_circuit(
         tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"], groups=[0, 0, 0, 1, 1, 1]
     )
-    edges = open_circuit(config).population()
+    edges = resolve_circuit(config).population()
     with edges.reader() as rows:
         assert rows.column(edges.columns["conductance"], 4, 6).tolist() == [20.0, 30.0]
 
@@ -184,7 +184,7 @@ def test_rows_of_a_group_that_is_not_there(tmp_path):
     config = write_circuit(tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"])
     with h5py.File(tmp_path / "edges.h5", "a") as h5:
         h5["edges/default/edge_group_id"] = [0, 0, 0, 3, 0, 0]
-    edges = open_circuit(config).population()
+    edges = resolve_circuit(config).population()
     with edges.reader() as rows, pytest.raises(CircuitError, match="group 3 in row 3"):
         rows.column(edges.columns["conductance"], 0, 6)
 
@@ -194,4 +194,4 @@ def test_one_group_under_two_names(tmp_path):
     with h5py.File(tmp_path / "edges.h5", "a") as h5:
         h5.create_group("edges/default/00")
     with pytest.raises(CircuitError, match=r"(?s)has a group twice.*'0' and '00'"):
-        open_circuit(config).population().columns  # noqa: B018 - the error is what counts
+        resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from circuits import SHARED, two_types
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.circuit.config import resolved
 from connprops.errors import CircuitError
 
@@ -58,4 +58,4 @@ def test_configurations_that_are_none(tmp_path, content, says):
     if content is not None:
         config.write_text(content)
     with pytest.raises(CircuitError, match=says):
-        open_circuit(config)
+        resolve_circuit(config)

@@ -13,7 +13,7 @@ from circuits import SHARED, write_circuit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.circuit.node_sets import members, read_node_sets
 from connprops.errors import CircuitError
 from connprops.export.export import export
@@ -51,7 +51,7 @@ def of_libsonata(content, population):
 
 def ours(content, config):
     (config.parent / "node_sets.json").write_text(json.dumps(content))
-    circuit = open_circuit(config)
+    circuit = resolve_circuit(config)
     (population,) = circuit.nodes.values()
     return {k: v.tolist() for k, v in circuit.node_sets(population).items()}, population
 
@@ -163,7 +163,7 @@ def test_patterns_take_no_time(tmp_path):
 @pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
 @pytest.mark.parametrize("name", ["thalamus_400", "nbs1_two_cells", "hippocampus_one_cell"])
 def test_node_sets_of_public_circuits(name):
-    circuit = open_circuit(SHARED / name / "circuit_config.json")
+    circuit = resolve_circuit(SHARED / name / "circuit_config.json")
     content = json.loads(circuit.node_sets_file.read_text())
     for population in circuit.nodes.values():
         found = {k: v.tolist() for k, v in circuit.node_sets(population).items()}
@@ -180,5 +180,5 @@ def test_a_damaged_file_brings_nobody_down(tmp_path, capfd):
     with h5py.File(tmp_path / "nodes.h5", "a") as h5:
         h5["nodes/All/0/mtype"][...] = [0, 1 << 30]
     with pytest.raises(CircuitError, match="its @library does not name"):
-        export(open_circuit(config), tmp_path / "d")
+        export(resolve_circuit(config), tmp_path / "d")
     assert capfd.readouterr().err == ""

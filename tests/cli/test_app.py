@@ -13,7 +13,7 @@ from circuits import SHARED, two_types, write_circuit, write_edges
 from typer.testing import CliRunner
 
 import connprops
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.display import Lines, show_progress
 from connprops.errors import ConnpropsWarning, OptionError
@@ -300,7 +300,7 @@ def test_a_folder_of_single_steps_is_taken_over_when_asked(circuit, tmp_path, mo
     ],
 )
 def test_results_are_named_after_a_folder_that_says_something(tmp_path, config, name):
-    circuit = open_circuit(two_types(tmp_path / Path(config).parent))
+    circuit = resolve_circuit(two_types(tmp_path / Path(config).parent))
     assert circuit.results_folder() == Path(name)
 
 
@@ -466,7 +466,7 @@ def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path):
 def test_sorting_tells_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("connprops.export.plan.ROWS_PER_PART", 20)
     told = []
-    shuffled = open_circuit(two_types(tmp_path / "c", shuffled=True))
+    shuffled = resolve_circuit(two_types(tmp_path / "c", shuffled=True))
     export(shuffled, tmp_path / "d", progress=lambda *call: told.append(call))
     size = told[0][2]
     assert told[:3] == [

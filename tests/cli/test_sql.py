@@ -18,7 +18,7 @@ import pytest
 from circuits import SHARED, two_types
 from typer.testing import CliRunner
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import QueryError
@@ -36,7 +36,7 @@ def invoke(*arguments, **more):
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("sql")
     config = two_types(place / "circuit")
-    dataset = Dataset(export(open_circuit(config), place / "out" / "dataset"))
+    dataset = Dataset(export(resolve_circuit(config), place / "out" / "dataset"))
     stats = extract(dataset)
     stats.write(place / "out")
     build(stats).write_parquet(place / "out" / "model.parquet")
@@ -267,7 +267,7 @@ def test_an_interrupted_command_says_so(folder):
     ],
 )
 def test_questions_of_public_circuits(tmp_path, config, population):
-    circuit = open_circuit(SHARED / config)
+    circuit = resolve_circuit(SHARED / config)
     place = export(circuit, tmp_path / "dataset", population=population)
     stats = extract(Dataset(place))
     stats.write(tmp_path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from circuits import SHARED, two_types
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.statistics.extract import extract
@@ -30,7 +30,7 @@ def both(config, folder, population=None, **options):
     theirs = reference.extract(
         bluepysnap.Circuit(str(config)), edges_popul_name=population, **options
     )
-    ds = Dataset(export(open_circuit(config), folder, population=population))
+    ds = Dataset(export(resolve_circuit(config), folder, population=population))
     return theirs, extract(ds, **options).to_arrays()
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from circuits import SHARED, two_types, write_circuit
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsError, OptionError
@@ -49,7 +49,7 @@ def assert_definitions_hold(ds):
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_statistics_follow_their_definition(tmp_path, shuffled):
     config = two_types(tmp_path / "c", shuffled=shuffled)
-    assert_definitions_hold(Dataset(export(open_circuit(config), tmp_path / "d")))
+    assert_definitions_hold(Dataset(export(resolve_circuit(config), tmp_path / "d")))
 
 
 @pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
@@ -64,7 +64,7 @@ def test_statistics_follow_their_definition_on_dirty_data(tmp_path):
         "constant": np.full(n, 5.4, dtype=np.float32),
     }
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=list("ABCABC"))
-    assert_definitions_hold(Dataset(export(open_circuit(config), tmp_path / "d")))
+    assert_definitions_hold(Dataset(export(resolve_circuit(config), tmp_path / "d")))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
@@ -74,7 +74,7 @@ def test_statistics_follow_their_definition_on_dirty_data(tmp_path):
     ["functionalizer_1000n/circuit_config.json", "sscx_plasticity_five_cells/sub_L5_5cells"],
 )
 def test_statistics_follow_their_definition_on_public_circuits(tmp_path, config):
-    assert_definitions_hold(Dataset(export(open_circuit(SHARED / config), tmp_path / "d")))
+    assert_definitions_hold(Dataset(export(resolve_circuit(SHARED / config), tmp_path / "d")))
 
 
 def test_each_file_says_its_grain_and_is_one_select():
@@ -91,6 +91,6 @@ def test_each_file_says_its_grain_and_is_one_select():
 def test_unknown_relations_and_failing_queries(tmp_path):
     with pytest.raises(OptionError, match="did you mean 'pathways'"):
         relations.text("pathway")
-    ds = Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     with pytest.raises(ConnpropsError, match=r"(?s)Query .* failed.*conductanse"):
         ds.sql("select conductanse from connections")

@@ -18,7 +18,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import connprops
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.draw import write_synapses
 from connprops.draw.source import Source
@@ -276,7 +276,7 @@ def test_groups_of_attributes_are_drawn_alike(tmp_path, groups):
             {"conductance": np.ones(NODES), "kept": np.arange(NODES)}, mtype=MTYPES, groups=of_rows,
         )  # fmt: skip
         write_synapses(MODEL, None, tmp_path / f"{name}.h5", 3, nodes=config)
-        there = open_circuit(moved(config, tmp_path / f"{name}.h5", tmp_path / f"{name}-drawn"))
+        there = resolve_circuit(moved(config, tmp_path / f"{name}.h5", tmp_path / f"{name}-drawn"))
         edges = there.edges["default"]
         with edges.reader() as reader:
             drawn[name] = {

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import connprops.export.export
 import connprops.export.plan
-from connprops.circuit.circuit import open_circuit as resolve
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.errors import (
@@ -54,7 +54,7 @@ def test_synapses_come_back_whole(tmp_path, shuffled, parts, request):
     if parts == "many":
         request.getfixturevalue("small_parts")
     config = two_types(tmp_path / "c", shuffled=shuffled)
-    ds = Dataset(export(resolve(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     expected = raw(config).drop("afferent_center_x")
     found = ds.synapses.select(expected.columns).sort("edge_id").collect()
     assert found.equals(expected)
@@ -72,14 +72,14 @@ def test_rows_ordered_by_source(tmp_path):
         order = np.argsort(base["source_node_id"][:], kind="stable")
         for values in (base["source_node_id"], base["target_node_id"], *base["0"].values()):
             values[...] = values[:][order]
-    ds = Dataset(export(resolve(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.manifest.contiguous
     assert ds.synapses.sort("edge_id").collect()["u_syn"].equals(raw(config)["u_syn"])
 
 
 def test_connections_hold_shared_values_and_synapses_the_varying_ones(tmp_path):
     config = two_types(tmp_path / "c")
-    ds = Dataset(export(resolve(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert {c.name: c.varies for c in ds.columns} == {
         "conductance": False,
         "decay_time": False,
@@ -102,13 +102,13 @@ def test_a_column_that_varies_in_one_late_connection_only(tmp_path):
     shared = np.repeat(np.arange(60.0), 2)
     shared[75] += 1e-9
     config = write_circuit(tmp_path / "c", source, target, {"p": shared}, mtype=["A"] * 10)
-    ds = Dataset(export(resolve(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.columns[0].varies
     assert ds.synapses.sort("edge_id").collect()["p"].to_list() == shared.tolist()
 
 
 def test_parts_are_ordered_by_pathway(tmp_path):
-    ds = Dataset(export(resolve(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     for kind in ("connections", "synapses"):
         for file in ds.files(kind):
             assert pl.read_parquet(file)["pathway"].is_sorted()
@@ -117,7 +117,7 @@ def test_parts_are_ordered_by_pathway(tmp_path):
 @pytest.mark.usefixtures("small_parts")
 def test_the_same_bytes_whatever_the_threads_and_again_after_an_interruption(tmp_path, monkeypatch):
     config = two_types(tmp_path / "c")
-    circuit = resolve(config)
+    circuit = resolve_circuit(config)
     whole = Dataset(export(circuit, tmp_path / "a")).manifest
     original, calls = connprops.export.export.export_range, []
 
@@ -140,12 +140,12 @@ def test_the_same_bytes_whatever_the_threads_and_again_after_an_interruption(tmp
 
 
 def test_an_export_is_reused_and_another_one_refused(tmp_path):
-    circuit = resolve(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     folder = export(circuit, tmp_path / "d")
     before = (folder / "manifest.json").stat().st_mtime_ns
     export(circuit, folder)
     assert (folder / "manifest.json").stat().st_mtime_ns == before
-    other = resolve(two_types(tmp_path / "c2", seed=1))
+    other = resolve_circuit(two_types(tmp_path / "c2", seed=1))
     with pytest.raises(OutputError, match="differs in: edges"):
         export(other, folder)
     export(other, folder, overwrite=True)
@@ -155,7 +155,7 @@ def test_an_export_is_reused_and_another_one_refused(tmp_path):
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
-    circuit = resolve(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("dear")
     with pytest.raises(OutputError, match="is not a connprops dataset"):
@@ -164,7 +164,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 def test_another_process_is_told(tmp_path):
-    circuit = resolve(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     code = f"""
 import fcntl, time, pathlib
 stage = pathlib.Path({str(tmp_path)!r}) / ".d.partial"
@@ -187,7 +187,9 @@ with (stage / "lock").open("w") as lock:
 def test_allen_rows_count_for_their_synapses(tmp_path):
     config = allen(tmp_path / "c")
     with pytest.warns(ConnpropsWarning):  # no m-types, and NaN where a group lacks a column
-        ds = Dataset(export(resolve(config), tmp_path / "d", source_type="ei", target_type="ei"))
+        ds = Dataset(
+            export(resolve_circuit(config), tmp_path / "d", source_type="ei", target_type="ei")
+        )
     # nsyns of the rows in the order of the file: 1 1 2 1 3 2 1 1
     assert ds.n_synapses == 12
     counts = ds.connections.sort("first_edge").collect()["n_syn_per_conn"].to_list()
@@ -197,7 +199,7 @@ def test_allen_rows_count_for_their_synapses(tmp_path):
 
 
 def test_types_by_population_and_by_another_attribute(tmp_path):
-    circuit = resolve(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     with pytest.warns(ConnpropsWarning) as warned:
         ds = Dataset(
             export(circuit, tmp_path / "d", source_type="@population", target_type="region")
@@ -214,7 +216,7 @@ def test_nodes_without_mtype_fall_back_with_a_warning(tmp_path):
     with h5py.File(tmp_path / "c" / "nodes.h5", "a") as h5:
         del h5["nodes/All/0/mtype"]
     with pytest.warns(ConnpropsWarning, match="has no attribute 'mtype'"):
-        ds = Dataset(export(resolve(config), tmp_path / "d"))
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.source_types == ["All"]
 
 
@@ -224,7 +226,7 @@ def test_a_type_that_spans_layers_takes_that_of_most_nodes(tmp_path):
         attributes={"layer": ["2", "3", "3", "6"]},
     )  # fmt: skip
     with pytest.warns(ConnpropsWarning, match="span several values of 'layer'"):
-        ds = Dataset(export(resolve(config), tmp_path / "d"))
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.types["layer"].to_list() == ["3", "6", "3", "6"]
 
 
@@ -232,13 +234,13 @@ def test_text_with_many_values_is_left_out_and_named(tmp_path):
     n = 150
     columns = {"label": [f"s{i}" for i in range(n)], "kind": ["x", "y"] * (n // 2)}
     config = write_circuit(tmp_path / "c", [0] * n, [1] * n, columns, mtype=["A", "B"])
-    ds = Dataset(export(resolve(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.manifest.left_out == {"label": "text with too many distinct values"}
     assert ds.columns[0].labels == ("x", "y")
     told = CliRunner().invoke(app, ["info", str(ds.folder)]).stdout
     assert "'label' is left out: text with too many distinct values" in told
     with pytest.raises(OptionError, match="too many distinct values"):
-        export(resolve(config), tmp_path / "e", properties=["label"])
+        export(resolve_circuit(config), tmp_path / "e", properties=["label"])
 
 
 def test_values_that_are_not_finite_are_counted(tmp_path):
@@ -246,12 +248,12 @@ def test_values_that_are_not_finite_are_counted(tmp_path):
         tmp_path / "c", [0, 1, 2], [1, 2, 0], {"p": [1.0, np.nan, np.inf]}, mtype=["A"] * 3
     )
     with pytest.warns(ConnpropsWarning, match="'p' has 2 values that are NaN or infinite"):
-        ds = Dataset(export(resolve(config), tmp_path / "d"))
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert ds.columns[0].n_not_finite == 2
 
 
 def test_unknown_property(tmp_path):
-    circuit = resolve(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     with pytest.raises(OptionError, match="did you mean 'delay'"):
         export(circuit, tmp_path / "d", properties=["dealy"])
     assert not (tmp_path / "d").exists()
@@ -262,12 +264,12 @@ def test_a_broken_circuit_leaves_nothing_under_the_datasets_name(tmp_path):
     with h5py.File(tmp_path / "c" / "edges.h5", "a") as h5:
         h5["edges/default/target_node_id"][0] = 999
     with pytest.raises(CircuitError, match="node id 999"):
-        export(resolve(config), tmp_path / "d")
+        export(resolve_circuit(config), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
 
 def test_digests_find_a_flipped_bit(tmp_path):
-    ds = Dataset(export(resolve(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     assert ds.verify() == []
     file = ds.files("connections")[0]
     content = bytearray(file.read_bytes())
@@ -298,7 +300,7 @@ def test_opening_a_circuit_exports_it_once(tmp_path, monkeypatch):
 
 
 def test_relations(tmp_path):
-    ds = Dataset(export(resolve(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     expected = (
         ds.connections.group_by("source_type", "target_type")
         .agg(pl.len().cast(pl.Int64), pl.col("n_syn_per_conn").sum().cast(pl.Int64))
@@ -313,7 +315,7 @@ def test_relations(tmp_path):
 
 
 def test_metadata_and_row_groups(tmp_path):
-    ds = Dataset(export(resolve(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     meta = pq.read_metadata(ds.files("connections")[0])
     assert json.loads(meta.metadata[b"connprops"])["population"] == "default"
 
@@ -325,7 +327,7 @@ def test_every_public_population_exports(tmp_path):
                SHARED / "bmtk_300cells" / "config.circuit.json"]  # fmt: skip
     n = 0
     for config in configs:
-        circuit = resolve(config)
+        circuit = resolve_circuit(config)
         for name, edges in circuit.edges.items():
             ds = Dataset(export(circuit, tmp_path / str(n), population=name))
             rows = ds.sql("select count(distinct edge_id) from synapses").fetchall()[0][0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from circuits import write_circuit
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning
 from connprops.export.export import export
@@ -61,7 +61,7 @@ def test_identifiers_stay_out_of_the_default_properties_and_sentinels_are_named(
     source, target = np.arange(n) // 2 % 3, np.arange(n) // 20
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 3)
     with pytest.warns(ConnpropsWarning, match="'rho' is -1 in 9 places"):
-        ds = Dataset(export(open_circuit(config), tmp_path / "d"))
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     assert {c.name: c.role for c in ds.columns} == {
         "synapse_id": "identifier",
         "rho": "property",

@@ -7,7 +7,7 @@ from circuits import SHARED, two_types, write_circuit
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
@@ -134,7 +134,7 @@ def test_distributions_that_any_data_fit_and_failed_fits_have_none():
 @pytest.fixture(scope="module")
 def statistics(tmp_path_factory):
     folder = tmp_path_factory.mktemp("p")
-    return extract(Dataset(export(open_circuit(two_types(folder / "c")), folder / "d")))
+    return extract(Dataset(export(resolve_circuit(two_types(folder / "c")), folder / "d")))
 
 
 def test_the_model_has_p_values_where_asked_for(statistics):
@@ -165,7 +165,7 @@ def test_the_command_takes_the_options_of_the_fits(statistics, tmp_path):
 
 
 def test_a_selection_around_a_pathway_does_not_change_its_p_value(tmp_path):
-    data = Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
+    data = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     families = {"u_syn": "normal", "conductance": "gamma"}
     whole, part = (
         build(extract(data, sel_src=s, sel_props=list(families)), distr_types=families, p_values=19)
@@ -188,7 +188,7 @@ def test_pathways_that_borrow_their_distribution_have_none(tmp_path):
         tmp_path / "c", source, target, {"g": rng.gamma(4, 1, 64)}, mtype=["A"] * 8 + ["B"],
         attributes={"synapse_class": ["EXC"] * 9, "layer": ["4"] * 9},
     )  # fmt: skip
-    stats = extract(Dataset(export(open_circuit(config), tmp_path / "d")))
+    stats = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")))
     fits = build(stats, distr_types={"g": "gamma"}, p_values=19).fits.filter(
         pl.col("property") == "g"
     )
@@ -204,7 +204,7 @@ def test_too_few_samples_are_refused(statistics, times):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public circuits are not here")
 def test_the_recipes_distributions_are_rejected_as_often_as_chance_would(tmp_path):
     config = SHARED / "functionalizer_1000n" / "circuit_config.json"
-    stats = extract(Dataset(export(open_circuit(config), tmp_path / "d")))
+    stats = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")))
     families = {"conductance": "gamma", "depression_time": "gamma", "facilitation_time": "gamma",
                 "u_syn": "truncnorm", "decay_time": "truncnorm"}  # fmt: skip
     fits = build(stats, distr_types=families, p_values=39).fits.filter(

@@ -9,7 +9,7 @@ from circuits import SHARED, two_types, write_circuit
 from scipy import stats as scipy_stats
 
 import connprops.fits.property
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.demo import write_demo
 from connprops.errors import OptionError
@@ -23,7 +23,7 @@ from connprops.statistics.statistics import read_statistics
 
 
 def statistics(config, folder, **options):
-    return extract(Dataset(export(open_circuit(config), folder)), **options)
+    return extract(Dataset(export(resolve_circuit(config), folder)), **options)
 
 
 @pytest.fixture(scope="module")
@@ -395,7 +395,7 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
     source, target = np.divmod(np.arange(36), 6)
     values = np.where(rng.random(36) < 0.8, 2**53, rng.integers(-(2**53), 2**53, 36))
     config = write_circuit(tmp_path / "c", source, target, {"big": values}, mtype=["A"] * 6)
-    dataset = Dataset(export(open_circuit(config), tmp_path / "d"))
+    dataset = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     model = build(extract(dataset, sel_props=["big"]))
     model.write_parquet(tmp_path / "model.parquet")
     drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
@@ -418,7 +418,7 @@ def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeyp
             super().__init__(threads)
 
     monkeypatch.setattr(connprops.fits.property, "ThreadPoolExecutor", Pool)
-    stats = extract(Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
+    stats = extract(Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
     models = [
         build(stats, resources=Resources(memory=1 << 34, threads=threads)).table
         for threads in (1, 3, 8)

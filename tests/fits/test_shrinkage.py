@@ -10,7 +10,7 @@ from known_distributions import SCIPY
 from scipy import optimize
 from scipy import stats as scipy_stats
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.distributions import Distributions
 from connprops.errors import OptionError
@@ -220,7 +220,7 @@ def small_pathways(tmp_path_factory):
         folder / "c", source, target, {"g": rng.gamma(9, 0.1, source.size)}, mtype=mtype,
         attributes={"synapse_class": ["EXC"] * 13, "layer": ["4"] * 13},
     )  # fmt: skip
-    return extract(Dataset(export(open_circuit(config), folder / "d")))
+    return extract(Dataset(export(resolve_circuit(config), folder / "d")))
 
 
 def test_the_model_says_who_borrowed_and_how_much(small_pathways):
@@ -280,6 +280,6 @@ def test_pathways_borrow_from_those_of_their_own_family():
 
 
 def test_shrinkage_is_on_or_off(tmp_path):
-    stats = extract(Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
+    stats = extract(Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
     with pytest.raises(OptionError, match="true or false"):
         build(stats, shrinkage="much")

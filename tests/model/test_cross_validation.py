@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import connprops as cp
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.distributions import Distributions
@@ -40,7 +40,7 @@ def dataset(tmp_path_factory):
         mtype=np.repeat(["A", "B", "C"], 15),
         attributes={"synapse_class": ["EXC"] * 45, "layer": ["4"] * 45},
     )  # fmt: skip
-    return Dataset(export(open_circuit(config), folder / "d"))
+    return Dataset(export(resolve_circuit(config), folder / "d"))
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_shrinkage_foretells_small_pathways_better_and_large_ones_no_worse(tmp_p
         mtype=mtype,
         attributes={"synapse_class": ["EXC"] * kind.size, "layer": ["4"] * kind.size},
     )  # fmt: skip
-    data = Dataset(export(open_circuit(config), tmp_path / "d"))
+    data = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     families = {"g": "gamma", "u": "truncnorm", "k": "shifted_poisson"}
     scores = [
         cp.cross_validate(data, cv_folds=2, distr_types=families, shrinkage=shrinkage).table.filter(

@@ -10,7 +10,7 @@ from known_distributions import PARAMETERS, SCIPY
 from scipy import stats as scipy_stats
 
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning, DatasetError, ModelError, OptionError, OutputError
 from connprops.export.export import export
@@ -241,7 +241,7 @@ def test_names_are_data_everywhere(tmp_path):
 
 def built(tmp_path, **options):
     config = two_types(tmp_path / "c")
-    ds = Dataset(export(open_circuit(config), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     return build(extract(ds), **options)
 
 
@@ -329,7 +329,7 @@ def test_a_property_without_a_number_is_left_out_and_named(tmp_path, none):
         attributes={"synapse_class": ["EXC", "INH"] * 4, "layer": ["1"] * 8},
     )  # fmt: skip
     with pytest.warns(ConnpropsWarning, match="NaN or infinite"):
-        dataset = Dataset(export(open_circuit(config), tmp_path / "d"))
+        dataset = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     stats = extract(dataset)
     with pytest.warns(ConnpropsWarning, match="'u_syn' has no finite value in any pathway"):
         m = build(stats, correlations=True)

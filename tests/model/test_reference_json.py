@@ -12,7 +12,7 @@ from circuits import two_types
 from known_distributions import PARAMETERS, SCIPY
 
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning, ModelError, OutputError
 from connprops.export.export import export
@@ -261,7 +261,7 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_a_model_of_a_circuit_there_and_back(reference, tmp_path):
     families = {"conductance": "gamma", "u_syn": "truncnorm", "n_rrp_vesicles": "shifted_poisson",
                 "n_syn_per_conn": "discrete", "decay_time": "constant"}  # fmt: skip
-    ds = Dataset(export(open_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d"))
     m = build(extract(ds), distr_types=families)
     with pytest.warns(ConnpropsWarning, match="has no 'shifted_poisson'"):
         m.write_json(tmp_path / "model.json")

@@ -19,7 +19,7 @@ from circuits import contents_of_database, two_types
 from typer.testing import CliRunner
 
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
@@ -38,7 +38,7 @@ SHELL = shutil.which("duckdb", path=f"{Path(sys.executable).parent}:/usr/local/b
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("database")
     config = two_types(place / "circuit")
-    dataset = Dataset(export(open_circuit(config), place / "out" / "dataset"))
+    dataset = Dataset(export(resolve_circuit(config), place / "out" / "dataset"))
     stats = extract(dataset)
     stats.write(place / "out")
     build(stats).write_parquet(place / "out" / "model.parquet")

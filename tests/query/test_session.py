@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from circuits import two_types, write_circuit
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, QueryError
 from connprops.export.export import export
@@ -29,7 +29,7 @@ PAIR = ["source_type", "target_type"]
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("queries")
     config = two_types(place / "circuit", shuffled=True)
-    dataset = Dataset(export(open_circuit(config), place / "out" / "dataset"))
+    dataset = Dataset(export(resolve_circuit(config), place / "out" / "dataset"))
     stats = extract(dataset, sel_props=dataset.properties)
     stats.write(place / "out")
     build(stats).write_parquet(place / "out" / "model.parquet")
@@ -171,7 +171,7 @@ def test_neurons_without_input_count(tmp_path):
     config = write_circuit(
         tmp_path / "c", [0, 1], [2, 2], {"u_syn": [0.5, 0.6]}, mtype=["A", "A", "B", "B"]
     )
-    with Session(export(open_circuit(config), tmp_path / "d")) as opened:
+    with Session(export(resolve_circuit(config), tmp_path / "d")) as opened:
         rows = list(opened.ask_ready("in_degree").rows())
     assert rows == [("A", 2, 0.0, 0.0, 0, 0.0, 0), ("B", 2, 1.0, 1.0, 0, 1.0, 2)]
 
@@ -342,7 +342,7 @@ def test_shared_properties(ask):
 def test_missing_values(tmp_path):
     columns = {"u_syn": [0.5, np.nan, 0.6, np.inf], "delay": [1.0, 2.0, 3.0, 4.0]}
     config = write_circuit(tmp_path / "c", [0, 1, 0, 1], [0, 0, 1, 1], columns, mtype=["A", "B"])
-    with Session(export(open_circuit(config), tmp_path / "d")) as opened:
+    with Session(export(resolve_circuit(config), tmp_path / "d")) as opened:
         rows = list(opened.ask_ready("missing_values").rows())
     assert rows == [("u_syn", 2, 2, 1.0)]
 

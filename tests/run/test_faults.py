@@ -21,7 +21,7 @@ from circuits import two_types, write_circuit
 from typer.testing import CliRunner
 
 import connprops.export.export
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, OutputError
@@ -125,7 +125,7 @@ def test_a_limit_on_the_size_of_files(circuit, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
         with pytest.raises(OutputError, match=r"parquet cannot be written\n  found: .*too large"):
-            export(open_circuit(circuit), tmp_path / "d")
+            export(resolve_circuit(circuit), tmp_path / "d")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not (tmp_path / "d").exists()
@@ -282,7 +282,7 @@ def test_faults_of_edge_files(ours, tmp_path, fault):
     change, says = FAULTS[fault]
     with_h5(config, change)
     with pytest.raises(CircuitError) as error:
-        export(open_circuit(config), tmp_path / "d")
+        export(resolve_circuit(config), tmp_path / "d")
     assert str(config.parent / "edges.h5") in str(error.value)
     assert says in str(error.value)
     assert not (tmp_path / "d").exists()
@@ -307,7 +307,7 @@ def test_faults_of_node_files(ours, tmp_path, change, says):
     config, _ = ours
     with_h5(config, change, "nodes.h5")
     with pytest.raises(CircuitError, match=says):
-        export(open_circuit(config), tmp_path / "d")
+        export(resolve_circuit(config), tmp_path / "d")
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_file_that_changes_while_it_is_read(ours, tmp_path, monkeypatch, chang
 
     monkeypatch.setattr(connprops.export.export, "export_range", meanwhile)
     with pytest.raises(CircuitError, match=r"edges\.h5 has changed while it was read"):
-        export(open_circuit(config), tmp_path / "d")
+        export(resolve_circuit(config), tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
 
@@ -410,9 +410,9 @@ def test_a_flipped_bit_of_a_dataset_reaches_no_reader(ours, file):
         with pytest.raises(DatasetError, match=rf"{file} is not what its checksum says"):
             read(Dataset(folder))
     with pytest.raises(DatasetError, match="checksum"):  # not taken for finished, either
-        export(open_circuit(config), folder, properties=["u_syn"])
+        export(resolve_circuit(config), folder, properties=["u_syn"])
     with pytest.warns(ConnpropsWarning, match="is exported again"):
-        export(open_circuit(config), folder, properties=["u_syn"], overwrite=True)
+        export(resolve_circuit(config), folder, properties=["u_syn"], overwrite=True)
     assert content(folder) == expected
 
 
@@ -427,11 +427,11 @@ def test_a_part_that_was_damaged_meanwhile_is_written_again(ours, tmp_path, monk
     config, out = ours
     monkeypatch.setattr(connprops.export.export, "write_manifest", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        export(open_circuit(config), tmp_path / "d", properties=["u_syn"])
+        export(resolve_circuit(config), tmp_path / "d", properties=["u_syn"])
     monkeypatch.undo()
     stage = tmp_path / ".d.partial"
     flip(stage / "dataset" / "connections" / "00000.parquet")
-    export(open_circuit(config), tmp_path / "d", properties=["u_syn"])
+    export(resolve_circuit(config), tmp_path / "d", properties=["u_syn"])
     assert content(tmp_path / "d").keys() == content(out / "dataset").keys()
     assert Dataset(tmp_path / "d").verify() == []
     assert not stage.exists()
@@ -517,7 +517,7 @@ def test_verify(ours):
 
 def test_a_file_that_was_written_since_meets_no_old_result(ours):
     config, out = ours
-    circuit, folder = open_circuit(config), out / "dataset"
+    circuit, folder = resolve_circuit(config), out / "dataset"
     edges = config.parent / "edges.h5"
     os.utime(edges)  # the same bytes at another time: who knows
     with pytest.raises(OutputError, match="differs in: time of the edge file"):
@@ -539,7 +539,7 @@ def test_other_node_sets_meet_no_old_result(ours):
     config, out = ours
     (config.parent / "node_sets.json").write_text(json.dumps({"Left": {"region": "right"}}))
     with pytest.raises(OutputError, match="differs in: nodes_sha256"):
-        export(open_circuit(config), out / "dataset", properties=["u_syn"])
+        export(resolve_circuit(config), out / "dataset", properties=["u_syn"])
 
 
 def test_an_unchanged_run_is_not_made_again(ours, monkeypatch):
@@ -591,7 +591,7 @@ def test_info_tells_what_would_be_reused(ours):
 
 def test_an_older_dataset_comes_back_after_a_kill_between_two_renames(ours, monkeypatch):
     config, out = ours
-    folder, circuit = out / "dataset", open_circuit(config)
+    folder, circuit = out / "dataset", resolve_circuit(config)
     before, original = content(folder), Path.rename
 
     def killed(self, target):

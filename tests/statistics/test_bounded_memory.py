@@ -26,7 +26,7 @@ from connprops.arrays.sorted_samples import (
     sort_file,
 )
 from connprops.arrays.sorted_samples import sort_samples as sort_in_memory
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.resources import Resources
@@ -65,7 +65,7 @@ def data(tmp_path_factory):
         attributes={"region": ["left", "right", "top"] * 20},
     )  # fmt: skip
     with pytest.warns(UserWarning, match="dirty"):
-        folder = export(open_circuit(config), folder / "d")
+        folder = export(resolve_circuit(config), folder / "d")
     return Dataset(folder)
 
 
@@ -179,7 +179,7 @@ def test_a_group_of_millions_keeps_within_its_memory(tmp_path, by):
         tmp_path / "c", source, target, columns, mtype=["A", "B"] * (n_nodes // 2),
         attributes={"region": ["left", "right"] * (n_nodes // 2)},
     )  # fmt: skip
-    folder = export(open_circuit(config), tmp_path / "d", resources=Resources(memory=1 << 28))
+    folder = export(resolve_circuit(config), tmp_path / "d", resources=Resources(memory=1 << 28))
     del columns, source, target, pairs
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", _EXTRACT, str(folder), by],

@@ -11,7 +11,7 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from connprops import build, read_model, read_statistics
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError
 from connprops.export.export import export
@@ -66,7 +66,7 @@ def circuit(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(circuit, tmp_path_factory):
-    return export(open_circuit(circuit), tmp_path_factory.mktemp("data") / "ds")
+    return export(resolve_circuit(circuit), tmp_path_factory.mktemp("data") / "ds")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_what_was_put_in_is_found(statistics):
 def test_nothing_depends_on_threads_parts_or_buckets(circuit, statistics, tmp_path):
     expected = statistics.correlations.collect()
     parted = export(
-        open_circuit(circuit), tmp_path / "ds", resources=Resources(threads=1, memory=1 << 27)
+        resolve_circuit(circuit), tmp_path / "ds", resources=Resources(threads=1, memory=1 << 27)
     )
     each_pathway = Resources(threads=3, unit_memory=(1, 1))
     found = extract(parted, resources=each_pathway).correlations.collect()
@@ -164,7 +164,7 @@ def test_nulls_are_left_out_pair_by_pair(tmp_path):
     columns = {"x": x, "y": y, "z": z, "holes": holes}
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 40)
     with pytest.warns(ConnpropsWarning, match="134 values that are NaN"):
-        data = export(open_circuit(config), tmp_path / "d")
+        data = export(resolve_circuit(config), tmp_path / "d")
     table = extract(data).correlations.collect()
     full = np.isfinite(holes)
     assert of(table, "x", "y")["n"].item() == 400
@@ -313,6 +313,6 @@ def test_without_a_pathway_of_connections_enough_there_are_none(tmp_path):
     config = write_circuit(
         tmp_path / "c", [0, 1], [1, 0], {"a": [1.0, 2.0], "b": [2.0, 5.0]}, mtype=["A", "B"]
     )
-    found = extract(export(open_circuit(config), tmp_path / "d")).correlations.collect()
+    found = extract(export(resolve_circuit(config), tmp_path / "d")).correlations.collect()
     assert found.is_empty()
     assert "r" in found.columns

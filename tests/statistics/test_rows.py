@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import connprops.export.parts
 import connprops.export.plan
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Choice
 from connprops.export.export import export
@@ -26,7 +26,7 @@ def data(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connprops.export.plan, "ROWS_PER_PART", 40)
         patch.setattr(connprops.export.parts, "ROW_GROUP", 3)
-        found = Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+        found = Dataset(export(resolve_circuit(two_types(folder / "c")), folder / "d"))
     assert found.n_parts > 2
     return found
 

@@ -17,7 +17,7 @@ import connprops.statistics.bucket
 import connprops.statistics.statistics
 from connprops.arrays.random_numbers import keys, sampling_key
 from connprops.arrays.sorted_samples import histogram_edges, ranks, smallest
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
@@ -30,7 +30,7 @@ from connprops.statistics.statistics import TABLES, read_statistics
 
 
 def dataset(config, folder, **options):
-    return Dataset(export(open_circuit(config), folder, **options))
+    return Dataset(export(resolve_circuit(config), folder, **options))
 
 
 def raw(config):

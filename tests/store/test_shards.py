@@ -23,7 +23,7 @@ import connprops.export.export
 import connprops.export.plan
 import connprops.statistics.units
 from connprops import merge
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Choice
@@ -68,7 +68,7 @@ def small_by_default(monkeypatch):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
-    return Dataset(export(open_circuit(two_types(folder / "c")), folder / "d"))
+    return Dataset(export(resolve_circuit(two_types(folder / "c")), folder / "d"))
 
 
 # --- shares
@@ -102,7 +102,7 @@ def test_numbers_are_listed_as_slurm_takes_them():
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_an_export_in_shards_has_the_same_bytes(tmp_path, shuffled):
-    circuit = open_circuit(two_types(tmp_path / "c", shuffled=shuffled))
+    circuit = resolve_circuit(two_types(tmp_path / "c", shuffled=shuffled))
     whole = content(export(circuit, tmp_path / "whole"))
     for number, means in ((3, {"threads": 1}), (1, {"workers": 2}), (2, {})):
         export(circuit, tmp_path / "d", shard=(number, 3), resources=Resources(**means))
@@ -120,7 +120,7 @@ def test_an_export_in_shards_has_the_same_bytes(tmp_path, shuffled):
 
 @pytest.mark.usefixtures("small_parts")
 def test_merge_names_the_shards_that_are_missing(tmp_path):
-    circuit = open_circuit(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     n_parts = len(Dataset(export(circuit, tmp_path / "whole")).manifest.parts)
     for number in (1, 4):
         export(circuit, tmp_path / "d", shard=(number, 5))
@@ -148,7 +148,7 @@ def late_surprises(folder, *, disorder=False):
         source, target, values = source[moved], target[moved], values[moved]
     else:
         values[355] += 0.5
-    return open_circuit(write_circuit(folder, source, target, {"p": values}, mtype=["A"] * 30))
+    return resolve_circuit(write_circuit(folder, source, target, {"p": values}, mtype=["A"] * 30))
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -182,10 +182,10 @@ def test_rows_that_turn_out_to_be_in_no_order_are_sorted(tmp_path, n_shards):
 
 @pytest.mark.usefixtures("small_parts")
 def test_shards_of_other_options_or_input_are_refused_by_name(tmp_path):
-    circuit = open_circuit(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     export(circuit, tmp_path / "d", shard="1/2")
     finished = content(tmp_path / ".d.partial")
-    other = open_circuit(two_types(tmp_path / "c2", seed=1))
+    other = resolve_circuit(two_types(tmp_path / "c2", seed=1))
     for options, says in (
         ({"properties": ["u_syn"], "shard": "2/2"}, "differs in: properties"),
         ({"source_type": "layer", "shard": "2/2"}, "differs in: nodes_sha256, source_type"),
@@ -208,7 +208,7 @@ def test_shards_of_other_options_or_input_are_refused_by_name(tmp_path):
 
 @pytest.mark.usefixtures("small_parts")
 def test_a_whole_export_takes_over_from_shards(tmp_path, monkeypatch):
-    circuit = open_circuit(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     export(circuit, tmp_path / "d", shard="2/2")
     written = []
     original = connprops.export.parts.write_part
@@ -224,7 +224,7 @@ def test_a_whole_export_takes_over_from_shards(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small_parts")
 def test_shards_over_another_dataset_want_leave_to_replace_it(tmp_path):
-    circuit = open_circuit(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     export(circuit, tmp_path / "d", properties=["u_syn"])
     with pytest.raises(OutputError, match="differs in: properties"):
         export(circuit, tmp_path / "d", shard="1/1")
@@ -238,7 +238,7 @@ def test_shards_over_another_dataset_want_leave_to_replace_it(tmp_path):
 
 @pytest.mark.usefixtures("small_parts")
 def test_two_jobs_of_one_shard_and_a_merge_too_early(tmp_path):
-    circuit = open_circuit(two_types(tmp_path / "c"))
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
     export(circuit, tmp_path / "d", shard="1/2")
     stage = tmp_path / ".d.partial"
     with (stage / "lock").open("rb") as all_of_it, (stage / "shards" / "2.lock").open("wb") as own:
@@ -410,7 +410,7 @@ def ended_after_two(finished, *arguments):
 @pytest.mark.usefixtures("small_parts", "small_by_default")
 def test_the_end_of_a_jobs_time_costs_what_was_in_flight(tmp_path):
     config = two_types(tmp_path / "c")
-    whole = Dataset(export(open_circuit(config), tmp_path / "whole"))
+    whole = Dataset(export(resolve_circuit(config), tmp_path / "whole"))
     extract(whole).write(tmp_path / "tables")
     notes = tmp_path / ".d.partial" / "notes"
     n = ended_after_two(
@@ -445,7 +445,7 @@ def test_dry_runs_count_and_write_nothing(tmp_path):
     before = content(tmp_path)
     said = invoke("export", config, "-o", tmp_path / "d", "--dry-run", "--shard", "2/3").stdout
     assert content(tmp_path) == before
-    data = Dataset(export(open_circuit(config), tmp_path / "out" / "dataset"))
+    data = Dataset(export(resolve_circuit(config), tmp_path / "out" / "dataset"))
     rows = data.n_synapses
     # Two node ids of 8 bytes; conductance, delay, u_syn and decay_time of 4, n_rrp_vesicles of 2.
     assert f"{(16 + 4 * 4 + 2) * rows / 1000:.3g} kB of {tmp_path}/c/edges.h5" in said
@@ -473,7 +473,7 @@ def test_what_an_export_writes_before_compression(tmp_path):
     said = invoke("export", config, "-o", tmp_path / "d", "--dry-run").stdout
     estimated = float(re.search(r"written +([\d.]+) MB before compression", said)[1]) * 1e6
     assert estimated == pytest.approx(source.size * 20 + pairs.size * 24, rel=0.01)
-    folder = export(open_circuit(config), tmp_path / "d")
+    folder = export(resolve_circuit(config), tmp_path / "d")
     written = sum(f.stat().st_size for kind in ("connections", "synapses")
                   for f in Path(folder / kind).iterdir())  # fmt: skip
     assert written < estimated

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import connprops.export.export
 import connprops.export.plan
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.options import RunOptions
 from connprops.run.record import RUN_FILE
 from connprops.run.run import run
@@ -29,7 +29,7 @@ from connprops.run.run import run
 def export_it(config: Path, out: Path) -> None:
     """Export in many small parts."""
     connprops.export.plan.ROWS_PER_PART = 20
-    connprops.export.export.export(open_circuit(config), out)
+    connprops.export.export.export(resolve_circuit(config), out)
 
 
 def run_it(config: Path, out: Path) -> None:

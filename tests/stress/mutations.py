@@ -24,7 +24,7 @@ import polars as pl
 from circuits import two_types
 
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsError, of_the_machine
 from connprops.export.export import export
@@ -172,7 +172,7 @@ def _odd_dataset(parent: h5py.Group, name: str, kind: int, rng: random.Random) -
 def circuit(folder: Path) -> str:
     """Export a circuit; what is exported is what another reading of the files finds."""
     config = folder / "circuit" / "circuit_config.json"
-    Dataset(export(open_circuit(config), folder / "d"))
+    Dataset(export(resolve_circuit(config), folder / "d"))
     ds = Dataset(folder / "d")
     with h5py.File(folder / "circuit" / "edges.h5") as h5:
         base = h5["edges"][ds.population]
@@ -229,7 +229,7 @@ def model(folder: Path) -> str:
 def options(folder: Path) -> str:
     """Check options."""
     given = read_options(folder / "options.json")
-    _checked_input(open_circuit(folder / "circuit" / "circuit_config.json"), given, verify=False)
+    _checked_input(resolve_circuit(folder / "circuit" / "circuit_config.json"), given, verify=False)
     return ""
 
 

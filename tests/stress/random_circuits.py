@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from oracle import assert_agrees, pathways, values_of
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.export.export import export
 from connprops.model.build import build
@@ -55,7 +55,7 @@ def agrees(case: tuple, folder: Path, threads: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     config = write_circuit(folder / "c", source, target, {NAME: values}, mtype=types, groups=groups)
     resources = Resources(threads=threads, memory=(1 << 27) * threads)
-    data = Dataset(export(open_circuit(config), folder / "d", resources=resources,
+    data = Dataset(export(resolve_circuit(config), folder / "d", resources=resources,
                           properties=[NAME]))  # fmt: skip
     stats = extract(data, sel_props=[NAME], resources=resources)
     assert_agrees(stats, source, target, {NAME: values}, types)

@@ -273,7 +273,7 @@ class Circuit:
         return members(rules, population.attributes(only=attributes_in(rules)), population.name)
 
 
-def open_circuit(source: CircuitSource) -> Circuit:
+def resolve_circuit(source: CircuitSource) -> Circuit:
     """Resolve a circuit from its configuration file or a ``bluepysnap.Circuit``.
 
     A configuration is resolved by bluepysnap's rules, but without it: it takes a quarter of a

@@ -95,7 +95,6 @@ def cross_validate(
 
 def _show_scores(summary: DataFrame, stream: TextIO) -> None:
     """Write one line per property: how much a test value gains over the baseline."""
-
     rows = [
         (
             str(row["property"]),

@@ -90,12 +90,12 @@ def demo(
 
 def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:
     """Say what a run would do: its export, and what is known of its statistics before that."""
-    from connprops.circuit.circuit import open_circuit
+    from connprops.circuit.circuit import resolve_circuit
     from connprops.export.request import describe, differences
     from connprops.run import dry_run
     from connprops.statistics.extract import extract
 
-    opened = open_circuit(circuit)
+    opened = resolve_circuit(circuit)
     folder = out or opened.results_folder()
     dataset, request = folder / "dataset", describe(opened, **options.edges())
     if differences(dataset, request) == []:

@@ -46,10 +46,10 @@ def export(
     progress: Progress,
 ) -> str:
     """Write a circuit's synapses as a dataset: Parquet, for SQL, Polars and the next steps."""
-    from connprops.circuit.circuit import open_circuit
+    from connprops.circuit.circuit import resolve_circuit
     from connprops.export.export import export as export_circuit
 
-    opened = open_circuit(circuit)
+    opened = resolve_circuit(circuit)
     place = out or opened.results_folder() / "dataset"
     if dry_run:
         from connprops.export.request import describe

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.compat.conn_props import build, exported, plot
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
@@ -154,7 +154,7 @@ def _parts(
     """Return for each model its training statistics, and those to test it, by the files' suffix."""
     population, columns = (config.kwargs.get(key) for key in ("edges_popul_name", "sel_props"))
     folder = Path(config.working_dir, "data", f"{config.model.name}__dataset")
-    circuit = open_circuit(config.circuit_config)
+    circuit = resolve_circuit(config.circuit_config)
     dataset = exported(circuit, folder, population, columns, progress)
     options = {**config.arguments(*_EXTRACT), "seed": config.seed, "progress": progress}
     if folds <= 1:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from connprops.circuit.circuit import Circuit, CircuitSource, open_circuit
+from connprops.circuit.circuit import Circuit, CircuitSource, resolve_circuit
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.compat.interpolation import interpolated
@@ -70,7 +70,7 @@ edges_popul_name, CV_dict
     CircuitError, OutputError
         Where the circuit cannot be read, or its dataset not be written.
     """
-    opened = open_circuit(circuit)
+    opened = resolve_circuit(circuit)
     columns = list(sel_props) if sel_props is not None else None
     try:
         folder = _cache(opened, edges_popul_name, columns)

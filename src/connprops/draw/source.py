@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_numpy
-from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, open_circuit
+from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
@@ -92,7 +92,7 @@ class Source:
                 "There is no circuit, of which to take the nodes and the names of the populations",
                 expected="its configuration file (nodes=, --circuit)",
             )
-        return open_circuit(self._nodes).population(self._population)
+        return resolve_circuit(self._nodes).population(self._population)
 
     @cached_property
     def _types(self) -> dict[str, TypeCodes]:

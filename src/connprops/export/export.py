@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from connprops.circuit.circuit import Circuit, CircuitSource
+from connprops.circuit.circuit import Circuit, CircuitSource, resolve_circuit
 from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
@@ -54,7 +54,7 @@ def export(circuit: Circuit, folder: str | Path, options: ExportOptions) -> Path
     Parameters
     ----------
     circuit
-        The circuit, from :func:`connprops.circuit.circuit.open_circuit`.
+        The circuit, from :func:`connprops.circuit.circuit.resolve_circuit`.
     folder
         Where the dataset goes. One of the same input and options is left as it is, once its
         files have been found intact.
@@ -213,9 +213,7 @@ def open_circuit(
     NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
     of :func:`connprops.export.export.export`.
     """
-    from connprops.circuit.circuit import open_circuit as read_circuit
-
-    resolved = read_circuit(circuit)
+    resolved = resolve_circuit(circuit)
     place = Path(folder) if folder else resolved.results_folder() / "dataset"
     return Dataset(
         export(

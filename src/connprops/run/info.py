@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from connprops.circuit.circuit import Circuit, open_circuit
+from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, damage
 from connprops.display import console_on, show_table
@@ -26,7 +26,7 @@ def describe(path: Path, stream: TextIO) -> None:
     elif (record := record_of(path)) is not None:
         _describe_run(path, record, stream)
     else:
-        _describe_circuit(open_circuit(path), stream)
+        _describe_circuit(resolve_circuit(path), stream)
 
 
 def _describe_circuit(circuit: Circuit, stream: TextIO) -> None:

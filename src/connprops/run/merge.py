@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from connprops import schema
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.manifest import MANIFEST, read_manifest
 from connprops.errors import ConnpropsWarning, OutputError
 from connprops.export.export import finish, write_node_tables
@@ -72,7 +72,7 @@ def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
     """Make a dataset of the parts that all shards of an export have written."""
     with staged(target) as stage:
         asked = asked_of_shards(stage) or {}
-        circuit, n_shards = open_circuit(asked.pop("circuit")), asked.pop("shards")
+        circuit, n_shards = resolve_circuit(asked.pop("circuit")), asked.pop("shards")
         request = describe(circuit, **asked)
         check_same(stage, request.depends_on)
         if not is_reusable(target, request, overwrite=overwrite):

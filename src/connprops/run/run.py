@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from connprops._version import __version__
-from connprops.circuit.circuit import Circuit, open_circuit
+from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
 from connprops.dataset.selection import select_nodes
@@ -95,7 +95,7 @@ def run(
     steps: list[Step] = []
     with collected_warnings() as collected:
         with _timed("open", steps):
-            opened = open_circuit(circuit)
+            opened = resolve_circuit(circuit)
             request = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
         record = Record(
@@ -246,7 +246,7 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
         options = read_options(**record.options)
-        circuit = open_circuit(record.circuit)
+        circuit = resolve_circuit(record.circuit)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
             request = _checked_input(circuit, options, verify=False)
