@@ -15,6 +15,7 @@ of_properties as (
         pathway,
         property,
         count(*) as n_shared,
+        count(*) filter (where n_syn_per_conn > 1 and isfinite(value)) as n_telling,
         min(value) = max(value) and bool_and(isfinite(value)) as one_value
     from connection_values
     group by all
@@ -30,7 +31,11 @@ select
     -- a connection has a value only where all its synapses share it
     coalesce(of_properties.n_shared, 0) = of_pathways.n_connections as one_each,
     one_each and coalesce(of_properties.one_value, false) as is_constant,
-    if(is_constant or of_pathways.n_multi = 0, null, one_each) as shared_within
+    case
+        when is_constant or of_pathways.n_multi = 0 then null
+        when one_each and of_properties.n_telling = 0 then null
+        else one_each
+    end as shared_within
 from of_pathways
 cross join (select unnest(getvariable('properties')) as property) as names
 left join of_properties

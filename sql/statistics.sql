@@ -28,7 +28,7 @@ left_out as (
         source_type,
         target_type,
         property,
-        count(*) filter (where not isfinite(value)) as n_null
+        coalesce(sum(n_synapses) filter (where not isfinite(value)), 0)::bigint as n_null
     from property_values
     group by all
 )

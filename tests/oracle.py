@@ -31,7 +31,7 @@ def pathways(
 
 
 def values_of(column: np.ndarray, rows_of: list[np.ndarray]) -> tuple[np.ndarray, bool | None, int]:
-    """Return a pathway's values, whether connections share them, and what was left out.
+    """Return a pathway's values, whether connections share them, and the synapses without one.
 
     One value per connection where each connection has one, else one per synapse; also one per
     synapse where the pathway is constant and has several connections.
@@ -43,11 +43,13 @@ def values_of(column: np.ndarray, rows_of: list[np.ndarray]) -> tuple[np.ndarray
     per_connection = one_each and not (constant and len(rows_of) > 1)
     values = np.array([column[rows[0]] for rows in rows_of]) if per_connection else everything
     finite = np.isfinite(values)
-    several = sum(rows.size > 1 for rows in rows_of)
+    several = [rows for rows in rows_of if rows.size > 1]
     kept = values[finite]
     is_constant = bool(finite.all()) and kept.min() == kept.max()
-    shared = None if several == 0 or is_constant else one_each
-    return kept, shared, int((~finite).sum())
+    # Synapses that have no number cannot show that they share one.
+    can_tell = [rows for rows in several if not one_each or np.isfinite(column[rows]).all()]
+    shared = None if not can_tell or is_constant else one_each
+    return kept, shared, int((~np.isfinite(everything)).sum())
 
 
 def statistics(values: np.ndarray) -> Mapping[str, float]:

@@ -1,10 +1,15 @@
--- Which properties have NaN or infinite values, and in how many pathways?
+-- Which properties have NaN or infinite values, in how many pathways, and how many synapses?
+-- `part` is of all synapses of these pathways; statistics of a sample count those of the sample.
 select
-    property,
+    statistics.property,
     count(*) as n_pathways,
-    sum(n_null)::bigint as n_missing,
-    sum(n_null) / sum(n + n_null) as part
+    sum(statistics.n_null)::bigint as n_missing,
+    sum(statistics.n_null) / sum(pathways.n_synapses) as part
 from statistics
-where n_null > 0
-group by property
-order by n_missing desc, property asc;
+inner join pathways
+    on
+        statistics.source_type = pathways.source_type
+        and statistics.target_type = pathways.target_type
+where statistics.n_null > 0
+group by statistics.property
+order by n_missing desc, statistics.property asc;

@@ -14,7 +14,7 @@ from connprops.statistics.extract import extract
 
 def role(values, *, labels=None):
     values = np.asarray(values)
-    return profile(values, values.size).role(values.dtype.name, labels)
+    return profile(values).role(values.dtype.name, labels)
 
 
 def test_roles():
@@ -29,7 +29,7 @@ def test_roles():
 
 
 def test_shared_values_are_no_identifiers():
-    assert not profile(np.arange(30), 45).distinct
+    assert not profile(np.arange(30), np.repeat([2, 1], 15)).distinct
 
 
 def test_merging_parts_equals_the_whole():
@@ -40,15 +40,22 @@ def test_merging_parts_equals_the_whole():
         rng.normal(size=60),
         np.full(60, np.nan),
     ):
-        parts = [profile(piece, piece.size) for piece in np.split(values, [13, 40])]
-        assert merged(parts) == profile(values, values.size)
+        parts = [profile(piece) for piece in np.split(values, [13, 40])]
+        assert merged(parts) == profile(values)
 
 
 def test_sentinels():
-    assert profile(np.array([-1, 0.5, 2.0]), 3).has_sentinel
-    assert not profile(np.array([-1, -2, 2.0]), 3).has_sentinel
-    assert not profile(np.array([-1, -1, -1]), 3).has_sentinel
-    assert not profile(np.array([0.0, 1.0]), 2).has_sentinel
+    assert profile(np.array([-1, 0.5, 2.0])).has_sentinel
+    assert not profile(np.array([-1, -2, 2.0])).has_sentinel
+    assert not profile(np.array([-1, -1, -1])).has_sentinel
+    assert not profile(np.array([0.0, 1.0])).has_sentinel
+
+
+def test_shared_values_count_for_all_synapses_of_their_connection():
+    values = np.array([-1.0, np.nan, 2.0, -1.0])
+    shared = profile(values, np.array([2, 3, 1, 1]))
+    assert (shared.n, shared.n_not_finite, shared.n_negative, shared.n_minus_one) == (7, 3, 3, 3)
+    assert not profile(np.array([-1.0, np.nan]), np.array([2, 3])).has_sentinel
 
 
 def test_identifiers_stay_out_of_the_default_properties_and_sentinels_are_named(tmp_path):

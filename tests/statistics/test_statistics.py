@@ -95,6 +95,30 @@ def test_adversarial_circuits_agree_with_the_oracle(tmp_path_factory, circuit):
     assert_agrees(stats, source, target, {"p": values}, types)
 
 
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([np.nan, np.nan, np.nan, 0.5, 0.6], [(0, 3, None), (2, 0, False)]),
+        ([np.nan, np.nan, np.nan, 0.5, 0.5], [(0, 3, None), (1, 0, None)]),
+        ([np.inf, np.inf, np.inf, np.nan, 0.5], [(0, 3, None), (1, 1, False)]),
+        ([2.0, 2.0, 2.0, np.nan, np.nan], [(1, 0, None), (0, 2, None)]),
+    ],
+)
+def test_synapses_without_a_number_are_counted_and_tell_nothing(tmp_path, values, expected):
+    config = write_circuit(
+        tmp_path / "c", [0, 0, 0, 1, 1], [2] * 5, {"u_syn": values}, mtype=list("ABC")
+    )
+    ds = dataset(config, tmp_path / "d")
+    columns = ("n", "n_null", "shared_within")
+    of_u_syn = pl.col("property") == "u_syn"
+    assert extract(ds).table.filter(of_u_syn).select(columns).collect().rows() == expected
+    defined = ds.sql("from statistics where property = 'u_syn' order by source_type").pl()
+    assert defined.select(columns).rows() == expected
+    n_null = sum(row[1] for row in expected)
+    assert f"'u_syn' has {n_null} values that are NaN or infinite" in ds.manifest.warnings[0]
+
+
 def test_parts_sorting_and_memory_do_not_change_a_bit(tmp_path, monkeypatch):
     tables = []
     for name, rows, shuffled in (("a", 1 << 21, False), ("b", 20, False), ("c", 20, True)):

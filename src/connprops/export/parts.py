@@ -335,8 +335,8 @@ def _tables(
         of_rows, within = to_arrow(values), _varies_within(values, part)
         of_connections = to_numpy(taken(of_rows, first_rows))
         # What connections share need not be looked at once more for each of their synapses.
-        looked_at = of_connections if within is None else values
-        profiles[column.name] = profile(looked_at, values.size)
+        shared = within is None
+        profiles[column.name] = profile(of_connections, counts) if shared else profile(values)
         if within is not None:
             varies.append(column.name)
             within = within[part.order]

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from connprops.arrays import Bools, Ints
+
 Role = Literal["property", "categories", "identifier", "too large"]
 
 _IDENTIFIER_FROM = 20
@@ -57,23 +59,27 @@ class Profile:
         return alone and self.n_minus_one < self.n - self.n_not_finite
 
 
-def profile(values: NDArray[Any], n_synapses: int) -> Profile:
-    """Take the profile of a part's values, of connections or of synapses.
+def profile(values: NDArray[Any], n_syn: Ints | None = None) -> Profile:
+    """Take the profile of a part's values, of synapses or of connections of ``n_syn`` synapses.
 
-    ``n_synapses`` is the number of synapses that they are of: where values are fewer, some are
-    shared, and so not all different.
+    Counts are of synapses. Where values are fewer, some are shared, and so not all different.
     """
-    finite = values
+    n_synapses = values.size if n_syn is None else int(n_syn.sum())
+
+    def count(chosen: Bools) -> int:
+        return int(np.count_nonzero(chosen) if n_syn is None else n_syn[chosen].sum())
+
+    finite, n_not_finite = values, 0
     if values.dtype.kind == "f" and not (is_finite := np.isfinite(values)).all():
-        finite = values[is_finite]
+        finite, n_not_finite = values[is_finite], count(~is_finite)
     low, high = (finite.min(), finite.max()) if finite.size else (None, None)
-    negative = finite[finite < 0] if low is not None and low < 0 else finite[:0]
+    has_negative = low is not None and low < 0
     wide = values.dtype.kind in "iu" and values.dtype.itemsize >= 4  # noqa: PLR2004 - bytes
     return Profile(
         n=n_synapses,
-        n_not_finite=int(values.size - finite.size),
-        n_negative=int(negative.size),
-        n_minus_one=int(np.count_nonzero(negative == -1)),
+        n_not_finite=n_not_finite,
+        n_negative=count((values < 0) & np.isfinite(values)) if has_negative else 0,
+        n_minus_one=count(values == -1) if has_negative else 0,
         low=None if low is None else float(low),
         high=None if high is None else float(high),
         distinct=bool(wide and values.size == n_synapses and _all_differ(values)),

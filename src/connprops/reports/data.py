@@ -294,9 +294,9 @@ class ReportTables:
     def warnings(self) -> Iterator[str]:
         """Return what a reader of the tables should know first."""
         by_property = self._frames["statistics"].group_by("property", maintain_order=True)
-        lost = by_property.agg(pl.col("n", "n_null").sum()).filter(pl.col("n_null") > 0)
-        for name, n, n_null in lost.iter_rows():
-            yield f"{name}: {n_null:,} of {n + n_null:,} values are NaN or infinite, left out"
+        lost = by_property.agg(pl.col("n_null").sum()).filter(pl.col("n_null") > 0)
+        for name, n_null in lost.iter_rows():
+            yield f"{name}: the values of {n_null:,} synapses are NaN or infinite, and left out"
         for status, text in _TROUBLES.items():
             fits = rows_of(self._frames["fits"], status=status)
             counts = fits.group_by("property", maintain_order=True).len()

@@ -107,9 +107,11 @@ class Gathered:
     sample: SortedSamples
     means: SortedSamples
     n_values: Ints
+    n_null: Ints  # synapses whose value is not finite
     n_connections: Ints
     n_synapses: Ints
     n_multi: Ints  # connections of two synapses or more
+    can_tell: Bools  # whether one of these has a finite value
     per_synapse: Bools  # whether some connection has several values
     constant: Bools
 
@@ -233,14 +235,21 @@ def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
     per_synapse = _per_synapse(column, bucket)
     raw, n_values = _pooled(column, bucket, per_synapse)
     sample = sort_samples(raw, n_values)
+    n_null, can_tell = n_values - sample.counts, bucket.n_multi > 0
+    if n_null.any():
+        of_connections, tell = _left_out(column, bucket)
+        n_null = np.where(per_synapse, n_null, of_connections)
+        can_tell &= per_synapse | tell
     return Gathered(
         group=bucket.group,
         sample=sample,
         means=(_connection_means(column, bucket, per_synapse) if means else None) or sample,
         n_values=n_values,
+        n_null=n_null,
         n_connections=bucket.counts,
         n_synapses=bucket.n_synapses,
         n_multi=bucket.n_multi,
+        can_tell=can_tell,
         per_synapse=per_synapse,
         constant=_constant(column, bucket, sample, per_synapse),
     )
@@ -262,6 +271,16 @@ def _pooled(column: _Column, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArr
     n_values = np.where(np.repeat(per_synapse, bucket.counts), bucket.n_syn, 1)
     values = Runs(bucket.first_synapse, n_values).of(column.of_synapses)
     return values, np.add.reduceat(n_values, bucket.starts)
+
+
+def _left_out(column: _Column, bucket: _Bucket) -> tuple[Ints, Bools]:
+    """Return of the connections' values: synapses without a finite one; whether several share one.
+
+    Of groups where each connection has a single value.
+    """
+    finite = np.isfinite(bucket.connections.of(column.values))
+    n_null = np.add.reduceat(np.where(finite, 0, bucket.n_syn), bucket.starts)
+    return n_null, np.logical_or.reduceat(finite & (bucket.n_syn > 1), bucket.starts)
 
 
 def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools) -> Bools:
@@ -366,7 +385,8 @@ def _columns(
 def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) -> Gathered | None:
     """Bring together one property of one group; only the last chunk tells which values it takes."""
     of_connections, of_synapses, of_means = (folder / name for name in ("each", "all", "means"))
-    group, per_synapse, constant, sizes = np.empty(0, np.int64), False, True, np.zeros(3, np.int64)
+    group, sizes = np.empty(0, np.int64), np.zeros(4, np.int64)
+    per_synapse, constant, can_tell = False, True, False
     firsts: list[NDArray[Any]] = []
     for column, bucket in columns:
         whole = bucket.whole or bucket
@@ -376,7 +396,9 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
             continue
         group = bucket.group
         per_synapse |= bool(_per_synapse(column, bucket)[0])
-        sizes += np.concatenate([bucket.counts, bucket.n_synapses, bucket.n_multi])
+        n_null, tell = _left_out(column, bucket)
+        can_tell |= bool(tell[0])
+        sizes += np.concatenate([bucket.counts, bucket.n_synapses, bucket.n_multi, n_null])
         append_to_file(of_connections, bucket.connections.of(column.values))
         if column.of_synapses is not None:
             append_to_file(of_synapses, bucket.synapses.of(column.of_synapses))
@@ -384,14 +406,17 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
     if not group.size:
         return None
     sample = sort_file(of_synapses if per_synapse else of_connections, firsts[0].dtype)
+    n_values = sizes[[1 if per_synapse else 0]]
     return Gathered(
         group=group,
         sample=sample,
         means=sort_file(of_means, np.dtype(np.float64)) if per_synapse else sample,
-        n_values=sizes[[1 if per_synapse else 0]],
+        n_values=n_values,
+        n_null=n_values - sample.counts if per_synapse else sizes[[3]],
         n_connections=sizes[[0]],
         n_synapses=sizes[[1]],
         n_multi=sizes[[2]],
+        can_tell=np.array([per_synapse or can_tell]),
         per_synapse=np.array([per_synapse]),
         constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]),
     )
@@ -410,7 +435,7 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     repeat = constant & (gathered.n_connections > 1) & ~gathered.per_synapse
     # A constant property has a value for each synapse, since no connection can be seen to share it.
     n = np.where(repeat, gathered.n_synapses, sample.counts)
-    unknown = constant | (gathered.n_multi == 0)
+    unknown = constant | ~gathered.can_tell
     if name == N_SYN_PER_CONN:
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
     n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
@@ -444,7 +469,7 @@ def _statistics(gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools) -> 
     return {
         "group": to_arrow(gathered.group),
         "n": to_arrow(n),
-        "n_null": to_arrow(gathered.n_values - sample.counts),
+        "n_null": to_arrow(gathered.n_null),
         "n_multi": to_arrow(gathered.n_multi),
         "shared_within": to_arrow(~gathered.per_synapse, unknown),
         "n_unique": to_arrow(n_unique),
