@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import bluepysnap
 import h5py
+import numpy as np
 import pytest
-from circuits import SHARED, edit, two_types
+from circuits import SHARED, edit, two_types, with_node_ids, write_circuit
 
 from connprops.circuit.circuit import resolve_circuit
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
@@ -85,3 +86,53 @@ def test_public_circuits(config, population, size, n_columns):
     edges = resolve_circuit(SHARED / config).population(population)
     assert edges.size == size
     assert len(edges.columns) == n_columns
+
+
+def of_three(folder, ids, source=(), target=()):
+    """Return a circuit of nodes A, B and C, which have ids."""
+    weight = np.arange(len(source), dtype=float)
+    sets = {"ids": {"node_id": [1, 2, 101]}, "A": {"mtype": "A"}, "not B": {"mtype": ["A", "C"]}}
+    config = write_circuit(
+        folder, source, target, {"weight": weight}, mtype=["A", "B", "C"], node_sets=sets
+    )
+    with_node_ids(folder / "nodes.h5", ids)
+    return resolve_circuit(config)
+
+
+@pytest.mark.parametrize(
+    "ids", [[0, 1, 2], [2, 0, 1], [1, 2, 3], [101, 102, 103], [5, 1, 7_000_000]]
+)
+def test_attributes_and_node_sets_are_those_of_ids(tmp_path, ids):
+    circuit = of_three(tmp_path, ids)
+    nodes = circuit.nodes["All"]
+    types = dict(zip(ids, "ABC", strict=True))
+    frame = nodes.attributes().select("node", "mtype")
+    assert frame.rows() == sorted(types.items())
+    assert {name: list(members) for name, members in circuit.node_sets(nodes).items()} == {
+        "A": [ids[0]],
+        "ids": sorted({1, 2, 101} & set(ids)),
+        "not B": sorted([ids[0], ids[2]]),
+    }
+    assert nodes.end == max(ids) + 1
+
+
+def test_an_edge_of_a_node_that_is_not_there(tmp_path):
+    edges = of_three(tmp_path, [5, 1, 9], [5, 1, 9, 7], [1, 1, 5, 5]).population()
+    with edges.reader() as rows:
+        assert rows.node_ids(0, 3)[0].tolist() == [5, 1, 9]
+        with pytest.raises(CircuitError, match=r"(?s)source_node_id.*node id 7 in row 3.*'All'"):
+            rows.node_ids(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("ids", "says"),
+    [
+        ([4, 0, 4], "has an id twice.*4 in rows 0 and 2"),
+        ([0, 1], "has another length.*2 values.*3"),
+        ([0, 1, 1 << 60], f"has an id.*no room for.*{1 << 60} in row 2"),
+        ([0, 1, -1], "has an id.*no room for.*-1 in row 2"),
+    ],
+)
+def test_node_ids_that_will_not_do(tmp_path, ids, says):
+    with pytest.raises(CircuitError, match=f"(?s)nodes/All/node_id {says}"):
+        of_three(tmp_path, ids).nodes["All"].attributes()

@@ -152,7 +152,7 @@ def test_files_that_are_no_node_sets(tmp_path, text):
 def test_patterns_take_no_time(tmp_path):
     file = tmp_path / "sets.json"
     file.write_text(json.dumps({"slow": {"name": {"$regex": "^(a+)+$"}}}))
-    nodes = pl.DataFrame({"name": ["a" * 60 + "!", "aa"]})
+    nodes = pl.DataFrame({"node": [0, 1], "name": ["a" * 60 + "!", "aa"]})
     assert members(read_node_sets(file), nodes, "x")["slow"].tolist() == [1]
     file.write_text(json.dumps({"ahead": {"name": {"$regex": "(?=a)"}}}))
     with pytest.raises(CircuitError, match=r"'ahead', 'name' cannot be understood"):

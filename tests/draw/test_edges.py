@@ -12,7 +12,7 @@ import libsonata
 import numpy as np
 import polars as pl
 import pytest
-from circuits import write_circuit, write_edges
+from circuits import with_node_ids, write_circuit, write_edges
 from hand_made import Marginal, model_of
 from scipy import stats
 from typer.testing import CliRunner
@@ -415,3 +415,42 @@ def test_the_command_line_draws_a_circuit_anew(tmp_path):
     assert result.exit_code == 0, result.output
     write_synapses(plain, None, tmp_path / "f.h5", nodes=config)
     assert edges_of(tmp_path / "e.h5").equals(edges_of(tmp_path / "f.h5"))
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_drawn_files_have_the_ids_of_the_circuit(anew, tmp_path):
+    config, file = circuit(tmp_path / "c"), tmp_path / "drawn.h5"
+    ids = np.random.default_rng(0).permutation(NODES) * 3 + 101
+    with_node_ids(tmp_path / "c/nodes.h5", ids)
+    with h5py.File(tmp_path / "c/edges.h5", "a") as h5:
+        for side in ("source", "target"):
+            nodes = h5[f"edges/default/{side}_node_id"]
+            nodes[...] = ids[nodes[...]]
+    before = edges_of(tmp_path / "c/edges.h5")
+    listed = before.group_by(ENDS).len("n_syn_per_conn").sort(ENDS)
+    write(Source(MODEL, 3, nodes=config), None if anew else listed, file)
+    after = edges_of(file)
+    assert after.select(ENDS).sort(ENDS).equals(before.select(ENDS).sort(ENDS))
+    population = libsonata.EdgeStorage(str(file)).open_population("default")
+    assert population.afferent_edges(ids[0]).flat_size == (before["target_node"] == ids[0]).sum()
+
+
+@pytest.mark.parametrize("length", ["as many", "more"])
+def test_rows_of_a_group_are_drawn_in_their_places(length, tmp_path):
+    config, file = circuit(tmp_path / "c"), tmp_path / "drawn.h5"
+    plain = tmp_path / "plain.h5"
+    write(Source(MODEL, 3, nodes=config, at_once=1000), None, plain)
+    with h5py.File(tmp_path / "c/edges.h5", "a") as h5:
+        population = h5["edges/default"]
+        n = population["source_node_id"].size
+        index = np.random.default_rng(0).permutation(n + 50 * (length == "more"))[:n]
+        population["edge_group_index"] = index
+        for name in list(population["0"]):
+            values = np.zeros(index.max() + 1, population[f"0/{name}"].dtype)
+            values[index] = population[f"0/{name}"]
+            del population[f"0/{name}"]
+            population[f"0/{name}"] = values
+    write(Source(MODEL, 3, nodes=config, at_once=1000), None, file)
+    with h5py.File(plain) as expected, h5py.File(file) as drawn:
+        for name, values in expected["edges/default/0"].items():
+            assert np.array_equal(drawn[f"edges/default/0/{name}"][...][index], values[...])

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from circuits import SHARED, allen, two_types, write_circuit
+from circuits import SHARED, allen, two_types, with_node_ids, write_circuit
 from typer.testing import CliRunner
 
 import connprops.export.export
@@ -334,3 +334,21 @@ def test_every_public_population_exports(tmp_path):
             assert rows == edges.size, name
             n += 1
     assert n >= 15
+
+
+def test_ids_of_the_file_are_those_of_all_tables(tmp_path):
+    config = write_circuit(
+        tmp_path / "c", [7, 7, 101, 5], [5, 5, 5, 101], {"weight": [1.0, 2.0, 10.0, 20.0]},
+        mtype=["C", "A", "B"],
+    )  # fmt: skip
+    with_node_ids(tmp_path / "c/nodes.h5", [5, 7, 101])
+    ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
+    assert ds.nodes.filter(side="source")["node"].to_list() == [5, 7, 101]
+    synapses = ds.sql("select * from synapses order by edge_id").pl()
+    columns = ["source_node", "source_type", "target_node", "target_type", "weight"]
+    assert synapses.select(columns).rows() == [
+        (7, "A", 5, "C", 1.0),
+        (7, "A", 5, "C", 2.0),
+        (101, "B", 5, "C", 10.0),
+        (5, "C", 101, "B", 20.0),
+    ]

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-from circuits import SHARED, adversarial, two_types, write_circuit
+from circuits import SHARED, adversarial, two_types, with_node_ids, write_circuit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import assert_agrees, pathways
@@ -513,3 +513,36 @@ def test_tables_asked_for_at_once_are_computed_once(tmp_path, monkeypatch):
         assert len(frame)
         assert frame.equals(table.collect())
     assert len(asked) == 1
+
+
+def test_selections_are_by_ids_of_the_file(tmp_path):
+    """Ids with gaps give what the same nodes give that are numbered through."""
+    ids = np.arange(10) * 7 + 101
+    plain, gaps = two_types(tmp_path / "plain"), two_types(tmp_path / "gaps")
+    with_node_ids(gaps.parent / "nodes.h5", ids)
+    with h5py.File(gaps.parent / "edges.h5", "a") as h5:
+        for side in ("source", "target"):
+            nodes = h5[f"edges/default/{side}_node_id"]
+            nodes[...] = ids[nodes[...]]
+    of_plain, of_gaps = (dataset(config, config.parent / "d") for config in (plain, gaps))
+    rows = [0, 2, 8]
+    for selection, by_ids in (
+        (rows, ids[rows].tolist()),
+        ("Left", "Left"),
+        ({"region": "right", "node_set": "Excitatory"},) * 2,
+        (None, None),
+    ):
+        for by in (None, "region"):
+            one = extract(of_plain, sel_src=selection, sel_dest=selection, by=by)
+            other = extract(of_gaps, sel_src=by_ids, sel_dest=by_ids, by=by)
+            assert one.table.collect().equals(other.table.collect())
+            assert one.types.equals(other.types)
+    with pytest.raises(OptionError, match=r"(?s)id 102.*ids from 101 to 164, with gaps"):
+        extract(of_gaps, sel_src=[101, 102])
+    fold = {"n_folds": 2, "fold_idx": 0}
+    train, test = (
+        extract(of_gaps, CV_dict={**fold, "training_set": is_training})
+        for is_training in (True, False)
+    )
+    both = train.types["n_nodes"].sum() + test.types["n_nodes"].sum()
+    assert both == 20

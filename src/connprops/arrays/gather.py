@@ -58,3 +58,12 @@ def run_rows(starts: Ints, counts: Ints) -> Ints:
         rows[0] = starts[0]
         rows[np.cumsum(counts[:-1])] += starts[1:] - (starts[:-1] + counts[:-1])
     return np.cumsum(rows, out=rows)
+
+
+def by_id(ids: Ints, values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array that holds values at their ids, which ascend; -1 where no id is."""
+    if not ids.size or ids[-1] == ids.size - 1:
+        return values
+    at_ids = np.full(int(ids[-1]) + 1, -1, dtype=values.dtype)
+    at_ids[ids] = values
+    return at_ids

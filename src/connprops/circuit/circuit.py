@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -44,6 +44,10 @@ CircuitSource: TypeAlias = "str | Path | bluepysnap.Circuit"
 
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
+_ROWS_AT_ONCE = 1 << 20
+
+_LARGEST_ID = 1 << 24
+"""Node ids up to this, or to 16 times the number of nodes, have a place in tables by id."""
 
 _NO_NAMES = frozenset({"", "build", "circuit", "config", "configs", "sonata"})
 """Names of folders that tell no circuit from another."""
@@ -89,6 +93,18 @@ class NodePopulation(Population):
 
     _of = "node"
 
+    @property
+    def ids(self) -> Ints | None:
+        """Return the id of each row; None where they are 0, 1, 2, and so on."""
+        with hdf5.guarded(self.file):
+            mtime_ns = self.file.stat().st_mtime_ns
+        return _node_ids(self, mtime_ns)
+
+    @property
+    def end(self) -> int:
+        """Return the number above all ids."""
+        return self.size if self.ids is None else int(self.ids.max(initial=-1)) + 1
+
     def attributes(self, only: Collection[str] | None = None) -> pl.DataFrame:
         """Return attributes of all nodes, with ``node``, their id: shape (n_nodes, 1 + attributes).
 
@@ -102,9 +118,49 @@ class NodePopulation(Population):
         ]
         with hdf5.reading(self.file) as h5:
             reader = ColumnReader(h5, self.name, self._of)
-            nodes = pl.Series("node", np.arange(reader.size, dtype=np.int64))
+            ids = np.arange(reader.size, dtype=np.int64) if self.ids is None else self.ids
             series = [_series(c, reader.column(c, 0, reader.size)) for c in attributes]
-        return pl.DataFrame([nodes, *series])
+        frame = pl.DataFrame([pl.Series("node", ids), *series])
+        return frame if self.ids is None else frame.sort("node")
+
+
+@lru_cache(maxsize=4)
+def _node_ids(nodes: NodePopulation, _mtime_ns: int) -> Ints | None:
+    """Return the id of each row of the file as it is; None where they are 0, 1, 2, and so on."""
+    with hdf5.reading(nodes.file) as h5:
+        population = ColumnReader(h5, nodes.name, "node").population
+        place, n = hdf5.place(population, "node_id"), nodes.size
+        if "node_id" not in population:
+            return None
+        if hdf5.count(population, "node_id") != n:
+            raise CircuitError.of(
+                f"{place} has another length than its population",
+                found=f"{hdf5.count(population, 'node_id'):,} values",
+                expected=f"{n:,}",
+            )
+        starts = range(0, n, _ROWS_AT_ONCE)
+        ranges = ((start, min(start + _ROWS_AT_ONCE, n)) for start in starts)
+        if all(
+            np.array_equal(hdf5.read_ids(population, "node_id", *rows), np.arange(*rows))
+            for rows in ranges
+        ):
+            return None
+        ids = hdf5.read_ids(population, "node_id", 0, n)
+    order = np.argsort(ids, kind="stable")
+    for row in np.flatnonzero(np.diff(ids[order]) == 0)[:1]:
+        raise CircuitError.of(
+            f"{place} has an id twice",
+            found=f"{ids[order[row]]} in rows {order[row]:,} and {order[row + 1]:,}",
+        )
+    largest = max(_LARGEST_ID, 16 * n)
+    odd = np.flatnonzero((ids < 0) | (ids > largest))
+    if odd.size:
+        raise CircuitError.of(
+            f"{place} has an id that tables by id have no room for",
+            found=f"{ids[odd[0]]} in row {odd[0]:,}",
+            expected=f"ids from 0 to {largest:,}",
+        )
+    return ids
 
 
 def _groups_nodes(column: SonataColumn) -> bool:
@@ -199,14 +255,24 @@ class EdgeReader(ColumnReader):
 
     def _checked_ids(self, name: str, nodes: NodePopulation, start: int, stop: int) -> Ints:
         ids = hdf5.read_ids(self.population, name, start, stop)
-        if ids.size and (ids.min() < 0 or ids.max() >= nodes.size):
-            row = int(np.flatnonzero((ids < 0) | (ids >= nodes.size))[0])
-            raise CircuitError.of(
-                f"{hdf5.place(self.population, name)} names a node that does not exist",
-                found=f"node id {ids[row]} in row {start + row}",
-                expected=f"ids from 0 to {nodes.size - 1}, the nodes of {nodes.name!r}",
-            )
-        return ids
+        if not ids.size:
+            return ids
+        expected = f"ids from 0 to {nodes.size - 1}, the nodes of {nodes.name!r}"
+        if nodes.ids is None:
+            if ids.min() >= 0 and ids.max() < nodes.size:
+                return ids
+            absent = (ids < 0) | (ids >= nodes.size)
+        else:
+            absent = ~np.isin(ids, nodes.ids)
+            if not absent.any():
+                return ids
+            expected = f"an id in node_id of {nodes.name!r}, which has {nodes.size:,} nodes"
+        row = int(np.flatnonzero(absent)[0])
+        raise CircuitError.of(
+            f"{hdf5.place(self.population, name)} names a node that does not exist",
+            found=f"node id {ids[row]} in row {start + row}",
+            expected=expected,
+        )
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,8 @@ def attributes_in(rules: Rules) -> set[str]:
 def members(rules: Rules, nodes: pl.DataFrame, population: str) -> dict[str, Ints]:
     """Return the ids of each node set in a population, in order; by name, in order.
 
-    ``nodes`` has all nodes by their id, with the attributes of :func:`attributes_in` that there
-    are. A clause about another one holds for no node.
+    ``nodes`` has all nodes in the order of ``node``, their id, with the attributes of
+    :func:`attributes_in` that there are. A clause about another one holds for no node.
     """
     bits: dict[str, NDArray[np.uint8]] = {}  # of few nodes or many, a set takes an eighth of them
     for name, rule in rules.items():
@@ -83,8 +83,10 @@ def members(rules: Rules, nodes: pl.DataFrame, population: str) -> dict[str, Int
             for clause in rule.values():
                 holds &= clause(nodes, population)
             bits[name] = np.packbits(holds)
+    ids = nodes["node"].to_numpy()
     return {
-        name: np.flatnonzero(np.unpackbits(bits[name], count=len(nodes))) for name in sorted(bits)
+        name: ids[np.unpackbits(bits[name], count=len(nodes)).view(np.bool_)]
+        for name in sorted(bits)
     }
 
 
@@ -114,7 +116,7 @@ def _clause(attribute: str, value: Any, place: str) -> Clause:
     elif attribute == "node_id":
         expected = "ids"
         if _are(int, values) and min(values, default=0) >= 0:
-            return lambda nodes, _: np.isin(np.arange(len(nodes)), values)
+            return lambda nodes, _: np.isin(nodes["node"].to_numpy(), values)
     elif isinstance(value, dict):
         expected = f"one of {_PATTERN}, {', '.join(_COMPARISONS)}"
         name = next(iter(value), "")

@@ -53,7 +53,8 @@ def group_nodes(
     if by == BY_POPULATION or has_none:
         values = pl.repeat(population, len(nodes), eager=True)
     elif by == BY_NODE:
-        width = len(str(len(nodes)))  # zeros in front, so that names sort as the numbers do
+        # Zeros in front, so that names sort as the numbers do.
+        width = len(str(nodes["node"].to_numpy().max(initial=-1) + 1))
         values = nodes["node"].cast(pl.String).str.zfill(width)
     elif by in nodes.columns:
         values = nodes[by].cast(pl.String).fill_null("(none)")

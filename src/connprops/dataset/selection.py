@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import to_numpy
+from connprops.arrays.gather import by_id
 from connprops.arrays.random_numbers import sampling_key
 from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset
@@ -51,13 +52,13 @@ class FoldNodes:
             raise OptionError.of("CV_dict is incomplete", expected=f"the keys {sorted(missing)}")
         return cls(int(folds["n_folds"]), int(folds["fold_idx"]), bool(folds["training_set"]))
 
-    def of(self, selected: Bools, seed: int, side: str) -> Bools:
+    def of(self, node_ids: Ints, selected: Bools, seed: int, side: str) -> Bools:
         """Return the selected nodes that are in the set.
 
         Nodes are ranked by a hash of seed, side and id; a node's fold is its rank modulo their
         number.
         """
-        ids = np.flatnonzero(selected)
+        ids = node_ids[selected]
         if not (1 < self.n_folds <= max(ids.size, 2) and 0 <= self.number < self.n_folds):
             raise OptionError.of(
                 f"CV_dict does not fit the {ids.size} selected {side} nodes",
@@ -68,8 +69,8 @@ class FoldNodes:
         rank = np.empty(ids.size, dtype=np.int64)
         rank[np.lexsort((ids, key))] = np.arange(ids.size)
         is_tested = rank % self.n_folds == self.number
-        kept = np.zeros_like(selected)
-        kept[ids[is_tested != self.is_training]] = True
+        kept = selected.copy()
+        kept[selected] = is_tested != self.is_training
         return kept
 
 
@@ -119,11 +120,11 @@ def _grouping(dataset: Dataset, choice: Choice) -> Grouping:
             )
             nodes, of_side = grouped.nodes, grouped.types
         n_groups[side] = len(of_side)
-        code = nodes["code"].to_numpy().astype(np.int32)
+        ids, code = nodes["node"].to_numpy(), nodes["code"].to_numpy().astype(np.int32)
         selected = _selected(nodes, side, conditions, partial(dataset.node_set, side))
         if choice.fold is not None:
-            selected = choice.fold.of(selected, choice.seed, side)
-        codes[side] = np.where(selected, code, np.int32(-1))
+            selected = choice.fold.of(ids, selected, choice.seed, side)
+        codes[side] = by_id(ids, np.where(selected, code, np.int32(-1)))
         n_nodes = np.bincount(code[selected], minlength=len(of_side))[of_side["code"].to_numpy()]
         types.append(
             of_side.with_columns(pl.Series("n_nodes", n_nodes, dtype=pl.Int64)).filter(
@@ -169,7 +170,7 @@ def _selected(
     selected = np.ones(len(nodes), dtype=np.bool_)
     for name, values in conditions:
         if name == _NODE_SET:
-            selected &= _at(members(values[0]), len(nodes))
+            selected &= np.isin(nodes["node"].to_numpy(), members(values[0]))
         elif name == _ID:
             selected &= _by_id(values, nodes, side)
         else:
@@ -183,20 +184,17 @@ def _by_id(ids: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
         raise OptionError.of(
             f"A {side} selection by ids needs whole numbers", found=repr(numbers[:3].tolist())
         )
-    outside = numbers[(numbers < 0) | (numbers >= len(nodes))]
+    known: Ints = nodes["node"].to_numpy()
+    outside = numbers[~np.isin(numbers, known)]
     if outside.size:
+        first, last = (known[0], known[-1]) if known.size else (0, -1)
+        gaps = ", with gaps" if known.size < last - first + 1 else ""
         raise OptionError.of(
             f"The {side} selection names nodes that do not exist",
             found=f"id {outside[0]}",
-            expected=f"ids from 0 to {len(nodes) - 1}",
+            expected=f"ids from {first} to {last}{gaps}",
         )
-    return _at(numbers.astype(np.int64), len(nodes))
-
-
-def _at(ids: Ints, n_nodes: int) -> Bools:
-    selected = np.zeros(n_nodes, dtype=np.bool_)
-    selected[ids] = True
-    return selected
+    return np.isin(known, numbers)
 
 
 def _by_attribute(attribute: str, values: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:

@@ -42,7 +42,7 @@ def edge_file(path: Path, source: Source, *, anew: bool) -> Iterator[NewEdges | 
     with h5py.File(path, "r") as h5:
         is_indexed = "indices" in h5[edges.place]
     if not is_indexed:
-        write_indices(path, edges.name, edges.source.size, edges.target.size)
+        write_indices(path, edges.name, edges.source.end, edges.target.end)
 
 
 class NewEdges:

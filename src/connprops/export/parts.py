@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
-from connprops.arrays.gather import run_rows
+from connprops.arrays.gather import by_id, run_rows
 from connprops.circuit.circuit import EdgePopulation
 from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError
@@ -282,8 +282,9 @@ def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[n
     """Return the type code of each source node and of each target node."""
     names = ["side", "node", "code"]
     nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False).sort("node")
+    of_side = (nodes.filter(side=side) for side in ("source", "target"))
     source, target = (
-        nodes.filter(side=side)["code"].to_numpy().astype(np.int32) for side in ("source", "target")
+        by_id(of["node"].to_numpy(), of["code"].to_numpy().astype(np.int32)) for of in of_side
     )
     return source, target
 
