@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,8 @@ _CELLS_OF_BAR = 12
 
 _WIDTH = 180
 """Columns of a table where there is no terminal to ask."""
+
+_NUMBER = re.compile(r"[-+]?([0-9]|nan|inf|$)")
 
 
 @contextmanager
@@ -137,45 +140,37 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
 
 def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return HTML: ``what`` in bold, ``sizes`` after it, and a table; all text is escaped."""
-    lines = [_row("th", head), *(_row("td", cells) for cells in rows)]
+
+    def row(tag: str, cells: Sequence[object]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
     title = f"<p><b>{html.escape(what)}</b>: {html.escape(sizes)}</p>"
+    lines = [row("th", head), *(row("td", cells) for cells in rows)]
     return f"{title}<table>{''.join(lines)}</table>"
-
-
-def _row(tag: str, cells: Sequence[object]) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
 
 def console_on(stream: TextIO) -> Console:
     """Return a console that takes every text as it is; wide enough where it is no terminal."""
     from rich.console import Console
 
-    return Console(
-        file=stream,
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-        width=None if stream.isatty() else _WIDTH,
-    )
+    width = None if stream.isatty() else _WIDTH
+    return Console(file=stream, markup=False, highlight=False, soft_wrap=True, width=width)
 
 
 def show_table(
-    console: Console,
-    head: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    numbers: Sequence[int] = (),
-    digits: int = 6,
+    console: Console, head: Sequence[str], rows: Iterable[Sequence[object]], *, digits: int = 6
 ) -> None:
-    """Write a table; the columns of ``numbers`` stand to the right, floats have some digits."""
+    """Write a table; columns whose cells all begin as numbers do stand to the right."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    cells = [[_cell(value, digits) for value in row] for row in rows]
     for place, name in enumerate(head):
-        table.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(value, digits) for value in row))
+        is_numeric = all(_NUMBER.match(row[place]) for row in cells)
+        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
 
 

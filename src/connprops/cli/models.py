@@ -97,22 +97,22 @@ def _show_scores(summary: DataFrame, stream: TextIO) -> None:
     """Write one line per property: how much a test value gains over the baseline."""
     rows = [
         (
-            str(row["property"]),
-            str(row["distribution"]),
-            str(row["distribution_reference"]),
+            row["property"],
+            row["distribution"],
+            row["distribution_reference"],
             f"{row['n']:,}",
             f"{row['gain']:.4f} ± {row['gain_error']:.4f}",
             f"{row['ks']:.3f}",
             f"{row['ks_reference']:.3f}",
             f"{row['n_outside']:,}",
             f"{row['n_outside_reference']:,}",
-            {True: "yes", False: "no", None: "-"}[row["better"]],
+            {True: "yes", False: "no", None: None}[row["better"]],
         )
         for row in summary.iter_rows(named=True)
     ]
     head = ("property", "distribution", "baseline's", "test values", "gain per value", "KS",
             "baseline's", "excluded", "baseline's", "better")  # fmt: skip
-    show_table(console_on(stream), head, rows, numbers=range(3, 9))
+    show_table(console_on(stream), head, rows)
 
 
 @command(
@@ -170,8 +170,7 @@ def compare(
 
 def _show(frame: DataFrame) -> None:
 
-    numbers = [i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()]
-    show_table(console_on(sys.stdout), frame.columns, frame.rows(), numbers=numbers, digits=4)
+    show_table(console_on(sys.stdout), frame.columns, frame.rows(), digits=4)
 
 
 @command(

@@ -175,12 +175,6 @@ def _parameters(asked: Question) -> str:
 def _show(answer: Answer, at_most: int) -> None:
 
     rows = answer.rows()
-    numbers = [i for i, kind in enumerate(answer.types) if _is_number(kind)]
-    head = list(islice(rows, at_most))
-    show_table(console_on(sys.stdout), answer.columns, head, numbers=numbers)
+    show_table(console_on(sys.stdout), answer.columns, islice(rows, at_most))
     if more := sum(1 for _ in rows):
         typer.echo(f"{more:,} more rows; --rows N, --csv, --json or -o FILE give them", err=True)
-
-
-def _is_number(kind: str) -> bool:
-    return kind.endswith("INT") or kind.startswith(("INT", "BIGINT", "DOUBLE", "FLOAT", "DECIMAL"))

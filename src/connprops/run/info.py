@@ -39,13 +39,11 @@ def _describe_circuit(circuit: Circuit, stream: TextIO) -> None:
             (e.name, e.kind, e.source.name, e.target.name, f"{e.size:,}", len(e.columns))
             for e in circuit.edges.values()
         ],
-        numbers=(4, 5),
     )
     show_table(
         console,
         ("node population", "kind", "nodes"),
         [(nodes.name, nodes.kind, f"{nodes.size:,}") for nodes in circuit.nodes.values()],
-        numbers=(2,),
     )
 
 
@@ -75,7 +73,6 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
             (c.name, c.dtype, c.unit, "varies" if c.varies else "shared", f"{c.n_not_finite:,}")
             for c in dataset.columns
         ],
-        numbers=(4,),
     )
     left_out = dataset.manifest.left_out | {
         c.name: f"no property unless asked for: {c.role}"
@@ -104,7 +101,6 @@ def _describe_run(folder: Path, record: Record, stream: TextIO) -> None:
         console,
         ("file", "one row per", "rows"),
         [_summary_of(file) for file in sorted(folder.glob("*.parquet"))],
-        numbers=(2,),
     )
 
 

@@ -10,7 +10,7 @@ import json
 import resource
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,6 @@ from connprops.errors import (
     ConnpropsError,
     ConnpropsWarning,
     DatasetError,
-    OptionError,
     OutputError,
     collected_warnings,
 )
@@ -57,8 +56,8 @@ from connprops.run.record import (
 )
 from connprops.run.summary import property_summaries
 from connprops.run.verify import verify as check_files
-from connprops.schema import N_SYN_PER_CONN, Property, has_statistics_by_default, unit_of
-from connprops.statistics.extract import extract
+from connprops.schema import unit_of
+from connprops.statistics.extract import chosen_properties, extract
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import locked, writing
 
@@ -218,7 +217,8 @@ def reasons_to_run(
 def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     request = describe(circuit, **options.edges(), verify=verify)
-    check_names(options, _properties(request, options.sel_props))
+    columns = [(c.name, c.dtype, unit_of(c.name), True) for c in request.columns]
+    check_names(options, chosen_properties(columns, options.sel_props))
     for side, population, selection in (
         ("source", request.edges.source, options.sel_src),
         ("target", request.edges.target, options.sel_dest),
@@ -226,20 +226,6 @@ def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Ex
         nodes = request.sides[side].nodes
         select_nodes(nodes, side, selection, partial(circuit.node_set, population))
     return request
-
-
-def _properties(request: ExportRequest, names: Sequence[str] | None) -> list[Property]:
-    """Return the properties that statistics will be of; columns of identifiers still among them."""
-    known = [*(column.name for column in request.columns), N_SYN_PER_CONN]
-    for name in names or ():
-        if name not in known:
-            raise OptionError.unknown("property", name, known)
-    chosen = [
-        Property(column.name, column.dtype, unit_of(column.name))
-        for column in request.columns
-        if names is not None or has_statistics_by_default(column.name)
-    ]
-    return [*chosen, Property(N_SYN_PER_CONN, "int64", unit_of(N_SYN_PER_CONN))]
 
 
 def why_not_reused(folder: Path, record: Record) -> list[str]:

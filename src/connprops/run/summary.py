@@ -29,20 +29,18 @@ def show(run: CompleteRun, stream: TextIO) -> None:
             (
                 p.name,
                 p.unit,
-                p.distribution or "-",
+                p.distribution,
                 f"{p.n_pathways:,} of {p.n_observed:,}",
                 _share(p.shared),
-                "-" if p.median_ks is None else f"{p.median_ks:.3f}",
+                None if p.median_ks is None else f"{p.median_ks:.3f}",
             )
             for p in run.properties
         ],
-        numbers=(3, 5),
     )
     show_table(
         console,
         ("step", "seconds", "peak memory by then"),
         [(s.name, f"{s.seconds:.2f}", f"{s.peak_memory / 2**20:,.0f} MiB") for s in run.steps],
-        numbers=(1, 2),
     )
     if run.reused:
         console.print("Nothing has changed since: these are that run's results, which are intact")

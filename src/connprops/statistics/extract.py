@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from connprops import schema
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import MANIFEST, DatasetColumn
+from connprops.dataset.manifest import MANIFEST
 from connprops.dataset.selection import Choice, plain
 from connprops.declare import takes
 from connprops.display import Progress
@@ -46,7 +46,10 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
     """
     resources, progress, seed = options.resources or Resources(), options.progress, options.seed
     dataset = _opened(data, options.edges_popul_name, options.sel_props, resources, progress)
-    properties = _selected_properties(dataset, options.sel_props)
+    columns = [
+        (c.name, c.dtype, c.unit, c.role in ("property", "categories")) for c in dataset.columns
+    ]
+    properties = chosen_properties(columns, options.sel_props)
     sel_src, sel_dest, folds = options.sel_src, options.sel_dest, options.CV_dict
     bins = options.hist_bins if isinstance(options.hist_bins, int) else tuple(options.hist_bins)
     sides = (options.by, options.by) if isinstance(options.by, str) else options.by
@@ -140,20 +143,21 @@ def _opened(
     return data
 
 
-def _selected_properties(dataset: Dataset, names: Sequence[str] | None) -> tuple[Property, ...]:
-    """Return the properties asked for, in the dataset's order, ``n_syn_per_conn`` last."""
+def chosen_properties(
+    columns: Iterable[tuple[str, str, str, bool]], names: Sequence[str] | None
+) -> tuple[Property, ...]:
+    """Return the properties asked for, of all by default, ``n_syn_per_conn`` last.
+
+    Of each column come name, type, unit, and whether its values measure anything.
+    """
+    columns = list(columns)
+    known = [*(name for name, *_ in columns), N_SYN_PER_CONN]
     for name in names or ():
-        if name not in dataset.properties:
-            raise OptionError.unknown("property", name, dataset.properties)
+        if name not in known:
+            raise OptionError.unknown("property", name, known)
     chosen = [
-        Property(column.name, column.dtype, column.unit)
-        for column in dataset.columns
-        if (_by_default(column) if names is None else column.name in names)
+        Property(name, dtype, unit)
+        for name, dtype, unit, is_value in columns
+        if (is_value and schema.has_statistics_by_default(name) if names is None else name in names)
     ]
     return (*chosen, Property(N_SYN_PER_CONN, "int64", schema.unit_of(N_SYN_PER_CONN)))
-
-
-def _by_default(column: DatasetColumn) -> bool:
-    """Return whether a column is a property unless another choice is made."""
-    is_value = column.role in ("property", "categories")
-    return is_value and schema.has_statistics_by_default(column.name)
