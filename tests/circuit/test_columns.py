@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
 from circuits import allen, edit, two_types, write_circuit
 
 from connprops.circuit.circuit import resolve_circuit
-from connprops.errors import CircuitError
+from connprops.errors import CircuitError, ConnpropsWarning
 
 
 def test_node_attributes_without_floats(tmp_path):
@@ -63,6 +65,133 @@ def test_text_columns_become_categories_or_are_named_as_text(tmp_path):
     assert edges.columns["label"].dtype == "text"
     with edges.reader() as rows:
         assert rows.column(edges.columns["kind"], 1, 4).tolist() == [0, 1, 0]
+
+
+def in_two_groups(folder, types, *, first=None, second=None, population="default"):
+    """Write four edges, two in each of two groups, which inherit from a types file."""
+    config = write_circuit(
+        folder, [0, 0, 1, 1], [2] * 4, {}, mtype=["A", "B", "C"], groups=[0, 0, 1, 1],
+        population=population,
+    )  # fmt: skip
+    with h5py.File(folder / "edges.h5", "a") as h5:
+        edges = h5[f"edges/{population}"]
+        edges["edge_type_id"][...] = [100, 100, 101, 101]
+        for group, columns in enumerate((first or {}, second or {})):
+            for name, values in columns.items():
+                edges[f"{group}/{name}"] = values
+    (folder / "types.csv").write_text(types)
+    edit(config, lambda c: c["networks"]["edges"][0].update(edge_types_file="$BASE_DIR/types.csv"))
+    return config
+
+
+def values_of(config, name):
+    """Return a column's values, categories as text."""
+    edges = resolve_circuit(config).population()
+    column = edges.columns[name]
+    with edges.reader() as rows:
+        values = rows.column(column, 0, edges.size)
+        assert np.array_equal(rows.column(column, 1, 3), values[1:3], equal_nan=True)
+    if column.labels is not None:
+        return [None if np.isnan(code) else column.labels[int(code)] for code in values]
+    return values.tolist()
+
+
+def test_rows_inherit_what_their_group_lacks(tmp_path):
+    nan = float("nan")
+    types = (
+        "edge_type_id target_query weight delay count region mixed none\n"
+        "100 * NULL 1.0 NULL NULL 3 NULL\n101 * 7.5 2.0 5 south south NULL\n"
+    )
+    first = {
+        "weight": [1.0, 2.0],
+        "count": np.array([3, 4], "i2"),
+        "region": np.array([b"north", b"west"]),
+        "mixed": [1, 2],
+        "none": np.array([1, 2], "f4"),
+    }
+    config = in_two_groups(tmp_path, types, first=first, second={"nsyns": [1, 1]})
+    assert values_of(config, "weight") == [1.0, 2.0, 7.5, 7.5]
+    assert values_of(config, "delay") == [1.0, 1.0, 2.0, 2.0]
+    assert values_of(config, "count") == [3, 4, 5, 5]
+    assert values_of(config, "region") == ["north", "west", "south", "south"]
+    np.testing.assert_equal(values_of(config, "none"), [1.0, 2.0, nan, nan])
+    assert resolve_circuit(config).population().columns["mixed"].stored == "other"
+
+
+def test_codes_and_inherited_text_have_labels_of_both(tmp_path):
+    types = "edge_type_id region\n100 east\n101 south\n"
+    config = in_two_groups(tmp_path, types, second={"region": np.array([1, 0], "u1")})
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        labels = np.array(["west", "east"], dtype=object)
+        h5.create_dataset("edges/default/1/@library/region", data=labels, dtype=h5py.string_dtype())
+    assert values_of(config, "region") == ["east", "east", "east", "west"]
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/1/region"][...] = 2  # a label of the types file, not of the library
+    with pytest.raises(CircuitError, match="its @library does not name"):
+        values_of(config, "region")
+
+
+def test_nodes_inherit_what_their_group_lacks(tmp_path):
+    config = write_circuit(tmp_path, [0], [1], {}, mtype=["A"] * 4)
+    with h5py.File(tmp_path / "nodes.h5", "w") as h5:
+        population = h5.create_group("nodes/All")
+        population["node_type_id"] = [100, 101, 102, 100]
+        population["node_group_id"] = [0, 1, 1, 1]
+        population["node_group_index"] = [0, 0, 1, 2]
+        text = h5py.string_dtype()
+        population["0/layer"] = np.array([4], "u1")
+        population.create_dataset("0/ei", data=["i"], dtype=text)
+        population["0/mixed"] = [1]
+        population["1/other"] = [5, 6, 7]
+    (tmp_path / "types.csv").write_text(
+        "node_type_id ei layer mixed\n100 e 1 x\n101 i 2 y\n102 NULL NULL NULL\n"
+    )
+    edit(config, lambda c: c["networks"]["nodes"][0].update(node_types_file="$BASE_DIR/types.csv"))
+    assert resolve_circuit(config).nodes["All"].attributes().to_dict(as_series=False) == {
+        "node": [0, 1, 2, 3],
+        "layer": [4, 2, None, 1],
+        "ei": ["i", "i", None, "e"],
+        "mixed": ["1", "y", None, "x"],
+        "other": [None, 5, 6, 7],
+    }
+
+
+def test_populations_share_a_types_file(tmp_path):
+    types = (
+        "population edge_type_id weight\nother 100 0.5\ndefault 100 4.0\nNULL 101 8.0\nother 7 x\n"
+    )
+    config = in_two_groups(tmp_path, types)
+    assert values_of(config, "weight") == [4.0, 4.0, 8.0, 8.0]
+    assert "population" not in resolve_circuit(config).population().columns
+    (tmp_path / "types.csv").write_text("population edge_type_id weight\nother 100 0.5\n")
+    with pytest.warns(ConnpropsWarning, match="has no types of 'default'"):
+        assert "weight" not in resolve_circuit(config).population().columns
+
+
+@pytest.mark.parametrize(
+    ("types", "says"),
+    [
+        ("edge_type_id delay delay\n100 1 2\n", "two columns of one name.*'delay' in columns 2, 3"),
+        ("edge_type_id delay\n100 1\n101 2\n100 3\n", "100 stands in.*lines 2 and 4"),
+        ("edge_type delay\n100 1\n", "no column 'edge_type_id'"),
+        ("edge_type_id delay\nx 1\n", "in line 2 is no whole number"),
+        ("edge_type_id\n\xff", "cannot be read"),
+    ],
+)
+def test_types_files_that_say_two_things(tmp_path, types, says):
+    config = in_two_groups(tmp_path, "")
+    (tmp_path / "types.csv").write_bytes(types.encode("latin-1"))
+    with pytest.raises(CircuitError, match=rf"(?s)types\.csv.*{says}"):
+        values_of(config, "delay")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_types_files_that_are_no_files(tmp_path, make):
+    config = in_two_groups(tmp_path, "")
+    (tmp_path / "types.csv").unlink()
+    make(tmp_path / "types.csv")
+    with pytest.raises(CircuitError, match=r"types\.csv is not a file"):
+        values_of(config, "delay")
 
 
 def damage_ids(h5):

@@ -29,7 +29,8 @@ from connprops.circuit.columns import (
     ColumnReader,
     Kind,
     SonataColumn,
-    inherited_columns,
+    inherited_cells,
+    inheriting,
 )
 from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
@@ -82,8 +83,9 @@ class Population:
             columns = {column.name: column for column in reader.own_columns()}
             used = reader.types_used() if self.types_file else set()
         if self.types_file:
-            for column in inherited_columns(self.types_file, self._of, used):
-                columns.setdefault(column.name, column)
+            cells = inherited_cells(self.types_file, self._of, self.name, used)
+            for name, of_types in cells.items():
+                columns[name] = inheriting(columns.get(name), name, of_types, self._of)
         return columns
 
 

@@ -7,6 +7,7 @@ tells; what the groups lack, rows inherit by their type, from a types file.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
-from connprops.errors import CircuitError, listing
+from connprops.errors import CircuitError, ConnpropsWarning, listing
 
 CATEGORIES_AT_MOST = 100
 """A text column of edges with more distinct values than this is not a property but a label."""
@@ -49,14 +50,15 @@ class SonataColumn:
 
     ``stored`` is the type of its values: numbers keep theirs, categories are integer codes into
     ``labels``, ``"text"`` is text that is not made categories of, ``"other"`` anything else.
-    ``partial`` columns have no value in some rows. ``inherited`` columns have theirs by type id.
+    ``partial`` columns have no value in some rows. ``inherited`` are values by type id, for rows
+    whose group lacks the column.
     """
 
     name: str
     stored: str
     labels: tuple[str, ...] | None = None
     partial: bool = False
-    inherited: Mapping[int, float] | None = None
+    inherited: Mapping[int, float | str | None] | None = None
 
     @property
     def dtype(self) -> str:
@@ -159,13 +161,14 @@ class ColumnReader:
 
         Text is an array of ``str``, with None in rows that have none.
         """
-        if column.inherited is not None:
-            return _inherited_values(column, self._ids("type_id", start, stop))
-        places = self.in_groups(start, stop)
+        is_own = any(self._has(group, column) for group in self.groups)
+        places = self.in_groups(start, stop) if is_own else []
         if len(places) == 1 and self._has(places[0][0], column):
             return self._at(column, places[0][0], places[0][2])
         values: NDArray[Any] = np.empty(stop - start, dtype=object)
-        if column.stored != "text":
+        if column.inherited is not None:
+            values = _inherited_values(column, self._ids("type_id", start, stop))
+        elif column.stored != "text":
             values = np.full(stop - start, np.nan if column.partial else 0, dtype=column.dtype)
         for group, rows, index in places:
             if self._has(group, column):
@@ -212,7 +215,8 @@ class ColumnReader:
             code = {label: i for i, label in enumerate(column.labels)}
             return np.array([code[word] for word in words], dtype=column.dtype)
         if column.labels is not None:
-            return self._codes(path, column.labels, start, stop).astype(column.dtype)
+            library = hdf5.library(self.population[group], column.name) or column.labels
+            return self._codes(path, library, start, stop).astype(column.dtype)
         values = hdf5.read(self.population, path, start, stop)
         return values.astype(np.dtype(column.dtype), copy=False)
 
@@ -298,18 +302,40 @@ class ColumnReader:
         return hdf5.place(self.population, path)
 
 
-def inherited_columns(types_file: Path, kind: Kind, used: set[int]) -> Iterator[SonataColumn]:
-    """Yield the columns that rows inherit by their type: text, or for edges numbers."""
-    rows = {k: v for k, v in read_types(types_file, f"{kind}_type_id").items() if k in used}
-    for name in dict.fromkeys(n for row in rows.values() for n in row if n not in _QUERIES):
-        cells = {k: rows.get(k, {}).get(name) for k in used}
-        if kind == "edge" and (numbers := _as_numbers(cells)) is not None:
-            yield SonataColumn(name, "float64", inherited=numbers)
-            continue
-        labels = tuple(sorted({v for v in cells.values() if v is not None}))
-        code = {label: float(i) for i, label in enumerate(labels)}
-        codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
-        yield SonataColumn(name, "int32", labels, partial=None in cells.values(), inherited=codes)
+def inheriting(
+    own: SonataColumn | None, name: str, cells: Mapping[int, str | None], kind: Kind
+) -> SonataColumn:
+    """Return a column whose rows have, by their type, these cells where their group lacks it."""
+    if own is not None and (not own.partial or own.stored == "other"):
+        return own
+    lacks = None in cells.values()
+    is_text = own is not None and (own.labels is not None or own.stored == "text")
+    numbers = None if is_text else _as_numbers(cells)
+    if own is None and kind == "edge" and numbers is not None:
+        return SonataColumn(name, "float64", inherited=numbers)
+    if own is not None and numbers is not None:
+        whole = all(v.is_integer() or v != v for v in numbers.values())  # noqa: PLR0124 - NaN
+        is_whole = whole and not own.stored.startswith("float")
+        return SonataColumn(name, "int64" if is_whole else "float64", None, lacks, numbers)
+    if own is not None and own.labels is None:
+        is_node = kind == "node"
+        stored = "text" if is_node or own.stored == "text" else "other"
+        return SonataColumn(name, stored, partial=lacks, inherited=cells)
+    labels = () if own is None else own.labels or ()
+    labels += tuple(sorted({v for v in cells.values() if v is not None} - set(labels)))
+    code = {label: float(i) for i, label in enumerate(labels)}
+    codes = {k: float("nan") if v is None else code[v] for k, v in cells.items()}
+    return SonataColumn(name, "int32", labels, lacks, codes)
+
+
+def inherited_cells(
+    types_file: Path, kind: Kind, population: str, used: set[int]
+) -> dict[str, dict[int, str | None]]:
+    """Return the columns of a types file: the cell of each used type, None where it has none."""
+    rows = read_types(types_file, f"{kind}_type_id", population)
+    rows = {k: v for k, v in rows.items() if k in used}
+    names = dict.fromkeys(n for row in rows.values() for n in row if n not in _QUERIES)
+    return {name: {k: rows.get(k, {}).get(name) for k in used} for name in names}
 
 
 def _as_numbers(cells: Mapping[int, str | None]) -> dict[int, float] | None:
@@ -320,31 +346,59 @@ def _as_numbers(cells: Mapping[int, str | None]) -> dict[int, float] | None:
         return None
 
 
-def read_types(file: Path, key: str) -> dict[int, dict[str, str]]:
-    """Return the rows of a types file by their id; NULL and empty cells left out."""
+def read_types(file: Path, key: str, population: str) -> dict[int, dict[str, str]]:
+    """Return a population's rows of a types file by their id; NULL and empty cells left out.
+
+    Where several populations share the file, its column ``population`` says whose a row is.
+    """
+    if not file.is_file():
+        raise CircuitError.of(f"{file} is not a file", expected="a CSV file of types")
     try:
         with file.open(encoding="utf-8", newline="") as text:
-            rows = list(csv.DictReader(text, delimiter=" ", skipinitialspace=True))
+            lines = csv.reader(text, delimiter=" ", skipinitialspace=True)
+            header = next(lines, [])
+            rows = [
+                (lines.line_num, dict(zip(header, line, strict=False))) for line in lines if line
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CircuitError.of(f"{file} cannot be read", found=str(error)) from error
-    if rows and key not in rows[0]:
-        raise CircuitError.of(f"{file} has no column {key!r}", found=listing(rows[0]))
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        places = ", ".join(str(i) for i, name in enumerate(header, start=1) if name == twice)
+        raise CircuitError.of(
+            f"{file} has two columns of one name", found=f"{twice!r} in columns {places}"
+        )
+    if rows and key not in header:
+        raise CircuitError.of(f"{file} has no column {key!r}", found=listing(named))
+    line_of: dict[int, int] = {}
     by_id: dict[int, dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
+        if row.pop("population", population) not in (population, "", "NULL"):
+            continue
         try:
-            type_id = int(row[key])
-        except (TypeError, ValueError) as error:
+            type_id = int(row.get(key, ""))
+        except ValueError as error:
             raise CircuitError.of(
-                f"{file}: {key} in line {number} is no whole number", found=repr(row[key])
+                f"{file}: {key} in line {number} is no whole number", found=repr(row.get(key))
             ) from error
         if type_id in by_id:
-            raise CircuitError.of(f"{file}: {key} {type_id} stands in several lines")
-        del row[key]
+            raise CircuitError.of(
+                f"{file}: {key} {type_id} stands in several lines",
+                found=f"lines {line_of[type_id]} and {number}",
+            )
+        line_of[type_id] = number
         by_id[type_id] = {
             name: value
             for name, value in row.items()
-            if isinstance(name, str) and isinstance(value, str) and value not in ("", "NULL")
+            if name not in ("", key) and value not in ("", "NULL")
         }
+    if rows and not by_id:
+        warnings.warn(
+            f"{file} has no types of {population!r}: its column 'population' names others",
+            ConnpropsWarning,
+            stacklevel=4,
+        )
     return by_id
 
 
@@ -352,6 +406,7 @@ def _inherited_values(column: SonataColumn, type_ids: Ints) -> NDArray[Any]:
     """Return the values that rows of these types inherit."""
     inherited = column.inherited or {}
     types = np.array(sorted(inherited), dtype=np.int64)
-    values = np.array([inherited[k] for k in types.tolist()], dtype=column.dtype)
+    dtype = np.dtype(object if column.stored == "text" else column.dtype)
+    values = np.array([inherited[k] for k in types.tolist()], dtype=dtype)
     taken: NDArray[Any] = values[np.searchsorted(types, type_ids).clip(0, types.size - 1)]
     return taken
