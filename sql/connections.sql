@@ -1,12 +1,6 @@
 -- one row per connection: its pathway, its ends, its number of synapses, and each property's
--- value where all its synapses share it, else null
+-- value where all its synapses share a number, else null
 select
-    source_types.type as source_type,
-    target_types.type as target_type,
-    rows.*
-from connection_rows as rows
-inner join pathway_codes as codes on rows.pathway = codes.pathway
-inner join types as source_types
-    on codes.source_code = source_types.code and source_types.side = 'source'
-inner join types as target_types
-    on codes.target_code = target_types.code and target_types.side = 'target'
+    columns(lambda name: not list_contains(getvariable('properties'), name)),
+    nullif(columns(lambda name: list_contains(getvariable('properties'), name)), 'nan'::float)
+from connections_as_stored

@@ -1,4 +1,4 @@
--- one row per synapse and property, with the value
+-- one row per synapse and property, with the value, also NaN
 select *
 from (
     unpivot (
@@ -8,7 +8,7 @@ from (
             target_type,
             edge_id,
             columns(lambda name: list_contains(getvariable('properties'), name))::double
-        from synapses
+        from synapses_as_stored
     )
     on columns(* exclude (pathway, source_type, target_type, edge_id))
     into name property value value

@@ -1,11 +1,5 @@
--- one row per synapse: its connection, and every property
-with shared as (
-    select columns(lambda name: list_contains(getvariable('connection_columns'), name))
-    from connections
-)
-
+-- one row per synapse: its connection, and every property, null where it is NaN
 select
-    shared.*,
-    rows.* exclude (pathway, first_edge)
-from synapse_rows as rows
-inner join shared on rows.first_edge = shared.first_edge
+    columns(lambda name: not list_contains(getvariable('properties'), name)),
+    nullif(columns(lambda name: list_contains(getvariable('properties'), name)), 'nan'::float)
+from synapses_as_stored

@@ -24,8 +24,8 @@ layers as (
 select
     layers.layer,
     layers.n_neurons::bigint as n_neurons,
-    coalesce(received.excitatory, 0) / layers.n_neurons as excitatory_per_neuron,
-    coalesce(received.inhibitory, 0) / layers.n_neurons as inhibitory_per_neuron,
+    coalesce(received.excitatory, 0) / nullif(layers.n_neurons, 0) as excitatory_per_neuron,
+    coalesce(received.inhibitory, 0) / nullif(layers.n_neurons, 0) as inhibitory_per_neuron,
     received.excitatory / received.inhibitory as ratio
 from layers
 left join received on layers.layer is not distinct from received.layer

@@ -24,8 +24,10 @@ select
     pairs.target_type,
     count(*) as n,
     -- null where one of them is constant
-    if(min(pairs.x) < max(pairs.x) and min(others.y) < max(others.y), corr(pairs.x, others.y), null)
-        as pearson
+    case
+        when min(pairs.x) < max(pairs.x) and min(others.y) < max(others.y)
+            then nullif(corr(pairs.x, others.y), 'nan'::double)
+    end as pearson
 from pairs
 inner join others on pairs.first_edge = others.first_edge
 where isfinite(pairs.x) and isfinite(others.y)

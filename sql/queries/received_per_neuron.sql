@@ -9,24 +9,31 @@ with valued as (
     from synapses
 ),
 
+-- infinite values are left out, as they are of statistics
+finite as (
+    select *
+    from valued
+    where isfinite(measured)
+),
+
 received as (
     select
-        valued.target_type,
-        sum(valued.measured) filter (where sources.synapse_class = 'EXC') as excitatory,
-        sum(valued.measured) filter (where sources.synapse_class = 'INH') as inhibitory,
-        sum(valued.measured) as total
-    from valued
+        finite.target_type,
+        sum(finite.measured) filter (where sources.synapse_class = 'EXC') as excitatory,
+        sum(finite.measured) filter (where sources.synapse_class = 'INH') as inhibitory,
+        sum(finite.measured) as total
+    from finite
     inner join types as sources
-        on valued.source_type = sources.type and sources.side = 'source'
-    group by valued.target_type
+        on finite.source_type = sources.type and sources.side = 'source'
+    group by finite.target_type
 )
 
 select
     types.type as target_type,
     types.n_nodes as n_neurons,
-    coalesce(received.excitatory, 0) / types.n_nodes as excitatory,
-    coalesce(received.inhibitory, 0) / types.n_nodes as inhibitory,
-    coalesce(received.total, 0) / types.n_nodes as total
+    coalesce(received.excitatory, 0) / nullif(types.n_nodes, 0) as excitatory,
+    coalesce(received.inhibitory, 0) / nullif(types.n_nodes, 0) as inhibitory,
+    coalesce(received.total, 0) / nullif(types.n_nodes, 0) as total
 from types
 left join received on types.type = received.target_type
 where types.side = 'target'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import duckdb
 import h5py
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, QueryError
 from connprops.export.export import export
 from connprops.model.build import build
+from connprops.query.database import DATABASE, VIEWS, write_database
 from connprops.query.session import Session, question, questions
 from connprops.statistics.extract import extract
 
@@ -200,16 +202,93 @@ def test_multapses(ask, connections):
 
 
 def test_connection_probability(ask, connections):
-    n_pairs = pl.col("source_type").replace_strict(SIZE) * pl.col("target_type").replace_strict(
-        SIZE
-    )
-    expected = of_pathways(connections).select(
-        *PAIR,
-        "n_connections",
-        n_pairs.alias("n_pairs"),
-        (pl.col("n_connections") / n_pairs).alias("probability"),
-    )
+    pairs = connections.select("source", "target").rows()
+    rows = []
+    for a, b in itertools.product(SIZE, SIZE):
+        of = [(s, t) for s, t in pairs if (TYPES[s], TYPES[t]) == (a, b)]
+        n_autapses = sum(s == t for s, t in of)
+        possible = SIZE[a] * (SIZE[b] - (a == b))
+        rows.append((a, b, len(of) - n_autapses, n_autapses, possible,
+                     (len(of) - n_autapses) / possible))  # fmt: skip
+    assert sum(row[3] for row in rows) > 0
+    head = [*PAIR, "n_connections", "n_autapses", "n_pairs", "probability"]
+    expected = pl.DataFrame(rows, schema=head, orient="row")
     same(ask("connection_probability"), by(expected, "probability", *PAIR))
+
+
+def test_pairs_of_neurons_are_ordered_and_of_two(tmp_path):
+    # 0 and 1 connect both ways, 2 to itself alone; targets are grouped by another attribute.
+    config = write_circuit(
+        tmp_path / "c", [0, 1, 2], [1, 0, 2], {}, mtype=["A", "A", "B"],
+        attributes={"region": ["1", "2", "2"]},
+    )  # fmt: skip
+
+    def ask(dataset, name):
+        with Session(dataset) as opened:
+            return list(opened.ask_ready(name).rows())
+
+    same_types = export(resolve_circuit(config), tmp_path / "same")
+    assert ask(same_types, "connection_probability") == [
+        ("A", "A", 2, 0, 2, 1.0), ("B", "B", 0, 1, 0, None),
+    ]  # fmt: skip
+    assert ask(same_types, "reciprocal_connections") == [("A", "A", 2, 2, 1.0, 1.0)]
+    other_types = export(resolve_circuit(config), tmp_path / "other", target_type="region")
+    assert ask(other_types, "connection_probability") == [
+        ("A", "1", 1, 0, 1, 1.0), ("A", "2", 1, 0, 3, 1 / 3), ("B", "2", 0, 1, 1, 0.0),
+    ]  # fmt: skip
+    assert ask(other_types, "reciprocal_connections") == [
+        ("A", "1", 1, 1, 1.0, None), ("A", "2", 1, 1, 1.0, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
+def test_values_that_are_no_numbers_are_null(tmp_path):
+    columns = {
+        "conductance": [1.0, 1.0, 2.0, 2.0, np.nan, np.nan],
+        "delay": np.array([1.0, 2.0, np.nan, 4.0, np.nan, 1.0], dtype=np.float32),
+        "u_syn": [1.0, np.inf, -np.inf, 2.0, 3.0, np.nan],
+        "n_rrp_vesicles": [1, 1, 2, 2, 3, 3],
+    }
+    config = write_circuit(
+        tmp_path / "c", [0, 0, 1, 1, 2, 2], [3] * 6, columns, mtype=["A", "A", "A", "B"],
+        attributes={"synapse_class": ["EXC"] * 4, "layer": ["1"] * 4},
+    )  # fmt: skip
+    folder = tmp_path / "out"
+    dataset = Dataset(export(resolve_circuit(config), folder / "dataset"))
+    stats = extract(dataset, sel_props=dataset.properties)
+    stats.write(folder)
+    build(stats).write_parquet(folder / "model.parquet")
+    asked = {
+        "select count(*), count(delay), avg(delay), max(delay), sum(delay) from synapses":
+            (6, 4, 2.0, 4.0, 8.0),
+        "select avg(conductance), count(*), count(conductance) from connections": (1.5, 3, 2),
+        "select count(*) from synapses where delay > 1": (2,),
+        "select count(*) from synapses where delay <> 1": (2,),
+        "select count(*) from synapses where delay <= 1": (2,),
+        "select count(*) from synapses where isnan(delay) or isnan(conductance)": (0,),
+        "select count(*) from synapses where isinf(u_syn)": (2,),
+        "select typeof(delay), typeof(n_rrp_vesicles) from synapses limit 1": ("FLOAT", "BIGINT"),
+        "select count(*) from synapses_as_stored where isnan(delay)": (2,),
+        "select count(*) from connections_as_stored where isnan(conductance)": (1,),
+    }  # fmt: skip
+    write_database(folder)
+    place = str(folder / "dataset")
+    with Session(folder) as opened, duckdb.connect(str(folder / DATABASE)) as database:
+        database.execute((folder / VIEWS).read_text())
+        for sql, expected in asked.items():
+            assert list(opened.ask(sql).rows()) == [expected], sql
+            assert dataset.sql(sql).fetchall() == [expected], sql
+            assert database.sql(sql).fetchall() == [expected], sql
+        in_folder = database.sql("select avg(delay) from synapses_in($f)", params={"f": place})
+        assert in_folder.fetchall() == [(2.0,)]
+        for name, of in questions().items():
+            properties = [p for p in of.parameters if p.name in ("property", "x", "y")]
+            for value in columns:
+                bound = {p.name: value for p in properties} | {
+                    p.name: "1" for p in of.parameters if p.name == "at_least"
+                }
+                rows = list(opened.ask_ready(name, bound).rows())
+                assert all(v == v for row in rows for v in row), (name, value)  # noqa: PLR0124 - NaN
 
 
 def test_few_connections(ask, connections):

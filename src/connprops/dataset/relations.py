@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 CHAIN = (
     "pathway_codes",
+    "connections_as_stored",
     "connections",
+    "synapses_as_stored",
     "synapses",
     "pathways",
     "connection_values",
@@ -94,7 +96,7 @@ class DatasetRelations:
         """Return the DuckDB variables that the SQL reads."""
         return {
             "n_target_types": self.n_target_types,
-            # What the relation `synapses` takes from the connections; the rest is its own.
+            # What the relation `synapses_as_stored` takes of connections; the rest is its own.
             "connection_columns": [*_OF_CONNECTIONS, *self.shared],
             "properties": [*self.properties],
         }
@@ -103,6 +105,12 @@ class DatasetRelations:
     def chain(self) -> tuple[str, ...]:
         """Return the relations that can be made, in order; without properties, none of values."""
         return CHAIN if self.properties else CHAIN[: CHAIN.index("connection_values")]
+
+    def sql(self, name: str) -> str:
+        """Return the SQL of a relation of this dataset."""
+        if not self.properties and name in ("connections", "synapses"):
+            return f"from {name}_as_stored"  # there is nothing that could be NaN
+        return text(name)
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection in memory with all relations as views."""
@@ -126,7 +134,7 @@ class DatasetRelations:
         names = [name for name in self.chain if name not in present]
         for name in names:
             try:
-                connection.execute(f"create view {name} as {text(name)}")
+                connection.execute(f"create view {name} as {self.sql(name)}")
             except duckdb.Error as error:
                 raise DatasetError.of(
                     f"Relation {name!r} cannot be made", found=str(error)

@@ -40,10 +40,15 @@ _FILES_OF = {
 """The relations at the bottom of the chain, and their files in a dataset."""
 
 _CHAINS = {
-    "connections_in": ("connection_rows", "pathway_codes", "connections"),
-    "synapses_in": ("connection_rows", "synapse_rows", "pathway_codes", "connections", "synapses"),
+    "connections_in": (
+        "connection_rows", "pathway_codes", "connections_as_stored", "connections",
+    ),
+    "synapses_in": (
+        "connection_rows", "synapse_rows", "pathway_codes", "connections_as_stored",
+        "synapses_as_stored", "synapses",
+    ),
     "nodes_in": ("nodes",),
-}
+}  # fmt: skip
 """Macros that take the folder of a dataset: the relations that each is made of, it the last."""
 
 _VIEWS_HEAD = f"""\
@@ -242,7 +247,7 @@ def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
 
 def _with_values(relation: str, dataset: Dataset) -> str:
     """Return a relation's SQL with what is set as variables elsewhere written into it."""
-    text = relations.text(relation)
+    text = dataset.relations.sql(relation)
     for variable, value in dataset.relations.variables.items():
         text = text.replace(f"getvariable('{variable}')", literal(value))
     return text
