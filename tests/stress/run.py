@@ -1,6 +1,7 @@
-"""Long runs: kills, mutations, random circuits, limited memory. Prints what it did and what failed.
+"""Long runs: kills, mutations, circuits of all kinds, limited memory. Prints what failed.
 
-    python tests/stress/run.py --kills 200 --mutations 10000 --circuits 1000 --synapses 10000000
+    python tests/stress/run.py --kills 200 --mutations 10000 --circuits 1000 --variants 2000 \\
+        --synapses 10000000
 
 ends with 0 if nothing failed. The memory is limited by a control group where one can be made.
 """
@@ -87,6 +88,15 @@ def random_circuits(n: int, folder: Path, seed: int) -> list[str]:
     return failures
 
 
+def variants(n: int, folder: Path, seed: int) -> list[str]:
+    """Try circuits laid out in all the ways that SONATA allows."""
+    from variant_check import try_variants
+
+    counts, failures = try_variants(n, folder, seed)
+    print("  " + ", ".join(f"{k:,} {what}" for what, k in counts.items()))
+    return failures
+
+
 def limited(n: int, folder: Path, _seed: int) -> list[str]:
     """Run all steps on a large circuit with 500 MB."""
     from memory import run_in_little
@@ -110,12 +120,12 @@ def fork_of(work: object) -> int:
     return child
 
 
-PARTS = {"circuits": random_circuits, "synapses": limited}
+PARTS = {"circuits": random_circuits, "variants": variants, "synapses": limited}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("kills", "mutations", "circuits", "synapses", "seed"):
+    for name in ("kills", "mutations", *PARTS, "seed"):
         parser.add_argument(f"--{name}", type=int, default=0)
     given = parser.parse_args()
     failures: list[str] = []

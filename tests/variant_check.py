@@ -1,0 +1,134 @@
+"""Whether connprops reads a variant of SONATA as the slow reader does, or refuses it rightly."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from oracle import assert_agrees
+from sonata_reader import SonataReader, Value
+from sonata_variants import Variant, Written, variant, write
+
+import connprops as cp
+
+_Holds = Callable[[Variant], bool]
+
+_GROUPED = {"edge": ("weight", "dynamics", "label", "nsyns"), "node": ("mtype",)}
+
+
+def _lacks(layout: Variant, kind: str, what: str) -> bool:
+    """Return whether columns lie in several groups, and rows do not say where."""
+    in_groups = any("groups" in layout[column] for column in _GROUPED[kind])
+    return in_groups and layout[f"{kind}_groups"] > 1 and layout[f"{kind}_group_{what}"] == "absent"
+
+
+MUST_BE_REFUSED: Mapping[str, _Holds] = {
+    rf"{kind}s\.h5 lacks {kind}s/\w+/{kind}_group_{what}": partial(_lacks, kind=kind, what=what)
+    for kind in ("edge", "node")
+    for what in ("id", "index")
+}
+"""What no reader can know, by what the message says."""
+
+MAY_BE_REFUSED: Mapping[str, _Holds] = {
+    r"edges\.h5: groups of /edges/\w+ name the values of 'label' differently": lambda layout: (
+        layout["label_form"] == "libraries" and layout["edge_groups"] > 1
+    ),
+    r"'label' of \S+edges\.h5 cannot be a property": lambda layout: (
+        layout["label_form"] == "text or library" and layout["edge_groups"] > 1
+    ),
+}
+"""What is legal but unusual, by what the message says."""
+
+
+def check(layout: Variant, folder: Path) -> str:
+    """Compare all statistics of a variant; return whether it was read or refused, as it must."""
+    shutil.rmtree(folder, ignore_errors=True)
+    written = write(folder / "circuit", layout)
+    must, may = (
+        "|".join(message for message, holds in refusals.items() if holds(layout))
+        for refusals in (MUST_BE_REFUSED, MAY_BE_REFUSED)
+    )
+    outcome = "read"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cp.ConnpropsWarning)
+        try:
+            _compare(written, folder / "dataset", is_legal=not must)
+        except cp.ConnpropsError as error:
+            if not re.search(must or may or "(?!)", str(error)):
+                raise
+            outcome = "refused"
+    shutil.rmtree(folder)
+    assert outcome == "refused" or not must, f"{layout} is not refused"
+    return outcome
+
+
+def _compare(written: Written, folder: Path, *, is_legal: bool) -> None:
+    if not is_legal:
+        cp.open_circuit(written.config, folder, edges_popul_name=written.population)
+        return
+    reader = SonataReader(written.config)
+    edges = reader.edges(written.population, "mtype", [*written.columns, "nsyns"])
+    # A column of which no row has a value is no column.
+    names = [name for name in written.columns if any(v is not None for v in edges.values[name])]
+    data = cp.open_circuit(
+        written.config, folder, edges_popul_name=written.population, properties=names
+    )
+    stats = cp.extract(data, sel_props=names, sel_src=written.node_set)
+    keep = [1 if n is None else int(n) for n in edges.values["nsyns"]]
+    if written.node_set is not None:
+        chosen = reader.node_set(written.node_set, edges.source_population)
+        keep = [n if node in chosen else 0 for n, node in zip(keep, edges.source, strict=True)]
+    rows = np.repeat(np.arange(len(keep)), keep)
+    columns = {}
+    for column in data.columns:
+        values = _numbers(edges.values[column.name], column.labels)
+        columns[column.name] = values.astype(column.dtype)
+        lossless = columns[column.name].astype(np.float64)
+        np.testing.assert_array_equal(lossless, values, f"{column.name} as {column.dtype}")
+        columns[column.name] = columns[column.name][rows]
+    assert_agrees(
+        stats,
+        np.array(edges.source, dtype=np.int64)[rows],
+        np.array(edges.target, dtype=np.int64)[rows],
+        columns,
+        _types(edges.source_type, edges.source_population),
+        _types(edges.target_type, edges.target_population),
+    )
+
+
+def _numbers(values: list[Value], labels: tuple[str, ...] | None) -> np.ndarray:
+    """Return values as numbers: text by its label's code, NaN where there is none."""
+    codes = None if labels is None else {label: code for code, label in enumerate(labels)}
+    numbers = [np.nan if v is None else float(v) if codes is None else codes[v] for v in values]
+    return np.array(numbers, dtype=np.float64)
+
+
+def _types(types: dict[int, Value], population: str) -> dict[int, str]:
+    """Return the types of nodes as connprops names them."""
+    if all(value is None for value in types.values()):
+        return dict.fromkeys(types, population)
+    return {node: "(none)" if value is None else str(value) for node, value in types.items()}
+
+
+def try_variants(n: int, folder: Path, seed: int = 0) -> tuple[dict[str, int], list[str]]:
+    """Try that many variants; return how many were read and refused, and the failures, shrunk."""
+    counts, failures = {"read": 0, "refused": 0}, []
+
+    def failure(layout: Variant) -> str | None:
+        try:
+            counts[check(layout, folder / "variant")] += 1
+        except Exception as error:  # noqa: BLE001 - each is a failure, and told
+            return f"{layout!r}: {type(error).__name__}: {error}"
+        return None
+
+    for number in range(seed * 1_000_000, seed * 1_000_000 + n):
+        layout = variant(number)
+        if failure(layout):
+            smallest = layout.shrunk(lambda plainer: failure(plainer) is not None)
+            failures.append(f"variant({number}), or plainer {failure(smallest)}")
+    return counts, failures
