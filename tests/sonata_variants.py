@@ -282,12 +282,12 @@ class _Writer:
         def draw(n: int) -> np.ndarray:
             if dtype.startswith("float"):
                 return self.rng.gamma(3, 1, n).astype(dtype)
-            low = -most if dtype.startswith("int") and name != "nsyns" else 0
+            low = 1 if name == "nsyns" else -most if dtype.startswith("int") else 0
             return self.rng.integers(low, 1 if dtype == "bool" else most, n, endpoint=True)
 
         def cell() -> str:
             if name in {"nsyns", "mtype"} or self.rng.random() < 0.3:
-                return str(self.rng.integers(0, 4))
+                return str(self.rng.integers(name == "nsyns", 4))
             return str(round(self.rng.gamma(3, 1), 2))
 
         return _Column(name, places, dtype, draw, cell)

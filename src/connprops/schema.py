@@ -176,6 +176,12 @@ LARGE: Mapping[str, Table] = {
 }
 """Tables of a dataset that may be too large for memory."""
 
+RESERVED = frozenset(
+    [column.name for table in (CONNECTIONS, SYNAPSES) for column in table.columns]
+    + [f"{side}_{what}" for side in ("source", "target") for what in ("class", "layer")]
+)
+"""Names that no property can have, whatever their case: those of columns beside properties."""
+
 TABLES: Mapping[str, Table] = {
     name: table
     for name, table in _TABLES.items()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from circuits import SHARED, allen, two_types, with_node_ids, write_circuit
+from circuits import SHARED, allen, edit, two_types, with_node_ids, write_circuit
 from typer.testing import CliRunner
 
 import connprops.export.export
@@ -352,3 +352,82 @@ def test_ids_of_the_file_are_those_of_all_tables(tmp_path):
         (101, "B", 5, "C", 10.0),
         (5, "C", 101, "B", 20.0),
     ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["first_edge", "source_node", "target_node", "pathway", "n_syn_per_conn", "edge_id",
+     "source_type", "target_type", "source_layer", "target_class", "First_Edge", "PATHWAY"],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["column", "types"])
+def test_columns_that_are_called_like_ours_are_left_out(tmp_path, name, place):
+    columns = {"u_syn": [1.0, 2.0, 3.0]} | ({name: [7, 8, 9]} if place == "column" else {})
+    config = write_circuit(tmp_path / "c", [0, 1, 0], [1, 2, 1], columns, mtype=["A", "B", "B"])
+    if place == "types":
+        (tmp_path / "c" / "types.csv").write_text(f"edge_type_id {name}\n-1 7\n")
+        edit(config, lambda c: c["networks"]["edges"][0].update(edge_types_file="types.csv"))
+    with pytest.warns(ConnpropsWarning, match=f"column '{name}' is left out"):
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
+    assert ds.properties == ["u_syn", "n_syn_per_conn"]
+    rows = ds.synapses.sort("edge_id").collect()
+    assert rows["u_syn"].to_list() == [1.0, 2.0, 3.0]
+    assert rows.select("source_type", "target_type", "n_syn_per_conn").rows() == [
+        ("A", "B", 2), ("B", "B", 1), ("A", "B", 2),
+    ]  # fmt: skip
+    if name != "n_syn_per_conn":
+        with pytest.raises(OptionError, match=r"cannot be a property(.|\n)*edge_id, first_edge"):
+            export(resolve_circuit(config), tmp_path / "e", properties=[name])
+        assert not (tmp_path / "e").exists()
+
+
+def test_names_that_differ_by_case_alone_are_one_in_sql(tmp_path):
+    columns = {"Delay": [1.0, 2.0], "delay": [3.0, 4.0]}
+    config = write_circuit(tmp_path / "c", [0, 1], [1, 0], columns, mtype=["A", "A"])
+    with pytest.warns(ConnpropsWarning, match="column 'delay' is left out: the name of 'Delay'"):
+        ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
+    assert ds.sql("select delay from synapses order by 1").fetchall() == [(1.0,), (2.0,)]
+    own = Dataset(export(resolve_circuit(config), tmp_path / "e", properties=["delay"]))
+    assert own.sql("select delay from synapses order by 1").fetchall() == [(3.0,), (4.0,)]
+    with pytest.raises(OptionError, match="the name of 'Delay' but for its case"):
+        export(resolve_circuit(config), tmp_path / "f", properties=["delay", "Delay"])
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["2"] * 3, "'2'"),
+        ([f"s{i}" for i in range(120)], "text"),
+        ([1.0, np.inf, 1.0], "inf"),
+        ([1.0, np.nan, 1.0], "nan"),
+        ([1.0, 1e300, 1.0], "1e\\+300"),
+        ([1.0, 1.5, 1.0], "1.5"),
+        ([1, -1, 1], "-1"),
+        ([1, 0, 1], "0"),
+        (np.array([1, 2**64 - 1, 1], dtype=np.uint64), str(2**64 - 1)),
+    ],
+)
+def test_numbers_of_synapses_that_are_none_are_refused(tmp_path, values, found):
+    n = len(values)
+    columns = {"u_syn": np.ones(n), "nsyns": values}
+    config = write_circuit(tmp_path / "c", [0] * n, [1] * n, columns, mtype=["A", "A"])
+    says = f"column 'nsyns' must hold numbers of synapses\n  found:    {found}"
+    with pytest.raises(CircuitError, match=says):
+        export(resolve_circuit(config), tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("enumerated", [True, False])
+def test_names_are_no_numbers_of_synapses(tmp_path, enumerated):
+    config = write_circuit(tmp_path / "c", [0, 1], [1, 0], {"u_syn": [1.0, 2.0]}, mtype=["A", "A"])
+    if enumerated:
+        with h5py.File(tmp_path / "c" / "edges.h5", "a") as h5:
+            h5["edges/default/0/nsyns"] = np.array([0, 0])
+            labels = np.array(["many"], dtype=object)
+            h5["edges/default/0"].create_dataset(
+                "@library/nsyns", data=labels, dtype=h5py.string_dtype()
+            )
+    else:
+        (tmp_path / "c" / "types.csv").write_text("edge_type_id nsyns\n-1 many\n")
+        edit(config, lambda c: c["networks"]["edges"][0].update(edge_types_file="types.csv"))
+    with pytest.raises(CircuitError, match=r"'nsyns' must hold numbers(.|\n)*'many'"):
+        export(resolve_circuit(config), tmp_path / "d")

@@ -37,6 +37,9 @@ from connprops.store.writing import renamed, sha256_of
 ROW_GROUP = 16_384
 """Rows of a Parquet row group: few, for a bucket of pathways reads those that it shares whole."""
 
+_MULTIPLICITY_AT_MOST = 2**31 - 1
+"""Synapses that a row can stand for: what a connection's number of them has room for."""
+
 Kind = Literal["connections", "synapses"]
 
 _ENCODINGS: dict[Kind, dict[str, str]] = {
@@ -235,12 +238,15 @@ def _repeated(spec: RangeSpec, rows: Rows) -> Ints | None:
     if column is None:
         return None
     counts = rows.column(column, spec.start, spec.stop)
-    whole = np.nan_to_num(counts.astype(np.float64), nan=1.0)
-    if (whole < 0).any() or (whole != np.floor(whole)).any():
+    whole = counts.astype(np.float64)
+    if column.partial or column.inherited is not None:
+        whole[np.isnan(whole)] = 1.0  # rows that do not say are of one synapse
+    odd = ~((whole >= 1) & (whole <= _MULTIPLICITY_AT_MOST) & (whole == np.floor(whole)))
+    if odd.any():
         raise CircuitError.of(
             f"{spec.population.file}: column {schema.MULTIPLICITY!r} must hold numbers of synapses",
-            found=f"{counts[(whole < 0) | (whole != np.floor(whole))][0]}",
-            expected="whole numbers from 0",
+            found=f"{counts[odd][0]}",
+            expected=f"whole numbers from 1 to {_MULTIPLICITY_AT_MOST:,}",
         )
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
 

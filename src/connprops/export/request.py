@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ from connprops.dataset.manifest import (
     write_source,
 )
 from connprops.display import Progress
-from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError
+from connprops.errors import (
+    CircuitError,
+    ConnpropsWarning,
+    DatasetError,
+    OptionError,
+    OutputError,
+    listing,
+)
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
 from connprops.pathways import check_number
@@ -114,19 +121,51 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[So
     for name in properties or ():
         if name not in edges.columns and name != schema.N_SYN_PER_CONN:
             raise OptionError.unknown("property", name, edges.columns)
+    _check_multiplicity(edges)
+    asked = None if properties is None else {*properties} - {schema.N_SYN_PER_CONN}
     chosen = [
         column
         for name, column in edges.columns.items()
-        if (schema.is_exported_by_default(name) if properties is None else name in properties)
+        if (schema.is_exported_by_default(name) if asked is None else name in asked)
     ]
-    unfit = [column for column in chosen if column.dtype in LEFT_OUT]
-    if unfit and properties is not None:
+    unfit = _left_out(chosen)
+    for name, reason in unfit.items() if properties is not None else ():
         raise OptionError.of(
-            f"SonataColumn {unfit[0].name!r} of {edges.file} cannot be a property",
-            found=LEFT_OUT[unfit[0].dtype],
-            expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values",
+            f"Column {name!r} of {edges.file} cannot be a property",
+            found=reason,
+            expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values, and a "
+            f"name other than {', '.join(sorted(schema.RESERVED))}",
         )
-    return tuple(column for column in chosen if column.dtype not in LEFT_OUT)
+    return tuple(column for column in chosen if column.name not in unfit)
+
+
+def _left_out(columns: Iterable[SonataColumn]) -> dict[str, str]:
+    """Return why columns cannot be properties, or not beside the others, by name."""
+    reasons: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for column in columns:
+        name = column.name.lower()
+        if column.dtype in LEFT_OUT:
+            reasons[column.name] = LEFT_OUT[column.dtype]
+        elif name in schema.RESERVED:
+            reasons[column.name] = f"a name that connprops has for a column of its own, {name!r}"
+        elif names.setdefault(name, column.name) != column.name:
+            reasons[column.name] = (
+                f"the name of {names[name]!r} but for its case, which SQL ignores"
+            )
+    return reasons
+
+
+def _check_multiplicity(edges: EdgePopulation) -> None:
+    """Raise where the numbers of synapses of the rows are no numbers."""
+    column = edges.columns.get(schema.MULTIPLICITY)
+    if column is not None and (column.labels is not None or column.dtype in LEFT_OUT):
+        raise CircuitError.of(
+            f"{edges.file}: column {schema.MULTIPLICITY!r} must hold numbers of synapses",
+            found="values that are neither numbers nor text" if column.dtype == "other"
+            else listing(column.labels) if column.labels else "text",
+            expected="whole numbers from 1",
+        )  # fmt: skip
 
 
 def _sha256_of_frames(frames: Sequence[pl.DataFrame]) -> str:
@@ -212,7 +251,8 @@ def manifest_of(
         )
         for column in request.columns
     )
-    left_out = [c for c in request.edges.columns.values() if c.dtype in LEFT_OUT]
+    left_out = _left_out(request.edges.columns.values())
+    left_out = {name: why for name, why in left_out.items() if name not in profiles}
     return Manifest(
         schema_version=schema.VERSION,
         identity=request.identity,
@@ -221,10 +261,17 @@ def manifest_of(
         n_connections=sum(s.n_connections for s in summaries),
         contiguous=all(s.contiguous for s in summaries),
         columns=columns,
-        left_out={column.name: LEFT_OUT[column.dtype] for column in left_out},
+        left_out=left_out,
         parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
         tables=dict(tables),
-        warnings=tuple(_warnings(profiles, columns)),
+        warnings=(
+            *(
+                f"column {name!r} is left out: {why}"
+                for name, why in left_out.items()
+                if why not in LEFT_OUT.values()
+            ),
+            *_warnings(profiles, columns),
+        ),
     )
 
 
