@@ -97,19 +97,15 @@ class Checked:
 
 
 def checked(cls: type, declared: Field[Any], value: Any) -> Any:
-    """Return the value of an option, converted to its type.
-
-    Raises
-    ------
-    OptionError
-        Where the value is not what the option takes.
-    """
+    """Return the value of an option, converted to its type; an error where that cannot be."""
     if value is None:
         factory = declared.default_factory
         return declared.default if factory is MISSING else factory()
     said = about(declared)
     if not said.is_checked:
         return value
+    import msgspec  # takes time, which help does without
+
     hint = _hints(cls)[declared.name]
     value = _plain(value) if said.convert is None else said.convert(value)
     if get_origin(hint) is Literal:
@@ -120,22 +116,15 @@ def checked(cls: type, declared: Field[Any], value: Any) -> Any:
     if not said.expected and said.at_least is not None:
         expected += f", at least {said.at_least}"
     try:
-        converted = value if hint is Any else _converted(value, hint)
+        converted = value if hint is Any else msgspec.convert(value, hint)
     except ValueError as error:
         raise _unfit(declared.name, value, expected) from error
-    whole = isinstance(converted, int)
-    if whole and said.at_least is not None and converted < said.at_least:
+    if said.at_least is not None and isinstance(converted, int) and converted < said.at_least:
         raise _unfit(declared.name, value, expected)
+    converted = tuple(converted) if isinstance(converted, list) else converted
     if said.check is not None:
         said.check(converted)
     return converted
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    import msgspec
-
-    converted = msgspec.convert(value, hint)
-    return tuple(converted) if isinstance(converted, list) else converted
 
 
 def _unfit(name: str, value: Any, expected: str) -> OptionError:

@@ -15,8 +15,7 @@ A configuration file is TOML or JSON, flat, its keys the fields of :class:`RunOp
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
@@ -371,20 +370,12 @@ class RunOptions(SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptio
     def numbers_depend_on(self) -> dict[str, Any]:
         """Return, as JSON has it, all options but resources: they change no number."""
         content = {n: getattr(self, n) for n in names(RunOptions) if n != "resources"}
-        plain: dict[str, Any] = json.loads(json.dumps(content))
-        return plain
+        return dict(json.loads(json.dumps(content)))
 
 
 def read_options(config: str | Path | None = None, **overrides: Any) -> RunOptions:
-    """Return the options of a configuration file; those given beside it go first, unless None.
-
-    Raises
-    ------
-    OptionError
-        Where the file cannot be read, an option is unknown, or its value is of a wrong kind.
-    """
-    content = {name: value for name, value in overrides.items() if value is not None}
-    values = _checked(content, "")
+    """Return the options of a configuration file; those given beside it go first, unless None."""
+    values = _checked({n: value for n, value in overrides.items() if value is not None}, "")
     if config is not None:
         for name, value in _checked(_read_config(Path(config)), f" in {config}").items():
             by_property = isinstance(value, dict) and not name.startswith("sel_")
@@ -403,19 +394,12 @@ def _checked(content: Mapping[str, Any], origin: str) -> dict[str, Any]:
     for name, value in content.items():
         if name not in declared:
             raise OptionError.unknown(f"option{origin}", name, declared)
-        with _from(origin):
+        try:
             values[name] = checked(*declared[name], value)
+        except OptionError as error:
+            fact, *lines = str(error).splitlines()
+            raise OptionError("\n".join([f"{fact}{origin}", *lines])) from error
     return values
-
-
-@contextmanager
-def _from(origin: str) -> Iterator[None]:
-    """Say in errors which file an option is from."""
-    try:
-        yield
-    except OptionError as error:
-        fact, *lines = str(error).splitlines()
-        raise OptionError("\n".join([f"{fact}{origin}", *lines])) from error
 
 
 def _read_config(file: Path) -> dict[str, Any]:

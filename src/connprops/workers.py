@@ -37,23 +37,7 @@ def run_units(
 ) -> Generator[tuple[int, Made]]:
     """Run a function on units of work; give each unit's number and what it made, as they end.
 
-    Parameters
-    ----------
-    function
-        A function of a module, so that other processes can import it.
-    units
-        What to call it with.
-    workers
-        Where: see :data:`Workers`.
-    what
-        What a unit is, for messages.
-
-    Raises
-    ------
-    WorkerError
-        Where workers are lost again and again.
-    OptionError
-        Where ``workers`` is nothing that can run units, or a scheduler does not answer.
+    Other processes import the function by its name. ``what`` is what a unit is, for messages.
     """
     if workers is None:
         yield from ((i, function(unit)) for i, unit in enumerate(units))
@@ -151,10 +135,9 @@ def _is_loss(error: Exception) -> bool:
 
 
 def _given_up(what: str, left: set[int]) -> WorkerError:
-    first = ", ".join(str(i) for i in sorted(left)[:5])
     return WorkerError.of(
         f"Workers were lost again and again, {len(left)} of the {what}s are not done",
-        found=f"the first of them: {first}",
+        found=f"the first of them: {', '.join(map(str, sorted(left)[:5]))}",
         hint="a worker that needs more memory than it may take is killed: give workers more, "
         "or connprops less (--memory)",
     )

@@ -15,7 +15,7 @@ from connprops.errors import OptionError
 from connprops.options import RunOptions
 
 if TYPE_CHECKING:
-    from connprops.query.session import Answer, Question, Session
+    from connprops.query.session import Answer, Session
 
 _ANSWER = "Answer"
 
@@ -70,7 +70,12 @@ def sql(
     from connprops.query.session import Session
     from connprops.store.writing import check_format
 
-    _check_sources(statement, file, query, param, list_all=list_all)
+    if sum(source is not None for source in (statement, file, query)) != (not list_all):
+        raise OptionError.of(
+            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
+        )
+    if param and query is None:
+        raise OptionError.of("--param goes with --query", found=", ".join(param))
     if out is not None:
         check_format(out)
     with Session(
@@ -114,23 +119,6 @@ def database(
     return "\n".join(map(str, files))
 
 
-def _check_sources(
-    statement: str | None,
-    file: str | None,
-    query: str | None,
-    param: list[str] | None,
-    *,
-    list_all: bool,
-) -> None:
-    """Refuse a command that names no question, or several."""
-    if sum(source is not None for source in (statement, file, query)) != (not list_all):
-        raise OptionError.of(
-            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
-        )
-    if param and query is None:
-        raise OptionError.of("--param goes with --query", found=", ".join(param))
-
-
 def _text(
     session: Session, sql: str | None, file: str | None, query: str | None, parameters: list[str]
 ) -> str:
@@ -138,8 +126,11 @@ def _text(
     from connprops.query.session import question
 
     if query is not None:
+        pairs = [text.partition("=") for text in parameters]
+        if wrong := [name for name, equals, _ in pairs if not equals]:
+            raise OptionError.of("--param", found=repr(wrong[0]), expected="NAME=VALUE")
         asked = question(query)
-        session.set_parameters(asked, dict(_pair(text) for text in parameters))
+        session.set_parameters(asked, {name: value for name, _, value in pairs})
         return asked.sql
     if file == "-":
         return sys.stdin.read()
@@ -151,25 +142,16 @@ def _text(
     return sql or ""
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise OptionError.of("--param", found=repr(text), expected="NAME=VALUE")
-    return name, value
-
-
 def _list(session: Session) -> None:
     from connprops.query.session import questions
 
     console = console_on(sys.stdout)
-    tables = [(name, grain) for name, grain in session.tables.items()]
-    show_table(console, ("table", "what a row is"), tables)
-    ready = [(q.name, q.answers, _parameters(q)) for q in questions().values()]
+    show_table(console, ("table", "what a row is"), list(session.tables.items()))
+    ready = [
+        (q.name, q.answers, ", ".join(f"{p.name}={p.default.strip(chr(39))}" for p in q.parameters))
+        for q in questions().values()
+    ]
     show_table(console, ("question", "what it answers", "parameters"), ready)
-
-
-def _parameters(asked: Question) -> str:
-    return ", ".join(f"{p.name}={p.default.strip(chr(39))}" for p in asked.parameters)
 
 
 def _show(answer: Answer, at_most: int) -> None:

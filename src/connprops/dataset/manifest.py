@@ -89,13 +89,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a dataset; an error where it is not there, or not as it was written.
-
-    Raises
-    ------
-    DatasetError
-        Where there is none, or it is damaged or of a later version.
-    """
+    """Return the manifest of a dataset, which must be there, and as it was written."""
     file = folder / MANIFEST
     if not file.is_file():
         raise DatasetError.of(

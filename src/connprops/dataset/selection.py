@@ -212,21 +212,6 @@ def _by_attribute(attribute: str, values: tuple[Any, ...], nodes: pl.DataFrame, 
     return column.is_in(texts).fill_null(value=False).to_numpy()
 
 
-def plain(selection: Selection) -> Any:
-    """Return a selection as JSON has it, for the metadata."""
-    if selection is None or isinstance(selection, str):
-        return selection
-    if isinstance(selection, Mapping):
-        return {str(k): _plain_value(v) for k, v in selection.items()}
-    return [int(node) for node in selection]
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, str | int | float):
-        return value
-    return [v if isinstance(v, str) else int(v) for v in value]
-
-
 @dataclass(frozen=True)
 class Groups:
     """How connections form groups, and a range of them.

@@ -58,7 +58,7 @@ _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
 
-class Rows(Protocol):
+class EdgeRows(Protocol):
     """Rows of an edge file, whatever holds them: see ``circuit.circuit.EdgeReader``."""
 
     def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
@@ -108,7 +108,10 @@ class RangeSummary:
 def export_range(spec: RangeSpec) -> RangeSummary:
     """Write one part, or find it finished; return what it holds."""
     finished = noted(spec)
-    if finished is not None and _is_intact(spec, finished):
+    if finished is not None and all(
+        (spec.folder / file).is_file() and sha256_of(spec.folder / file) == digest
+        for file, digest in finished.sha256.items()
+    ):
         return finished
     opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
     with opened as rows:
@@ -153,18 +156,8 @@ def _key_of(spec: RangeSpec) -> dict[str, Any]:
             "sorted": spec.sorted_file is not None}  # fmt: skip
 
 
-def _is_intact(spec: RangeSpec, summary: RangeSummary) -> bool:
-    return all(
-        (spec.folder / file).is_file() and sha256_of(spec.folder / file) == digest
-        for file, digest in summary.sha256.items()
-    )
-
-
 def _put_aside(spec: RangeSpec, path: Path) -> AbstractContextManager[Path]:
-    """Give a path of our own to write a file to, which is put in its place when it is whole.
-
-    A worker that was given up may still be writing the same part as the one in its place.
-    """
+    """Give a path of our own: a worker that was given up may still be writing the same part."""
     return renamed(spec.notes / f"{path.name}.{uuid4().hex}.tmp", path)
 
 
@@ -173,7 +166,7 @@ class _Grouped:
     """The rows of a part, grouped: how to take them, and where each connection begins."""
 
     take: Ints | None  # rows of the range in grouped order; None: as they are
-    edge_id: Ints | None  # of each grouped row; None: they are first_edge_id + row
+    edge_id: Ints | None  # row of the edge file of each grouped row; None: first_edge_id + row
     first_edge_id: int
     n_rows: int
     starts: Ints  # first grouped row of each connection, in the grouped order
@@ -181,7 +174,7 @@ class _Grouped:
     source: Ints  # of each connection
     target: Ints
     pathway: NDArray[np.int32]
-    order: Ints  # connections ordered by pathway
+    order: Ints  # connections ordered by pathway, those of one pathway as in the file
     ordered: bool
     first_key: int
     last_key: int
@@ -198,7 +191,7 @@ class _Grouped:
         return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
 
 
-def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
+def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
     keys = source if spec.axis == "source" else target
@@ -215,9 +208,14 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
     source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
     of_source, of_target = source[starts], target[starts]
     pathway = number_of_pair(source_code[of_source], target_code[of_target], spec.n_target_types)
+    is_small = pathway.size == 0 or int(pathway.max()) < 1 << 16
+    edge_id = None if take is None else spec.start + take
+    if isinstance(rows, SortedRows):
+        edge_id = rows.edge_ids(spec.start, spec.stop)
+        edge_id = edge_id if take is None else edge_id[take]
     return _Grouped(
         take=take,
-        edge_id=_edge_ids(spec, rows, take),
+        edge_id=edge_id,
         first_edge_id=spec.start,
         n_rows=source.size,
         starts=starts,
@@ -225,14 +223,15 @@ def _group_rows(spec: RangeSpec, rows: Rows) -> _Grouped:
         source=of_source,
         target=of_target,
         pathway=pathway,
-        order=_stable_order(pathway),
+        # NumPy sorts numbers of 16 bits by radix.
+        order=np.argsort(pathway.astype(np.uint16) if is_small else pathway, kind="stable"),
         ordered=spec.axis is None or bool((keys[1:] >= keys[:-1]).all()),
         first_key=first_key,
         last_key=last_key,
     )
 
 
-def _repeated(spec: RangeSpec, rows: Rows) -> Ints | None:
+def _repeated(spec: RangeSpec, rows: EdgeRows) -> Ints | None:
     """Return each row as often as it has synapses, where rows stand for ``nsyns`` of them."""
     column = spec.population.columns.get(schema.MULTIPLICITY)
     if column is None:
@@ -249,14 +248,6 @@ def _repeated(spec: RangeSpec, rows: Rows) -> Ints | None:
             expected=f"whole numbers from 1 to {_MULTIPLICITY_AT_MOST:,}",
         )
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
-
-
-def _edge_ids(spec: RangeSpec, rows: Rows, take: Ints | None) -> Ints | None:
-    """Return the row of the edge file of each grouped row; None where these follow each other."""
-    if isinstance(rows, SortedRows):
-        ids = rows.edge_ids(spec.start, spec.stop)
-        return ids if take is None else ids[take]
-    return None if take is None else spec.start + take
 
 
 def _starts(source: Ints, target: Ints) -> Ints:
@@ -277,12 +268,6 @@ def _distinct(source: Ints, target: Ints) -> bool:
     return bool((key[1:] != key[:-1]).all())
 
 
-def _stable_order(pathway: NDArray[np.int32]) -> Ints:
-    """Return the connections ordered by pathway, those of one pathway as in the file."""
-    small = pathway.size == 0 or int(pathway.max()) < 1 << 16  # numpy sorts these by radix
-    return np.argsort(pathway.astype(np.uint16) if small else pathway, kind="stable")
-
-
 @lru_cache(maxsize=2)
 def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
     """Return the type code of each source node and of each target node."""
@@ -295,7 +280,7 @@ def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[n
     return source, target
 
 
-def write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
+def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
     """Write the rows of a part, and return what it holds."""
     tables, varies, profiles = _tables(spec, rows, part)
     return RangeSummary(
@@ -315,7 +300,7 @@ def write_part(spec: RangeSpec, rows: Rows, part: _Grouped) -> RangeSummary:
 
 
 def _tables(
-    spec: RangeSpec, rows: Rows, part: _Grouped
+    spec: RangeSpec, rows: EdgeRows, part: _Grouped
 ) -> tuple[dict[Kind, pa.Table], list[str], dict[str, Profile]]:
     """Return a part's tables, which columns vary within connections, and what each column holds."""
     counts, starts = part.counts[part.order], part.starts[part.order]

@@ -13,7 +13,7 @@ import numpy as np
 from connprops import schema
 from connprops.circuit.columns import SonataColumn
 from connprops.display import Progress
-from connprops.export.parts import RangeSpec, RangeSummary, Rows, differs_within, varying_in
+from connprops.export.parts import EdgeRows, RangeSpec, RangeSummary, differs_within, varying_in
 from connprops.export.request import ExportRequest
 from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.resources import Resources
@@ -82,7 +82,7 @@ def number_of_parts(size: int) -> int:
     return -(-least // _PARTS_TOGETHER) * _PARTS_TOGETHER
 
 
-def _planned_cuts(rows: Rows, size: int, file: Path) -> _Cuts:
+def _planned_cuts(rows: EdgeRows, size: int, file: Path) -> _Cuts:
     """Return the cuts; kept, for to find them takes two reads a part."""
     if (kept := record_or_none(file, _Cuts)) is not None:
         return kept
@@ -92,7 +92,7 @@ def _planned_cuts(rows: Rows, size: int, file: Path) -> _Cuts:
     return cuts
 
 
-def _axis(rows: Rows, size: int) -> str | None:
+def _axis(rows: EdgeRows, size: int) -> str | None:
     """Return the side by which the rows seem ordered, so that parts can be cut there."""
     if number_of_parts(size) == 1:
         return None
@@ -105,7 +105,7 @@ def _axis(rows: Rows, size: int) -> str | None:
     return next((side for side, is_so in ordered.items() if is_so), "neither")
 
 
-def _cuts(rows: Rows, size: int, axis: str | None) -> list[int]:
+def _cuts(rows: EdgeRows, size: int, axis: str | None) -> list[int]:
     """Return the rows at which parts begin, and the end; no connection spans a cut."""
     if axis in (None, "neither"):
         return [0, size]
@@ -120,7 +120,7 @@ def _cuts(rows: Rows, size: int, axis: str | None) -> list[int]:
     return [*cuts, size]
 
 
-def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
+def _next_change(rows: EdgeRows, row: int, size: int, axis: str | None) -> int:
     """Return the first row at or after ``row`` whose node differs from the row before."""
     n = _rows_of_probe()
     for start in range(row - 1, size - 1, n):
@@ -131,7 +131,7 @@ def _next_change(rows: Rows, row: int, size: int, axis: str | None) -> int:
     return size
 
 
-def _probe(rows: Rows, size: int, columns: Sequence[SonataColumn]) -> frozenset[str]:
+def _probe(rows: EdgeRows, size: int, columns: Sequence[SonataColumn]) -> frozenset[str]:
     """Return the columns seen to vary within connections, in a few blocks of the file."""
     varying = set()
     n = _rows_of_probe()

@@ -31,7 +31,8 @@ def write_sorted(
 ) -> None:
     """Sort all rows of an edge file by target, source and place, on disk where need be."""
     aside = sorted_file.with_suffix(".tmp")
-    columns = [*columns, *_multiplicity(population)]
+    multiplicity = population.columns.get(schema.MULTIPLICITY)  # where rows stand for several
+    columns = [*columns, *([] if multiplicity is None else [multiplicity])]
     query = 'select * from rows order by "@target", "@source", "@edge"'
     write_query(query, population, columns, aside, resources, progress)
     aside.rename(sorted_file)
@@ -80,21 +81,13 @@ def write_query(
         )
 
 
-def _multiplicity(population: EdgePopulation) -> list[SonataColumn]:
-    """Return the column that tells the number of synapses, where rows stand for several."""
-    column = population.columns.get(schema.MULTIPLICITY)
-    return [] if column is None else [column]
-
-
 class SortedRows(AbstractContextManager["SortedRows"]):
     """Rows of the sorted copy, read by range."""
 
     def __init__(self, file: Path) -> None:
         self._file = pq.ParquetFile(file)
-        counts = [
-            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
-        ]
-        self._ends = np.cumsum(counts)
+        groups = (self._file.metadata.row_group(i) for i in range(self._file.num_row_groups))
+        self._ends = np.cumsum([group.num_rows for group in groups])
 
     def __exit__(self, *exc: object) -> None:
         self._file.close()

@@ -90,19 +90,11 @@ def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Tab
         properties = [(column.name, column.dtype, column.unit) for column in dataset.columns]
         facts["properties"] = [*properties, (schema.N_SYN_PER_CONN, "int32", "1")]
         facts["types"] = dataset.types.rows()
+        names = ("source_population", "target_population", "source_type", "target_type")
+        ends = (dataset.identity[name] for name in names)
         frames[schema.EDGE_POPULATION] = _frame(
             schema.EDGE_POPULATION,
-            [
-                (
-                    dataset.population,
-                    dataset.node_population("source"),
-                    dataset.node_population("target"),
-                    dataset.identity["source_type"],
-                    dataset.identity["target_type"],
-                    dataset.n_connections,
-                    dataset.n_synapses,
-                )
-            ],
+            [(dataset.population, *ends, dataset.n_connections, dataset.n_synapses)],
         )
     if "types" in facts:
         frames[schema.TYPES] = _frame(schema.TYPES, facts["types"])
@@ -122,29 +114,8 @@ def write_database(
 ) -> tuple[Path, ...]:
     """Write ``connprops.duckdb`` of a folder's small tables, and ``views.sql`` of its dataset.
 
-    Two databases of the same tables have the same rows, not the same bytes.
-
-    Parameters
-    ----------
-    folder
-        Where the tables are: a run's folder, or one that single steps have written to. Of its
-        dataset, if it is there too, come types, properties and the views.
-    overwrite
-        Replace files that are there.
-    progress
-        Called as tables get done.
-
-    Returns
-    -------
-    tuple of Path
-        The files written; without a dataset there is no ``views.sql``.
-
-    Raises
-    ------
-    DatasetError
-        Where there is nothing to write, or a table is damaged.
-    OutputError
-        Where a file is there already and ``overwrite`` is false, or cannot be written.
+    Return the files written: without a dataset there is no ``views.sql``. Two databases of the same
+    tables have the same rows, not the same bytes.
     """
     place = Path(folder)
     dataset = dataset_of(place)

@@ -43,7 +43,7 @@ _LINE = re.compile(r"\bLINE (\d+):")
 
 
 @dataclass(frozen=True)
-class Parameter:
+class QuestionParameter:
     """A parameter of a ready question: its default, as SQL has it, and what it is."""
 
     name: str
@@ -57,7 +57,7 @@ class Question:
 
     name: str
     answers: str
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[QuestionParameter, ...]
     sql: str
 
 
@@ -71,7 +71,7 @@ def questions() -> dict[str, Question]:
         name: Question(
             name,
             text.split("\n", 1)[0].removeprefix("-- "),
-            tuple(Parameter(**match.groupdict()) for match in _PARAMETER.finditer(text)),
+            tuple(QuestionParameter(**match.groupdict()) for match in _PARAMETER.finditer(text)),
             text,
         )
         for name, text in texts.items()

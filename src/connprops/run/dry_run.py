@@ -15,7 +15,7 @@ from connprops.export.request import ExportRequest
 from connprops.resources import Resources
 from connprops.statistics.statistics import Statistics
 from connprops.statistics.units import bytes_at_once
-from connprops.store.shards import WHOLE, Shard
+from connprops.store.shards import Shard
 from connprops.store.writing import leftover_of
 from connprops.workers import number_of
 
@@ -45,7 +45,8 @@ def of_export(
     n_bytes = size * row + _BYTES_OF_KEYS * n_connections
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
     at_once, memory = parts_at_once(-(-size // n_parts), request.columns, n_parts, resources)
-    own = len(_share(shard).share(range(n_parts)))
+    own = len(Shard.parse(shard or (1, 1)).share(range(n_parts)))
+    each = "" if resources.workers is None else " in each worker"
     lines = [
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),
         *([("this shard", f"{own:,} parts")] if shard else []),
@@ -53,7 +54,7 @@ def of_export(
         ("written", f"{amount(n_bytes)} before compression, in {2 * n_parts:,} files, in {folder}"),
         ("connections", f"about {n_connections:,.0f}"),
         ("at once", _at_once(at_once, "parts", resources)),
-        ("memory", f"about {amount(memory)}{_each(resources)}"),
+        ("memory", f"about {amount(memory)}{each}"),
     ]
     title = f"Export of {size:,} synapses of {edges.name!r}, {len(request.columns)} properties"
     return _listed(title, lines)
@@ -66,21 +67,22 @@ def of_extract(
     dataset, pathways = stats.computed.dataset, stats.pathways.collect()
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
     spec = stats.computed.buckets
-    buckets = stats.computed.plan(spec, _share(shard).of)
-    own = _share(shard).share(buckets)
+    buckets = stats.computed.plan(spec, Shard.parse(shard or (1, 1)).of)
+    own = Shard.parse(shard or (1, 1)).share(buckets)
     n_read = sum(f.stat().st_size for kind in ("connections", "synapses")
                  for f in dataset.files(kind))  # fmt: skip
     at_once = _at_once(number_of(resources.workers), "buckets", resources)
     written = n_cells * _BYTES_OF_CELL
     memory = _BYTES_OF_PROGRAM + _COPIES_OF_TABLES * written
     memory += bytes_at_once(dataset, spec, buckets, resources)
+    each = "" if resources.workers is None else " in each worker"
     lines = [
         ("tasks", f"{len(buckets):,} buckets of pathways"),
         *([("this shard", f"{len(own):,} buckets")] if shard else []),
         ("read", f"{amount(n_read)} in {2 * dataset.n_parts:,} files, of {dataset.folder}"),
         ("written", f"about {amount(written)} in {folder}"),
         ("at once", at_once),
-        ("memory", f"about {amount(memory)}{_each(resources)}"),
+        ("memory", f"about {amount(memory)}{each}"),
     ]
     title = (
         f"Statistics of {len(stats.properties)} properties of {len(pathways):,} pathways: "
@@ -95,18 +97,10 @@ def _listed(title: str, lines: list[tuple[str, str]]) -> str:
     return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
-def _share(shard: str | None) -> Shard:
-    return Shard.parse(shard) if shard else WHOLE
-
-
 def _at_once(n: int, what: str, resources: Resources) -> str:
     if resources.workers is None:
         return f"{n} {what} in this process"
     return f"{number_of(resources.workers)} {what}, one in each worker"
-
-
-def _each(resources: Resources) -> str:
-    return "" if resources.workers is None else " in each worker"
 
 
 def _connections_per_row(request: ExportRequest) -> float:

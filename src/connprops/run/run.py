@@ -73,22 +73,10 @@ def run(
 ) -> CompleteRun:
     """Export a circuit's edges, describe and model them, and report, all in one folder.
 
-    Parameters
-    ----------
-    circuit
-        Configuration file of the circuit, or its folder.
-    out
-        The folder: new, empty, or that of a run; by default ``NAME-connprops`` in the working
-        folder, NAME being the circuit's.
-    options
-        What to compute; by default everything.
-    progress
-        Called with step, units done, units in all, and the unit's name.
-    overwrite
-        Replace the results of another circuit or of other options. Those of the same input,
-        options and versions are reused, if they are intact.
-    verify
-        Compare all bytes of the edge file with those of earlier results.
+    ``out`` is a new or empty folder, or that of a run; by default ``NAME-connprops`` in the working
+    folder, NAME being the circuit's. With ``overwrite``, results of another circuit or of other
+    options are replaced; those of the same input, options and versions are reused, if they are
+    intact. With ``verify``, all bytes of the edge file are compared with those of earlier results.
     """
     options = options or RunOptions()
     steps: list[Step] = []

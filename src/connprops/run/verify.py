@@ -34,11 +34,7 @@ class Verdict:
 
 
 def verify(path: str | Path, progress: Progress | None = None) -> Verdict:
-    """Check a dataset, the folder of a run or of single steps, or a file of one.
-
-    ``progress`` is called as the files of a dataset are checked. Raises :class:`DatasetError` where
-    there is nothing that has a checksum.
-    """
+    """Check a dataset, the folder of a run or of single steps, or a file of one."""
     place = Path(path)
     if place.is_dir():
         is_dataset = (place / MANIFEST).exists()

@@ -11,7 +11,7 @@ from connprops import schema
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST
-from connprops.dataset.selection import Choice, plain
+from connprops.dataset.selection import Choice
 from connprops.declare import takes
 from connprops.display import Progress
 from connprops.errors import OptionError
@@ -60,8 +60,8 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
         "max_sample_size_per_group": most,
         "hist_bins": bins if isinstance(bins, int) else list(bins),
         "sel_props": [p.name for p in properties],
-        "sel_src": plain(sel_src),
-        "sel_dest": plain(sel_dest),
+        "sel_src": list(sel_src) if isinstance(sel_src, tuple) else sel_src,
+        "sel_dest": list(sel_dest) if isinstance(sel_dest, tuple) else sel_dest,
         "CV_dict": dict(folds) if folds else None,
         "by": list(sides) if sides else None,
         "seed": seed,

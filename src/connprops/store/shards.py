@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Self, TypeVar
 
 from connprops.errors import OptionError
@@ -58,20 +59,14 @@ WHOLE = Shard(1, 1)
 def shards_of(units: Iterable[int], n_units: int, n_shards: int) -> list[int]:
     """Return the numbers of the shards that some units, counted from 0, belong to."""
     left = set(units)
-    return [
-        number
-        for number in range(1, n_shards + 1)
-        if not left.isdisjoint(Shard(number, n_shards).share(range(n_units)))
-    ]
+    shards = (Shard(number, n_shards) for number in range(1, n_shards + 1))
+    return [s.number for s in shards if not left.isdisjoint(s.share(range(n_units)))]
 
 
 def ranges(numbers: Sequence[int]) -> str:
     """Write ascending numbers for a message, and as SLURM's ``--array`` takes them: 1,4-7,12."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    texts = [str(a) if a == b else f"{a}-{b}" for a, b in spans[:_LISTED]]
+    # Of consecutive numbers, place and number differ by the same.
+    groups = groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    spans = [[number for _, number in group] for _, group in groups]
+    texts = [str(s[0]) if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in spans[:_LISTED]]
     return ",".join(texts) + (", ..." if len(spans) > _LISTED else "")

@@ -88,7 +88,7 @@ def keep_finished(stage: Path, plan: Mapping[str, Any], *, resume: bool) -> None
 
     What shards of other work have left is not removed, but an :class:`OutputError`.
     """
-    before = _plan_of(stage)
+    before = record_or_none(stage / "plan.json", _Plan)
     if resume and before is not None and before.asked is not None:
         check_same(stage, plan)
     elif not (resume and before is not None and before.plan == _as_json(plan)):
@@ -116,7 +116,7 @@ def keep_for_shards(
             expected=f"one of {before['shards']} shards",
             hint=f"to begin anew, remove {stage}",
         )
-    if _plan_of(stage) is not None:
+    if record_or_none(stage / "plan.json", _Plan) is not None:
         check_same(stage, plan)
     if before is None:
         write_record(stage / "plan.json", {"plan": plan, "asked": {"shards": shard.of, **asked}})
@@ -124,13 +124,13 @@ def keep_for_shards(
 
 def asked_of_shards(stage: Path) -> dict[str, Any] | None:
     """Return the number of ``shards`` and what they were asked to do; None where there are none."""
-    before = _plan_of(stage)
+    before = record_or_none(stage / "plan.json", _Plan)
     return None if before is None else before.asked
 
 
 def check_same(stage: Path, plan: Mapping[str, Any]) -> None:
     """Raise :class:`OutputError`, which names what differs, unless a stage is of this plan."""
-    record = _plan_of(stage)
+    record = record_or_none(stage / "plan.json", _Plan)
     before, now = {} if record is None else record.plan, _as_json(plan)
     names = sorted(now.keys() | before.keys())
     if changed := [name for name in names if now.get(name) != before.get(name)]:
@@ -154,10 +154,6 @@ def put_in_place(finished: Path, target: Path) -> None:
     sync(target.parent)
     if old.exists():
         shutil.rmtree(old)
-
-
-def _plan_of(stage: Path) -> _Plan | None:
-    return record_or_none(stage / "plan.json", _Plan)
 
 
 def _as_json(plan: Mapping[str, Any]) -> dict[str, Any]:
