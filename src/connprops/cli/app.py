@@ -115,66 +115,52 @@ def command(
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         of_classes = (n for c in chosen for n in ([c] if isinstance(c, str) else names(c)))
         read = [n for n in of_classes if n in _READ and about(_DECLARED[n][1]).panel]
-        called = _Call(function, read)
         name = function.__name__.replace("_", "-")
-        app.command(name, epilog=_epilog(*examples))(called.command())
+        app.command(name, epilog=_epilog(*examples))(_as_command(function, read))
         return function
 
     return register
 
 
-class _Call:
-    """How a function is called as a command."""
+def _as_command(function: Callable[..., Any], read: list[str]) -> Callable[..., None]:
+    """Return what Typer calls: with all options, and none of what the function is given."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if hasattr(p.annotation, "__metadata__")]
+    rest = signature.parameters.keys() - {p.name for p in own}
+    single = [n for n in signature.parameters if n in rest - {"options", "progress"}]
+    common = ["config"] if {*read} - {*names(Resources)} else []
+    if signature.return_annotation is not None and "quiet" not in single:
+        common.append("quiet")
+    common.append("debug")
 
-    def __init__(self, function: Callable[..., Any], read: list[str]) -> None:
-        signature = inspect.signature(function, eval_str=True)
-        parameters = signature.parameters
-        self.function, self.read = function, read
-        self.own = [p for p in parameters.values() if hasattr(p.annotation, "__metadata__")]
-        self.single = [n for n in parameters if n not in {p.name for p in self.own}]
-        self.injected = {n for n in ("options", "progress") if n in self.single}
-        self.single = [n for n in self.single if n not in self.injected]
-        self.common = ["debug"]
-        if signature.return_annotation is not None and "quiet" not in self.single:
-            self.common.insert(0, "quiet")
-        if {*read} - {*names(Resources)}:
-            self.common.insert(0, "config")
+    @wraps(function)
+    def command(**arguments: Any) -> None:
+        asked = {n: arguments.pop(n) for n in common}
+        quiet = bool(asked.get("quiet") or arguments.get("quiet"))
+        with errors(debug=bool(asked["debug"])):
+            silent = quiet or "progress" not in rest  # a bar would take hold of standard output
+            with collected_warnings() as texts, show_progress(quiet=silent) as progress:
+                values = {n: _from_text(n, arguments.pop(n)) for n in read}
+                for n in single:
+                    arguments[n] = checked(*_DECLARED[n], _from_text(n, arguments[n]))
+                if "options" in rest:
+                    arguments["options"] = _options(asked.get("config"), values)
+                if "progress" in rest:
+                    arguments["progress"] = progress
+                result = function(**arguments)
+            show_warnings(texts)
+            if callable(result) and not quiet:
+                result(sys.stdout)
+            elif result is not None and not quiet:
+                typer.echo(result)
 
-    def command(self) -> Callable[..., None]:
-        """Return the function that Typer calls: with all options, and none that is injected."""
-
-        @wraps(self.function)
-        def command(**arguments: Any) -> None:
-            common = {n: arguments.pop(n) for n in self.common}
-            quiet = bool(common.get("quiet") or arguments.get("quiet"))
-            with errors(debug=bool(common["debug"])):
-                with collected_warnings() as texts:
-                    result = self.result(arguments, common.get("config"), quiet=quiet)
-                show_warnings(texts)
-                if callable(result) and not quiet:
-                    result(sys.stdout)
-                elif result is not None and not quiet:
-                    typer.echo(result)
-
-        listed = [_DECLARED[n][1] for n in (*self.single, *self.read, *self.common)]
-        listed.sort(key=lambda declared: _PANELS.index(about(declared).panel))
-        declared = [_parameter(field) for field in listed]
-        keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in self.own]
-        command.__signature__ = inspect.Signature([*keyword, *declared])  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in (*keyword, *declared)}
-        return command
-
-    def result(self, arguments: dict[str, Any], config: str | None, *, quiet: bool) -> Any:
-        """Call the function, with options read and checked."""
-        values = {n: _from_text(n, arguments.pop(n)) for n in self.read}
-        for n in self.single:
-            arguments[n] = checked(*_DECLARED[n], _from_text(n, arguments[n]))
-        if "options" in self.injected:
-            arguments["options"] = _options(config, values)
-        if "progress" not in self.injected:
-            return self.function(**arguments)
-        with show_progress(quiet=quiet) as progress:
-            return self.function(**arguments, progress=progress)
+    listed = [_DECLARED[n][1] for n in (*single, *read, *common)]
+    listed.sort(key=lambda declared: _PANELS.index(about(declared).panel))
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    parameters = [*keyword, *map(_parameter, listed)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _parameter(declared: Field[Any]) -> inspect.Parameter:

@@ -56,17 +56,23 @@ def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
     }
     notes = stage / "notes"
     notes.mkdir(exist_ok=True)
+    spec = RangeSpec(
+        stage / "dataset", notes, 0, 0, edges.size, edges, columns, frozenset(), None, None,
+        len(request.sides["target"].types), identity["nodes_sha256"],
+        json.dumps(facts, sort_keys=True),
+    )  # fmt: skip
     with edges.reader() as rows:
         planned = _planned_cuts(rows, edges.size, stage / _CUTS)
-        varying = _probe(rows, edges.size, columns)
+        return _ranges(replace(spec, axis=planned.axis), rows, planned.cuts)
+
+
+def _ranges(spec: RangeSpec, rows: EdgeRows, cuts: Sequence[int]) -> list[RangeSpec]:
+    """Return a part for each range between cuts; a look at the rows says which columns vary."""
+    varying = _probe(rows, cuts[-1], spec.columns)
     return [
-        RangeSpec(
-            stage / "dataset", notes, part, start, stop, edges, columns, varying, planned.axis,
-            None, len(request.sides["target"].types), identity["nodes_sha256"],
-            json.dumps(facts, sort_keys=True),
-        )
-        for part, (start, stop) in enumerate(pairwise(planned.cuts))
-    ]  # fmt: skip
+        replace(spec, part=part, start=start, stop=stop, varying=varying)
+        for part, (start, stop) in enumerate(pairwise(cuts))
+    ]
 
 
 def _rows_of_probe() -> int:
@@ -168,7 +174,10 @@ def revised(
                 edges, columns = specs[0].population, specs[0].columns
                 write_sorted(edges, columns, sorted_file, resources, progress)
     if sorted_file.is_file():
-        specs = _sorted_plan(specs[0], sorted_file)
+        # The file's own order helps nothing: the sorted copy of its rows is cut instead.
+        with SortedRows(sorted_file) as rows:
+            cuts = _cuts(rows, specs[0].population.size, "target")
+            specs = _ranges(replace(specs[0], axis="target", sorted_file=sorted_file), rows, cuts)
     varying = specs[0].varying | varying_in(specs[0].notes)
     return [replace(spec, varying=varying) for spec in specs]
 
@@ -191,18 +200,3 @@ def parts_at_once(
     allowed = (resources.memory - _BYTES_OF_PROGRAM) // of_part
     n = 1 if resources.workers is not None else max(1, min(resources.threads, n_parts, allowed))
     return n, _BYTES_OF_PROGRAM + n * of_part
-
-
-def _sorted_plan(spec: RangeSpec, sorted_file: Path) -> list[RangeSpec]:
-    """Cut the sorted copy of the rows into ranges, where the file's own order helps nothing."""
-    size = spec.population.size
-    with SortedRows(sorted_file) as rows:
-        cuts = _cuts(rows, size, "target")
-        varying = _probe(rows, size, spec.columns)
-    return [
-        replace(
-            spec, part=part, start=start, stop=stop, axis="target", varying=varying,
-            sorted_file=sorted_file,
-        )
-        for part, (start, stop) in enumerate(pairwise(cuts))
-    ]  # fmt: skip

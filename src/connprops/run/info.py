@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
@@ -16,21 +16,24 @@ from connprops.run.run import why_not_reused
 from connprops.store.tables import read_any_table
 from connprops.store.writing import leftover_of
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 def describe(path: Path, stream: TextIO) -> None:
     """Write what a path holds."""
-    if path.suffix == ".parquet":
-        _describe_table(path, stream)
-    elif (path / MANIFEST).is_file():
-        _describe_dataset(Dataset(path), stream)
-    elif (record := record_of(path)) is not None:
-        _describe_run(path, record, stream)
-    else:
-        _describe_circuit(resolve_circuit(path), stream)
-
-
-def _describe_circuit(circuit: Circuit, stream: TextIO) -> None:
     console = console_on(stream)
+    if path.suffix == ".parquet":
+        _describe_table(path, console)
+    elif (path / MANIFEST).is_file():
+        _describe_dataset(Dataset(path), console)
+    elif (record := record_of(path)) is not None:
+        _describe_run(path, record, console)
+    else:
+        _describe_circuit(resolve_circuit(path), console)
+
+
+def _describe_circuit(circuit: Circuit, console: Console) -> None:
     console.print(f"Circuit {circuit.name}: {circuit.config}")
     show_table(
         console,
@@ -47,8 +50,7 @@ def _describe_circuit(circuit: Circuit, stream: TextIO) -> None:
     )
 
 
-def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
-    console = console_on(stream)
+def _describe_dataset(dataset: Dataset, console: Console) -> None:
     edges = dataset.identity["edges"]
     console.print(
         f"Dataset of {dataset.population}, from {edges['file']}: "
@@ -83,8 +85,7 @@ def _describe_dataset(dataset: Dataset, stream: TextIO) -> None:
         console.print(f"{name!r} is left out: {why}")
 
 
-def _describe_run(folder: Path, record: Record, stream: TextIO) -> None:
-    console = console_on(stream)
+def _describe_run(folder: Path, record: Record, console: Console) -> None:
     console.print(f"Run on {record.circuit}, {record.state}, started {record.started}")
     if isinstance(record, CompleteRun):
         console.print(
@@ -97,25 +98,18 @@ def _describe_run(folder: Path, record: Record, stream: TextIO) -> None:
     console.print("The same run again:")
     for line in why_not_reused(folder, record):
         console.print(f"  {line}")
-    show_table(
-        console,
-        ("file", "one row per", "rows"),
-        [_summary_of(file) for file in sorted(folder.glob("*.parquet"))],
-    )
+    rows = []
+    for file in sorted(folder.glob("*.parquet")):
+        try:
+            table, frame, _ = read_any_table(file)
+            rows.append((file.name, table.grain.removeprefix("one row per "), f"{len(frame):,}"))
+        except ConnpropsError as error:
+            rows.append((file.name, str(error).splitlines()[0], ""))
+    show_table(console, ("file", "one row per", "rows"), rows)
 
 
-def _summary_of(file: Path) -> tuple[str, str, str]:
-    """Return name, grain and rows of a table; what is wrong with it instead."""
-    try:
-        table, frame, _ = read_any_table(file)
-    except ConnpropsError as error:
-        return file.name, str(error).splitlines()[0], ""
-    return file.name, table.grain.removeprefix("one row per "), f"{len(frame):,}"
-
-
-def _describe_table(file: Path, stream: TextIO) -> None:
+def _describe_table(file: Path, console: Console) -> None:
     table, frame, facts = read_any_table(file)
-    console = console_on(stream)
     console.print(f"Table {table.name}: {table.grain}; {len(frame):,} rows")
     show_table(
         console,
