@@ -1,7 +1,7 @@
 """The command line. Thin: it reads arguments, calls, prints, and turns errors into exit codes."""
 
 # Commands, in the order that help lists them in.
-from connprops.cli import run, steps, models, sql, folders  # noqa: F401, I001
+from connprops.cli import run, steps, models, results  # noqa: F401, I001
 from connprops.cli.app import app, end_when_told
 from connprops.resources import keep_fewer_heaps, use_common_instructions
 

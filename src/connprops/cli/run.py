@@ -43,15 +43,15 @@ def run(
     OUT then holds the dataset, tables of statistics and the model as Parquet, the model as JSON
     too, report.html, and run.json, a record of the run.
     """
+    from connprops.run.info import show_summary
     from connprops.run.run import run as run_all
-    from connprops.run.summary import show
 
     if dry_run:
         return _planned(circuit, out, options)
     summary = run_all(circuit, out, options, progress, overwrite=overwrite, verify=verify)
     for text in summary.warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=2)
-    return partial(show, summary)
+    return partial(show_summary, summary)
 
 
 @command(examples=("connprops demo", "connprops demo large --synapses 10000000"))

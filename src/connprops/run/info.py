@@ -1,4 +1,4 @@
-"""Describing a path: a circuit, a dataset, a run's folder, or a table of this package."""
+"""Describing what a path holds, and what a run has computed."""
 
 from __future__ import annotations
 
@@ -88,10 +88,7 @@ def _describe_dataset(dataset: Dataset, console: Console) -> None:
 def _describe_run(folder: Path, record: Record, console: Console) -> None:
     console.print(f"Run on {record.circuit}, {record.state}, started {record.started}")
     if isinstance(record, CompleteRun):
-        console.print(
-            f"{record.population}: {record.n_pathways:,} pathways, "
-            f"{record.n_connections:,} connections, {record.n_synapses:,} synapses"
-        )
+        console.print(_sizes(record))
     elif record.error is not None:
         console.print(record.error)
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
@@ -118,3 +115,47 @@ def _describe_table(file: Path, console: Console) -> None:
     )
     if "options" in facts:
         console.print(f"Options: {json.dumps(facts['options'], ensure_ascii=False)}")
+
+
+def show_summary(run: CompleteRun, stream: TextIO) -> None:
+    """Write what a run has computed, as tables."""
+    console = console_on(stream)
+    console.print(_sizes(run))
+    show_table(
+        console,
+        ("property", "unit", "distribution", "of pathways", "shared within", "median KS"),
+        [
+            (
+                p.name,
+                p.unit,
+                p.distribution,
+                f"{p.n_pathways:,} of {p.n_observed:,}",
+                _share(p.shared),
+                None if p.median_ks is None else f"{p.median_ks:.3f}",
+            )
+            for p in run.properties
+        ],
+    )
+    show_table(
+        console,
+        ("step", "seconds", "peak memory by then"),
+        [(s.name, f"{s.seconds:.2f}", f"{s.peak_memory / 2**20:,.0f} MiB") for s in run.steps],
+    )
+    if run.reused:
+        console.print("Nothing has changed since: these are that run's results, which are intact")
+    console.print(f"Everything lies in {run.out}")
+    for artifact in run.artifacts:
+        console.print(f"  {artifact}")
+
+
+def _sizes(run: CompleteRun) -> str:
+    return (
+        f"{run.population}: {run.n_pathways:,} pathways, "
+        f"{run.n_connections:,} connections, {run.n_synapses:,} synapses"
+    )
+
+
+def _share(part: float | None) -> str:
+    if part is None:
+        return "-"
+    return {0.0: "no", 1.0: "yes"}.get(part, f"in {100 * part:.0f} % of pathways")

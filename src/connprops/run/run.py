@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from connprops._version import __version__
 from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
@@ -35,6 +37,7 @@ from connprops.export.export import export
 from connprops.export.request import ExportRequest, describe, differences
 from connprops.fits.property import check_names
 from connprops.model.build import build
+from connprops.model.model import Model
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
 from connprops.query.database import write_database
 from connprops.reports.report import report
@@ -45,6 +48,7 @@ from connprops.run.record import (
     ON_REQUEST,
     RUN_FILE,
     CompleteRun,
+    PropertySummary,
     Record,
     Step,
     check_folder,
@@ -54,9 +58,8 @@ from connprops.run.record import (
     versions,
     write_run,
 )
-from connprops.run.summary import property_summaries
 from connprops.run.verify import verify as check_files
-from connprops.schema import unit_of
+from connprops.schema import PATHWAY, unit_of
 from connprops.statistics.extract import chosen_properties, extract
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import locked, writing
@@ -179,9 +182,45 @@ def _all_steps(
         "n_pathways": len(pathways),
         "n_connections": int(pathways["n_connections"].sum()),
         "n_synapses": int(pathways["n_synapses"].sum()),
-        "properties": property_summaries(stats, model),
+        "properties": _property_summaries(stats, model),
         "artifacts": (*ARTIFACTS, *(ON_REQUEST if model.correlations.height else ())),
     }
+
+
+def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
+    """Return the summary of each property, in order."""
+    table = stats.table.select("property", "shared_within").collect()
+    distributions = model.marginals.filter(pl.col("level") < 0).select(
+        *PATHWAY, "property", "distribution"
+    )
+    summaries = []
+    for prop in stats.properties:
+        used = distributions.filter(pl.col("property") == prop.name).unique()["distribution"]
+        counts = used.cast(pl.String).value_counts().sort(
+            "count", "distribution", descending=[True, False]
+        )  # fmt: skip
+        most = counts.row(0) if len(counts) else (None, 0)
+        shared = table.filter(pl.col("property") == prop.name)["shared_within"].drop_nulls()
+        summaries.append(
+            PropertySummary(
+                name=prop.name,
+                unit=prop.unit,
+                distribution=most[0],
+                n_pathways=most[1],
+                n_observed=len(used),
+                shared=float(shared.sum() / len(shared)) if len(shared) else None,
+                median_ks=_median_ks(model, prop.name),
+            )
+        )
+    return tuple(summaries)
+
+
+def _median_ks(model: Model, name: str) -> float | None:
+    if model.fits is None:
+        return None
+    of_data = model.fits.filter((pl.col("property") == name) & (pl.col("level") < 0))
+    median = of_data["ks"].drop_nulls().drop_nans().median()
+    return float(median) if isinstance(median, int | float) else None
 
 
 def reasons_to_run(
