@@ -143,7 +143,7 @@ class SonataReader:
     @contextmanager
     def _opened(self, kind: str, name: str) -> Iterator[_Population]:
         for entry in self._content["networks"][f"{kind}s"]:
-            types_file = entry.get(f"{kind}_types_file")
+            types_file = entry.get(f"{kind}_types_file", "NULL").replace("NULL", "")
             with h5py.File(self._base / entry[f"{kind}s_file"], "r") as h5:
                 if name in h5[f"{kind}s"]:
                     group = h5[f"{kind}s/{name}"]

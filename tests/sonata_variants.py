@@ -28,7 +28,7 @@ DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
     "id_dtype": _IDS,
     "group_dtype": ("uint64", "int64", "uint32", "uint16", "int32"),
     "type_dtype": ("int64", "uint32", "int32"),
-    "listed": (True, False),
+    "listed": ("all", "none", "one"),
     "manifest": ("$BASE_DIR", "$configdir"),
     "populations": ("one", "two in a file", "two files"),
     "projection": ("none", "in one file", "in a file of its own"),
@@ -39,6 +39,7 @@ DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
     "edge_group_index": _INDEX,
     # Columns of edges: a number, one of dynamics, one of text, and the number of synapses of a row.
     "shared": (False, True),
+    "nan": (False, True),
     "weight": _PLACES,
     "weight_dtype": (
         "float32", "float64", "int8", "int16", "int32", "int64",
@@ -50,7 +51,7 @@ DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
     "code_dtype": ("uint32", "uint8", "uint16", "uint64", "int32"),
     "nsyns": ("absent", *_PLACES),
     # Nodes.
-    "node_id": ("absent", "in order", "permuted", "from 1", "from 101", "with gaps"),
+    "node_id": ("absent", "in order", "permuted", "from 1", "from 101", "with gaps", "far apart"),
     "node_groups": (1, 2, 3),
     "node_group_names": ("from 0", "with gaps"),
     "node_group_id": ("stored", "absent"),
@@ -58,7 +59,10 @@ DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
     "mtype": _PLACES,
     "mtype_form": ("text", "fixed text", "library", "libraries", "text or library", "numbers"),
     "node_set": ("none", "ids", "attribute", "compound", "population"),
+    "selected": ("source", "target", "both"),
     # Types files.
+    "edge_types_file": ("named", "NULL", "absent"),
+    "node_types_file": ("named", "NULL", "absent"),
     "null": (False, True),
     "types_missing": (False, True),
     "odd_text": (False, True),
@@ -116,12 +120,12 @@ def variant(seed: int) -> Variant:
 
 @dataclass(frozen=True)
 class Written:
-    """A circuit on disk: its configuration, what to read of it, and its node set, if any."""
+    """A circuit on disk: its configuration, what to read of it, and sides with a node set."""
 
     config: Path
     population: str
     columns: tuple[str, ...]
-    node_set: str | None
+    node_sets: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,9 @@ class _Writer:
 
         def draw(n: int) -> np.ndarray:
             if dtype.startswith("float"):
-                return self.rng.gamma(3, 1, n).astype(dtype)
+                values = self.rng.gamma(3, 1, n).astype(dtype)
+                values[self.rng.random(n) < (0.2 if self.layout["nan"] else 0)] = np.nan
+                return values
             low = 1 if name == "nsyns" else -most if dtype.startswith("int") else 0
             return self.rng.integers(low, 1 if dtype == "bool" else most, n, endpoint=True)
 
@@ -301,6 +307,8 @@ class _Writer:
             return self.rng.permutation(n)
         if how == "with gaps":
             return self.rng.choice(4 * n + 10, n, replace=False)
+        if how == "far apart":
+            return self.rng.choice(2**31 - 1, n)
         return np.arange(n) + {"in order": 0, "from 1": 1, "from 101": 101}[how]
 
     def nodes(self, file: Path, name: str, columns: Sequence[_Column]) -> np.ndarray:
@@ -331,7 +339,7 @@ class _Writer:
             for side, of_side in (("source", source), ("target", target)):
                 stored = self.store(base, f"{side}_node_id", of_side, self.layout["id_dtype"])
                 stored.attrs["node_population"] = ids[side][0]
-                if self.layout["indices"]:
+                if self.layout["indices"] and of_side.max() < 10_000:
                     to = {"source": "source_to_target", "target": "target_to_source"}[side]
                     _write_index(base.create_group(f"indices/{to}"), of_side)
             self.rows(base, "edge", n, columns, source * 1000 + target)
@@ -366,7 +374,7 @@ def write(folder: Path, layout: Variant) -> Written:
     sides = {"source": (source, ids[source]), "target": ("cells", ids["cells"])}
     columns = [writer.numbers_column("weight", layout["weight"], layout["weight_dtype"])]
     if layout["dynamics"] != "absent":
-        columns.append(writer.numbers_column("@dynamics:tau", layout["dynamics"], "float32"))
+        columns.append(writer.numbers_column("@dynamics:weight", layout["dynamics"], "float32"))
     if layout["label"] != "absent":
         columns.append(writer.words_column("label", layout["label"], layout["label_form"]))
     stored = list(columns)
@@ -391,8 +399,9 @@ def write(folder: Path, layout: Variant) -> Written:
         config["node_sets_file"] = "node_sets.json"
     path = folder / "circuit_config.json"
     path.write_text(json.dumps(config))
-    node_set = None if layout["node_set"] == "none" else "Chosen"
-    return Written(path, "synapses", tuple(column.name for column in columns), node_set)
+    selected = ("source", "target") if layout["selected"] == "both" else (layout["selected"],)
+    node_sets = {} if layout["node_set"] == "none" else dict.fromkeys(selected, "Chosen")
+    return Written(path, "synapses", tuple(column.name for column in columns), node_sets)
 
 
 def _entries(
@@ -405,13 +414,15 @@ def _entries(
     entries = []
     for file in dict.fromkeys(populations.values()):
         names = [name for name, other in populations.items() if other == file]
-        entry: dict[str, Any] = {
-            f"{kind}s_file": f"{writer.layout['manifest']}/{file}",
-            f"{kind}_types_file": writer.types_file(kind, names[0], columns),
-        }
-        if writer.layout["listed"]:
+        entry: dict[str, Any] = {f"{kind}s_file": f"{writer.layout['manifest']}/{file}"}
+        types_file = writer.types_file(kind, names[0], columns)
+        if writer.layout[f"{kind}_types_file"] != "absent":
+            is_named = writer.layout[f"{kind}_types_file"] == "named"
+            entry[f"{kind}_types_file"] = types_file if is_named else "NULL"
+        if writer.layout["listed"] != "none":
             types = {"thalamus": "virtual", "cells": "biophysical"}
-            entry["populations"] = {name: {"type": types.get(name, "chemical")} for name in names}
+            listed = names[:1] if kind == "edge" and writer.layout["listed"] == "one" else names
+            entry["populations"] = {name: {"type": types.get(name, "chemical")} for name in listed}
         entries.append(entry)
     return entries
 
