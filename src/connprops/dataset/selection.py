@@ -121,7 +121,7 @@ def _grouping(dataset: Dataset, choice: Choice) -> Grouping:
             nodes, of_side = grouped.nodes, grouped.types
         n_groups[side] = len(of_side)
         ids, code = nodes["node"].to_numpy(), nodes["code"].to_numpy().astype(np.int32)
-        selected = _selected(nodes, side, conditions, partial(dataset.node_set, side))
+        selected = select_nodes(nodes, side, conditions, partial(dataset.node_set, side))
         if choice.fold is not None:
             selected = choice.fold.of(ids, selected, choice.seed, side)
         codes[side] = by_id(ids, np.where(selected, code, np.int32(-1)))
@@ -154,19 +154,9 @@ def conditions_of(selection: Selection) -> Conditions:
 
 
 def select_nodes(
-    nodes: pl.DataFrame, side: str, selection: Selection, members: Callable[[str], Ints]
-) -> Bools:
-    """Return which of all ``nodes`` of a side, by their id, a selection holds.
-
-    ``members`` gives the ids of a node set by its name. What the selection names and is not there
-    is an :class:`OptionError`.
-    """
-    return _selected(nodes, side, conditions_of(selection), members)
-
-
-def _selected(
     nodes: pl.DataFrame, side: str, conditions: Conditions, members: Callable[[str], Ints]
 ) -> Bools:
+    """Return which of a side's ``nodes`` meet all conditions; ``members`` gives node sets' ids."""
     selected = np.ones(len(nodes), dtype=np.bool_)
     for name, values in conditions:
         if name == _NODE_SET:

@@ -24,7 +24,7 @@ from connprops._version import __version__
 from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
-from connprops.dataset.selection import select_nodes
+from connprops.dataset.selection import conditions_of, select_nodes
 from connprops.display import Progress
 from connprops.errors import (
     ConnpropsError,
@@ -250,8 +250,8 @@ def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> Ex
         ("source", request.edges.source, options.sel_src),
         ("target", request.edges.target, options.sel_dest),
     ):
-        nodes = request.sides[side].nodes
-        select_nodes(nodes, side, selection, partial(circuit.node_set, population))
+        nodes, members = request.sides[side].nodes, partial(circuit.node_set, population)
+        select_nodes(nodes, side, conditions_of(selection), members)
     return request
 
 
