@@ -51,6 +51,28 @@ class CommandOptions(Checked):
         default=False, help="Estimate the work and the number of tasks, and write nothing.",
         panel=RESOURCES,
     )  # fmt: skip
+    connections: Path | None = option(
+        None, help="Parquet with source_node and target_node; with source_type and target_type, "
+        "unless a circuit has them; with n_syn_per_conn, unless it is to be drawn.",
+        default_text="the connections of the circuit, each row drawn anew", from_text=Path,
+        metavar="FILE", panel=OUTPUT, is_checked=False,
+    )  # fmt: skip
+    circuit: Path | None = option(
+        None, help="Circuit that the nodes are of: its configuration file, or its folder.",
+        from_text=Path, metavar="CIRCUIT", panel=OUTPUT, is_checked=False,
+    )  # fmt: skip
+    missing: str = option(
+        "error", help="What to do with connections of pathways that the model lacks: error; "
+        "borrow, from an observed pathway of the same types, layers or classes; skip.",
+        metavar="WHAT", panel=SELECTION,
+    )  # fmt: skip
+    force_reextract: bool = option(
+        default=False, help="Extract again even if circuit and options are unchanged.", panel=OUTPUT
+    )
+    force_rebuild: bool = option(
+        default=False, help="Build again even if statistics and options are unchanged.",
+        panel=OUTPUT,
+    )  # fmt: skip
     quiet: bool = option(
         default=False, help="Show neither progress nor a summary.", flags=("--quiet", "-q"),
         panel=MESSAGES,

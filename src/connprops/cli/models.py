@@ -185,37 +185,13 @@ def draw(
     model: Annotated[Path, argument("MODEL", "The model: Parquet, or JSON.")],
     *,
     out: Annotated[Path, out("The synapses: .parquet, or .h5 for a SONATA edge file.")],
-    connections: Annotated[
-        Path | None,
-        setting(
-            "FILE",
-            "Parquet with source_node and target_node; with source_type and target_type, unless a "
-            "circuit has them; with n_syn_per_conn, unless it is to be drawn. [default: the "
-            "connections of the circuit, each row drawn anew]",
-            panel=OUTPUT,
-        ),
-    ] = None,
-    circuit: Annotated[
-        Path | None,
-        setting(
-            "CIRCUIT",
-            "Circuit that the nodes are of: its configuration file, or its folder.",
-            panel=OUTPUT,
-        ),
-    ] = None,
+    connections: Path | None,
+    circuit: Path | None,
     sel_props: Annotated[
         str | None,
         setting("A,B", "Properties, with commas. [default: all of the model]", panel=SELECTION),
     ] = None,
-    missing: Annotated[
-        str,
-        setting(
-            "WHAT",
-            "What to do with connections of pathways that the model lacks: error; borrow, from an "
-            "observed pathway of the same types, layers or classes; skip.",
-            panel=SELECTION,
-        ),
-    ] = "error",
+    missing: str,
     population: str | None,
     seed: int,
     overwrite: bool,
@@ -255,16 +231,8 @@ def build_model(
         ),
     ],
     *,
-    force_reextract: Annotated[
-        bool,
-        setting(
-            "", "Extract again even if circuit and options are unchanged.", "--force-reextract"
-        ),
-    ] = False,
-    force_rebuild: Annotated[
-        bool,
-        setting("", "Build again even if statistics and options are unchanged.", "--force-rebuild"),
-    ] = False,
+    force_reextract: bool,
+    force_rebuild: bool,
     cv_folds: Annotated[
         int | None,
         setting("N", "Folds of a cross-validation. [default: the file's CV_folds]", min=1),
