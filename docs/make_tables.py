@@ -21,6 +21,10 @@ where meanings and units are comments. Columns in **bold** are the keys: no two 
 same. In the column *unit*, `property` means the unit of the row's property, and `1` a number
 without a unit. A column can hold nulls only where its type says so.
 
+The values of text and enumerated columns are codes of labels, from 0; the manifest of the dataset
+has the labels. All of their distinct values are in `values`. Their rows in `statistics` are of the
+codes, whose means and deviations are no quantities; in `fits` they are null.
+
 Any client of DuckDB 1.x or later opens `connprops.duckdb`. For the large tables, run `views.sql`
 first. It works from any working directory, and wherever you move the folder:
 

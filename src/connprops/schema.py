@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 
@@ -278,8 +278,24 @@ def check_version(found: object, origin: str, error: type[ConnpropsError]) -> No
 
 @dataclass(frozen=True)
 class Property:
-    """A property: its name, the type of its values, its unit."""
+    """A property: its name, the type of its values, its unit.
+
+    ``labels`` are what the values name, where these are codes from 0; None where they are numbers.
+    """
 
     name: str
     dtype: str
     unit: str
+    labels: tuple[str, ...] | None = None
+
+    def facts(self) -> list[Any]:
+        """Return what metadata say of the property: the arguments that make it."""
+        labels = [] if self.labels is None else [list(self.labels)]
+        return [self.name, self.dtype, self.unit, *labels]
+
+    @classmethod
+    def of_facts(
+        cls, name: str, dtype: str, unit: str, labels: Sequence[str] | None = None
+    ) -> Self:
+        """Return the property that :meth:`facts` describe."""
+        return cls(name, dtype, unit, None if labels is None else tuple(labels))

@@ -8,10 +8,16 @@ import json
 import frames
 import pytest
 import vl_convert
+from circuits import KINDS, with_labels
 from specs import layers, pixels, render
 
 from connprops.charts.plot import plot
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
+from connprops.export.export import export
+from connprops.model.build import build
+from connprops.statistics.extract import extract
 
 
 def test_plot_gives_charts_by_name(tables, drawn):
@@ -140,3 +146,23 @@ def test_unknown_options_are_refused(tables, tmp_path):
         plot(stats_, model, properties=["proprty_0"])
     with pytest.raises(OptionError, match="Unknown format of charts: 'gif'"):
         plot(stats_, model, tmp_path, formats=("gif",))
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
+    stats = extract(Dataset(export(open_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d")))
+    charts = plot(stats, build(stats))
+    for name in ("kind", "label", "site"):
+        of_name = {chart for chart in charts if chart.endswith(f"_{name}")}
+        kinds = ("histogram", "levels", "goodness", "shared_within")
+        assert of_name == {f"{kind}_{name}" for kind in kinds}
+    axis = layers(charts["histogram_kind"].to_dict())[0]["encoding"]["x"]
+    assert axis["title"] == "kind"
+    assert axis["axis"]["values"] == [0, 1, 2, 3, 4]
+    assert axis["axis"]["labelExpr"].startswith(json.dumps(KINDS))
+    svg = vl_convert.vegalite_to_svg(charts["histogram_kind"].to_dict(), vl_version="v6_4")
+    assert all(f">{kind}<" in svg for kind in KINDS)
+    assert [c["title"]["text"] for c in charts["overview"].to_dict()["concat"]] == [
+        "conductance", "n_syn_per_conn",
+    ]  # fmt: skip
+    assert "overview" not in plot(stats, build(stats), properties=["kind"])

@@ -454,3 +454,65 @@ def test_rows_of_a_group_are_drawn_in_their_places(length, tmp_path):
     with h5py.File(plain) as expected, h5py.File(file) as drawn:
         for name, values in expected["edges/default/0"].items():
             assert np.array_equal(drawn[f"edges/default/0/{name}"][...][index], values[...])
+
+
+LABELS = ("x", "y", "a long one")
+
+
+def labelled_model(labels=LABELS):
+    """Return a model of a labelled property, as build makes it."""
+    p = {"val": [0.0, 1.0, 2.0], "p": [0.2, 0.3, 0.5]}
+    marginal = Marginal("discrete", p, dtype="int", lower=0, upper=2)
+    model = model_of({"kind": marginal, **DISTRIBUTIONS}, TYPES)
+    model.facts["labels"] = {"kind": list(labels)}
+    return model
+
+
+def kinds_of(file):
+    """Return the labels of the drawn synapses, and the type that they are stored in."""
+    with h5py.File(file) as h5:
+        group = h5["edges/default/0"]
+        if h5py.check_string_dtype(group["kind"].dtype):
+            return group["kind"].asstr()[:], group["kind"].dtype
+        return group["@library/kind"].asstr()[:][group["kind"][:]], group["kind"].dtype
+
+
+@pytest.mark.parametrize("stored", ["text", "codes", "other codes", "absent"])
+def test_labels_are_drawn_as_the_circuit_stores_them(stored, tmp_path):
+    config, file = circuit(tmp_path / "c"), tmp_path / "drawn.h5"
+    library = LABELS[::-1] if stored == "other codes" else LABELS
+    with h5py.File(tmp_path / "c/edges.h5", "a") as h5:
+        group, text = h5["edges/default/0"], h5py.string_dtype()
+        n = group["conductance"].size
+        if stored == "text":
+            group.create_dataset("kind", data=np.resize(np.array(LABELS, "S"), n))
+        elif stored != "absent":
+            group["kind"] = np.zeros(n, np.uint8)
+            group.create_dataset("@library/kind", data=library, dtype=text)
+    model = labelled_model()
+    write_synapses(model, None, file, 3, nodes=config)
+    drawn, dtype = kinds_of(file)
+    label, count = np.unique(drawn, return_counts=True)
+    assert label.tolist() == ["a long one", "x", "y"]
+    assert np.abs(count / drawn.size - [0.5, 0.2, 0.3]).max() < 0.02
+    if "codes" in stored:
+        assert dtype == np.uint8
+        with h5py.File(file) as h5:
+            assert h5["edges/default/0/@library/kind"].asstr()[:].tolist() == list(library)
+    # A new file of the same connections holds the same labels.
+    with h5py.File(file) as h5:
+        ids = {end: h5[f"edges/default/{end}_id"][:].astype(np.int64) for end in ENDS}
+    counts = pl.DataFrame(ids).group_by(ENDS, maintain_order=True).len("n_syn_per_conn")
+    counts = counts.cast({"n_syn_per_conn": pl.Int64})
+    write_synapses(model, counts, tmp_path / "new.h5", 3, nodes=config)
+    assert kinds_of(tmp_path / "new.h5")[0].tolist() == drawn.tolist()
+
+
+def test_labels_that_a_circuit_has_no_codes_for_are_refused(tmp_path):
+    config = circuit(tmp_path / "c")
+    with h5py.File(tmp_path / "c/edges.h5", "a") as h5:
+        group = h5["edges/default/0"]
+        group["kind"] = np.zeros(group["conductance"].size, np.uint8)
+        group.create_dataset("@library/kind", data=["x", "z"], dtype=h5py.string_dtype())
+    with pytest.raises(OptionError, match="no code for some labels of 'kind'"):
+        write_synapses(labelled_model(), None, tmp_path / "drawn.h5", nodes=config)

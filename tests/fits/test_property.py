@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import polars as pl
 import pytest
-from circuits import SHARED, two_types, write_circuit
+from circuits import KINDS, SHARED, two_types, with_labels, write_circuit
+from numpy.testing import assert_array_equal
 from scipy import stats as scipy_stats
 
 import connprops.fits.property
@@ -17,6 +18,7 @@ from connprops.export.export import export
 from connprops.fits.choice import MARGIN
 from connprops.fits.property import fits_at_once
 from connprops.model.build import build
+from connprops.model.model import read_model
 from connprops.resources import Resources
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import read_statistics
@@ -425,3 +427,69 @@ def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeyp
     ]
     assert threads_of_pools == [1, 3, 4]
     assert all(model.equals(models[0]) for model in models)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Return statistics of a circuit with labels, and its columns."""
+    folder = tmp_path_factory.mktemp("labelled")
+    config, columns = with_labels(folder / "c")
+    return statistics(config, folder / "d", seed=1), columns
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"criterion": "held-out", "shrinkage": True, "correlations": True},
+    {"distr_types": {"kind": "auto-per-pathway", "site": "discrete"}, "truncnorm": "histogram",
+     "interpolation": "unweighted", "p_values": 19},
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_a_property_with_labels_has_their_probabilities(labelled, options):
+    stats, data = labelled
+    model = build(stats, **options)
+    assert model.labels == {
+        "kind": KINDS,
+        "label": KINDS,
+        "site": tuple(f"s{i}" for i in range(600)),
+    }
+    of_b = data.filter(pl.col("target") < 50)
+    for name, n_labels in (("kind", 5), ("label", 5), ("site", 600)):
+        for target, values in (("B", of_b[name]), ("A", data[name])):  # A borrows from all
+            distribution = model.distribution(name, "A", target)
+            assert distribution.family.name == "discrete"
+            value, count = np.unique(values, return_counts=True)
+            assert_array_equal(distribution.parameters["val"][0, : value.size], value)
+            p = distribution.parameters["p"][0, : value.size]
+            np.testing.assert_allclose(p, count / count.sum(), rtol=1e-12)
+            assert np.nanmax(distribution.std_error["p"]) <= 0.5 / np.sqrt(len(values))
+            assert (distribution.lower, distribution.upper) == (0, n_labels - 1)
+            drawn = model.draw(name, "A", target, 20_000, rng=0)
+            assert drawn.dtype == np.int64
+            assert set(drawn.tolist()) <= set(value.tolist())
+    assert model.dtype("kind") == "int"
+    assert not set(model.correlations["property"]) & {"kind", "label", "site"}
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+@pytest.mark.parametrize("options", [
+    {"distr_types": {"kind": "poisson"}}, {"distr_types": {"label": ["discrete", "normal"]}},
+    {"data_types": {"kind": "float"}},
+])  # fmt: skip
+def test_labels_are_not_taken_for_numbers_by_name(labelled, options):
+    with pytest.raises(OptionError, match="are labels, not numbers"):
+        build(labelled[0], **options)
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_labels_survive_files(labelled, tmp_path):
+    stats = labelled[0]
+    stats.write(tmp_path)
+    again = read_statistics(tmp_path)
+    assert again.properties == stats.properties
+    assert again.properties[1].labels == KINDS
+    model = build(again)
+    assert model.table.equals(build(stats).table)
+    with pytest.warns(UserWarning, match="connectome-manipulator has no"):
+        model.write(tmp_path)
+    assert read_model(tmp_path / "model.parquet").labels == model.labels
+    kinds = read_model(tmp_path / "model.json").distribution("kind", "A", "B")
+    assert kinds.family.name == "discrete"

@@ -12,12 +12,18 @@ import frames
 import numpy as np
 import polars as pl
 import pytest
+from circuits import KINDS, with_labels
 
 from benchmarks.browser import drive
 from benchmarks.chromium import CHROMIUM, Browser
 from connprops.charts.maps import type_order
+from connprops.circuit.circuit import open_circuit
+from connprops.dataset.dataset import Dataset
 from connprops.errors import OutputError
+from connprops.export.export import export
+from connprops.model.build import build
 from connprops.reports.report import report
+from connprops.statistics.extract import extract
 
 HOSTILE = ["</script><script>alert(1)</script>", '"quoted" & <b>', "Ünï→Ω", "{{vega}}",
            "<!-- <script>", "\u2028 line"]  # fmt: skip
@@ -316,3 +322,24 @@ def test_a_reader_selects_clicks_and_sorts(correlated, tmp_path):
         browser.evaluate(f"open({without})")
         assert browser.evaluate("byId('correlation-chart').childElementCount") == 0
         assert (browser.errors, browser.requests) == ([], [])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
+    stats = extract(Dataset(export(open_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d")))
+    file = report(stats, build(stats), tmp_path / "r.html")
+    number = [p.name for p in stats.properties].index("kind")
+    of_kind = chunk_of(file.read_text(), f"property-{number}")
+    assert set(of_kind["statistics"]["mean"]) == set(of_kind["model"]["mean"]) == {None}
+    assert of_kind["quantiles"]["pathway"] == []
+    with Browser(tmp_path / "profile") as browser:
+        drive(browser, file)
+        browser.evaluate(f"choose({number})")
+        shown = browser.evaluate("byId('parameters').innerText")
+        assert ", ".join(KINDS) in shown
+        ticks = browser.evaluate("byId('histogram').textContent")
+        assert all(kind in ticks for kind in KINDS)
+        statistics = browser.evaluate("[...byId('statistic').options].map((one) => one.value)")
+        assert statistics == ["shared_within", "n", "n_unique", "ks", "level"]
+        assert browser.evaluate("byId('failure').hidden")

@@ -7,6 +7,7 @@ matters to reading a chart is in the chart; its typography comes with a theme, s
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,21 +26,30 @@ _RATES = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class Labels:
-    """What the charts of a property say; ticks are whole numbers where values are."""
+    """What the charts of a property say; ticks are whole numbers where values are.
+
+    ``of_codes`` are the labels of a property whose values are codes.
+    """
 
     name: str
     unit: str
     title: str
     subtitle: str = ""
     whole: bool = False
+    of_codes: tuple[str, ...] | None = None
 
     @property
     def axis(self) -> str:
-        """Return the property and its unit."""
+        """Return the property and its unit, which labels have not."""
+        if self.of_codes is not None:
+            return self.name
         return theme.axis_title(self.name, self.unit)
 
     def ticks(self, count: int) -> alt.Axis:
         """Return an axis with about so many ticks."""
+        if self.of_codes is not None:
+            codes = list(range(len(self.of_codes)))
+            return alt.Axis(values=codes, labelExpr=f"{json.dumps(self.of_codes)}[datum.value]")
         return alt.Axis(tickCount=count, tickMinStep=1 if self.whole else alt.Undefined)
 
 

@@ -87,7 +87,8 @@ def plot(
         statistic), ``levels_P``, ``goodness_P``, ``wasserstein_P``, ``histogram_P``, ``roc_P``,
         ``qq_P``, ``cdf_P``, and, where the model has correlations, ``correlations`` and
         ``strongest_correlation``; ``comparison`` with another model, ``cross_validation``. What
-        has no rows to draw is left out.
+        has no rows to draw is left out; of properties whose values are labels, so is what takes
+        values for numbers.
 
     Raises
     ------
@@ -100,7 +101,8 @@ def plot(
     _check_known("format of charts", formats, FORMATS)
     _check_known("property", properties or (), units)
     chosen = {name: units[name] for name in properties or units}
-    drawn = dict(_charts(stats, model, chosen, statistics, pathway))
+    labelled = {p.name: p.labels for p in stats.properties if p.labels is not None}
+    drawn = dict(_charts(stats, model, chosen, statistics, pathway, labelled))
     if other is not None:
         drawn["comparison"] = score_charts.comparison(compare(model, other))
     if held_out is not None:
@@ -122,9 +124,12 @@ def _charts(
     units: Mapping[str, str],
     statistics: Sequence[str],
     pathway: tuple[str, str] | None,
+    labelled: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Chart]]:
     types, table, order = stats.types, stats.table.collect(), stats.order_statistics.collect()
-    yield "overview", overview.overview(table, units)
+    numeric = {name: unit for name, unit in units.items() if name not in labelled}
+    if numeric:
+        yield "overview", overview.overview(table, numeric)
     if model.scores is not None and len(model.scores):
         yield "scores", fits.scores(model.scores)
     if schema.N_SYN_PER_CONN in units:
@@ -133,27 +138,49 @@ def _charts(
     of_model = model_statistics(model)
     for name, unit in units.items():
         common: dict[str, Any] = {"property": name, "unit": unit}
-        for statistic in statistics:
-            # Numbers of synapses belong to the connection as a whole.
-            if statistic != "shared_within" or name != schema.N_SYN_PER_CONN:
-                drawn = maps.maps(table, of_model, types, statistic=statistic, **common)
-                yield f"{statistic}_{name}", drawn
-        yield f"levels_{name}", maps.level_map(of_model, types, property=name)
-        if model.fits is not None:
-            yield f"goodness_{name}", fits.goodness(model.fits, types, **common)
-            far = fits.goodness(model.fits, types, measure="wasserstein", **common)
-            yield f"wasserstein_{name}", far
+        is_labelled = name in labelled
+        yield from _maps_of(
+            model, of_model, (table, types), common, statistics, is_labelled=is_labelled
+        )
     if len(model.correlations):
         pairs = model.correlations.rename({"value": "r"})
         pair = score_charts.strongest(pairs)
         yield "strongest_correlation", score_charts.correlation_map(pairs, types, *pair)
     chosen = _pathway(stats.pathways.collect(), pathway)
     if chosen is not None:
-        yield from _pathway_charts(stats, model, units, chosen)
+        yield from _pathway_charts(stats, model, units, chosen, labelled)
+
+
+def _maps_of(
+    model: Model,
+    of_model: pl.DataFrame,
+    stats_and_types: tuple[pl.DataFrame, pl.DataFrame],
+    common: dict[str, Any],
+    statistics: Sequence[str],
+    *,
+    is_labelled: bool,
+) -> Iterator[tuple[str, Chart]]:
+    (table, types), name = stats_and_types, common["property"]
+    for statistic in statistics:
+        # Numbers of synapses belong to the connection as a whole; codes are no quantities.
+        of_connection = statistic == "shared_within" and name == schema.N_SYN_PER_CONN
+        if not of_connection and (statistic == "shared_within" or not is_labelled):
+            drawn = maps.maps(table, of_model, types, statistic=statistic, **common)
+            yield f"{statistic}_{name}", drawn
+    yield f"levels_{name}", maps.level_map(of_model, types, property=name)
+    if model.fits is not None:
+        yield f"goodness_{name}", fits.goodness(model.fits, types, **common)
+        if not is_labelled:
+            far = fits.goodness(model.fits, types, measure="wasserstein", **common)
+            yield f"wasserstein_{name}", far
 
 
 def _pathway_charts(
-    stats: Statistics, model: Model, units: Mapping[str, str], pathway: tuple[str, str]
+    stats: Statistics,
+    model: Model,
+    units: Mapping[str, str],
+    pathway: tuple[str, str],
+    labelled: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Chart]]:
     where = dict(zip(schema.PATHWAY, pathway, strict=True))
     conditions = [pl.col(column) == value for column, value in where.items()]
@@ -164,11 +191,13 @@ def _pathway_charts(
     for name, unit in units.items():
         title = f"{name}: {pathway[0]} → {pathway[1]}"
         origin = _origin(rows_of(rows, property=name), rows_of(n_values, property=name))
-        labels = charts.Labels(name, unit, title, origin, name in whole)
+        labels = charts.Labels(name, unit, title, origin, name in whole, labelled.get(name))
         bins = rows_of(histograms, property=name)
         if len(bins):
             bars = whole_bins(bins) if name in whole else bins
             yield f"histogram_{name}", charts.histogram(bars, labels)
+            if name in labelled:
+                continue
             if bins["expected"].is_not_null().all():  # the model knows the pathway
                 yield f"roc_{name}", charts.roc(widened(bins, model), title)
         pairs = quantile_pairs(rows_of(order, property=name), model)

@@ -26,8 +26,12 @@ def rows_of(frame: pl.DataFrame, **values: str) -> pl.DataFrame:
 
 
 def whole_numbers(properties: Iterable[Property]) -> set[str]:
-    """Return the names of the properties whose values are whole numbers by their type."""
-    return {p.name for p in properties if np.issubdtype(np.dtype(p.dtype), np.integer)}
+    """Return the names of the properties whose values are whole numbers by their type, or codes."""
+    return {
+        p.name
+        for p in properties
+        if p.labels is not None or np.issubdtype(np.dtype(p.dtype), np.integer)
+    }
 
 
 def quantile_pairs(

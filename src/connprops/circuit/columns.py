@@ -233,6 +233,7 @@ class ColumnReader:
         """Return codes, each of which has its label."""
         codes = hdf5.read_ids(self.population, path, start, stop)
         if codes.size and (codes.min() < 0 or codes.max() >= len(labels)):
+            codes = hdf5.read(self.population, path, start, stop)  # of their own, unsigned type
             raise CircuitError.of(
                 f"{self._place(path)} has values that its @library does not name",
                 found=f"from {codes.min()} to {codes.max()}",

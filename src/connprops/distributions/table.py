@@ -38,7 +38,8 @@ class ModelTable:
     units : dict
         Unit of each property.
     facts : dict
-        Where the model comes from: identity of the data, and options.
+        Where the model comes from: identity of the data, and options; and the labels of the
+        properties whose values are codes.
 
     Raises
     ------
@@ -69,6 +70,11 @@ class ModelTable:
     def properties(self) -> list[str]:
         """Return the names of the properties, ``n_syn_per_conn`` last."""
         return list(self.units)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of the properties whose values are codes from 0, by property."""
+        return {name: tuple(labels) for name, labels in self.facts.get("labels", {}).items()}
 
     @cached_property
     def pathways(self) -> Pathways:
@@ -211,7 +217,8 @@ def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTIL
     -------
     polars.DataFrame
         One row per pathway and property: level, distribution, shared_within; mean and std of
-        the distribution before bounds; its quantiles within the bounds of drawn values.
+        the distribution before bounds; its quantiles within the bounds of drawn values; null for
+        properties whose values are labels.
     """
     keys = [*schema.PATHWAY, "property"]
     rows = model.marginals.select(*keys, "level", "distribution", "shared_within")
@@ -227,6 +234,8 @@ def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTIL
                 "std": family.std(distributions.parameters),
                 **dict(zip(quantiles, values.T, strict=True)),
             }
+            if name in model.labels:
+                columns = dict.fromkeys(columns, np.array(np.nan))
             numbers.append(
                 pl.DataFrame(model.pathways.columns(distributions.pathway)).with_columns(
                     pl.lit(name, dtype=types["property"]).alias("property"),

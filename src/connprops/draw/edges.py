@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class NewEdges:
             create_column(
                 self._population["0"], path_in_group(name), _stored(self._drawer, name), None
             )
+            if labels := self._drawer.model.labels.get(name):
+                _write_library(self._population["0"], name, labels)
 
     def batch(self, connections: ConnectionBatch) -> Values:
         """Return the columns of the connections' synapses, by their paths in the population."""
@@ -86,7 +88,7 @@ class RedrawnEdges:
         self, file: h5py.File, disk: ForgivingFile, source: Source, reader: EdgeReader
     ) -> None:
         self._edges, self._drawer, self._disk = source.edges, source.drawer, disk
-        self._reader, self._n_done = reader, 0
+        self._reader, self._n_done, self._missing = reader, 0, source.missing
         new = set(self._drawer.properties) - self._edges.columns.keys()
         if source.missing == "skip" and new:
             raise OptionError.of(
@@ -97,7 +99,33 @@ class RedrawnEdges:
             column = self._edges.columns.get(name)
             if column is not None and column.inherited is not None and column.labels is not None:
                 raise _no_numbers(f"{self._edges.types_file}: {name!r}", "text")
+        self._of_code = {
+            name: self._stored_of_codes(name, labels)
+            for name, labels in self._drawer.model.labels.items()
+            if name in self._drawer.properties
+        }
         self._columns = self._copied(file)
+
+    def _stored_of_codes(self, name: str, labels: tuple[str, ...]) -> NDArray[Any]:
+        """Return what the file holds for each code of a labelled property: its code, or text."""
+        column, population = self._edges.columns.get(name), self._reader.population
+        if column is None or column.labels is None:
+            return np.arange(len(labels))
+        paths = [f"{group}/{path_in_group(name)}" for group in self._reader.groups]
+        if any(path in population and hdf5.is_text(population[path].dtype) for path in paths):
+            if column.partial and self._missing == "skip":
+                raise _no_numbers(f"{self._edges.place}: {name!r}", "text in some groups only")
+            return np.array(labels, dtype=object)
+        if labels == column.labels:
+            return np.arange(len(labels))
+        unknown = sorted(set(labels) - set(column.labels))
+        if unknown:
+            raise OptionError.of(
+                f"The circuit has no code for some labels of {name!r}",
+                found=listing(unknown), expected=listing(column.labels),
+                hint="draw into a new file, which gets the model's labels: with connections",
+            )  # fmt: skip
+        return np.array([column.labels.index(label) for label in labels])
 
     def _copied(self, new: h5py.File) -> dict[tuple[str, str], h5py.Dataset]:
         """Copy the file but for the properties to be drawn; return the columns to put these in.
@@ -112,12 +140,18 @@ class RedrawnEdges:
         }
         with hdf5.guarded(self._edges.file):
             _copy(old, new, set(paths.values()))
-        return {
-            (name, group): _column_like(
-                old.get(path), new, path, sizes[group], _stored(self._drawer, name)
-            )
-            for (name, group), path in paths.items()
-        }
+        columns = {}
+        for (name, group), path in paths.items():
+            stored = _stored(self._drawer, name)
+            if name in self._of_code and self._of_code[name].dtype == object:
+                stored = h5py.string_dtype()
+            elif name in self._of_code:
+                column = self._edges.columns.get(name)
+                labels = column.labels if column is not None else self._drawer.model.labels[name]
+                if labels is not None:
+                    _write_library(new[f"{self._edges.place}/{group}"], name, labels)
+            columns[name, group] = _column_like(old.get(path), new, path, sizes[group], stored)
+        return columns
 
     def _group_sizes(self) -> dict[str, int]:
         """Return how many rows each group has room for."""
@@ -142,9 +176,13 @@ class RedrawnEdges:
         """Put the values of the next rows in their places; return the number of rows."""
         values, is_drawn = batch
         start, stop = self._n_done, self._n_done + is_drawn.size
+        values |= {name: of_code[values[name]] for name, of_code in self._of_code.items()}
         if not is_drawn.all():
             for name, drawn in values.items():
-                before = self._reader.column(self._edges.columns[name], start, stop)
+                column = self._edges.columns[name]
+                before = self._reader.column(column, start, stop)
+                if drawn.dtype == object:
+                    before = np.array(column.labels, dtype=object)[before]
                 values[name] = np.empty(is_drawn.size, dtype=drawn.dtype)
                 values[name][is_drawn] = drawn
                 values[name][~is_drawn] = before[~is_drawn]
@@ -174,16 +212,23 @@ def _column_like(
     """Create the column of a property, as it was if that suits numbers that are stored so."""
     if was is None:
         return new.create_dataset(path, (size,), stored)
-    if not hdf5.is_number(was.dtype):
+    if not hdf5.is_number(was.dtype) and not hdf5.is_text(stored):
         raise _no_numbers(path, str(was.dtype))
-    same_kind = (was.dtype.kind == "f") == (stored.kind == "f")
+    suits = (was.dtype.kind == "f") == (stored.kind == "f") and not hdf5.is_text(stored)
     column = new.create_dataset(
-        path, (size,), was.dtype if same_kind else stored, chunks=was.chunks,
+        path, (size,), was.dtype if suits else stored, chunks=was.chunks,
         compression=was.compression, compression_opts=was.compression_opts, shuffle=was.shuffle,
     )  # fmt: skip
     for attribute, value in was.attrs.items():
         column.attrs[attribute] = value
     return column
+
+
+def _write_library(group: h5py.Group, name: str, labels: Sequence[str]) -> None:
+    """Write the labels of a property's codes into a group, unless it has them."""
+    library = group.require_group("@library")
+    if name not in library:
+        library.create_dataset(name, data=list(labels), dtype=h5py.string_dtype())
 
 
 def _no_numbers(place: str, found: str) -> OptionError:
@@ -212,6 +257,8 @@ def _put(column: h5py.Dataset, index: Ints | slice, values: NDArray[Any]) -> Non
 
 def _fitting(values: NDArray[Any], column: h5py.Dataset) -> NDArray[Any]:
     """Return values in the type of a column; refuse those that it cannot hold."""
+    if values.dtype == object:
+        return values
     with np.errstate(over="ignore"):
         fitting = values.astype(column.dtype)
     wrong = ~np.isfinite(fitting) if column.dtype.kind == "f" else fitting != values

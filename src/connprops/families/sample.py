@@ -71,12 +71,15 @@ class Sample(Moments):
         not, they are the middle values of cells of the sorted sample.
     is_integer
         Whether the values come from an integer column.
+    points_at_most
+        Number of weighted points beyond which pools are thinned.
     """
 
     value: Floats
     weight: Floats
     exact: Bools
     is_integer: bool
+    points_at_most: int = POINTS
 
     @classmethod
     def from_values(cls, values: Sequence[ArrayLike]) -> Self:
@@ -167,7 +170,8 @@ class Sample(Moments):
         order = order[(index[order] >= 0) & (self.n[order] > 0)]
         parts, to = self.take(order), index[order]
         row, value, weight = parts.points()
-        value, weight, exact = weighted_points(to[row], value, weight, n_groups)
+        at_most = self.points_at_most
+        value, weight, exact = weighted_points(to[row], value, weight, n_groups, at_most)
         exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
         return type(self)(
             **vars(_merged(to, parts, n_groups)),
@@ -175,6 +179,7 @@ class Sample(Moments):
             weight=weight,
             exact=exact,
             is_integer=self.is_integer,
+            points_at_most=at_most,
         )
 
 
@@ -245,11 +250,11 @@ def _least_change(weight: Floats, terms: Floats, sums: Floats) -> Floats:
 
 
 def weighted_points(
-    group: NDArray[np.intp], value: Floats, weight: Floats, groups: int
+    group: NDArray[np.intp], value: Floats, weight: Floats, groups: int, at_most: int = POINTS
 ) -> tuple[Floats, Floats, Bools]:
     """Return points of groups, in any order, (m,), as the value, weight and exact of a Sample.
 
-    Groups of more than :data:`POINTS` distinct values get cells, each with its middle value.
+    Groups of more than ``at_most`` distinct values get cells, each with its middle value.
     """
     ahead, behind = slice(1, None), slice(None, -1)
     rises = (group[ahead] == group[behind]) & (value[ahead] >= value[behind])
@@ -260,7 +265,7 @@ def weighted_points(
     group, value = group[first], value[first]
     weight = np.add.reduceat(weight, first) if first.size else weight
     distinct = np.bincount(group, minlength=groups)
-    exact = distinct <= POINTS
+    exact = distinct <= at_most
 
     # Cells that narrow towards both ends, as sin^2, so that tails lose nothing: the outermost
     # hold a share of 1e-5, the middle ones 3e-3.
@@ -268,8 +273,8 @@ def weighted_points(
     total = np.bincount(group, weights=weight, minlength=groups)
     start_of_group = np.concatenate([[0.0], np.cumsum(total)])[group]
     share = (end - weight / 2 - start_of_group) / total[group]
-    cell = np.floor(np.arccos(np.clip(1 - 2 * share, -1, 1)) * (POINTS / np.pi))
-    cell = np.where(exact[group], np.arange(len(group)), np.minimum(cell, POINTS - 1))
+    cell = np.floor(np.arccos(np.clip(1 - 2 * share, -1, 1)) * (at_most / np.pi))
+    cell = np.where(exact[group], np.arange(len(group)), np.minimum(cell, at_most - 1))
     first = np.flatnonzero(_changes(group) | _changes(cell))
     cell_weight = np.add.reduceat(weight, first) if first.size else weight
     cell_end = np.cumsum(cell_weight)

@@ -57,6 +57,8 @@ def chosen_families(
     The choice is made on ``observed``, the pathways with data; ``samples`` are these and those
     pooled for pathways without data.
     """
+    if prop.labels is not None:
+        return np.full(len(samples), "discrete", dtype="U32"), _no_scores()
     families = np.full(len(samples), asked if isinstance(asked, str) else "", dtype="U32")
     if isinstance(asked, str) and asked not in (AUTO, AUTO_PER_PATHWAY):
         return families, _no_scores()

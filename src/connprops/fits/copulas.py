@@ -38,7 +38,7 @@ def copula_rows(
     ``marginals`` are the rows of the properties' own distributions: which properties are shared is
     taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
     """
-    names = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN]
+    names = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN and p.labels is None]
     n_pathways = len(tables.pathways)
     own = marginals.filter(pl.col("property").is_in(names)).unique(
         ["pathway", "property"], keep="first", maintain_order=True

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
+from connprops.families.discrete import DISCRETE
+from connprops.families.family import at_least
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.levels import Levels, Places
@@ -112,6 +114,17 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
         if left.size:
             attempt(name, left)
     return Fitted(distributions, status, message)
+
+
+def fit_labels(samples: Sample) -> Fitted:
+    """Fit the probabilities of labels by their codes, however many there are."""
+    family = replace(DISCRETE, requirements=(at_least(1),))
+    estimate = family.fit(samples)
+    all_of_them = Distributions(
+        DISCRETE, np.arange(len(samples)), estimate.parameters, std_error=estimate.std_error
+    )
+    status = np.full(len(samples), "ok", dtype="U8")
+    return Fitted(_with({}, all_of_them), status, [None] * len(samples))
 
 
 def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels: Levels) -> Fitted:

@@ -21,12 +21,18 @@ from connprops import schema
 from connprops.arrays import Bools, Floats
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.rows import parameter_rows
-from connprops.errors import OptionError
+from connprops.errors import OptionError, listing
 from connprops.families.goodness import ks, wasserstein
 from connprops.families.histogram import truncnorms_through_histograms
 from connprops.families.registry import FAMILIES, family_named
 from connprops.fits.choice import aicc, bic, chosen_families, n_ends
-from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks, with_unweighted_means
+from connprops.fits.fitted import (
+    Fitted,
+    Names,
+    fit_labels,
+    fit_with_fallbacks,
+    with_unweighted_means,
+)
 from connprops.fits.levels import level_keys
 from connprops.fits.p_values import ks_p_values
 from connprops.fits.samples import (
@@ -73,6 +79,23 @@ def check_names(options: FitOptions, properties: Sequence[Property]) -> None:
         for family in [asked] if isinstance(asked, str) else asked:
             if family not in (choices if isinstance(asked, str) else FAMILIES):
                 raise OptionError.unknown(f"distribution for property {name!r}", family, choices)
+    for prop in properties:
+        if prop.labels is not None:
+            _check_labelled(options, prop)
+
+
+def _check_labelled(options: FitOptions, prop: Property) -> None:
+    """Raise :class:`OptionError` where options take the codes of labels for numbers."""
+    asked = options.distr_types.get(prop.name, AUTO)
+    numeric = {asked} if isinstance(asked, str) else {*asked}
+    numeric -= {AUTO, AUTO_PER_PATHWAY, "discrete"}
+    is_float = options.data_types.get(prop.name) == "float"
+    if numeric or is_float:
+        raise OptionError.of(
+            f"The values of property {prop.name!r} are labels, not numbers",
+            found=listing(sorted(numeric)) if numeric else "data type float",
+            expected="discrete, the probabilities of the labels" if numeric else "int, their codes",
+        )
 
 
 def fit_properties(
@@ -115,14 +138,15 @@ class _PropertyFit(PropertySamples):
         families, scores = chosen_families(
             options.distr_types.get(name, AUTO), observed, self.all, self.prop, options.criterion
         )
-        fitted = fit_with_fallbacks(families, self.all)
+        is_labelled = self.prop.labels is not None
+        fitted = fit_labels(self.all) if is_labelled else fit_with_fallbacks(families, self.all)
         p_value = self._p_values(fitted)
         if options.truncnorm == "histogram":
             fitted = self._through_histograms(fitted, families)
         if options.interpolation == "unweighted":
             fitted = with_unweighted_means(fitted, families, observed, self.levels)
         borrowed = np.full(len(observed), np.nan)
-        if options.shrinkage:
+        if options.shrinkage and not is_labelled:
             keys = level_keys(self.tables.source, self.tables.target)
             own_keys = [key[self.levels.observed] for key in keys]
             fitted, borrowed = with_shrinkage(fitted, families, observed, own_keys)
@@ -203,7 +227,11 @@ class _PropertyFit(PropertySamples):
         negative = not len(samples) or np.nanmin(samples.min) < 0
         inferred = None if negative or "normal" not in fitted.distributions else 0.0
         lower, upper = options.data_bounds.get(name) or (inferred, None)
-        integer = samples.is_integer or name == N_SYN_PER_CONN
+        is_labelled = self.prop.labels is not None
+        if self.prop.labels is not None:
+            last = len(self.prop.labels) - 1.0
+            lower, upper = max(lower or 0.0, 0.0), last if upper is None else min(upper, last)
+        integer = samples.is_integer or name == N_SYN_PER_CONN or is_labelled
         dtype = options.data_types.get(name, "int" if integer else "float")
         is_zero = pl.col("distribution") == "zero"
         return (
@@ -241,6 +269,12 @@ class _PropertyFit(PropertySamples):
             )
             for name, values in zip(names, evidence, strict=False):
                 columns[name][distributions.pathway] = values
+        moments = {"data_mean": samples.mean, "data_std": samples.std}
+        if self.prop.labels is not None:  # codes are no quantities
+            for quantities in (columns, moments):
+                unknown = np.full(len(samples), np.nan)
+                of_codes = ("wasserstein", "model_mean", "model_std", "data_mean", "data_std")
+                quantities |= {name: unknown for name in of_codes if name in quantities}
         pooled = np.bincount(levels.pool, minlength=levels.n_pools)
         of_sample = pl.DataFrame(
             {
@@ -250,8 +284,7 @@ class _PropertyFit(PropertySamples):
                 "status": fitted.status,
                 "message": pl.Series(fitted.message, dtype=pl.String),
                 **columns,
-                "data_mean": samples.mean,
-                "data_std": samples.std,
+                **moments,
             }
         ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
         return of_sample[levels.sample].with_columns(

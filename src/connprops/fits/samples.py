@@ -14,7 +14,7 @@ from connprops import schema
 from connprops.arrays import Floats, Ints
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.families.histogram import column_edges
-from connprops.families.sample import Sample, weighted_points
+from connprops.families.sample import POINTS, Sample, weighted_points
 from connprops.fits.levels import Levels, borrowed_levels
 from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN, Property
@@ -122,6 +122,7 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
     ranked = ranked.join(values, on="group", how="anti", maintain_order="left")
     n_ranks = ranked["rank"].list.len().to_numpy().astype(np.intp)
     times = values.select(pl.when(pl.col("n_unique") == 1).then(pl.col("n")).otherwise("count"))
+    points_at_most = max(POINTS, len(prop.labels or ()))  # codes are not thinned
     points, weights, few = weighted_points(
         np.concatenate([values["group"].to_numpy(), np.repeat(ranked["group"].to_numpy(), n_ranks)])
         .astype(np.intp),
@@ -130,6 +131,7 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
         np.concatenate([times.to_series().to_numpy().astype(np.float64),
                         _rank_weights(ranked, n_ranks)]),
         len(rows),
+        points_at_most,
     )  # fmt: skip
     whole = np.zeros(len(rows), dtype=np.bool_)
     whole[values["group"].unique().to_numpy()] = True
@@ -145,6 +147,7 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
         weight=weights,
         exact=few & (whole | (n <= RANKS_AT_MOST)),
         is_integer=prop.dtype.startswith(("int", "uint")),
+        points_at_most=points_at_most,
     )
 
 

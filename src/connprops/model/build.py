@@ -62,6 +62,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     )
     enums = {"property": pl.Enum([p.name for p in properties]), **ENUMS}
     recorded = {name: getattr(options, name) for name in _RECORDED}
+    labels = {p.name: list(p.labels) for p in properties if p.labels is not None}
     return Model(
         model.select(schema.MODEL.names),
         fits=schema.FITS.conform(fits, enums),
@@ -71,6 +72,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
         facts={
             "identity": stats.identity,
             "options": {"extract": stats.options, "build": recorded},
+            **({"labels": labels} if labels else {}),
         },
     )
 

@@ -194,7 +194,9 @@ def cross_validate(data: Dataset | CircuitSource, options: CrossValidateOptions)
         if progress:
             progress("cross-validate", number, cv_folds, "folds")
         families = {
-            p.name: _of_reference(options.distr_types.get(p.name)) for p in fold.training.properties
+            p.name: _of_reference(options.distr_types.get(p.name))
+            for p in fold.training.properties
+            if p.labels is None
         }
         as_reference = {"truncnorm": "histogram", "interpolation": "unweighted", "shrinkage": False}
         models = {

@@ -140,7 +140,9 @@ class Model(ModelTable):
             )  # fmt: skip
             used = ", ".join(f"{family} ({count:,})" for family, count in counts.iter_rows())
             observed = int((of_property["level"] == -1).sum())
-            rows.append((name, unit, self._dtypes.get(name, ""), used, f"{observed:,}",
+            labels = self.labels.get(name)
+            kind = f"{len(labels)} labels" if labels else self._dtypes.get(name, "")
+            rows.append((name, unit, kind, used, f"{observed:,}",
                          f"{len(of_property) - observed:,}"))  # fmt: skip
         return html_table(
             "Model",

@@ -109,12 +109,14 @@ class ReportTables:
         whole = whole_bins(bins.filter(is_whole))
         bins = pl.concat([bins.filter(~is_whole), whole], how="vertical_relaxed")
         self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
+        labelled = pl.col("property").cast(pl.String).is_in(model.labels.keys())
+        shown = shown.filter(~labelled)
         no_fits = pl.DataFrame(schema=schema.FITS.polars_schema())
         self._frames = {
             name: self._numbered(frame)
             for name, frame in {
                 "pathways": stats.pathways.collect(),
-                "statistics": stats.table.collect(),
+                "statistics": _without_moments(stats.table.collect(), labelled),
                 "histograms": bins,
                 "quantiles": quantile_pairs(shown, model, at_most=points),
                 "parameters": model.marginals,
@@ -253,7 +255,8 @@ class ReportTables:
         return {
             "name": of.name,
             "unit": of.unit,
-            "axis": axis_title(of.name, of.unit),
+            "axis": of.name if of.labels else axis_title(of.name, of.unit),
+            "labels": of.labels,
             "values": "whole" if whole_numbers([of]) else "real",
             "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
             "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
@@ -324,6 +327,12 @@ def _columns(rows: pl.DataFrame, *, steps: bool = True) -> dict[str, list[Any]]:
             column = column.list.eval(rounded(pl.element(), name))
         expressions.append(column.alias(name))
     return rows.select(expressions).to_dict(as_series=False)
+
+
+def _without_moments(statistics: pl.DataFrame, labelled: pl.Expr) -> pl.DataFrame:
+    """Return statistics without those of labelled properties that take codes for numbers."""
+    of_codes = pl.col(*_MOMENTS, "skewness", "kurtosis")
+    return statistics.with_columns(pl.when(~labelled).then(of_codes))
 
 
 def _parameters(long: pl.DataFrame, evidence: pl.DataFrame) -> dict[str, Any]:

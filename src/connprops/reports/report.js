@@ -115,6 +115,10 @@ function ofProperty(chart, about, title, rows) {
   for (const { encoding } of spec.layer) {
     for (const axis of [encoding.x, encoding.y]) {
       if (axis?.title) axis.title = axis.title.replace("property (unit)", () => about.axis);
+      if (about.labels && axis?.bin === "binned") { // the values are codes
+        const labelExpr = `${JSON.stringify(about.labels)}[datum.value]`;
+        axis.axis = { ...axis.axis, values: about.labels.map((_, code) => code), labelExpr };
+      }
     }
   }
   spec.description = `${title}${spec.description}`;
@@ -177,7 +181,10 @@ function correlatedWith(name) {
 }
 
 function offerStatistics() {
-  const all = [...index.statistics, ...correlatedWith(index.properties[state.property].name)];
+  const about = index.properties[state.property];
+  const ofNumbers = [...index.moments, "skewness", "kurtosis", "wasserstein"];
+  const offered = index.statistics.filter(({ name }) => !about.labels || !ofNumbers.includes(name));
+  const all = [...offered, ...correlatedWith(about.name)];
   if (!all.some((each) => each.name === state.statistic)) state.statistic = all[0].name;
   options("statistic", all.map((each) => each.label), all.map((each) => each.name));
   byId("statistic").value = state.statistic;
@@ -290,9 +297,10 @@ function parameterRows(chunk, about, pathway) {
     const { unit, meaning } = index.parameters[pick(model, "distribution", pathway)]?.[name] ?? {};
     const error = model.errors[name][model.at.get(pathway)];
     const listed = Array.isArray(value);
+    const word = (v) => (name === "val" && about.labels ? about.labels[v] : v);
     rows.push([
       name,
-      listed ? value.map((v) => text(v)).join(", ") + (value.length < index.listed ? "" : ", …") : value,
+      listed ? value.map((v) => text(word(v))).join(", ") + (value.length < index.listed ? "" : ", …") : word(value),
       listed ? null : error,
       unit === "property" ? about.unit : unit ?? null,
       meaning ?? null,
@@ -334,7 +342,7 @@ async function open(pathway, { focus = false } = {}) {
     `Parameters of ${pick(model, "distribution", pathway) ?? "the model"}`,
     ["parameter", "value", "standard error", "unit", "meaning"],
     parameterRows(chunk, about, pathway)));
-  byId("moments").replaceChildren(table(
+  byId("moments").replaceChildren(about.labels ? "" : table(
     `Statistics (${unit})`, ["statistic", "data", "model"],
     index.moments.map((name) => [
       name, pick(statistics, name, pathway), pick(model, name, pathway)])));
@@ -346,7 +354,7 @@ async function open(pathway, { focus = false } = {}) {
   const bins = binRows(chunk, pathway);
   const name = `${about.name}: ${arrow(pathway)}`;
   await draw("histogram", bins && ofProperty("histogram", about, name, { bins }));
-  const points = pointRows(chunk, pathway);
+  const points = about.labels ? null : pointRows(chunk, pathway);
   await draw("qq", points && ofProperty("qq", about, "Quantiles", { points }));
   await drawCorrelations(pathway);
   highlight();

@@ -244,7 +244,7 @@ def reasons_to_run(
 def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     request = describe(circuit, **options.edges(), verify=verify)
-    columns = [(c.name, c.dtype, unit_of(c.name), True) for c in request.columns]
+    columns = [(c.name, c.dtype, unit_of(c.name), c.labels, True) for c in request.columns]
     check_names(options, chosen_properties(columns, options.sel_props))
     for side, population, selection in (
         ("source", request.edges.source, options.sel_src),

@@ -56,11 +56,13 @@ _BYTES_PER_VALUE = 56
 class BucketSpec(UnitSpec):
     """What to aggregate: which statistics of which properties, how sampled.
 
-    Several choices (folds, say) are computed in one pass over the rows.
+    Several choices (folds, say) are computed in one pass over the rows. All values of the
+    ``labelled`` properties are listed, however many they are: there is no number between codes.
     """
 
     bins: int | tuple[float, ...]
     min_sample_size: int | None
+    labelled: tuple[str, ...] = ()
     tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
 
     kind: ClassVar[str] = "buckets"
@@ -443,7 +445,9 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
         "statistics": lambda: _statistics(gathered, n, n_unique, unknown),
         "histograms": lambda: _histograms(gathered, spec.bins, only),
-        "values": lambda: _distinct_values(gathered, n_unique, n, only),
+        "values": lambda: _distinct_values(
+            gathered, n_unique, n, only, whole=name in spec.labelled
+        ),
         "order_statistics": lambda: _order_statistics(gathered),
     }
     tables, names = {}, names_to_arrow(spec.properties)
@@ -496,12 +500,12 @@ def _histograms(
 
 
 def _distinct_values(
-    gathered: Gathered, n_unique: Ints, n: Ints, only: Ints
+    gathered: Gathered, n_unique: Ints, n: Ints, only: Ints, *, whole: bool
 ) -> dict[str, pa.Array]:
-    """Return distinct values and their counts, for groups where these are few."""
+    """Return distinct values and their counts, for groups where these are few, or the ``whole``."""
     sample = gathered.sample
     n_unique = n_unique[sample.some]
-    few = (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
+    few = whole | (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
     of_some, values, counts = distinct_values(sample, few)
     of_value = sample.some[of_some]
     counts = np.where(only[of_value] > 0, only[of_value], counts)

@@ -47,7 +47,8 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
     resources, progress, seed = options.resources or Resources(), options.progress, options.seed
     dataset = _opened(data, options.edges_popul_name, options.sel_props, resources, progress)
     columns = [
-        (c.name, c.dtype, c.unit, c.role in ("property", "categories")) for c in dataset.columns
+        (c.name, c.dtype, c.unit, c.labels, c.role in ("property", "categories"))
+        for c in dataset.columns
     ]
     properties = chosen_properties(columns, options.sel_props)
     sel_src, sel_dest, folds = options.sel_src, options.sel_dest, options.CV_dict
@@ -68,10 +69,11 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
     }
     choice = Choice.of(sel_src, sel_dest, folds, seed, sides)
     names = tuple(p.name for p in properties)
-    values = tuple(name for name in names if name != N_SYN_PER_CONN)
+    labelled = tuple(p.name for p in properties if p.labels is not None)
+    values = tuple(name for name in names if name not in (N_SYN_PER_CONN, *labelled))
     tables = ComputedTables(
         dataset,
-        BucketSpec((choice,), names, most, seed, bins, least),
+        BucketSpec((choice,), names, most, seed, bins, least, labelled),
         CorrelationSpec((choice,), values, most, seed),
         resources,
         progress,
@@ -144,11 +146,12 @@ def _opened(
 
 
 def chosen_properties(
-    columns: Iterable[tuple[str, str, str, bool]], names: Sequence[str] | None
+    columns: Iterable[tuple[str, str, str, tuple[str, ...] | None, bool]],
+    names: Sequence[str] | None,
 ) -> tuple[Property, ...]:
     """Return the properties asked for, of all by default, ``n_syn_per_conn`` last.
 
-    Of each column come name, type, unit, and whether its values measure anything.
+    Of each column come name, type, unit, labels, and whether its values measure anything.
     """
     columns = list(columns)
     known = [*(name for name, *_ in columns), N_SYN_PER_CONN]
@@ -156,8 +159,8 @@ def chosen_properties(
         if name not in known:
             raise OptionError.unknown("property", name, known)
     chosen = [
-        Property(name, dtype, unit)
-        for name, dtype, unit, is_value in columns
+        Property(name, dtype, unit, labels)
+        for name, dtype, unit, labels, is_value in columns
         if (is_value and schema.has_statistics_by_default(name) if names is None else name in names)
     ]
     return (*chosen, Property(N_SYN_PER_CONN, "int64", schema.unit_of(N_SYN_PER_CONN)))

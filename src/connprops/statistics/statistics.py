@@ -124,7 +124,7 @@ class Statistics:
             "identity": self.identity,
             "options": self.options,
             "versions": self.versions,
-            "properties": [[p.name, p.dtype, p.unit] for p in self.properties],
+            "properties": [p.facts() for p in self.properties],
             "types": self.types.rows(),
         }
 
@@ -248,7 +248,10 @@ class Statistics:
             f"{len(self.target_types)} target types of {nodes['target']:,}; lazy frames: "
             "pathways, table, histograms, values, order_statistics, correlations",
             ("property", "type", "unit"),
-            [(p.name, p.dtype, p.unit) for p in self.properties],
+            [
+                (p.name, f"{len(p.labels)} labels" if p.labels else p.dtype, p.unit)
+                for p in self.properties
+            ],
         )
 
 
@@ -290,7 +293,7 @@ def described(
 ) -> tuple[tuple[Property, ...], pl.DataFrame]:
     """Return the properties and the types that the metadata of tables name."""
     try:
-        properties = tuple(Property(*p) for p in facts["properties"])
+        properties = tuple(Property.of_facts(*p) for p in facts["properties"])
         types = pl.DataFrame(facts["types"], schema=schema.TYPES.polars_schema(), orient="row")
     except (KeyError, TypeError) as error:
         raise DatasetError.of(
