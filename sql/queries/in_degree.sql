@@ -1,4 +1,4 @@
--- From how many neurons do the neurons of each type receive? Those without input count, too.
+-- From how many neurons do the neurons of each type receive? Neurons without any input count, too.
 with degrees as (
     select
         nodes.code,

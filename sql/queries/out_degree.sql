@@ -1,4 +1,4 @@
--- To how many neurons do the neurons of each type project? Those without output count, too.
+-- To how many neurons do the neurons of each type project? Neurons without any output count, too.
 with degrees as (
     select
         nodes.code,

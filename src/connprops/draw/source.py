@@ -89,7 +89,7 @@ class Source:
         """Return the edge population of the circuit."""
         if self._nodes is None or as_table(self._nodes) is not None:
             raise OptionError.of(
-                "There is no circuit, of which to take the nodes and the names of the populations",
+                "There is no circuit to take nodes and names of populations from",
                 expected="its configuration file (nodes=, --circuit)",
             )
         return resolve_circuit(self._nodes).population(self._population)
