@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import h5py
 import numpy as np
 import polars as pl
@@ -546,3 +548,19 @@ def test_selections_are_by_ids_of_the_file(tmp_path):
     )
     both = train.types["n_nodes"].sum() + test.types["n_nodes"].sum()
     assert both == 20
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5e-324, 5e-324], [5e-324, 1e-323, 2e-320], [1e308, 1.7e308], [-1.7e308, 1.6e308, 1e-320]],
+)
+def test_values_at_the_ends_of_float64(tmp_path, values):
+    n = len(values)
+    config = write_circuit(tmp_path / "c", [0] * n, [1] * n, {"u_syn": values}, mtype=["A", "B"])
+    row = extract(dataset(config, tmp_path / "d")).table.collect().row(0, named=True)
+    exact = float(sum(map(Fraction, values)) / n) if len(set(values)) > 1 else values[0]
+    assert row["mean"] == exact
+    assert row["connection_mean"] == pytest.approx(exact, rel=1e-15)
+    assert (row["min"], row["max"]) == (min(values), max(values))
+    assert min(values) <= row["q25"] <= row["q50"] <= row["q95"] <= max(values)
+    assert 0 <= row["std"] <= 1.7e308

@@ -36,6 +36,9 @@ _LOOP_FROM = 48
 _ALONE_FROM = 1 << 12
 """Size of a group from which it is a piece by itself, whose numbers need not be spread."""
 
+_LARGEST_EXPONENT = 1000
+"""Powers of two beyond this are not needed to bring the smallest numbers within range."""
+
 _GROUPS_AT_ONCE = 20_000
 """Groups whose bins are searched at once, to bound memory."""
 
@@ -259,7 +262,8 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
     low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
     median = sample.at(np.arange(n.size), n // 2)
     # Powers of two keep squares of very large and very small numbers within range, exactly.
-    scale = np.ldexp(1.0, -np.frexp(np.maximum(np.abs(low), np.abs(high)))[1])
+    exponent = np.frexp(np.maximum(np.abs(low), np.abs(high)))[1]
+    scale = np.ldexp(1.0, np.minimum(-exponent, _LARGEST_EXPONENT))
     extreme = ~((scale > 1e-60) & (scale < 1e60)) & (scale > 0)  # noqa: PLR2004
     scale = np.where(extreme, scale, 1.0)
     centre = median * scale
@@ -296,7 +300,8 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
 
     leading, following, rest, *sums = _totals(sample, powers)
     s1, s2, s3, s4, log1, log2 = (total / n for total in sums)
-    mean = np.clip(((leading + following) + rest) / n / scale, low, high)
+    with np.errstate(over="ignore"):  # rounding up beyond the largest number
+        mean = np.clip(((leading + following) + rest) / n / scale, low, high)
     m2, skewness, kurtosis = _about_mean(s1, s2, s3, s4, low == high)
     std_log = np.where(low == high, 0.0, np.sqrt(np.maximum(log2 - log1 * log1, 0.0)))
     found = {
@@ -351,7 +356,10 @@ def quantiles(sample: SortedSamples) -> dict[str, Floats]:
         a = sample.at(group, below)
         b = sample.at(group, np.minimum(below + 1, sample.n - 1))
         # From the nearer end, so that equal neighbours give their value exactly.
-        found[name] = sample.spread(np.where(t < 0.5, a + (b - a) * t, b - (b - a) * (1 - t)))  # noqa: PLR2004
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = b - a
+            between = np.where(t < 0.5, a + step * t, b - step * (1 - t))  # noqa: PLR2004
+        found[name] = sample.spread(np.where(np.isinf(step), a * (1 - t) + b * t, between))
     return found
 
 
@@ -403,7 +411,8 @@ def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Fl
             else np.asarray(bins, dtype=np.float64)
         )
         limits = edges[groups].copy()
-        limits[:, -1] = np.nextafter(limits[:, -1], np.inf)  # the last bin is closed
+        with np.errstate(over="ignore"):
+            limits[:, -1] = np.nextafter(limits[:, -1], np.inf)  # the last bin is closed
         counts[groups] = np.diff(sample.count_below(groups, limits), axis=1)
     return edges, counts
 

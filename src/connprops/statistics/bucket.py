@@ -326,8 +326,12 @@ def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
     if not finite.all():
         x[~finite] = 0.0
         n = np.add.reduceat(finite.astype(np.int64), starts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.add.reduceat(x, starts) / n)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mean = np.add.reduceat(x, starts) / n
+        if np.isinf(mean).any():  # the sum is beyond the largest number, the mean is not
+            scaled = np.add.reduceat(np.ldexp(x, -64), starts) / n
+            mean = np.where(np.isinf(mean), np.ldexp(scaled, 64), mean)
+    return np.asarray(mean)
 
 
 def _aggregate_on_disk(
