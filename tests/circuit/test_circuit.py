@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import io
+import os
+
 import bluepysnap
 import h5py
 import numpy as np
 import pytest
-from circuits import SHARED, edit, two_types, with_node_ids, write_circuit
+from circuits import SHARED, edit, two_types, with_node_ids, write_circuit, write_edges
 
 from connprops.circuit.circuit import resolve_circuit
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
+from connprops.run.info import describe
 
 
 def test_a_circuit_from_its_config_its_folder_and_bluepysnap(tmp_path):
@@ -136,3 +140,86 @@ def test_an_edge_of_a_node_that_is_not_there(tmp_path):
 def test_node_ids_that_will_not_do(tmp_path, ids, says):
     with pytest.raises(CircuitError, match=f"(?s)nodes/All/node_id {says}"):
         of_three(tmp_path, ids).nodes["All"].attributes()
+
+
+def second_file(folder, name, nodes=("All", "All"), **entry):
+    """Add a file with an edge population to the circuit of two types."""
+    write_edges(folder / "more.h5", name, [0, 1], [1, 2], {"delay": [7.0, 8.0]}, nodes=nodes)
+    more = {"edges_file": "$BASE_DIR/more.h5", **entry}
+    edit(folder / "circuit_config.json", lambda c: c["networks"]["edges"].append(more))
+
+
+@pytest.mark.parametrize("what", ["edges", "nodes"])
+def test_a_population_in_two_files_is_not_read_from_either(tmp_path, what):
+    config = two_types(tmp_path)
+    (tmp_path / "more.h5").write_bytes((tmp_path / f"{what}.h5").read_bytes())
+    more = {f"{what}_file": "$BASE_DIR/more.h5"}
+    edit(config, lambda c: c["networks"][what].append(more))
+    says = rf"(?s){what[:-1]} population '.*' is listed twice.*{what}\.h5 and in .*more\.h5"
+    with pytest.raises(CircuitError, match=says):
+        resolve_circuit(config)
+
+
+def test_a_bad_population_leaves_the_others_to_be_read(tmp_path):
+    config = two_types(tmp_path)
+    second_file(tmp_path, "from_afar", ("VPM", "All"))
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5.create_group("edges/planned/0")
+    planned = {"planned": {"type": "chemical"}, "nowhere": {"type": "chemical"}}
+    edit(config, lambda c: c["networks"]["edges"][0]["populations"].update(planned))
+    (tmp_path / "broken.h5").write_text("broken")
+    broken = {"edges_file": "$BASE_DIR/broken.h5", "populations": {"broken": {}}}
+    edit(config, lambda c: c["networks"]["edges"].append(broken))
+    circuit = resolve_circuit(config)
+    assert circuit.population("default").size > 0
+    for name, says in {
+        "from_afar": "(?s)names a node population that is not there.*'VPM'",
+        "planned": "lacks edges/planned/source_node_id",
+        "nowhere": "lacks edges/nowhere",
+        "broken": r"broken\.h5 cannot be opened as HDF5",
+    }.items():
+        with pytest.raises(CircuitError, match=says):
+            circuit.population(name)
+    with pytest.warns(ConnpropsWarning) as warned:
+        assert circuit.population().name == "default"
+    texts = [str(warning.message) for warning in warned]
+    assert len(texts) == 4
+    assert any(
+        "'planned' is left out: " in text and "lacks edges/planned" in text for text in texts
+    )
+    told = io.StringIO()
+    describe(config, told)
+    assert "'from_afar' of edges cannot be read" in told.getvalue()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_edges_that_do_not_say_of_which_nodes_they_are(tmp_path, side):
+    config = two_types(tmp_path)
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        del h5[f"edges/default/{side}_node_id"].attrs["node_population"]
+    says = rf'(?s){side}_node_id does not say which nodes.*attrs."node_population". = "All"'
+    with pytest.raises(CircuitError, match=says):
+        resolve_circuit(config)
+
+
+def test_node_sets_that_are_not_there(tmp_path):
+    config = two_types(tmp_path)
+    (tmp_path / "node_sets.json").unlink()
+    circuit = resolve_circuit(config)
+    with pytest.warns(ConnpropsWarning, match=r"node_sets\.json, which does not exist"):
+        assert circuit.node_sets(circuit.nodes["All"]) == {}
+    os.mkfifo(tmp_path / "node_sets.json")
+    with pytest.raises(CircuitError, match=r"node_sets\.json is not a file"):
+        circuit.node_sets(circuit.nodes["All"])
+
+
+def test_labels_that_are_not_utf8_are_kept_apart(tmp_path):
+    config = write_circuit(tmp_path, [0, 0, 1], [1, 2, 2], {}, mtype=["A", "B", "C"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/0/kind"] = np.array([b"\xff", b"\xfe", b"\xff"])
+    edges = resolve_circuit(config).population()
+    assert edges.columns["kind"].labels == ("\\xfe", "\\xff")
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/0"][b"\xff"] = [1, 2, 3]
+    with pytest.raises(CircuitError, match=r"edges\.h5 is not as SONATA has it"):
+        resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts

@@ -10,7 +10,10 @@ import pytest
 from circuits import allen, edit, two_types, write_circuit
 
 from connprops.circuit.circuit import resolve_circuit
-from connprops.errors import CircuitError, ConnpropsWarning
+from connprops.circuit.columns import LEFT_OUT
+from connprops.dataset.dataset import Dataset
+from connprops.errors import CircuitError, ConnpropsWarning, OptionError
+from connprops.export.export import export
 
 
 def test_node_attributes_without_floats(tmp_path):
@@ -323,4 +326,29 @@ def test_one_group_under_two_names(tmp_path):
     with h5py.File(tmp_path / "edges.h5", "a") as h5:
         h5.create_group("edges/default/00")
     with pytest.raises(CircuitError, match=r"(?s)has a group twice.*'0' and '00'"):
+        resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts
+
+
+def test_columns_of_several_dimensions_are_named(tmp_path):
+    config = write_circuit(tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/0/pair"] = np.ones((6, 2))
+    with h5py.File(tmp_path / "nodes.h5", "a") as h5:
+        h5["nodes/All/0/position"] = np.ones((2, 3))
+    circuit = resolve_circuit(config)
+    assert circuit.population().columns["pair"].stored in LEFT_OUT
+    assert circuit.nodes["All"].attributes().columns == ["node", "mtype"]
+    with pytest.warns(ConnpropsWarning, match="several values for each row are left out: 'pair'"):
+        folder = export(circuit, tmp_path / "d")
+    assert "pair" in Dataset(folder).manifest.left_out
+    with pytest.raises(OptionError, match=r"(?s)'pair'.*more than one dimension"):
+        export(circuit, tmp_path / "e", properties=["pair"])
+
+
+def test_two_columns_of_one_name(tmp_path):
+    config = write_circuit(tmp_path, [0] * 6, [1] * 6, SIX, mtype=["A", "B"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5["edges/default/0/dynamics_params/tau"] = np.ones(6)
+        h5["edges/default/0/@dynamics:tau"] = np.zeros(6)
+    with pytest.raises(CircuitError, match=r"(?s)0 has two columns of one name.*'@dynamics:tau'"):
         resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts

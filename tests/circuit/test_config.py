@@ -49,6 +49,10 @@ def test_configurations_are_resolved_as_by_bluepysnap(tmp_path, name):
         (None, "No circuit at"),
         ("{", "not valid JSON"),
         ("[]", "not a SONATA circuit configuration"),
+        ('{"networks": {}, "networks": {"nodes": []}}', "'networks' stands in one object twice"),
+        (b"\x89HDF\r\n\x1a\n", "(?s)not a SONATA circuit configuration.*an HDF5 file"),
+        (b"PAR1\xff", "(?s)not a SONATA circuit configuration.*a Parquet file"),
+        (b"\xff", "(?s)not a SONATA circuit configuration.*a file that is not text"),
         ('{"a": 1}', "expected: an object with the key 'networks'"),
         ('{"networks": {"nodes": [], "edges": []}}', "has no edge population"),
     ],
@@ -56,6 +60,6 @@ def test_configurations_are_resolved_as_by_bluepysnap(tmp_path, name):
 def test_configurations_that_are_none(tmp_path, content, says):
     config = tmp_path / "circuit_config.json"
     if content is not None:
-        config.write_text(content)
+        config.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(CircuitError, match=says):
         resolve_circuit(config)

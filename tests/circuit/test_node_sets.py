@@ -141,7 +141,8 @@ def test_rules_that_cannot_be_understood(config, content, says):
         libsonata.NodeSets(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"a": {"x": "\\ud800"}}', "[" * 100_000, "\0", "nul"])
+@pytest.mark.parametrize("text", ["", "{", '{"a": {"x": "\\ud800"}}', "[" * 100_000, "\0", "nul",
+                                  '{"a": {"x": 1}, "a": {"x": 2}}'])  # fmt: skip
 def test_files_that_are_no_node_sets(tmp_path, text):
     file = tmp_path / "sets.json"
     file.write_text(text)

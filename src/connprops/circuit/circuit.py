@@ -167,7 +167,11 @@ def _node_ids(nodes: NodePopulation, _mtime_ns: int) -> Ints | None:
 
 def _groups_nodes(column: SonataColumn) -> bool:
     is_float = column.stored.startswith("float")
-    return column.stored != "other" and not is_float and not column.name.startswith("@")
+    return (
+        column.stored not in ("other", "several")
+        and not is_float
+        and not column.name.startswith("@")
+    )
 
 
 def _series(column: SonataColumn, values: NDArray[Any]) -> pl.Series:
@@ -279,12 +283,17 @@ class EdgeReader(ColumnReader):
 
 @dataclass(frozen=True)
 class Circuit:
-    """A circuit: its populations, and its node sets."""
+    """A circuit: its populations, and its node sets.
+
+    ``faults`` say of further populations, by ``"nodes"`` or ``"edges"`` and name, why they cannot
+    be read.
+    """
 
     config: Path
     nodes: Mapping[str, NodePopulation]
     edges: Mapping[str, EdgePopulation]
     node_sets_file: Path | None
+    faults: Mapping[tuple[str, str], CircuitError]
 
     @property
     def name(self) -> str:
@@ -306,10 +315,19 @@ class Circuit:
 
         The default is the only one; else ``default__default__chemical``; else ``default``.
         """
+        faults = {key: error for (what, key), error in self.faults.items() if what == "edges"}
         if name is not None:
+            if name in faults:
+                raise faults[name]
             if name not in self.edges:
                 raise OptionError.unknown("edge population", name, self.edges)
             return self.edges[name]
+        for bad, error in faults.items():
+            warnings.warn(
+                f"edge population {bad!r} is left out: {str(error).splitlines()[0]}",
+                ConnpropsWarning,
+                stacklevel=3,
+            )
         if len(self.edges) == 1:
             return next(iter(self.edges.values()))
         for default in ("default__default__chemical", "default"):
@@ -335,7 +353,15 @@ class Circuit:
 
         A set that does not apply to the population (its attribute is missing, say) is empty.
         """
-        if self.node_sets_file is None or not self.node_sets_file.is_file():
+        if self.node_sets_file is None:
+            return {}
+        if not self.node_sets_file.exists():
+            warnings.warn(
+                f"{self.config} names {self.node_sets_file}, which does not exist: "
+                "there are no node sets",
+                ConnpropsWarning,
+                stacklevel=3,
+            )
             return {}
         rules = read_node_sets(self.node_sets_file)
         return members(rules, population.attributes(only=attributes_in(rules)), population.name)
@@ -358,33 +384,46 @@ def resolve_circuit(source: CircuitSource) -> Circuit:
         content = source.config
         networks = checked(content.get("networks") or {}, Networks, "networks", config)
         node_sets = content.get("node_sets_file")
+    faults: dict[tuple[str, str], CircuitError] = {}
     nodes = {
         name: NodePopulation(name, file, types_file, kind or "biophysical")
-        for _, file, types_file, kinds in _files_of("nodes", networks.nodes, config)
-        for name, kind in kinds.items()
+        for name, (file, types_file, kind) in _listed(
+            "nodes", networks.nodes, config, faults
+        ).items()
     }
-    edges = {
-        name: EdgePopulation(
-            name, file, types_file, kind or "chemical",
-            *(_end(h5, file, name, side, nodes) for side in ("source", "target")),
-        )
-        for h5, file, types_file, kinds in _files_of("edges", networks.edges, config)
-        for name, kind in kinds.items()
-    }  # fmt: skip
+    edges = {}
+    for name, (file, types_file, kind) in _listed("edges", networks.edges, config, faults).items():
+        try:
+            source, target = _ends(file, name, nodes, faults)
+        except CircuitError as error:
+            faults["edges", name] = error
+        else:
+            edges[name] = EdgePopulation(name, file, types_file, kind or "chemical", source, target)
     if not edges:
+        for (what, _), fault in faults.items():
+            if what == "edges":
+                raise fault
         raise CircuitError.of(
             f"{config} has no edge population",
             found=f"{len(networks.edges or [])} edge files listed",
             expected="at least one population under networks/edges",
             hint="is this a circuit of nodes only, or a path that the manifest gets wrong?",
         )
-    return Circuit(config, nodes, edges, Path(node_sets) if node_sets else None)
+    return Circuit(config, nodes, edges, Path(node_sets) if node_sets else None, faults)
 
 
-def _files_of(
-    what: str, entries: Sequence[Entry] | None, config: Path
-) -> Iterator[tuple[h5py.File, Path, Path | None, dict[str, str | None]]]:
-    """Yield each file that is there: open, paths of it and its types, kinds of its populations."""
+_Listed = dict[str, tuple[Path, Path | None, str | None]]
+"""Of each population, by name: its file, its types file and its kind."""
+
+
+def _listed(
+    what: str,
+    entries: Sequence[Entry] | None,
+    config: Path,
+    faults: dict[tuple[str, str], CircuitError],
+) -> _Listed:
+    """Return the populations of the files that are there, and note the faults of others."""
+    listed: _Listed = {}
     for entry in entries or []:
         file, types_file = (
             Path(path) if (path := getattr(entry, name)) and path != "NULL" else None
@@ -396,7 +435,7 @@ def _files_of(
                 found=listing(k for k, v in msgspec.to_builtins(entry).items() if v is not None),
                 expected=f"{what}_file",
             )
-        if not file.is_file():
+        if not file.exists():
             warnings.warn(
                 f"{config} lists {file}, which does not exist: its populations are left out",
                 ConnpropsWarning,
@@ -404,22 +443,54 @@ def _files_of(
             )
             continue
         declared = entry.populations or {}
+        try:
+            with hdf5.reading(file) as h5:
+                names = list(hdf5.group(h5, what))
+        except CircuitError as error:
+            faults |= {(what, name): error for name in declared or [file.name]}
+            continue
+        for name in declared or names:
+            if name not in names:
+                faults[what, name] = CircuitError.of(
+                    f"{file} lacks {what}/{name}", found=listing(names)
+                )
+            elif name in listed:
+                faults[what, name] = CircuitError.of(
+                    f"{config}: {what[:-1]} population {name!r} is listed twice",
+                    found=f"in {listed[name][0]} and in {file}",
+                    expected="each population once",
+                )
+            else:
+                kind = (declared.get(name) or Declared()).type
+                listed[name] = (file, types_file, kind)
+    return {name: place for name, place in listed.items() if (what, name) not in faults}
+
+
+def _ends(
+    file: Path,
+    name: str,
+    nodes: Mapping[str, NodePopulation],
+    faults: Mapping[tuple[str, str], CircuitError],
+) -> Iterator[NodePopulation]:
+    """Yield the node populations that the sides of an edge population refer to."""
+    for side in ("source", "target"):
         with hdf5.reading(file) as h5:
-            names = [n for n in hdf5.group(h5, what) if not declared or n in declared]
-            yield h5, file, types_file, {n: (declared.get(n) or Declared()).type for n in names}
-
-
-def _end(
-    h5: h5py.File, file: Path, name: str, side: str, nodes: Mapping[str, NodePopulation]
-) -> NodePopulation:
-    """Return the node population that a side of an edge population refers to."""
-    with hdf5.guarded(file):
-        attributes = hdf5.dataset(h5, f"edges/{name}/{side}_node_id").attrs
-        population = hdf5.text(attributes.get("node_population", attributes.get("network")))
-    if population not in nodes:
-        raise CircuitError.of(
-            f"{file}: edges/{name}/{side}_node_id names a node population that is not there",
-            found=repr(population),
-            expected=listing(nodes),
-        )
-    return nodes[population]
+            ids = hdf5.dataset(h5, f"edges/{name}/{side}_node_id")
+            stored = ids.attrs.get("node_population", ids.attrs.get("network"))
+        place = f"{file}: edges/{name}/{side}_node_id"
+        if stored is None:
+            raise CircuitError.of(
+                f"{place} does not say which nodes its ids are of",
+                expected="their population's name in its attribute node_population",
+                hint=f'with h5py: file["edges/{name}/{side}_node_id"].attrs["node_population"] = '
+                f'"{next(iter(nodes), "NAME")}"',
+            )
+        population = hdf5.text(stored)
+        if population not in nodes:
+            fault = faults.get(("nodes", population))
+            raise CircuitError.of(
+                f"{place} names a node population that is not there",
+                found=repr(population) if fault is None else f"{population!r}: {fault}",
+                expected=listing(nodes),
+            )
+        yield nodes[population]

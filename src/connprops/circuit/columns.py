@@ -29,6 +29,7 @@ CATEGORIES_AT_MOST = 100
 LEFT_OUT = {
     "text": "text with too many distinct values",
     "other": "values that are neither numbers nor text",
+    "several": "several values for each row: more than one dimension",
 }
 """Why columns of these types cannot be properties."""
 
@@ -49,7 +50,7 @@ class SonataColumn:
     """A column of a population.
 
     ``stored`` is the type of its values: numbers keep theirs, categories are integer codes into
-    ``labels``, ``"text"`` is text that is not made categories of, ``"other"`` anything else.
+    ``labels``, ``"text"`` is text that is not made categories of; others are in ``LEFT_OUT``.
     ``partial`` columns have no value in some rows. ``inherited`` are values by type id, for rows
     whose group lacks the column.
     """
@@ -102,7 +103,8 @@ class ColumnReader:
                     found=f"{sizes[0]:,} and {sizes[1]:,} values",
                 )
             return sizes[0]
-        columns = (f"{g}/{c}" for g in self.groups for c in hdf5.columns(self.population[g]))
+        paths = (f"{g}/{c}" for g in self.groups for c in hdf5.columns(self.population[g]))
+        columns = (path for path in paths if self.population[path].ndim == 1)
         has_types = "node_type_id" in self.population
         if path := "node_type_id" if has_types else next(columns, None):
             return hdf5.count(self.population, path)
@@ -250,6 +252,12 @@ class ColumnReader:
             names = list(hdf5.columns(parent))
             if isinstance(dynamics, h5py.Group):
                 names += [f"@dynamics:{name}" for name in hdf5.columns(dynamics)]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise CircuitError.of(
+                    f"{self._place(group)} has two columns of one name",
+                    found=f"{twice!r}, and {path_in_group(twice)!r}",
+                )
             for name in names:
                 groups_of.setdefault(name, []).append(group)
         for name, groups in groups_of.items():
@@ -257,6 +265,8 @@ class ColumnReader:
 
     def _described(self, name: str, groups: list[str]) -> SonataColumn:
         paths = [f"{group}/{path_in_group(name)}" for group in groups]
+        if any(self.population[path].ndim != 1 for path in paths):
+            return SonataColumn(name, "several")
         types = [hdf5.dataset(self.population, path).dtype for path in paths]
         of_groups = (hdf5.library(self.population[group], name) for group in groups)
         libraries = {labels for labels in of_groups if labels is not None}
@@ -307,7 +317,7 @@ def inheriting(
     own: SonataColumn | None, name: str, cells: Mapping[int, str | None], kind: Kind
 ) -> SonataColumn:
     """Return a column whose rows have, by their type, these cells where their group lacks it."""
-    if own is not None and (not own.partial or own.stored == "other"):
+    if own is not None and (not own.partial or own.stored in ("other", "several")):
         return own
     lacks = None in cells.values()
     is_text = own is not None and (own.labels is not None or own.stored == "text")

@@ -45,15 +45,22 @@ def read_config(config: Path) -> dict[str, Any]:
     if config.exists() and not config.is_file():
         raise CircuitError.of(f"{config} is not a file", expected="a SONATA circuit configuration")
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8"), object_pairs_hook=distinct_names)
     except FileNotFoundError as error:
         raise CircuitError.of(
             f"No circuit at {config}",
             found="no such file",
             expected="a SONATA circuit configuration, or the folder of a circuit_config.json",
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise CircuitError.of(f"{config} cannot be read", found=str(error)) from error
+    except UnicodeDecodeError as error:
+        starts = {b"\x89HDF": "an HDF5 file", b"PAR1": "a Parquet file"}
+        raise CircuitError.of(
+            f"{config} is not a SONATA circuit configuration",
+            found=starts.get(error.object[:4], "a file that is not text"),
+            expected="a JSON file that lists the circuit's files of nodes and edges",
+        ) from error
     except (ValueError, RecursionError) as error:
         raise CircuitError.of(f"{config} is not valid JSON", found=str(error)) from error
     if not isinstance(content, dict) or not ({"networks", "network"} & content.keys()):
@@ -62,6 +69,15 @@ def read_config(config: Path) -> dict[str, Any]:
             found=listing(content) if isinstance(content, dict) else type(content).__name__,
             expected="an object with the key 'networks'",
         )
+    return content
+
+
+def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON file; refuse a name that stands in it for two things."""
+    content = dict(pairs)
+    for name, value in pairs:
+        if content[name] != value:
+            raise ValueError(f"{name!r} stands in one object twice, for different things")
     return content
 
 

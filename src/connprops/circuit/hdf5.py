@@ -52,7 +52,8 @@ def guarded(file: Path) -> Iterator[None]:
 def opened(file: Path) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; refuse one that links to other files."""
     if not file.is_file():
-        raise CircuitError.of(f"No file {file}", hint="the circuit's configuration names it")
+        fact = f"{file} is not a file" if file.exists() else f"No file {file}"
+        raise CircuitError.of(fact, hint="the circuit's configuration names it")
     try:
         h5 = h5py.File(file, "r")
     except _OF_DAMAGE as error:
@@ -155,9 +156,9 @@ def members(parent: h5py.Group) -> Iterator[tuple[str, h5py.HLObject]]:
 
 
 def columns(parent: h5py.Group) -> Iterator[str]:
-    """Yield the names of the members that are columns: one value for each row."""
+    """Yield the names of the members that are columns, whatever their dimensions."""
     for name, member in members(parent):
-        if isinstance(member, h5py.Dataset) and member.ndim == 1:
+        if isinstance(member, h5py.Dataset) and member.shape:
             yield name
 
 
@@ -226,5 +227,5 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 
 
 def text(value: object) -> str:
-    """Return a value of a text dataset as text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """Return a value of a text dataset as text; bytes that are not UTF-8 as hexadecimal numbers."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

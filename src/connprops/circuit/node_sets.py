@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from connprops.arrays import Bools, Ints
+from connprops.circuit.config import distinct_names
 from connprops.errors import CircuitError, listing
 
 _COMPARISONS: dict[str, Callable[[Any, float], Any]] = {
@@ -37,8 +38,10 @@ Rules = Mapping[str, list[str] | dict[str, Clause]]
 
 def read_node_sets(file: Path) -> Rules:
     """Return the rules of a file of node sets. Empty objects are no node sets."""
+    if not file.is_file():
+        raise CircuitError.of(f"{file} is not a file", expected="a JSON file of node sets")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=distinct_names)
         json.dumps(content, ensure_ascii=False).encode()  # half a character is no name
     except (OSError, ValueError, RecursionError) as error:
         raise CircuitError.of(

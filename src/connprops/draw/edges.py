@@ -157,7 +157,7 @@ class RedrawnEdges:
         """Return how many rows each group has room for."""
         reader = self._reader
         sizes = {
-            group: max((hdf5.count(parent, name) for name in hdf5.columns(parent)), default=0)
+            group: max((parent[name].shape[0] for name in hdf5.columns(parent)), default=0)
             for group in reader.groups
             for parent in [reader.population[group]]
         }

@@ -136,6 +136,13 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[So
             expected=f"numbers, or text with at most {CATEGORIES_AT_MOST} distinct values, and a "
             f"name other than {', '.join(sorted(schema.RESERVED))}",
         )
+    if tables := [name for name, column in edges.columns.items() if column.stored == "several"]:
+        warnings.warn(
+            f"{edges.file}: columns with several values for each row are left out: "
+            f"{listing(tables)}",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
     return tuple(column for column in chosen if column.name not in unfit)
 
 
@@ -162,7 +169,7 @@ def _check_multiplicity(edges: EdgePopulation) -> None:
     if column is not None and (column.labels is not None or column.dtype in LEFT_OUT):
         raise CircuitError.of(
             f"{edges.file}: column {schema.MULTIPLICITY!r} must hold numbers of synapses",
-            found="values that are neither numbers nor text" if column.dtype == "other"
+            found=LEFT_OUT[column.dtype] if column.dtype in ("other", "several")
             else listing(column.labels) if column.labels else "text",
             expected="whole numbers from 1",
         )  # fmt: skip

@@ -10,7 +10,7 @@ from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, damage
 from connprops.display import console_on, show_table
-from connprops.errors import ConnpropsError
+from connprops.errors import CircuitError, ConnpropsError
 from connprops.run.record import RUN_FILE, CompleteRun, Record, record_of
 from connprops.run.run import why_not_reused
 from connprops.store.tables import read_any_table
@@ -35,19 +35,23 @@ def describe(path: Path, stream: TextIO) -> None:
 
 def _describe_circuit(circuit: Circuit, console: Console) -> None:
     console.print(f"Circuit {circuit.name}: {circuit.config}")
-    show_table(
-        console,
-        ("edge population", "kind", "from", "to", "rows", "columns"),
-        [
-            (e.name, e.kind, e.source.name, e.target.name, f"{e.size:,}", len(e.columns))
-            for e in circuit.edges.values()
-        ],
-    )
-    show_table(
-        console,
-        ("node population", "kind", "nodes"),
-        [(nodes.name, nodes.kind, f"{nodes.size:,}") for nodes in circuit.nodes.values()],
-    )
+    edges, nodes, faults = [], [], dict(circuit.faults)
+    for e in circuit.edges.values():
+        try:
+            of_edges = (e.source.name, e.target.name, f"{e.size:,}", len(e.columns))
+            edges.append((e.name, e.kind, *of_edges))
+        except CircuitError as error:
+            faults["edges", e.name] = error
+    for population in circuit.nodes.values():
+        try:
+            nodes.append((population.name, population.kind, f"{population.size:,}"))
+        except CircuitError as error:
+            faults["nodes", population.name] = error
+    columns = ("edge population", "kind", "from", "to", "rows", "columns")
+    show_table(console, columns, edges)
+    show_table(console, ("node population", "kind", "nodes"), nodes)
+    for (what, name), fault in faults.items():
+        console.print(f"{name!r} of {what} cannot be read: {fault}")
 
 
 def _describe_dataset(dataset: Dataset, console: Console) -> None:
