@@ -493,3 +493,26 @@ def test_labels_survive_files(labelled, tmp_path):
     assert read_model(tmp_path / "model.parquet").labels == model.labels
     kinds = read_model(tmp_path / "model.json").distribution("kind", "A", "B")
     assert kinds.family.name == "discrete"
+
+
+@pytest.mark.parametrize("bounds", [None, (None, 2)])
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_fits_are_of_counts_as_they_are_drawn(bounds, tmp_path):
+    rng, n = np.random.default_rng(3), 3000
+    counts = np.maximum(1, np.rint(rng.normal(2, 0.6, n))).astype(int)
+    source, target = np.repeat(np.arange(n), counts), np.repeat(np.arange(n) + n, counts)
+    columns = {"conductance": rng.lognormal(0, 0.3, source.size)}
+    config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * n + ["B"] * n)
+    stats = statistics(config, tmp_path / "d")
+    name = "n_syn_per_conn"
+    model = build(
+        stats, distr_types={name: "truncnorm"}, data_bounds={name: bounds} if bounds else {}
+    )
+    row = model.fits.filter(property=name, source_type="A", target_type="B").row(0, named=True)
+    drawn = model.draw(name, "A", "B", 1_000_000, rng=0)
+    k = np.arange(1, counts.max() + 1)
+    of_data, of_model = ((values[:, None] <= k).mean(axis=0) for values in (counts, drawn))
+    assert row["model_mean"] == pytest.approx(drawn.mean(), abs=0.003)
+    assert row["model_std"] == pytest.approx(drawn.std(), abs=0.003)
+    assert row["ks"] == pytest.approx(np.abs(of_data - of_model).max(), abs=0.003)
+    assert row["wasserstein"] == pytest.approx(np.abs(of_data - of_model).sum(), abs=0.006)

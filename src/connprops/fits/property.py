@@ -19,6 +19,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats
+from connprops.distributions.distances import as_counts
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
@@ -211,18 +212,9 @@ class _PropertyFit(PropertySamples):
         borrowed: Bools = np.where(voters > 0, pooled > 0, overall)
         return pl.Series(np.concatenate([np.where(tells, shares, overall), borrowed]).astype(bool))
 
-    def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
-        """Return the long model rows of all pathways."""
-        name, options, levels, samples = self.prop.name, self.options, self.levels, self.all
-        of_pathways = []
-        for distributions in fitted.distributions.values():
-            place = np.full(len(samples), -1)
-            place[distributions.pathway] = np.arange(len(distributions))
-            place = place[levels.sample]
-            rows, pathway = place[place >= 0], levels.pathway[place >= 0]
-            of_pathways.append(replace(distributions.take(rows), pathway=pathway))
-        shared = self._shared()[levels.sample]
-        about = pl.DataFrame({"pathway": levels.pathway, "level": levels.level, "shared": shared})
+    def _drawn_as(self, fitted: Fitted) -> tuple[float | None, float | None, str]:
+        """Return the bounds and the type of drawn values."""
+        name, options, samples = self.prop.name, self.options, self.all
         # 0 is the lower bound where no value is negative, yet a normal distribution could give one.
         negative = not len(samples) or np.nanmin(samples.min) < 0
         inferred = None if negative or "normal" not in fitted.distributions else 0.0
@@ -232,7 +224,31 @@ class _PropertyFit(PropertySamples):
             last = len(self.prop.labels) - 1.0
             lower, upper = max(lower or 0.0, 0.0), last if upper is None else min(upper, last)
         integer = samples.is_integer or name == N_SYN_PER_CONN or is_labelled
-        dtype = options.data_types.get(name, "int" if integer else "float")
+        return lower, upper, options.data_types.get(name, "int" if integer else "float")
+
+    def _drawn(self, distributions: Distributions, fitted: Fitted) -> Distributions:
+        """Return distributions of what is drawn, where that is rounded; else the same."""
+        lower, upper, dtype = self._drawn_as(fitted)
+        if distributions.family.kind == "discrete" or dtype != "int":
+            return distributions
+        low, high = (np.array(-np.inf if lower is None else lower),
+                     np.array(np.inf if upper is None else upper))  # fmt: skip
+        least = 1 if self.prop.name == N_SYN_PER_CONN else -np.inf
+        return as_counts(replace(distributions, lower=low, upper=high), least) or distributions
+
+    def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
+        """Return the long model rows of all pathways."""
+        levels, samples = self.levels, self.all
+        of_pathways = []
+        for distributions in fitted.distributions.values():
+            place = np.full(len(samples), -1)
+            place[distributions.pathway] = np.arange(len(distributions))
+            place = place[levels.sample]
+            rows, pathway = place[place >= 0], levels.pathway[place >= 0]
+            of_pathways.append(replace(distributions.take(rows), pathway=pathway))
+        shared = self._shared()[levels.sample]
+        about = pl.DataFrame({"pathway": levels.pathway, "level": levels.level, "shared": shared})
+        lower, upper, dtype = self._drawn_as(fitted)
         is_zero = pl.col("distribution") == "zero"
         return (
             parameter_rows(of_pathways)
@@ -258,14 +274,15 @@ class _PropertyFit(PropertySamples):
             family, parameters = distributions.family, distributions.parameters
             sample = samples.take(distributions.pathway)
             free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
+            drawn = self._drawn(distributions, fitted)
             evidence = (
                 loglik,
                 aicc(loglik, free, n_ends(family), sample.n),
                 bic(loglik, free, n_ends(family), sample.n),
-                ks(sample, family, parameters),
-                wasserstein(sample, family, parameters),
-                family.mean(parameters),
-                family.std(parameters),
+                ks(sample, drawn.family, drawn.parameters),
+                wasserstein(sample, drawn.family, drawn.parameters),
+                drawn.family.mean(drawn.parameters),
+                drawn.family.std(drawn.parameters),
             )
             for name, values in zip(names, evidence, strict=False):
                 columns[name][distributions.pathway] = values
