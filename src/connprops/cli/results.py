@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -70,12 +71,7 @@ def sql(
     from connprops.query.session import Session
     from connprops.store.writing import check_format
 
-    if sum(source is not None for source in (statement, file, query)) != (not list_all):
-        raise OptionError.of(
-            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
-        )
-    if param and query is None:
-        raise OptionError.of("--param goes with --query", found=", ".join(param))
+    _check_sources((statement, file, query), param, list_all=list_all)
     if out is not None:
         check_format(out)
     with Session(
@@ -158,6 +154,18 @@ def verify(
             "export, statistics by extract, a model by build, all of them by run",
         )
     return f"{verdict.n_checked} files are as they were written"
+
+
+def _check_sources(
+    sources: Sequence[str | None], param: list[str] | None, *, list_all: bool
+) -> None:
+    """Refuse a command that names no question, or several; ``sources`` ends with the query."""
+    if sum(source is not None for source in sources) != (not list_all):
+        raise OptionError.of(
+            "It is not clear what to answer", expected="one of SQL, -f FILE, --query, --list"
+        )
+    if param and sources[-1] is None:
+        raise OptionError.of("--param goes with --query", found=", ".join(param))
 
 
 def _text(

@@ -29,11 +29,6 @@ from connprops.arrays.sorted_samples import (
     SortedSamples,
     append_to_file,
     count_distinct,
-    distinct_values,
-    histograms,
-    moments,
-    quantiles,
-    ranks,
     smallest,
     sort_file,
     sort_samples,
@@ -42,11 +37,15 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Groups
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
+from connprops.statistics.group_tables import (
+    Gathered,
+    distinct_values_of,
+    histograms_of,
+    order_statistics_of,
+    statistics_of,
+)
 from connprops.statistics.rows import Rows, RowSource
 from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Unit, UnitSpec
-
-VALUES_AT_MOST = 100
-"""A table of distinct values is kept for at most so many of them."""
 
 _BYTES_PER_VALUE = 56
 """What a value costs that is being aggregated: copies, sorted, and the file's own."""
@@ -94,28 +93,6 @@ class BucketSpec(UnitSpec):
         if whole is None:
             return [{} for _ in groups]
         return [_aggregate_rows(whole, g, unit, self, resources.threads) for g in groups]
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """One property of several groups: its sorted values, and what they do not tell.
-
-    ``n_values`` counts what is not finite too; ``constant`` says that all synapses, sampled or not,
-    have one value; ``means`` are those of connections, and ``sample`` itself where each gives one
-    value.
-    """
-
-    group: Ints
-    sample: SortedSamples
-    means: SortedSamples
-    n_values: Ints
-    n_null: Ints  # synapses whose value is not finite
-    n_connections: Ints
-    n_synapses: Ints
-    n_multi: Ints  # connections of two synapses or more
-    can_tell: Bools  # whether one of these has a finite value
-    per_synapse: Bools  # whether some connection has several values
-    constant: Bools
 
 
 def _aggregate_rows(
@@ -447,12 +424,12 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
     only = np.where(repeat, n, 0)
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
-        "statistics": lambda: _statistics(gathered, n, n_unique, unknown),
-        "histograms": lambda: _histograms(gathered, spec.bins, only),
-        "values": lambda: _distinct_values(
+        "statistics": lambda: statistics_of(gathered, n, n_unique, unknown),
+        "histograms": lambda: histograms_of(gathered, spec.bins, only),
+        "values": lambda: distinct_values_of(
             gathered, n_unique, n, only, whole=name in spec.labelled
         ),
-        "order_statistics": lambda: _order_statistics(gathered),
+        "order_statistics": lambda: order_statistics_of(gathered),
     }
     tables, names = {}, names_to_arrow(spec.properties)
     for kind in spec.tables:
@@ -461,75 +438,3 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
         of_property = pa.DictionaryArray.from_arrays(to_arrow(number), names)
         tables[kind] = pa.table({"property": of_property, **columns})
     return tables
-
-
-def _statistics(gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools) -> dict[str, pa.Array]:
-    """Return the statistics; where it is ``unknown`` whether connections share values, null."""
-    sample = gathered.sample
-    of_values = moments(sample)
-    of_connections = of_values if gathered.means is sample else moments(gathered.means)
-    numbers = {
-        **of_values,
-        **quantiles(sample),
-        "connection_mean": of_connections["mean"],
-        "connection_std": of_connections["std"],
-    }
-    return {
-        "group": to_arrow(gathered.group),
-        "n": to_arrow(n),
-        "n_null": to_arrow(gathered.n_null),
-        "n_multi": to_arrow(gathered.n_multi),
-        "shared_within": to_arrow(~gathered.per_synapse, unknown),
-        "n_unique": to_arrow(n_unique),
-        **{key: to_arrow(values, np.isnan(values)) for key, values in numbers.items()},
-    }
-
-
-def _histograms(
-    gathered: Gathered, bins: int | tuple[float, ...], only: Ints
-) -> dict[str, pa.Array]:
-    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
-    sample = gathered.sample
-    edges, counts = histograms(sample, bins)
-    of_one = only[sample.some, None]
-    counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
-    n_bins = counts.shape[1]
-    return {
-        "group": to_arrow(np.repeat(gathered.group[sample.some], n_bins)),
-        "bin": to_arrow(np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size)),
-        "left": to_arrow(edges[:, :-1].ravel()),
-        "right": to_arrow(edges[:, 1:].ravel()),
-        "count": to_arrow(counts.ravel()),
-    }
-
-
-def _distinct_values(
-    gathered: Gathered, n_unique: Ints, n: Ints, only: Ints, *, whole: bool
-) -> dict[str, pa.Array]:
-    """Return distinct values and their counts, for groups where these are few, or the ``whole``."""
-    sample = gathered.sample
-    n_unique = n_unique[sample.some]
-    few = whole | (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
-    of_some, values, counts = distinct_values(sample, few)
-    of_value = sample.some[of_some]
-    counts = np.where(only[of_value] > 0, only[of_value], counts)
-    return {
-        "group": to_arrow(gathered.group[of_value]),
-        "value": to_arrow(values),
-        "count": to_arrow(counts),
-        "p": to_arrow(counts / n[of_value]),
-    }
-
-
-def _order_statistics(gathered: Gathered) -> dict[str, pa.Array]:
-    sample = gathered.sample
-    kept = [ranks(n) for n in sample.n.tolist()]
-    sizes = np.array([r.size for r in kept], dtype=np.int64)
-    rank = np.concatenate([np.empty(0, dtype=np.int64), *kept])
-    value = sample.at(np.repeat(np.arange(sizes.size), sizes), rank)
-    offsets = to_arrow(np.concatenate([[0], np.cumsum(sizes)]))
-    return {
-        "group": to_arrow(gathered.group[sample.some]),
-        "rank": pa.LargeListArray.from_arrays(offsets, to_arrow(rank)),
-        "value": pa.LargeListArray.from_arrays(offsets, to_arrow(value)),
-    }

@@ -1,0 +1,118 @@
+"""The tables of one property, from the sorted values of its pathways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from connprops.arrays import Bools, Ints
+from connprops.arrays.arrow import to_arrow
+from connprops.arrays.sorted_samples import (
+    SortedSamples,
+    distinct_values,
+    histograms,
+    moments,
+    quantiles,
+    ranks,
+)
+
+VALUES_AT_MOST = 100
+"""A table of distinct values is kept for at most so many of them."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """One property of several groups: its sorted values, and what they do not tell.
+
+    ``n_values`` counts what is not finite too; ``constant`` says that all synapses, sampled or not,
+    have one value; ``means`` are those of connections, and ``sample`` itself where each gives one
+    value.
+    """
+
+    group: Ints
+    sample: SortedSamples
+    means: SortedSamples
+    n_values: Ints
+    n_null: Ints  # synapses whose value is not finite
+    n_connections: Ints
+    n_synapses: Ints
+    n_multi: Ints  # connections of two synapses or more
+    can_tell: Bools  # whether one of these has a finite value
+    per_synapse: Bools  # whether some connection has several values
+    constant: Bools
+
+
+def statistics_of(
+    gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools
+) -> dict[str, pa.Array]:
+    """Return the statistics; where it is ``unknown`` whether connections share values, null."""
+    sample = gathered.sample
+    of_values = moments(sample)
+    of_connections = of_values if gathered.means is sample else moments(gathered.means)
+    numbers = {
+        **of_values,
+        **quantiles(sample),
+        "connection_mean": of_connections["mean"],
+        "connection_std": of_connections["std"],
+    }
+    return {
+        "group": to_arrow(gathered.group),
+        "n": to_arrow(n),
+        "n_null": to_arrow(gathered.n_null),
+        "n_multi": to_arrow(gathered.n_multi),
+        "shared_within": to_arrow(~gathered.per_synapse, unknown),
+        "n_unique": to_arrow(n_unique),
+        **{key: to_arrow(values, np.isnan(values)) for key, values in numbers.items()},
+    }
+
+
+def histograms_of(
+    gathered: Gathered, bins: int | tuple[float, ...], only: Ints
+) -> dict[str, pa.Array]:
+    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
+    sample = gathered.sample
+    edges, counts = histograms(sample, bins)
+    of_one = only[sample.some, None]
+    counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
+    n_bins = counts.shape[1]
+    return {
+        "group": to_arrow(np.repeat(gathered.group[sample.some], n_bins)),
+        "bin": to_arrow(np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size)),
+        "left": to_arrow(edges[:, :-1].ravel()),
+        "right": to_arrow(edges[:, 1:].ravel()),
+        "count": to_arrow(counts.ravel()),
+    }
+
+
+def distinct_values_of(
+    gathered: Gathered, n_unique: Ints, n: Ints, only: Ints, *, whole: bool
+) -> dict[str, pa.Array]:
+    """Return distinct values and their counts, for groups where these are few, or the ``whole``."""
+    sample = gathered.sample
+    n_unique = n_unique[sample.some]
+    few = whole | (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
+    of_some, values, counts = distinct_values(sample, few)
+    of_value = sample.some[of_some]
+    counts = np.where(only[of_value] > 0, only[of_value], counts)
+    return {
+        "group": to_arrow(gathered.group[of_value]),
+        "value": to_arrow(values),
+        "count": to_arrow(counts),
+        "p": to_arrow(counts / n[of_value]),
+    }
+
+
+def order_statistics_of(gathered: Gathered) -> dict[str, pa.Array]:
+    sample = gathered.sample
+    kept = [ranks(n) for n in sample.n.tolist()]
+    sizes = np.array([r.size for r in kept], dtype=np.int64)
+    rank = np.concatenate([np.empty(0, dtype=np.int64), *kept])
+    value = sample.at(np.repeat(np.arange(sizes.size), sizes), rank)
+    offsets = to_arrow(np.concatenate([[0], np.cumsum(sizes)]))
+    return {
+        "group": to_arrow(gathered.group[sample.some]),
+        "rank": pa.LargeListArray.from_arrays(offsets, to_arrow(rank)),
+        "value": pa.LargeListArray.from_arrays(offsets, to_arrow(value)),
+    }
