@@ -42,8 +42,7 @@ def test_each_option_is_declared_once():
     classes = {c for c in vars(declarations).values() if inspect.isclass(c)}
     classes = [c for c in classes | {Resources} if issubclass(c, Checked) and c is not Checked]
     declared = Counter(name for c in classes for name in vars(c).get("__annotations__", {}))
-    # A run has limits, where a step may do without.
-    assert {name for name, n in declared.items() if n > 1} == {"resources"}
+    assert {name for name, n in declared.items() if n > 1} == set()
 
 
 @pytest.mark.parametrize("function", STEPS, ids=lambda f: f.__name__)

@@ -263,13 +263,24 @@ class SeedOptions(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepOptions(Checked):
-    """What a step may use, and whom it tells; no number depends on it."""
+class LimitOptions(Checked):
+    """What a step may use; no number depends on it."""
 
     resources: Resources | None = option(
         None, help="Threads, memory, temporary folder and workers.",
         default_text="what the machine allows", is_checked=False,
     )  # fmt: skip
+
+    @property
+    def limits(self) -> Resources:
+        """Return the resources, those of the machine where none are named."""
+        return self.resources or Resources()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepOptions(LimitOptions):
+    """What a step may use, and whom it tells; no number depends on it."""
+
     progress: Progress | None = option(
         None, help="Called with step, units done, units in all, and the unit's name.",
         is_checked=False,
@@ -348,10 +359,8 @@ class CrossValidateOptions(StepOptions, SeedOptions, FitOptions, GroupOptions, S
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptions):
+class RunOptions(LimitOptions, SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptions):
     """What a run computes, of which part of a circuit, and with which resources."""
-
-    resources: Resources = option(factory=Resources, help="Limits of the run.", is_checked=False)
 
     def edges(self) -> dict[str, Any]:
         """Return what an export takes of the circuit: options of ``export.request.describe``."""

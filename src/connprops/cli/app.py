@@ -231,7 +231,7 @@ def _from_text(name: str, value: Any) -> Any:
 def _options(config: str | None, values: Mapping[str, Any]) -> RunOptions:
     """Return options from a file and the command line."""
     options = read_options(config, **values)
-    if options.resources.memory < _TIGHT:
+    if options.limits.memory < _TIGHT:
         keep_fewer_heaps(give_back=True)
     else:
         reuse_freed_memory()

@@ -74,12 +74,8 @@ def sql(
     _check_sources((statement, file, query), param, list_all=list_all)
     if out is not None:
         check_format(out)
-    with Session(
-        folder,
-        allow_files=allow_files,
-        resources=options.resources,
-        progress_bar=False,  # standard output is the answer's
-    ) as session:
+    limits = options.resources  # and no bar of progress, as standard output is the answer's
+    with Session(folder, allow_files=allow_files, resources=limits, progress_bar=False) as session:
         if list_all:
             _list(session)
             return

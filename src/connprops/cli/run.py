@@ -100,7 +100,7 @@ def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:
     dataset, request = folder / "dataset", describe(opened, **options.edges())
     if differences(dataset, request) == []:
         stats = extract(dataset, **options.of(ExtractOptions))
-        work = dry_run.of_extract(stats, folder, options.resources)
+        work = dry_run.of_extract(stats, folder, options.limits)
         return f"The dataset is there: {dataset}\n{work}"
-    work = dry_run.of_export(request, dataset, options.resources)
+    work = dry_run.of_export(request, dataset, options.limits)
     return f"{work}\nTasks of statistics are known when that is done."

@@ -55,7 +55,7 @@ def export(
         from connprops.export.request import describe
         from connprops.run.dry_run import of_export
 
-        return of_export(describe(opened, **options.edges()), place, options.resources, shard)
+        return of_export(describe(opened, **options.edges()), place, options.limits, shard)
     export_circuit(
         opened, place, **options.edges(), overwrite=overwrite, resume=resume, verify=verify,
         shard=shard, resources=options.resources, progress=progress,
@@ -90,7 +90,7 @@ def extract(
     if dry_run:
         from connprops.run.dry_run import of_extract
 
-        return of_extract(stats, place, options.resources, shard)
+        return of_extract(stats, place, options.limits, shard)
     files = stats.write(place, correlations=options.correlations, overwrite=overwrite, shard=shard)
     return _shard_done(shard, place) if shard else _lines(files)
 

@@ -105,6 +105,7 @@ def distinct_values_of(
 
 
 def order_statistics_of(gathered: Gathered) -> dict[str, pa.Array]:
+    """Return the thinned, sorted values."""
     sample = gathered.sample
     kept = [ranks(n) for n in sample.n.tolist()]
     sizes = np.array([r.size for r in kept], dtype=np.int64)
