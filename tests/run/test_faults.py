@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import duckdb
@@ -706,3 +707,22 @@ def test_a_short_stress_run(tmp_path):
     assert "in all 150" in done.stdout
     assert "476 MiB in a control group" in done.stdout or "no control group" in done.stdout
     assert done.stdout.endswith("0 failures\n")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::connprops.errors.ConnpropsWarning")
+@pytest.mark.parametrize(
+    "values",
+    [
+        [5e-324] * 5,
+        [np.finfo(float).max] * 5,
+        [np.finfo(float).max, -np.finfo(float).max, 1.0, 2, 0],
+    ],
+)
+def test_values_at_the_ends_of_floats_reach_the_report(values, tmp_path):
+    config = write_circuit(
+        tmp_path / "c", [0, 0, 0, 1, 1], [2, 3, 3, 2, 3], {"p": np.array(values)}, mtype=[*"AABB"]
+    )
+    run(config, tmp_path / "o")
+    table = read_statistics(tmp_path / "o").table.filter(pl.col("property") == "p").collect()
+    assert table["mean"].item() == pytest.approx(float(sum(map(Fraction, values)) / 5), rel=1e-12)
+    assert "NaN" not in (tmp_path / "o" / "report.html").read_text().split('id="index"')[1][:5000]

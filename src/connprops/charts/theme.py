@@ -281,9 +281,10 @@ def _domain(finite: Floats) -> tuple[float, float]:
 def _is_heavy(finite: Floats) -> bool:
     if finite.size < 3:  # noqa: PLR2004 - no tail to speak of
         return False
-    low, inner_low, median, inner_high, high = np.quantile(finite, [0, 0.1, 0.5, 0.9, 1])
-    inner, tail = inner_high - inner_low, max(high - median, median - low)
-    return bool(tail > _HEAVY * inner > 0) or bool(low > 0 and high > 100 * low)
+    with np.errstate(over="ignore", invalid="ignore"):  # of ranges that floats cannot hold
+        low, inner_low, median, inner_high, high = np.quantile(finite, [0, 0.1, 0.5, 0.9, 1])
+        inner, tail = inner_high - inner_low, max(high - median, median - low)
+        return bool(tail > _HEAVY * inner > 0) or bool(low > 0 and high > 100 * low)
 
 
 def _knee(finite: Floats) -> float:

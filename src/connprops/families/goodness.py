@@ -47,7 +47,8 @@ def wasserstein(sample: Sample, family: Family, params: Parameters) -> Floats:
         area = _area_between_points(sample, family, params)
     else:
         low, high = _reach(sample, family, params)
-        narrow = sample.whole & (high - low < _LISTED) & (family.name != "discrete")
+        with np.errstate(over="ignore"):
+            narrow = sample.whole & (high - low < _LISTED) & (family.name != "discrete")
         area = np.empty(len(sample))
         for rows, method in ((narrow, _area_over_counts), (~narrow, _area_by_quantiles)):
             places = np.flatnonzero(rows)

@@ -192,8 +192,12 @@ def _merged(group: NDArray[np.intp], parts: Moments, groups: int) -> Moments:
     low, high = np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
     def average(x: Floats) -> Floats:
-        with np.errstate(invalid="ignore"):
-            return np.bincount(group, weights=parts.n * x, minlength=groups) / n
+        with np.errstate(invalid="ignore", over="ignore"):
+            mean = np.bincount(group, weights=parts.n * x, minlength=groups) / n
+            if np.isinf(mean).any():  # sums beyond what floats hold, of which the mean is not
+                scaled = np.bincount(group, weights=parts.n / n[group] * x, minlength=groups)
+                mean = np.where(np.isinf(mean), scaled, mean)
+            return mean
 
     mean, mean_log = np.clip(average(parts.mean), low, high), average(parts.mean_log)
     # In units of the range, so that fourth powers neither overflow nor vanish.

@@ -182,7 +182,12 @@ def _resource(name: str) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Return JSON; a number that it cannot hold, as a range of 2 * 1.8e308 has, is null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(finite, separators=(",", ":"), allow_nan=False)
 
 
 def _packed(value: Any) -> str:
