@@ -26,6 +26,7 @@ class Property:
     name: str
     dtype: str
     unit: str
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass

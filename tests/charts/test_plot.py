@@ -12,7 +12,7 @@ from circuits import KINDS, with_labels
 from specs import layers, pixels, render
 
 from connprops.charts.plot import plot
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
@@ -150,7 +150,9 @@ def test_unknown_options_are_refused(tables, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:no source and no target type")
 def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
-    stats = extract(Dataset(export(open_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d")))
+    stats = extract(
+        Dataset(export(resolve_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d"))
+    )
     charts = plot(stats, build(stats))
     for name in ("kind", "label", "site"):
         of_name = {chart for chart in charts if chart.endswith(f"_{name}")}

@@ -17,7 +17,7 @@ from circuits import KINDS, with_labels
 from benchmarks.browser import drive
 from benchmarks.chromium import CHROMIUM, Browser
 from connprops.charts.maps import type_order
-from connprops.circuit.circuit import open_circuit
+from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OutputError
 from connprops.export.export import export
@@ -327,7 +327,9 @@ def test_a_reader_selects_clicks_and_sorts(correlated, tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.filterwarnings("ignore:no source and no target type")
 def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
-    stats = extract(Dataset(export(open_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d")))
+    stats = extract(
+        Dataset(export(resolve_circuit(with_labels(tmp_path / "c")[0]), tmp_path / "d"))
+    )
     file = report(stats, build(stats), tmp_path / "r.html")
     number = [p.name for p in stats.properties].index("kind")
     of_kind = chunk_of(file.read_text(), f"property-{number}")
