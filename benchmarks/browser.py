@@ -106,7 +106,7 @@ def measured(work: Path, name: str, config: Path) -> dict[str, float]:
     if not (out / "model.parquet").is_file():
         connprops("run", str(config), "-o", str(out), "-q", "--overwrite", "--correlations")
     from connprops import read_model, read_statistics
-    from connprops.reports import report
+    from connprops.reports.report import report
 
     stats, model = read_statistics(out), read_model(out / "model.parquet")
     start = time.perf_counter()
