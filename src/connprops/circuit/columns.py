@@ -210,14 +210,14 @@ class ColumnReader:
                 expected=f"{self.size:,}",
             )
         if column.stored == "text" or hdf5.is_text(stored.dtype):
-            library = hdf5.library(self.population[group], column.name)
+            library = hdf5.labels_of(self.population[group], column.name)
             words = self._words(path, library, start, stop)
             if column.labels is None:
                 return words
             code = {label: i for i, label in enumerate(column.labels)}
             return np.array([code[word] for word in words], dtype=column.dtype)
         if column.labels is not None:
-            library = hdf5.library(self.population[group], column.name) or column.labels
+            library = hdf5.labels_of(self.population[group], column.name) or column.labels
             return self._codes(path, library, start, stop).astype(column.dtype)
         values = hdf5.read(self.population, path, start, stop)
         return values.astype(np.dtype(column.dtype), copy=False)
@@ -268,7 +268,7 @@ class ColumnReader:
         if any(self.population[path].ndim != 1 for path in paths):
             return SonataColumn(name, "several")
         types = [hdf5.dataset(self.population, path).dtype for path in paths]
-        of_groups = (hdf5.library(self.population[group], name) for group in groups)
+        of_groups = (hdf5.labels_of(self.population[group], name) for group in groups)
         libraries = {labels for labels in of_groups if labels is not None}
         partial = len(groups) < len(self.groups)
         n_text, n_numbers = sum(map(hdf5.is_text, types)), sum(map(hdf5.is_number, types))

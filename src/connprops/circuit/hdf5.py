@@ -203,7 +203,7 @@ def blocks(parent: h5py.Group, path: str) -> Iterator[NDArray[Any]]:
         yield read(parent, path, start, min(start + _BLOCK, size))
 
 
-def library(parent: h5py.Group, name: str) -> tuple[str, ...] | None:
+def labels_of(parent: h5py.Group, name: str) -> tuple[str, ...] | None:
     """Return the labels of an enumerated column by their codes; None where it is not enumerated."""
     libraries = parent.get("@library")
     if not isinstance(libraries, h5py.Group) or name not in libraries:
