@@ -7,6 +7,7 @@ from .model.build import build
 from .model.comparison import compare
 from .model.cross_validation import CrossValidation, cross_validate, read_cross_validation
 from .model.model import Model, read_model
+from .query.describe import describe
 from .reports.report import report
 from .run.merge import merge
 from .statistics.extract import extract, extract_folds
@@ -20,6 +21,7 @@ __all__ = [
     "build",
     "compare",
     "cross_validate",
+    "describe",
     "extract",
     "extract_folds",
     "merge",
