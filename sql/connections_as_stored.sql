@@ -5,8 +5,11 @@ select
     target_types.type as target_type,
     rows.*
 from connection_rows as rows
-inner join pathway_codes as codes on rows.pathway = codes.pathway
 inner join types as source_types
-    on codes.source_code = source_types.code and source_types.side = 'source'
+    on
+        rows.pathway // getvariable('n_target_types') = source_types.code
+        and source_types.side = 'source'
 inner join types as target_types
-    on codes.target_code = target_types.code and target_types.side = 'target'
+    on
+        rows.pathway % getvariable('n_target_types') = target_types.code
+        and target_types.side = 'target'

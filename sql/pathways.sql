@@ -19,9 +19,12 @@ select
     counts.n_synapses,
     counts.pathway
 from counts
-inner join pathway_codes as codes on counts.pathway = codes.pathway
 inner join types as source_types
-    on codes.source_code = source_types.code and source_types.side = 'source'
+    on
+        counts.pathway // getvariable('n_target_types') = source_types.code
+        and source_types.side = 'source'
 inner join types as target_types
-    on codes.target_code = target_types.code and target_types.side = 'target'
+    on
+        counts.pathway % getvariable('n_target_types') = target_types.code
+        and target_types.side = 'target'
 order by counts.pathway

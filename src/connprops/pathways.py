@@ -90,6 +90,17 @@ class Pathways:
         )
         return number_of_pair(source, target, len(self.target_types))
 
+    def names_of(self, number: pl.Expr) -> list[pl.Expr]:
+        """Return the columns ``source_type`` and ``target_type``, Enums, of a column of numbers."""
+        n_target = max(len(self.target_types), 1)
+        places = {"source_type": number // n_target, "target_type": number % n_target}
+        return [
+            place.cast(pl.Series(dtype=self.enums[name]).to_physical().dtype)
+            .cat.to(self.enums[name])
+            .alias(name)
+            for name, place in places.items()
+        ]
+
     def columns(self, numbers: Ints) -> list[pl.Series]:
         """Return the columns ``source_type`` and ``target_type``, Enums, of these pathways."""
         n_target = max(len(self.target_types), 1)

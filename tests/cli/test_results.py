@@ -209,7 +209,7 @@ def test_files_may_be_allowed(folder, tmp_path):
 
 def test_show_sql_and_explain(folder):
     shown = invoke(folder, "select count(*) from synapses", "--show-sql").stdout
-    chain = ("pathway_codes", "connections_as_stored", "synapses_as_stored", "synapses")
+    chain = ("connections_as_stored", "synapses_as_stored", "synapses")
     places = [shown.index(f"-- {name}\n") for name in chain]
     assert places == sorted(places)
     assert shown.endswith("select count(*) from synapses\n")

@@ -190,3 +190,36 @@ def test_a_group_of_millions_keeps_within_its_memory(tmp_path, by):
     # All values of "varies" alone, with what sorting them at once takes, are 250 MB.
     assert kilobytes < 150_000
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+
+
+_WRITE = """
+import resource, sys
+import connprops as cp
+from connprops.resources import Resources
+stats = cp.extract(sys.argv[1], resources=Resources(memory=1 << 27, threads=2))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+stats.write(sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_results_of_many_pathways_keep_within_their_memory(tmp_path):
+    rng = np.random.default_rng(1)
+    n_types, n_pairs = 120, 30_000
+    pairs = np.sort(rng.choice((4 * n_types) ** 2, n_pairs, replace=False))
+    source, target = pairs % (4 * n_types), pairs // (4 * n_types)
+    columns = {name: rng.gamma(3, 1, n_pairs) for name in ("a", "b", "c", "d")}
+    config = write_circuit(
+        tmp_path / "c", source, target, columns, mtype=[f"T{i % n_types}" for i in range(480)]
+    )
+    folder = export(resolve_circuit(config), tmp_path / "d")
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _WRITE, str(folder), str(tmp_path / "little")],
+        capture_output=True, text=True, check=True, env={**os.environ, "POLARS_MAX_THREADS": "2"},
+    )  # fmt: skip
+    # Its 3 million rows of histograms alone took 500 MB, when all results were kept.
+    assert int(ran.stdout) < 180_000
+    stats = extract(folder)
+    stats.write(tmp_path / "plenty")
+    for file in (tmp_path / "plenty").iterdir():
+        assert file.read_bytes() == (tmp_path / "little" / file.name).read_bytes(), file.name

@@ -125,22 +125,12 @@ class Dataset:
         """Return the number of parts."""
         return len(self.manifest.parts)
 
-    @cached_property
-    def pathway_codes(self) -> pl.DataFrame:
-        """Return source_type and target_type (Enums) of each pathway code."""
-        pathways = Pathways(self.source_types, self.target_types)
-        codes = np.arange(len(pathways))
-        return pl.DataFrame([pl.Series("pathway", codes, dtype=pl.Int32), *pathways.columns(codes)])
-
     @property
     def connections(self) -> pl.LazyFrame:
         """Return one row per connection, with its types and its shared values."""
         rows = pl.scan_parquet(self.files("connections"), glob=False)
-        return (
-            self.pathway_codes.lazy()
-            .join(rows, on="pathway")
-            .select("source_type", "target_type", pl.exclude("source_type", "target_type"))
-        )
+        types = Pathways(self.source_types, self.target_types).names_of(pl.col("pathway"))
+        return rows.select(*types, pl.all())
 
     @property
     def synapses(self) -> pl.LazyFrame:

@@ -2,7 +2,7 @@
 
 A file is one SELECT and gives one relation, named by the file's stem. The relations at
 the bottom are those of a dataset's files: ``connection_rows``, ``synapse_rows``, ``nodes``,
-``node_sets``, ``types`` and ``pathway_codes``.
+``node_sets`` and ``types``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import duckdb
 
 CHAIN = (
-    "pathway_codes",
     "connections_as_stored",
     "connections",
     "synapses_as_stored",

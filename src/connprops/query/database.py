@@ -41,10 +41,10 @@ _FILES_OF = {
 
 _CHAINS = {
     "connections_in": (
-        "connection_rows", "pathway_codes", "connections_as_stored", "connections",
+        "connection_rows", "connections_as_stored", "connections",
     ),
     "synapses_in": (
-        "connection_rows", "synapse_rows", "pathway_codes", "connections_as_stored",
+        "connection_rows", "synapse_rows", "connections_as_stored",
         "synapses_as_stored", "synapses",
     ),
     "nodes_in": ("nodes",),

@@ -26,6 +26,7 @@ from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
 from connprops.arrays.gather import Runs
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.sorted_samples import (
+    RANKS_AT_MOST,
     SortedSamples,
     append_to_file,
     count_distinct,
@@ -49,6 +50,9 @@ from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Un
 
 _BYTES_PER_VALUE = 56
 """What a value costs that is being aggregated: copies, sorted, and the file's own."""
+
+_BYTES_PER_RESULT = 128
+"""What a row of results costs: as arrays, as a table, and as one with the names of types."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,13 @@ class BucketSpec(UnitSpec):
         varying = sum(c.varies for c in dataset.columns if c.name in properties)
         at_work = _BYTES_PER_VALUE * min(threads, len(properties))
         cost = sizes["n_connections"].to_numpy() * (BYTES_OF_ENDS + 8 * len(properties) + at_work)
+        n_values = sizes["n_connections"].to_numpy()
         if varying:
-            cost = cost + sizes["n_synapses"].to_numpy() * (8 * varying + at_work)
-        return np.asarray(cost)
+            n_values = sizes["n_synapses"].to_numpy()
+            cost = cost + n_values * (8 * varying + at_work)
+        n_bins = self.bins if isinstance(self.bins, int) else len(self.bins)
+        rows = 1 + n_bins + np.minimum(n_values, RANKS_AT_MOST)
+        return np.asarray(cost + len(properties) * rows * _BYTES_PER_RESULT)
 
     def compute(
         self, rows: RowSource, groups: Sequence[Groups], unit: Unit, resources: Resources

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
 from connprops.families.histogram import normal_through_histogram
 from connprops.schema import N_SYN_PER_CONN, Property
-from connprops.statistics.tables import ComputedTables, StoredTables
+from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
 from connprops.store.shards import Shard
-from connprops.store.tables import read_table, write_table
-from connprops.store.writing import refuse_existing
+from connprops.store.tables import TableWriter, open_table
+from connprops.store.writing import refuse_existing, replacing
 
 TABLES = ("pathways", "statistics", "histograms", "values", "order_statistics")
 
@@ -166,10 +166,20 @@ class Statistics:
             number = Shard.parse(shard)
             return self.computed.write_shard(place, number, self.facts(), correlations=correlations)
         self._take_over(place)
-        for name, file in zip(names, files, strict=True):
-            table = schema.TABLES[name]
-            frame = self._tables.whole(table)
-            write_table(frame, table, file, overwrite=overwrite, facts=self.facts())
+        tables = [schema.TABLES[name] for name in names]
+        with ExitStack() as stack:
+            writers = {}
+            for table, file in zip(tables, files, strict=True):
+                aside = stack.enter_context(replacing(file, overwrite=overwrite))
+                dtypes = layout_of(table, self._tables.dtypes)
+                writers[table.name] = TableWriter(aside, table, dtypes, self.facts())
+            for table, rows in self._tables.pieces(tables):
+                writers[table.name].write(rows)
+            for writer in writers.values():
+                writer.close()
+        if isinstance(self._tables, ComputedTables):
+            for table, file in zip(tables[1:], files[1:], strict=True):
+                self._tables.take(table, open_table(file, table).rows)
         return files
 
     def _take_over(self, folder: Path) -> None:
@@ -179,9 +189,9 @@ class Statistics:
         for name in (*TABLES[1:], schema.CORRELATIONS.name):
             table = schema.TABLES[name]
             with suppress(DatasetError):  # not there, or damaged: made again
-                frame, facts = read_table(folder / f"{name}.parquet", table)
-                if _of_table(name, facts) == _of_table(name, self.facts()):
-                    self._tables.take(table, frame)
+                stored = open_table(folder / f"{name}.parquet", table)
+                if _of_table(name, stored.facts) == _of_table(name, self.facts()):
+                    self._tables.take(table, stored.rows)
 
     @property
     def computed(self) -> ComputedTables:
@@ -263,11 +273,11 @@ def read_statistics(folder: str | Path) -> Statistics:
     DatasetError
         Where a table is missing, damaged, or not of this package.
     """
-    frames: dict[str, pl.DataFrame] = {}
+    scans: dict[str, pl.LazyFrame] = {}
     facts: dict[str, Any] = {}
     for name in TABLES:
         file = Path(folder) / f"{name}.parquet"
-        frames[name], found = read_table(file, schema.TABLES[name])
+        _, scans[name], found = open_table(file, schema.TABLES[name])
         found.pop("table")
         if facts and facts != found:
             raise DatasetError.of(
@@ -278,12 +288,13 @@ def read_statistics(folder: str | Path) -> Statistics:
         facts = found
     correlations = Path(folder) / f"{schema.CORRELATIONS.name}.parquet"
     if correlations.is_file():
-        frame, found = read_table(correlations, schema.CORRELATIONS)
+        _, rows, found = open_table(correlations, schema.CORRELATIONS)
         if all(found.get(k) == facts.get(k) for k in ("identity", "options", "properties")):
-            frames[schema.CORRELATIONS.name] = frame
+            scans[schema.CORRELATIONS.name] = rows
     properties, types = described(facts, folder)
+    dtypes = enums_of(types, [p.name for p in properties])
     return Statistics(
-        properties, types, StoredTables(frames), options=facts["options"],
+        properties, types, StoredTables(scans, dtypes), options=facts["options"],
         identity=facts["identity"], versions=facts.get("versions", {}),
     )  # fmt: skip
 

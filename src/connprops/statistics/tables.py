@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +41,41 @@ from connprops.store.tables import write_table
 
 _KEYS = {*schema.PATHWAY, "property"}
 
+_ROWS_OF_PIECE = 1 << 13
+"""Rows of a file that are read at once, where it is copied."""
+
 
 @dataclass(frozen=True)
 class StoredTables:
-    """Tables read back from files, by name."""
+    """Tables in files, by name."""
 
-    frames: Mapping[str, pl.DataFrame]
+    scans: Mapping[str, pl.LazyFrame]
+    dtypes: Mapping[str, pl.DataType]
 
     def whole(self, table: schema.Table) -> pl.DataFrame:
         """Return a table."""
-        if table.name not in self.frames:
+        return self.lazy(table).collect()
+
+    def lazy(self, table: schema.Table) -> pl.LazyFrame:
+        """Return a table as a lazy frame."""
+        if table.name not in self.scans:
             raise DatasetError.of(
                 "These statistics were written without the correlations of properties",
                 hint="write them with correlations=True, or extract --correlations",
             )
-        return self.frames[table.name]
+        return self.scans[table.name]
 
-    def lazy(self, table: schema.Table) -> pl.LazyFrame:
-        """Return a table as a lazy frame."""
-        return self.whole(table).lazy()
+    def pieces(
+        self, tables: Sequence[schema.Table]
+    ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
+        """Give tables piece by piece, each in the order of its keys."""
+        for table in tables:
+            yield from ((table, piece) for piece in pieces_of(self.lazy(table)))
+
+
+def pieces_of(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Give the rows of a file piece by piece, in order."""
+    return iter(rows.collect_batches(chunk_size=_ROWS_OF_PIECE, maintain_order=True))
 
 
 class ComputedTables:
@@ -97,6 +115,7 @@ class ComputedTables:
         self._resources = resources
         self._progress = progress
         self.computed: list[tuple[frozenset[str], dict[str, pl.DataFrame]]] = []
+        self.stored: dict[str, pl.LazyFrame] = {}
 
     def compute_with(self, others: Sequence[ComputedTables]) -> None:
         """Compute in one pass what any of several is asked for: folds of a cross-validation."""
@@ -130,6 +149,8 @@ class ComputedTables:
         """Return a table as a lazy frame, for which only properties that it needs are computed."""
         if table is schema.PATHWAYS:
             return self.whole(table).lazy()
+        if table.name in self.stored:
+            return self.stored[table.name]
 
         def scan(
             with_columns: list[str] | None,
@@ -162,6 +183,9 @@ class ComputedTables:
         """Return rows of some properties; what has not been computed is computed first."""
         if table is schema.PATHWAYS:
             return self.pathways.select(table.names)
+        if table.name in self.stored:
+            of_names = pl.col("property").cast(pl.String).is_in([*properties])
+            return self.stored[table.name].filter(of_names).collect()
         with self.lock:  # Polars may ask for several tables at once
             there = {p for names, frames in self.computed if table.name in frames for p in names}
             missing = [name for name in properties if name not in there]
@@ -181,9 +205,55 @@ class ComputedTables:
             return frames[0]
         return pl.concat([self._empty(table), *frames]).sort(table.keys)
 
-    def take(self, table: schema.Table, frame: pl.DataFrame) -> None:
-        """Take a table of all properties that has been computed before, for the same choice."""
-        self.computed.append((frozenset(self.buckets.properties), {table.name: frame}))
+    def take(self, table: schema.Table, rows: pl.LazyFrame) -> None:
+        """Take a table of all properties from a file of the same choice."""
+        self.stored[table.name] = rows
+
+    def pieces(
+        self, tables: Sequence[schema.Table]
+    ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
+        """Give tables piece by piece, each in the order of its keys; keep nothing of them.
+
+        What has been computed or is in files already is taken from there.
+        """
+        missing = {}
+        for table in tables:
+            if table is schema.PATHWAYS or table.name in self._there(self.buckets.properties):
+                yield table, self.whole(table)
+            elif table.name in self.stored:
+                yield from ((table, piece) for piece in pieces_of(self.stored[table.name]))
+            else:
+                missing[table.name] = table
+        for spec in (self.buckets, self.correlations):
+            of_spec = [table for table in TABLES_OF[spec.kind] if table.name in missing]
+            if of_spec:
+                yield from self._computed_pieces(self._for_tables(spec, of_spec), of_spec)
+
+    def _there(self, properties: Sequence[str]) -> set[str]:
+        """Return the names of the tables that are in memory for all of some properties."""
+        names = {name for _, frames in self.computed for name in frames}
+        return {
+            name
+            for name in names
+            if {*properties} <= {p for of, frames in self.computed if name in frames for p in of}
+        }
+
+    def _computed_pieces(
+        self, spec: UnitSpec, tables: Sequence[schema.Table]
+    ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
+        """Compute tables; give their rows range by range of groups, which are their order."""
+        units = plan_units(self.dataset, spec, self.sampled(spec), self._resources)
+        ranges = deque(len(list(of_range)) for _, of_range in groupby(units, lambda u: u.first))
+        waiting: dict[int, GroupTables] = {}
+        first = 0
+        for number, (made,) in compute_units(
+            self.dataset, spec, units, self._resources, self._progress
+        ):
+            waiting[number] = made
+            while ranges and all(i in waiting for i in range(first, first + ranges[0])):
+                of_units = [waiting.pop(i) for i in range(first, first + ranges[0])]
+                yield from ((table, self.labelled(of_units, table)) for table in tables)
+                first += ranges.popleft()
 
     def plan(self, spec: UnitSpec, n_shards: int) -> list[Unit]:
         """Return the units in which all tables are computed, enough for so many shards."""
@@ -239,17 +309,22 @@ class ComputedTables:
         tables = [table]
         if self.grouping.groups.is_pathway:
             there = {t for names, frames in self.computed for t in frames if names & {*missing}}
-            tables = [t for t in TABLES_OF["buckets"] if t.name not in there]
+            tables = [t for t in TABLES_OF["buckets"] if t.name not in there | self.stored.keys()]
         spec = replace(
-            self.buckets,
+            self._for_tables(self.buckets, tables),
             choices=tuple(fold.buckets.choices[0] for fold in self.together),
             properties=tuple(missing),
-            tables=tuple(t.name for t in tables),
         )
         for fold, made in zip(
             self.together, self._compute(self.together, spec, tables), strict=True
         ):
             fold.computed.append((frozenset(missing), made))
+
+    def _for_tables(self, spec: UnitSpec, tables: Sequence[schema.Table]) -> UnitSpec:
+        """Return what to compute where only some tables are asked for."""
+        if isinstance(spec, BucketSpec):
+            return replace(spec, tables=tuple(table.name for table in tables))
+        return spec
 
     def _compute(
         self, members: Sequence[ComputedTables], spec: UnitSpec, tables: Sequence[schema.Table]
