@@ -65,9 +65,7 @@ class StoredTables:
             )
         return self.scans[table.name]
 
-    def pieces(
-        self, tables: Sequence[schema.Table]
-    ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
+    def pieces(self, tables: Sequence[schema.Table]) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
         """Give tables piece by piece, each in the order of its keys."""
         for table in tables:
             yield from ((table, piece) for piece in pieces_of(self.lazy(table)))
@@ -209,9 +207,7 @@ class ComputedTables:
         """Take a table of all properties from a file of the same choice."""
         self.stored[table.name] = rows
 
-    def pieces(
-        self, tables: Sequence[schema.Table]
-    ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
+    def pieces(self, tables: Sequence[schema.Table]) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
         """Give tables piece by piece, each in the order of its keys; keep nothing of them.
 
         What has been computed or is in files already is taken from there.
