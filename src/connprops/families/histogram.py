@@ -12,47 +12,67 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops.arrays import Floats
+from connprops.arrays.least_squares import Minimum, box_least_squares
 from connprops.families.sample import Sample
 
 _EVALUATIONS = 30
 _RELATIVE_ERROR = 0.5
+_AT_ONCE = 4096
+"""Histograms that are fitted together: some 20 MB."""
 
 
-def normal_through_histogram(
-    counts: NDArray[np.int64], edges: Floats
-) -> tuple[float, float] | None:
-    """Return location and scale of the normal curve that runs closest to counts within edges.
+def normals_through_histograms(
+    histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]],
+) -> Floats:
+    """Return location and scale of the normal curves closest to counts within edges, (g, 2).
 
-    None where the fit is not accepted: mean and std of the data stand in then.
+    NaN where the fit is not accepted: mean and std of the data stand in then.
     """
-    import warnings
+    normals = np.full((len(histograms), 2), np.nan)
+    alike: dict[tuple[int, str], list[int]] = {}
+    for place, (counts, edges) in enumerate(histograms):
+        alike.setdefault((len(counts), np.asarray(edges).dtype.str), []).append(place)
+    for places in alike.values():
+        for first in range(0, len(places), _AT_ONCE):
+            at_once = places[first : first + _AT_ONCE]
+            counts, edges = (np.stack([histograms[i][k] for i in at_once]) for k in (0, 1))
+            centers = (edges[:, :-1] + edges[:, 1:]) / 2
+            normals[at_once] = _normals(counts.astype(np.float64), centers)
+    return normals
 
-    from scipy.optimize import OptimizeWarning, curve_fit
 
-    edges = np.asarray(edges)
-    centers = np.array([np.mean(edges[i : i + 2]) for i in range(len(counts))])
+def _normals(counts: Floats, centers: NDArray[Any]) -> Floats:
+    """Return locations and scales of curves through counts at centers, (g, 2)."""
+    start = np.ones((len(counts), 3))
+    start[:, 0] = centers.mean(axis=1)
+    lower, upper = np.zeros_like(start), np.full_like(start, np.inf)
+    lower[:, 0], upper[:, 0] = centers.min(axis=1), centers.max(axis=1)
+    x = centers.astype(np.float64)
 
-    def curve(x: Floats, location: float, scale: float, height: float) -> Floats:
-        with np.errstate(all="ignore"):
-            z = (x - location) / scale
-            density: Floats = np.exp(-z * z / 2) / (scale * np.sqrt(2 * np.pi))
-            return height * density
+    def residuals(parameters: Floats, problems: NDArray[np.intp]) -> Floats:
+        location, scale, height = (parameters[:, [i]] for i in range(3))
+        z = (x[problems] - location) / scale
+        density = np.exp(-z * z / 2) / (scale * np.sqrt(2 * np.pi))
+        return np.asarray(height * density - counts[problems])
 
-    start = [np.mean(centers), 1.0, 1.0]
-    bounds = ([centers.min(), 0, 0], [centers.max(), np.inf, np.inf])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OptimizeWarning)  # the errors below say the same
-            best, covariance = curve_fit(
-                curve, centers, counts, p0=start, bounds=bounds, max_nfev=_EVALUATIONS
-            )
-    except (ValueError, RuntimeError):
-        return None
     with np.errstate(all="ignore"):
-        error = np.sqrt(np.diag(covariance)) / best
-    if not np.isfinite(error).all() or error.max() > _RELATIVE_ERROR:
-        return None
-    return float(best[0]), float(best[1])
+        fit = box_least_squares(residuals, start, lower, upper, _EVALUATIONS)
+        error = _standard_errors(fit) / fit.x
+    accepted = fit.converged & ((lower < upper) & (start >= lower) & (start <= upper)).all(axis=1)
+    accepted &= np.isfinite(error).all(axis=1) & (error.max(axis=1) <= _RELATIVE_ERROR)
+    return np.where(accepted.reshape(-1, 1), fit.x[:, :2], np.nan)
+
+
+def _standard_errors(fit: Minimum) -> Floats:
+    """Return the parameters' standard errors, from the curvature at the minimum."""
+    n_bins, p = fit.jacobian.shape[1:]
+    usable = np.isfinite(fit.jacobian).all(axis=(1, 2), keepdims=True)
+    _, s, vt = np.linalg.svd(np.where(usable, fit.jacobian, 0.0), full_matrices=False)
+    counts = s > np.finfo(np.float64).eps * max(n_bins, p) * s[:, :1]
+    variance = np.einsum("hkp,hk->hp", vt**2, np.where(counts, s, np.inf) ** -2.0)
+    freedom = n_bins - p
+    per_value = 2 * fit.cost / freedom if freedom > 0 else np.full(len(s), np.inf)
+    return np.asarray(np.sqrt(variance * per_value[:, None]))
 
 
 def column_edges(left: Sequence[float], last: float, dtype: str) -> NDArray[np.floating[Any]]:
@@ -71,8 +91,7 @@ def truncnorms_through_histograms(
 
     Histograms are counts and edges; the samples' ranges are the supports.
     """
-    normals = [normal_through_histogram(*histogram) for histogram in histograms]
-    moments = zip(sample.mean, sample.std, strict=True)
-    pairs = [normal or own for normal, own in zip(normals, moments, strict=True)]
-    location, scale = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    normals = normals_through_histograms(histograms)
+    moments = np.stack([sample.mean, sample.std], axis=1)
+    location, scale = np.where(np.isnan(normals), moments, normals).T
     return {"norm_loc": location, "norm_scale": scale, "min": sample.min, "max": sample.max}

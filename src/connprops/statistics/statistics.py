@@ -21,7 +21,7 @@ from connprops._version import __version__
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
-from connprops.families.histogram import normal_through_histogram
+from connprops.families.histogram import normals_through_histograms
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
 from connprops.store.shards import Shard
@@ -354,7 +354,13 @@ def to_arrays(
     props = _empty((*shape, len(syn_props)))
     props["shared_within"] = np.full((*shape, len(syn_props)), np.nan)
     place = {name: i for i, name in enumerate(syn_props)}
-    for row in _rows(tables):
+    rows = _rows(tables)
+    histograms = [_histogram(row, dtypes[row["property"]]) for row in rows]
+    wanted = [i for i, row in enumerate(rows) if fitted is None or row["property"] in fitted]
+    normals = dict(
+        zip(wanted, normals_through_histograms([histograms[i] for i in wanted]), strict=True)
+    )
+    for i, row in enumerate(rows):
         at: tuple[int, ...] = (row["source"], row["target"])
         data = syns
         if row["property"] != N_SYN_PER_CONN:
@@ -363,11 +369,11 @@ def to_arrays(
         for name in ("mean", "std", "min", "max"):
             data[name][at] = row[name]
         dtype = dtypes[row["property"]]
-        counts, edges = _histogram(row, dtype)
-        if fitted is None or row["property"] in fitted:
-            normal = normal_through_histogram(counts, edges) or (row["mean"], row["std"])
+        if i in normals:
+            accepted = not np.isnan(normals[i][0])
+            normal = normals[i] if accepted else (row["mean"], row["std"])
             data["norm_loc"][at], data["norm_scale"][at] = normal
-        data["hist"][at] = counts, edges
+        data["hist"][at] = histograms[i]
         for name, column, of_column in (
             ("val", "value", dtype), ("cnt", "count_of_value", np.int64), ("p", "p", np.float64)
         ):  # fmt: skip
