@@ -11,12 +11,13 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Known, Sample
 from connprops.fits.choice import Criterion, chosen_families, score
 from connprops.schema import Property
 
@@ -138,12 +139,20 @@ def simulated(
     distribution: Callable[[Rng, Size], Floats], seed: Sequence[int], size: Size
 ) -> Sample:
     """Return the sample of one property."""
-    return Sample.from_values(list(distribution(np.random.default_rng(seed), size)))
+    return with_known(Sample.from_values(list(distribution(np.random.default_rng(seed), size))))
+
+
+def with_known(sample: Sample) -> Sample:
+    """Return a sample that is known to be of counts where its values are whole."""
+    if not sample.whole.all():
+        return sample
+    return replace(sample, known=Known.of_counts(sample.min.min()))
 
 
 def chosen(sample: Sample, criterion: Criterion = "aicc") -> str:
     """Return the family that is chosen for a sample."""
     prop = Property("simulated", "int64" if sample.is_integer else "float64", "")
+    sample = with_known(sample)
     families, _ = chosen_families("auto", sample, sample, prop, criterion)
     return str(families[0])
 

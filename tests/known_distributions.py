@@ -57,6 +57,9 @@ SCIPY = {
     "negative_binomial": lambda mean, dispersion: stats.nbinom(
         dispersion, dispersion / (dispersion + mean)
     ),
+    "shifted_negative_binomial": lambda mean, dispersion: stats.nbinom(
+        dispersion, dispersion / (dispersion + mean - 1), loc=1
+    ),
     "geometric": lambda mean: stats.geom(1 / mean),
     "shifted_poisson": lambda mean: stats.poisson(mean - 1, loc=1),
 }
@@ -94,6 +97,7 @@ PARAMETERS: dict[str, list[dict[str, float]]] = {
         {"mean": 0.4, "dispersion": 0.05},
         {"mean": 40, "dispersion": 1e4},
     ],
+    "shifted_negative_binomial": [{"mean": 4, "dispersion": 2}, {"mean": 1.4, "dispersion": 0.05}],
     "geometric": [{"mean": 1.2}, {"mean": 9}, {"mean": 5000}],
     "shifted_poisson": [{"mean": 1.04}, {"mean": 3.2}, {"mean": 150}],
 }

@@ -98,6 +98,7 @@ def test_ends_of_the_support(name: str) -> None:
         ("shifted_poisson", {"mean": 1}, 1),
         ("geometric", {"mean": 1}, 1),
         ("negative_binomial", {"mean": 0, "dispersion": 2}, 0),
+        ("shifted_negative_binomial", {"mean": 1, "dispersion": 2}, 1),
     ],
 )
 def test_distributions_of_a_single_point(name: str, params: dict[str, float], at: float) -> None:
@@ -164,6 +165,7 @@ def test_free_parameters() -> None:
         "constant": 1, "normal": 2, "truncnorm": 4, "gamma": 2, "poisson": 1, "ztpoisson": 1,
         "lognormal": 2, "weibull": 2, "beta": 4, "exponential": 1, "uniform": 2,
         "negative_binomial": 2, "geometric": 1, "shifted_poisson": 1,
+        "shifted_negative_binomial": 2,
     }  # fmt: skip
 
 
@@ -235,6 +237,7 @@ TRIALS = [
     Trial("geometric", {"mean": 30}, 1000),
     Trial("negative_binomial", {"mean": 5, "dispersion": 1.5}, 2000, 3),
     Trial("negative_binomial", {"mean": 0.5, "dispersion": 0.4}, 2000, 3),
+    Trial("shifted_negative_binomial", {"mean": 6, "dispersion": 1.5}, 2000, 3),
     Trial("truncnorm", {"norm_loc": 0.5, "norm_scale": 0.02, "min": 0.48, "max": 0.52}, 4000, 6),
     Trial("truncnorm", {"norm_loc": 5, "norm_scale": 3, "min": 0, "max": 7}, 4000, 6),
     Trial("truncnorm", {"norm_loc": -1, "norm_scale": 1, "min": 0, "max": 3}, 4000, 8),
@@ -293,6 +296,7 @@ DISTRIBUTIONS_TO_FIT = [
     ("shifted_poisson", {"mean": 3}),
     ("geometric", {"mean": 3}),
     ("negative_binomial", {"mean": 4, "dispersion": 2}),
+    ("shifted_negative_binomial", {"mean": 5, "dispersion": 2}),
 ]
 
 
@@ -391,6 +395,7 @@ FAILURES = [
     ("ztpoisson", [0, 1], "outside the support: found 0, expected values >= 1"),
     ("shifted_poisson", [0, 1], "outside the support: found 0, expected values >= 1"),
     ("geometric", [0, 1], "outside the support: found 0, expected values >= 1"),
+    ("shifted_negative_binomial", [0, 1], "outside the support: found 0, expected values >= 1"),
     ("negative_binomial", [0, 0], "constant: found only 0, expected values above 0"),
     ("discrete", np.arange(101), "too many distinct values: found 101, expected at most 100"),
     ("zero", [0, 0.5], "outside the support: found 0 to 0.5, expected only 0"),

@@ -17,13 +17,13 @@ import connprops.export.export
 import connprops.export.plan
 import connprops.statistics.bucket
 import connprops.statistics.statistics
+from connprops.arrays.histogram import normals_through_histograms
 from connprops.arrays.random_numbers import keys, sampling_key
 from connprops.arrays.sorted_samples import histogram_edges, ranks, smallest
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
-from connprops.families.histogram import normals_through_histograms
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.extract import extract, extract_folds

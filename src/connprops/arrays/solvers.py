@@ -52,11 +52,13 @@ def box_maximum(
     start: Floats,
     lower: Floats,
     upper: Floats,
+    tolerance: float = _NOISE,
 ) -> Floats:
     """Return where smooth functions of p variables are greatest in a box, (g, p); else NaN.
 
     Newton's method with positive eigenvalues and Levenberg's and Marquardt's damping. ``function``
-    maps positions (h, p) and their groups (h,) to values, gradients and Hessians (h, p, p).
+    maps positions (h, p) and their groups (h,) to values, gradients and Hessians (h, p, p);
+    ``tolerance`` is what it may lack of the maximum, relative.
     """
     best = np.clip(start, lower, upper)
     active = np.arange(len(best))
@@ -70,7 +72,7 @@ def box_maximum(
         gain = np.sum(gradient * (trial - best[active]), axis=1)
         trial_value, trial_gradient, trial_hessian = function(trial, active)
         # A last step may seem to lose by rounding, and is still worth taking.
-        slack = _NOISE * (1 + np.abs(value))
+        slack = tolerance * (1 + np.abs(value))
         climbs = trial_value >= value - slack
         best[active] = np.where(climbs[:, None], trial, best[active])
         damping[active] = np.where(

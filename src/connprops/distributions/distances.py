@@ -8,19 +8,12 @@ import numpy as np
 
 from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
-from connprops.families.discrete import DISCRETE
 
 _DEVIATES = np.linspace(-6.5, 6.5, 261)
 """Where distributions are cut: quantiles at the probabilities of these normal deviates."""
 
 _ATOMS_AT_MOST = 2048
 """Values of a discrete distribution that are gone through one by one; of more, none weighs much."""
-
-_COUNTS_AT_MOST = 256
-"""Range of whole numbers beyond which rounding changes next to nothing."""
-
-_FAR = 1e-12
-"""Probability beyond which drawn numbers are not listed on either side."""
 
 
 def distribution_distances(a: Distributions, b: Distributions) -> tuple[Floats, Floats]:
@@ -31,26 +24,6 @@ def distribution_distances(a: Distributions, b: Distributions) -> tuple[Floats, 
     ks = np.maximum(left.max(axis=1), right.max(axis=1))
     area = (right[:, :-1] + left[:, 1:]) / 2 * np.diff(x, axis=1)
     return ks, area.sum(axis=1)
-
-
-def as_counts(distributions: Distributions, least: float = -np.inf) -> Distributions | None:
-    """Return continuous distributions as lists of the whole numbers drawn, ``least`` or more.
-
-    Values are rounded after their bounds are kept; a half rounds either way, with probability 0.
-    None where some distribution has too many values for rounding to matter.
-    """
-    q = np.tile([_FAR, 1 - _FAR], (len(distributions), 1))
-    low, high = np.maximum(np.rint(distributions.ppf(q)), least).T
-    width = np.max(high - low, initial=0.0)
-    if not width <= _COUNTS_AT_MOST:
-        return None
-    value = low[:, None] + np.arange(int(width) + 1)
-    upto = distributions.cdf(value + 0.5)
-    upto = np.where(value >= high[:, None], 1.0, upto)
-    p = np.diff(upto, axis=1, prepend=0.0)
-    outside = value > high[:, None]
-    parameters = {"val": np.where(outside, np.nan, value), "p": np.where(outside, np.nan, p)}
-    return Distributions(DISCRETE, distributions.pathway, parameters)
 
 
 def _cuts(distributions: Distributions) -> Floats:

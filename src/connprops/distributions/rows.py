@@ -14,8 +14,10 @@ from connprops.arrays import Floats, Ints
 from connprops.distributions.copula import Copulas, copulas
 from connprops.distributions.distributions import Distributions
 from connprops.errors import ModelError
+from connprops.families.composed import adapted
 from connprops.families.family import Parameter
 from connprops.families.registry import FAMILIES
+from connprops.families.sample import Known
 from connprops.pathways import Pathways
 from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
 
@@ -156,7 +158,8 @@ class ModelRows:
 
     def _from_rows(self, name: str, rows: pl.DataFrame) -> Distributions:
         """Return the distributions of a family: the inverse of :func:`parameter_rows`."""
-        family = FAMILIES[rows["distribution"][0]]
+        known = Known(rounded=self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN)
+        family = adapted(FAMILIES[rows["distribution"][0]], known)
         # A family without parameters has one row all the same: the mean, 0.
         other = ~rows["parameter"].is_in([p.name for p in family.parameters] or ["mean"])
         if other.any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import Chebyshev, Polynomial
@@ -21,7 +21,7 @@ from connprops.distributions.distributions import Distributions
 
 _STEPS_AT_MOST = 4096
 _CELLS_AT_MOST = 256
-_ALMOST_1 = 1 - 2.0**-53
+_ALMOST_0, _ALMOST_1 = 2.0**-60, 1 - 2.0**-53
 
 _REACH = 5.0
 _PANELS = 20
@@ -87,6 +87,13 @@ def _exact(distributions: Distributions) -> Function:
     return lambda row, q: distributions.take(row).ppf(q)
 
 
+def _rounded(distributions: Distributions) -> Function:
+    """Return the quantiles of the values before rounding, rounded."""
+    family = distributions.family.unrounded or distributions.family
+    unrounded = _function(replace(distributions, family=family))
+    return lambda row, q: np.rint(unrounded(row, q))
+
+
 def _lists(distributions: Distributions) -> Function:
     """Return the quantiles of distributions of lists of values."""
     value, p = distributions.parameters["val"], distributions.parameters["p"]
@@ -130,9 +137,9 @@ class _Counts:
     """Exact quantiles of counts: by steps where a distribution has few, else by the family."""
 
     def __init__(self, distributions: Distributions) -> None:
-        self._exact = _exact(distributions)
         family, parameters = distributions.family, distributions.parameters
-        lowest = family.support(parameters)[0]
+        self._exact = _rounded(distributions) if family.unrounded else _exact(distributions)
+        lowest = family.ppf(np.full(distributions.pathway.shape, _ALMOST_0), parameters)
         highest = family.ppf(np.full(distributions.pathway.shape, _ALMOST_1), parameters)
         few = np.flatnonzero(highest - lowest < _STEPS_AT_MOST)
         counts = (highest - lowest)[few].astype(np.int64) + 1

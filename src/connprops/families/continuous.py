@@ -16,9 +16,9 @@ from connprops.families.family import (
     Family,
     Formulas,
     Parameter,
-    above,
     at_least,
     not_below,
+    positive,
     some_positive,
     varied,
 )
@@ -105,7 +105,7 @@ LOGNORMAL = Family(
         atom=lambda mean_log, std_log: (std_log == 0, np.exp(mean_log)),
         loglik=_loglik_lognormal,
     ),
-    requirements=(at_least(2), varied, above(0)),
+    requirements=(at_least(2), varied, positive),
     estimate=_fit_lognormal,
 )
 
@@ -185,7 +185,7 @@ GAMMA = Family(
         atom=lambda mean, std: (std == 0, mean),
         loglik=_loglik_gamma,
     ),
-    requirements=(at_least(2), varied, above(0)),
+    requirements=(at_least(2), varied, positive),
     estimate=_fit_gamma,
 )
 
@@ -277,6 +277,6 @@ WEIBULL = Family(
         ppf=lambda q, shape, scale: scale * (-np.log1p(-q)) ** (1 / shape),
         atom=lambda _, scale: (scale == 0, scale),
     ),
-    requirements=(at_least(2), varied, above(0)),
+    requirements=(at_least(2), varied, positive),
     estimate=_fit_weibull,
 )

@@ -13,6 +13,7 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root, smallest_count
+from connprops.families.composed import shifted
 from connprops.families.family import (
     Estimates,
     Family,
@@ -225,20 +226,7 @@ POISSON = Family(
     estimate=_fit_mean(lambda mean: mean),
 )
 
-SHIFTED_POISSON = Family(
-    name="shifted_poisson",
-    kind="discrete",
-    parameters=(_count_mean(1),),
-    formulas=_counts(
-        lowest=1,
-        natural=lambda mean: (mean - 1,),
-        logpmf=lambda k, rate: _logpmf_poisson(k - 1, rate),
-        cdf=lambda k, rate: special.pdtr(k - 1, rate),
-        moments=lambda rate: (1 + rate, np.sqrt(rate), 1 / np.sqrt(rate)),
-    ),
-    requirements=(at_least(1), whole, not_below(1)),
-    estimate=_fit_mean(lambda mean: mean - 1),
-)
+SHIFTED_POISSON = shifted(POISSON, 1)
 
 
 # Zero-truncated Poisson, by its own mean m; the rate r solves r / (1 - exp(-r)) = m.
@@ -411,3 +399,5 @@ NEGATIVE_BINOMIAL = Family(
     requirements=(at_least(2), whole, not_below(0), some_positive),
     estimate=_fit_negative_binomial,
 )
+
+SHIFTED_NEGATIVE_BINOMIAL = shifted(NEGATIVE_BINOMIAL, 1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -113,6 +114,8 @@ class Family:
     estimate
         Maps a sample that meets the requirements to maximum-likelihood estimates and their
         standard errors, both by parameter.
+    unrounded
+        Of a family of rounded values, that of the values before; else None.
     """
 
     name: str
@@ -121,6 +124,7 @@ class Family:
     formulas: Formulas
     requirements: tuple[Requirement, ...]
     estimate: Callable[[Sample], Estimates]
+    unrounded: Family | None = None
 
     def _aligned(self, params: Parameters, ndim: int) -> list[Floats]:
         """Return the parameters shaped to broadcast against values of ``ndim`` dimensions."""
@@ -169,7 +173,8 @@ class Family:
 
         Distributions of unbounded counts are of whole numbers in any case.
         """
-        mean, std = self.mean(params), self.std(params)
+        before = self.unrounded or self
+        mean, std = before.mean(params), before.std(params)
         counts = (self.kind == "discrete") & np.isinf(self.support(params)[1])
         limit = np.where(counts | np.asarray(whole), LARGEST_COUNT, np.inf)
         return np.asarray(~(np.abs(mean) + std <= limit) | ~np.isfinite(mean))
@@ -315,16 +320,21 @@ def at_least(count: int) -> Requirement:
     return _requirement(lambda sample: sample.n >= count, text, _n)
 
 
+@cache
 def above(bound: float) -> Requirement:
     """Require values above a bound."""
     text = f"outside the support: found {{:.6g}}, expected values > {bound:g}"
     return _requirement(lambda sample: sample.min > bound, text, _min)
 
 
+@cache
 def not_below(bound: float) -> Requirement:
     """Require values at or above a bound."""
     text = f"outside the support: found {{:.6g}}, expected values >= {bound:g}"
     return _requirement(lambda sample: sample.min >= bound, text, _min)
+
+
+positive = above(0)
 
 
 def few(most: int) -> Requirement:

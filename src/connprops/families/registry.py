@@ -22,6 +22,7 @@ from connprops.families.discrete import (
     GEOMETRIC,
     NEGATIVE_BINOMIAL,
     POISSON,
+    SHIFTED_NEGATIVE_BINOMIAL,
     SHIFTED_POISSON,
     ZERO,
     ZTPOISSON,
@@ -40,7 +41,7 @@ REFERENCE_FAMILIES = _by_name(
 
 FAMILIES = _by_name(
     *REFERENCE_FAMILIES.values(), LOGNORMAL, WEIBULL, BETA, EXPONENTIAL, UNIFORM,
-    NEGATIVE_BINOMIAL, GEOMETRIC, SHIFTED_POISSON,
+    NEGATIVE_BINOMIAL, GEOMETRIC, SHIFTED_POISSON, SHIFTED_NEGATIVE_BINOMIAL,
 )  # fmt: skip
 """All families by name: those of connectome-manipulator, then the others."""
 

@@ -21,6 +21,35 @@ _ROUNDING = 1e-10
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of all values of a property, whatever distribution they come from.
+
+    Attributes
+    ----------
+    rounded
+        Whether they are whole numbers, to which other values are rounded.
+    lower, upper
+        Bounds: a value beyond one is replaced by it.
+    """
+
+    rounded: bool = False
+    lower: float = -np.inf
+    upper: float = np.inf
+
+    @classmethod
+    def of_counts(
+        cls, least: float, lower: float | None = None, upper: float | None = None
+    ) -> Self:
+        """Return what is known of whole numbers from ``least`` on: they start at 1 or 0, if any."""
+        start = 1.0 if least >= 1 else 0.0 if least >= 0 else -np.inf
+        return cls(
+            rounded=True,
+            lower=start if lower is None else lower,
+            upper=np.inf if upper is None else upper,
+        )
+
+
+@dataclass(frozen=True)
 class Moments:
     """Moments of the values of g groups, float64 (g,); those marked (u) carry their unit.
 
@@ -73,6 +102,8 @@ class Sample(Moments):
         Whether the values come from an integer column.
     points_at_most
         Number of weighted points beyond which pools are thinned.
+    known
+        What is known of the values beforehand.
     """
 
     value: Floats
@@ -80,6 +111,7 @@ class Sample(Moments):
     exact: Bools
     is_integer: bool
     points_at_most: int = POINTS
+    known: Known = Known()
 
     @classmethod
     def from_values(cls, values: Sequence[ArrayLike]) -> Self:
@@ -180,6 +212,44 @@ class Sample(Moments):
             exact=exact,
             is_integer=self.is_integer,
             points_at_most=at_most,
+            known=self.known,
+        )
+
+
+def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
+    """Return samples that consist of points alone, (g, k): moments too are those of the points.
+
+    So a thinned sample, whose moments are those of all its values, and simulated ones, of which
+    there are no others, are described alike. ``like`` says whether points are exact and integers.
+    """
+    n = weight.sum(axis=1)
+
+    def average(x: Floats) -> Floats:
+        return np.asarray(np.where(weight > 0, weight * x, 0.0).sum(axis=1) / n)
+
+    with np.errstate(all="ignore"):
+        mean = average(value)
+        shift = value - mean[:, None]
+        std = np.where(value[:, 0] == value[:, -1], 0.0, np.sqrt(average(shift**2)))
+        log = np.log(value)
+        mean_log = average(log)
+        std_log = np.sqrt(average((log - mean_log[:, None]) ** 2))
+        positive = value[:, 0] > 0
+        return Sample(
+            n=n,
+            mean=mean,
+            std=std,
+            min=value[:, 0],
+            max=value[:, -1],
+            mean_log=np.where(positive, mean_log, np.nan),
+            std_log=np.where(positive, std_log, np.nan),
+            skewness=np.where(std > 0, average(shift**3) / std**3, np.nan),
+            kurtosis=np.where(std > 0, average(shift**4) / std**4 - 3, np.nan),
+            value=value,
+            weight=weight,
+            exact=like.exact,
+            is_integer=like.is_integer,
+            known=like.known,
         )
 
 

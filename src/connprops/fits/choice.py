@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import bits
+from connprops.families.composed import adapted
 from connprops.families.family import Family, Parameters
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample
-from connprops.fits.p_values import of_points
+from connprops.families.sample import Sample, of_points
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
-from connprops.schema import N_SYN_PER_CONN, Property
+from connprops.schema import Property
 
 _POSITIVE = np.nextafter(0.0, 1.0)
 CONTINUOUS = {
@@ -29,9 +29,12 @@ CONTINUOUS = {
 }  # fmt: skip
 COUNTS = {
     "poisson": 0, "ztpoisson": 1, "shifted_poisson": 1, "geometric": 1, "negative_binomial": 0,
-    "discrete": -np.inf,
+    "shifted_negative_binomial": 1, "gamma": 0, "lognormal": 0, "discrete": -np.inf,
 }  # fmt: skip
-"""Candidates, each with the smallest value that it is meant for."""
+"""Candidates, each with the smallest value that it is meant for; those of counts are rounded."""
+
+_MANY = 30.0
+"""Range of whole numbers, in the median pathway, from which all continuous families are tried."""
 
 MARGIN = 6.0
 """How much better than a candidate with fewer parameters one must be."""
@@ -63,7 +66,7 @@ def chosen_families(
     if isinstance(asked, str) and asked not in (AUTO, AUTO_PER_PATHWAY):
         return families, _no_scores()
     informative = _informative(observed)
-    candidates = of_each = _candidates(informative, prop) if isinstance(asked, str) else asked
+    candidates = of_each = _candidates(informative) if isinstance(asked, str) else asked
     if isinstance(asked, str) and "normal" in candidates:
         below = np.average(_mass_below_zero(informative), weights=informative.n)
         if below > _NEGATIVE_AT_MOST:
@@ -72,7 +75,10 @@ def chosen_families(
     if len(candidates) == 1 or not len(compared):
         families[:] = candidates[0] if len(candidates) == 1 else "constant"
         return families, _no_scores()
-    scores = [score(family_named(name), compared, criterion) for name in candidates]
+    scores = [
+        score(adapted(family_named(name), observed.known), compared, criterion)
+        for name in candidates
+    ]
     values = _comparable_values(scores)
     best = _best(scores, values)
     families[:] = best
@@ -89,7 +95,7 @@ def _informative(sample: Sample) -> Sample:
     zeros, say, where a property is switched off or too small for its type.
     """
     varied = sample.take(sample.std > 0)
-    if sample.is_integer or varied.whole.all():
+    if sample.known.rounded:
         return varied
     few = _repeats(varied)
     return varied if few.all() else varied.take(~few)
@@ -102,17 +108,20 @@ def _compared(sample: Sample) -> Sample:
     return kept.take(np.lexsort((kept.std, kept.mean, -kept.n))[:_COMPARED_AT_MOST])
 
 
-def _candidates(sample: Sample, prop: Property) -> Sequence[str]:
+def _candidates(sample: Sample) -> Sequence[str]:
     """Return the families that suit varied data: their type, their support, how many values."""
     if not len(sample):
         return ["constant"]
     families = CONTINUOUS
-    if sample.is_integer or sample.whole.all():
+    if sample.known.rounded:
         families = COUNTS
-        is_list = not sample.is_integer and prop.name != N_SYN_PER_CONN
-    else:
-        is_list = bool(_repeats(sample).all())
-    if is_list:
+        if np.median(sample.max - sample.min) >= _MANY:
+            families = {
+                **CONTINUOUS,
+                **dict.fromkeys(("gamma", "lognormal", "weibull"), 0),
+                **COUNTS,
+            }
+    elif _repeats(sample).all():
         return ["discrete"]
     low, high = sample.min.min(), sample.max.max()
     return [name for name, least in families.items()
@@ -199,6 +208,7 @@ def score(family: Family, sample: Sample, criterion: Criterion) -> Score:
     return replace(own, **{name: getattr(common, name) for name in names})
 
 
+@np.errstate(invalid="ignore")
 def _scored(
     family: Family,
     sample: Sample,
@@ -219,7 +229,7 @@ def _scored(
             "bic": float(bic(loglik, free, ends, n)[ok].sum() + n_common * np.log(total)),
         }
 
-    whole, given_extremes = sums(loglik, free, ends), np.nan
+    whole, given_extremes = sums(loglik - _unlisted(family, sample), free, ends), np.nan
     if ends:
         extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), parameters).sum(axis=1)
         given_extremes = sums(loglik - extremes, free - ends, 0).get(criterion, np.inf)
@@ -234,6 +244,18 @@ def _scored(
         value=whole.get(criterion, np.inf),
         given_extremes=given_extremes,
     )
+
+
+def _unlisted(family: Family, sample: Sample) -> Floats:
+    """Return what a list of values costs beyond its number of parameters, (g,), in nats.
+
+    A value that occurs once is not listed without it: left out, it would be a stray one, spread
+    evenly over the range of the sample.
+    """
+    if family.name != "discrete":
+        return np.zeros_like(sample.n)
+    once = np.count_nonzero(np.rint(sample.weight) == 1, axis=1)
+    return np.asarray(once * np.log(sample.max - sample.min + 1))
 
 
 def held_out(family: Family, sample: Sample) -> Floats:
@@ -308,13 +330,14 @@ def _best_of_each(
     """Return the best candidate of each sample on its own, by the rules that hold for all."""
     value, parameters = np.full((2, len(candidates), len(samples)), np.inf)
     for row, name in enumerate(candidates):
-        family = family_named(name)
+        family = adapted(family_named(name), samples.known)
         estimate = family.fit(samples)
         loglik = family.loglik(samples, estimate.parameters)
         free = family.n_free(estimate.parameters)
         if criterion == "held-out":
             values = held_out(family, samples)
         else:
+            loglik = loglik - _unlisted(family, samples)
             values = {"aicc": aicc, "bic": bic}[criterion](loglik, free, n_ends(family), samples.n)
         ok = (estimate.status == "ok") & np.isfinite(loglik) & np.isfinite(values)
         if name == "normal":
@@ -357,39 +380,41 @@ def _no_scores() -> pl.DataFrame:
 # One shape for all pathways, a scale for each
 
 
-def _normal(sample: Sample, cv: float) -> Parameters:
+def _normal(sample: Sample, _: Parameters, cv: float) -> Parameters:
     """Return the fits whose std is cv times their mean m: cv^2 m^2 + E[x] m = E[x^2]."""
     square = sample.std**2 + sample.mean**2
     mean = (np.sqrt(sample.mean**2 + 4 * cv**2 * square) - sample.mean) / (2 * cv**2)
     return {"mean": mean, "std": cv * mean}
 
 
-def _weibull(sample: Sample, shape: float) -> Parameters:
+def _weibull(sample: Sample, _: Parameters, shape: float) -> Parameters:
     """Return the fits whose scale, to the power of the shape, is the mean of such powers."""
     relative = sample.value / sample.max[:, None]
     power = np.sum(sample.balanced * relative**shape, axis=1) / sample.n
     return {"shape": np.full_like(sample.n, shape), "scale": sample.max * power ** (1 / shape)}
 
 
-_SHAPES: dict[str, tuple[Callable[[Parameters], Floats], Callable[[Sample, float], Parameters]]] = {
+_WithShape = Callable[[Sample, Parameters, float], Parameters]
+_DISPERSION: tuple[Callable[[Parameters], Floats], _WithShape] = (
+    lambda own: own["dispersion"],
+    lambda _, own, dispersion: {**own, "dispersion": np.full_like(own["mean"], dispersion)},
+)
+_SHAPES: dict[str, tuple[Callable[[Parameters], Floats], _WithShape]] = {
     "normal": (lambda own: own["std"] / own["mean"], _normal),
     "gamma": (
         lambda own: own["std"] / own["mean"],
-        lambda sample, cv: {"mean": sample.mean, "std": cv * sample.mean},
+        lambda _, own, cv: {"mean": own["mean"], "std": cv * own["mean"]},
     ),
     "lognormal": (
         lambda own: own["std_log"],
-        lambda sample, std: {"mean_log": sample.mean_log, "std_log": np.full_like(sample.n, std)},
+        lambda _, own, std: {**own, "std_log": np.full_like(own["std_log"], std)},
     ),
     "weibull": (lambda own: own["shape"], _weibull),
-    "negative_binomial": (
-        lambda own: own["dispersion"],
-        lambda sample, dispersion: {
-            "mean": sample.mean, "dispersion": np.full_like(sample.n, dispersion)
-        },
-    ),
+    "negative_binomial": _DISPERSION,
+    "shifted_negative_binomial": _DISPERSION,
 }  # fmt: skip
-"""The shape of a pathway's own fit, and the fits of greatest likelihood that have a given shape."""
+"""The shape of a pathway's own fit, and the fits of greatest likelihood that have a given shape
+(of rounded values nearly so: location and shape are not quite independent there)."""
 
 
 def _n_shapes(family: Family) -> int:
@@ -404,7 +429,7 @@ def common_shape(family: Family, sample: Sample, own: Parameters) -> Parameters 
     such shape, or a mean that is not positive has no multiples.
     """
     if family.name == "truncnorm":
-        return _common_truncnorm(family, sample)
+        return _common_truncnorm(family.unrounded or family, sample)
     if family.name not in _SHAPES or (family.name == "normal" and not (sample.mean > 0).all()):
         return None
     from scipy.optimize import minimize_scalar
@@ -413,10 +438,10 @@ def common_shape(family: Family, sample: Sample, own: Parameters) -> Parameters 
     logs = np.log(shape(own))
 
     def loss(log: float) -> float:
-        return -float(family.loglik(sample, with_shape(sample, float(np.exp(log)))).sum())
+        return -float(family.loglik(sample, with_shape(sample, own, float(np.exp(log)))).sum())
 
     best = minimize_scalar(loss, bounds=(logs.min() - 0.1, logs.max() + 0.1), method="bounded")
-    return with_shape(sample, float(np.exp(best.x)))
+    return with_shape(sample, own, float(np.exp(best.x)))
 
 
 def _common_truncnorm(family: Family, sample: Sample) -> Parameters:

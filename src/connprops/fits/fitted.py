@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
+from connprops.families.composed import adapted
 from connprops.families.discrete import DISCRETE
 from connprops.families.family import at_least
 from connprops.families.registry import family_named
@@ -96,7 +97,7 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
 
     def attempt(name: str, rows: Places) -> None:
         nonlocal distributions
-        family = family_named(name)
+        family = adapted(family_named(name), samples.known)
         estimate = family.fit(samples.take(rows))
         # Without parameters there is nothing to fit: the user's word is taken.
         ok = (estimate.status == "ok") | (not family.parameters)

@@ -13,7 +13,7 @@ import numpy as np
 from connprops.arrays import Floats, Ints
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import ks
-from connprops.families.sample import POINTS, Sample, weighted_points
+from connprops.families.sample import POINTS, Sample, of_points, weighted_points
 
 _AT_ONCE = 1 << 22
 """Simulated values in memory at once."""
@@ -150,39 +150,3 @@ def _order_statistics(
     gaps = np.diff(rank, prepend=0.0, append=n + 1)
     reached = np.cumsum(rng.standard_gamma(gaps, (times, gaps.size)), axis=1)
     return reached[:, :-1] / reached[:, -1:], weight
-
-
-def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
-    """Return samples that consist of points alone, (g, k): moments too are those of the points.
-
-    So a thinned sample, whose moments are those of all its values, and simulated ones, of which
-    there are no others, are described alike. ``like`` says whether points are exact and integers.
-    """
-    n = weight.sum(axis=1)
-
-    def average(x: Floats) -> Floats:
-        return np.asarray(np.where(weight > 0, weight * x, 0.0).sum(axis=1) / n)
-
-    with np.errstate(all="ignore"):
-        mean = average(value)
-        shift = value - mean[:, None]
-        std = np.where(value[:, 0] == value[:, -1], 0.0, np.sqrt(average(shift**2)))
-        log = np.log(value)
-        mean_log = average(log)
-        std_log = np.sqrt(average((log - mean_log[:, None]) ** 2))
-        positive = value[:, 0] > 0
-        return Sample(
-            n=n,
-            mean=mean,
-            std=std,
-            min=value[:, 0],
-            max=value[:, -1],
-            mean_log=np.where(positive, mean_log, np.nan),
-            std_log=np.where(positive, std_log, np.nan),
-            skewness=np.where(std > 0, average(shift**3) / std**3, np.nan),
-            kurtosis=np.where(std > 0, average(shift**4) / std**4 - 3, np.nan),
-            value=value,
-            weight=weight,
-            exact=like.exact,
-            is_integer=like.is_integer,
-        )

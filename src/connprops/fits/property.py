@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +20,13 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats
-from connprops.distributions.distances import as_counts
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
+from connprops.families.composed import adapted
 from connprops.families.goodness import ks, wasserstein
-from connprops.families.histogram import truncnorms_through_histograms
 from connprops.families.registry import FAMILIES, family_named
+from connprops.families.sample import Known, Sample
 from connprops.fits.choice import aicc, bic, chosen_families, n_ends
 from connprops.fits.fitted import (
     Fitted,
@@ -41,6 +42,7 @@ from connprops.fits.samples import (
     StatisticsTables,
     histograms_of,
     overall_shared,
+    truncnorms_through_histograms,
 )
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.options import AUTO, AUTO_PER_PATHWAY, BuildOptions, FitOptions
@@ -56,6 +58,10 @@ _BYTES_PER_PATHWAY = 70_000
 
 _SHARE_OF_FITS = 0.5
 """Share of the memory for properties being fitted: tables and finished fits have the rest."""
+
+
+LISTS = ("constant", "discrete", "zero")
+"""Families that repeat the data's values, whatever these are."""
 
 
 class PropertyTables(NamedTuple):
@@ -132,6 +138,29 @@ class _PropertyFit(PropertySamples):
 
     stats: Statistics
     options: BuildOptions
+
+    @cached_property
+    def observed(self) -> Sample:
+        """Return the samples of the pathways that have values, with what is known of these."""
+        values = PropertySamples(self.tables, self.prop).observed
+        return replace(values, known=self._known(values))
+
+    def _known(self, values: Sample) -> Known:
+        """Return whether values are counts, and which bounds counts have."""
+        name, options = self.prop.name, self.options
+        counted = values.is_integer or name == N_SYN_PER_CONN or bool(values.whole.all())
+        asked = options.data_types.get(name, "int") == "int" and options.truncnorm != "histogram"
+        if self.prop.labels is not None or not len(values) or not (counted and asked):
+            return Known()
+        lower, upper = options.data_bounds.get(name) or (None, None)
+        least, most = values.min.min(), values.max.max()
+        if name == N_SYN_PER_CONN:
+            lower = max(lower or 1.0, 1.0)
+        # Bounds of draws that the data do not keep are none of theirs.
+        return Known.of_counts(
+            least, lower if lower is None or lower <= least else None,
+            upper if upper is None or upper >= most else None,
+        )  # fmt: skip
 
     def to_rows(self) -> PropertyTables:
         """Fit the property; leave nothing behind but its rows."""
@@ -218,23 +247,29 @@ class _PropertyFit(PropertySamples):
         # 0 is the lower bound where no value is negative, yet a normal distribution could give one.
         negative = not len(samples) or np.nanmin(samples.min) < 0
         inferred = None if negative or "normal" not in fitted.distributions else 0.0
+        families = [of.family for of in fitted.distributions.values()]
+        if any(family.unrounded for family in families) and np.isfinite(samples.known.lower):
+            inferred = samples.known.lower
         lower, upper = options.data_bounds.get(name) or (inferred, None)
         is_labelled = self.prop.labels is not None
         if self.prop.labels is not None:
             last = len(self.prop.labels) - 1.0
             lower, upper = max(lower or 0.0, 0.0), last if upper is None else min(upper, last)
-        integer = samples.is_integer or name == N_SYN_PER_CONN or is_labelled
+        counts = samples.known.rounded and any(f.name not in LISTS for f in families)
+        integer = samples.is_integer or counts or name == N_SYN_PER_CONN or is_labelled
         return lower, upper, options.data_types.get(name, "int" if integer else "float")
 
     def _drawn(self, distributions: Distributions, fitted: Fitted) -> Distributions:
         """Return distributions of what is drawn, where that is rounded; else the same."""
         lower, upper, dtype = self._drawn_as(fitted)
-        if distributions.family.kind == "discrete" or dtype != "int":
-            return distributions
-        low, high = (np.array(-np.inf if lower is None else lower),
-                     np.array(np.inf if upper is None else upper))  # fmt: skip
-        least = 1 if self.prop.name == N_SYN_PER_CONN else -np.inf
-        return as_counts(replace(distributions, lower=low, upper=high), least) or distributions
+        least = 1.0 if self.prop.name == N_SYN_PER_CONN else -np.inf
+        drawn_as = Known(
+            dtype == "int",
+            least if lower is None else max(lower, least),
+            np.inf if upper is None else upper,
+        )
+        family = distributions.family
+        return replace(distributions, family=adapted(family.unrounded or family, drawn_as))
 
     def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
         """Return the long model rows of all pathways."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.arrays import Floats, Ints
+from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
-from connprops.families.histogram import column_edges
 from connprops.families.sample import POINTS, Sample, weighted_points
 from connprops.fits.levels import Levels, borrowed_levels
 from connprops.pathways import Pathways
@@ -136,7 +137,7 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
     whole = np.zeros(len(rows), dtype=np.bool_)
     whole[values["group"].unique().to_numpy()] = True
     n = rows["n"].to_numpy().astype(np.float64)
-    moments = {
+    moments: dict[str, Any] = {
         name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         for name in ("mean", "std", "min", "max", "mean_log", "std_log", "skewness", "kurtosis")
     }
@@ -183,3 +184,16 @@ def histograms_of(
         (np.array(row["count"]), column_edges(row["left"], row["right"], prop.dtype))
         for row in of_numbers.iter_rows(named=True)
     ]
+
+
+def truncnorms_through_histograms(
+    sample: Sample, histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]]
+) -> dict[str, Floats]:
+    """Return the parameters of truncated normal distributions as connectome-manipulator has them.
+
+    Histograms are counts and edges; the samples' ranges are the supports.
+    """
+    normals = normals_through_histograms(histograms)
+    moments = np.stack([sample.mean, sample.std], axis=1)
+    location, scale = np.where(np.isnan(normals), moments, normals).T
+    return {"norm_loc": location, "norm_scale": scale, "min": sample.min, "max": sample.max}

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from connprops import schema
 from connprops._version import __version__
+from connprops.arrays.histogram import normals_through_histograms
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
-from connprops.families.histogram import normals_through_histograms
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
 from connprops.store.shards import Shard

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 
-from connprops.families.histogram import normals_through_histograms
+from connprops.arrays.histogram import normals_through_histograms
 
 
 def by_scipy(counts, edges):

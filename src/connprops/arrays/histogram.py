@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.arrays.least_squares import Minimum, box_least_squares
-from connprops.families.sample import Sample
 
 _EVALUATIONS = 30
 _RELATIVE_ERROR = 0.5
@@ -82,16 +81,3 @@ def column_edges(left: Sequence[float], last: float, dtype: str) -> NDArray[np.f
     if narrow.kind == "f" and (edges.astype(narrow) == edges).all():
         return edges.astype(narrow)
     return edges
-
-
-def truncnorms_through_histograms(
-    sample: Sample, histograms: Sequence[tuple[NDArray[Any], NDArray[Any]]]
-) -> dict[str, Floats]:
-    """Return the parameters of truncated normal distributions as connectome-manipulator has them.
-
-    Histograms are counts and edges; the samples' ranges are the supports.
-    """
-    normals = normals_through_histograms(histograms)
-    moments = np.stack([sample.mean, sample.std], axis=1)
-    location, scale = np.where(np.isnan(normals), moments, normals).T
-    return {"norm_loc": location, "norm_scale": scale, "min": sample.min, "max": sample.max}
