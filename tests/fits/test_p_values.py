@@ -23,11 +23,11 @@ from connprops.statistics.extract import extract
 GROUPS, TIMES = 200, 79
 
 
-def p_values(name, samples, *, times=TIMES, seed=0, names=None):
+def p_values(name, samples, *, times=TIMES, seed=0, names=None, **drawn):
     names = names or [str(i) for i in range(len(samples))]
     return ks_p_values(
         Sample.from_values(samples), family_named(name), n_bootstrap=times, seed=seed,
-        identities=names,
+        identities=names, **drawn,
     )  # fmt: skip
 
 
@@ -52,6 +52,28 @@ def test_p_values_are_uniform_where_the_family_is_right(name, n):
     # They are multiples of 1 / 80: made continuous.
     continuous = p - rng.random(GROUPS) / (TIMES + 1)
     assert scipy_stats.kstest(continuous, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "spread", "drawn"),
+    [
+        ("normal", 3, {"whole": True}),
+        ("normal", 1, {"lower": 2.5, "upper": 7.0}),
+        ("normal", 3, {"whole": True, "lower": 1.0}),
+        ("poisson", None, {"lower": 2.0, "upper": 9.0}),
+    ],
+)
+def test_simulated_values_are_as_drawn(name, spread, drawn):
+    """The fits do not know of bounds and rounding: what is drawn lies apart from the data."""
+    rng = np.random.default_rng(10)
+    x = rng.poisson(6, (40, 200)) if spread is None else rng.normal(5, spread, (40, 200))
+    truth = np.clip(x, drawn.get("lower"), drawn.get("upper")) if len(drawn) > 1 else x
+    truth = np.rint(truth) if drawn.get("whole") else truth
+    p = p_values(name, list(truth), times=39, **drawn)
+    assert 0.25 < p.mean() < 0.75
+    assert (p <= 0.05).mean() < 0.2
+    as_they_are = p_values(name, list(truth), times=39)
+    assert as_they_are.mean() < p.mean()
 
 
 @pytest.mark.parametrize(

@@ -472,7 +472,7 @@ def test_a_property_with_labels_has_their_probabilities(labelled, options):
 @pytest.mark.filterwarnings("ignore:no source and no target type")
 @pytest.mark.parametrize("options", [
     {"distr_types": {"kind": "poisson"}}, {"distr_types": {"label": ["discrete", "normal"]}},
-    {"data_types": {"kind": "float"}},
+    {"data_types": {"kind": "float"}}, {"data_bounds": {"kind": (0, 3)}},
 ])  # fmt: skip
 def test_labels_are_not_taken_for_numbers_by_name(labelled, options):
     with pytest.raises(OptionError, match="are labels, not numbers"):
@@ -516,3 +516,26 @@ def test_fits_are_of_counts_as_they_are_drawn(bounds, tmp_path):
     assert row["model_std"] == pytest.approx(drawn.std(), abs=0.003)
     assert row["ks"] == pytest.approx(np.abs(of_data - of_model).max(), abs=0.003)
     assert row["wasserstein"] == pytest.approx(np.abs(of_data - of_model).sum(), abs=0.006)
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_fits_are_of_values_within_bounds(tmp_path):
+    rng, n = np.random.default_rng(4), 2000
+    mtype, of_a = ["A"] * n + ["B"] * n, np.arange(n)
+    columns = {"u_syn": rng.normal(0.5, 0.3, n), "count": rng.poisson(3, n)}
+    config = write_circuit(tmp_path / "c", of_a, of_a + n, columns, mtype=mtype)
+    model = build(
+        statistics(config, tmp_path / "d"),
+        distr_types={"u_syn": "normal", "count": "poisson"},
+        data_bounds={"u_syn": (0.2, 0.9), "count": (2, 4)},
+        p_values=39,
+    )
+    for name, values in columns.items():
+        row = model.fits.filter(property=name, source_type="A", target_type="B").row(0, named=True)
+        drawn = model.draw(name, "A", "B", 500_000, rng=0)
+        assert row["model_mean"] == pytest.approx(drawn.mean(), abs=0.005)
+        assert row["model_std"] == pytest.approx(drawn.std(), abs=0.005)
+        assert row["ks"] == pytest.approx(scipy_stats.ks_2samp(values, drawn).statistic, abs=0.005)
+        distance = scipy_stats.wasserstein_distance(values, drawn)
+        assert row["wasserstein"] == pytest.approx(distance, rel=0.02)
+        assert row["p_value"] == 1 / 40  # no value that is drawn lies where a third of the data do

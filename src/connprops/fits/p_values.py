@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from connprops.arrays import Floats, Ints
+from connprops.distributions.distributions import Distributions
+from connprops.distributions.drawn import as_drawn
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import ks
 from connprops.families.sample import POINTS, Sample, of_points, weighted_points
@@ -35,12 +37,16 @@ def ks_p_values(
     n_bootstrap: int,
     seed: int,
     identities: Sequence[str],
+    lower: float = -np.inf,
+    upper: float = np.inf,
+    whole: bool = False,
 ) -> Floats:
     """Return p-values of the hypothesis that samples come from some distribution of a family.
 
-    The family is fitted to the samples, and to ``n_bootstrap`` samples simulated for each group.
-    Each group draws its own from the seed and its identity, so that a result does not depend on
-    the groups beside it.
+    The family is fitted to the samples, and to ``n_bootstrap`` samples simulated for each group:
+    values as they are drawn, within bounds, and rounded where they are ``whole`` numbers. Each
+    group draws its own from the seed and its identity, so that a result does not depend on the
+    groups beside it.
 
     Returns
     -------
@@ -52,18 +58,23 @@ def ks_p_values(
     p_values = np.full(len(sample), np.nan)
     if not family.parameters or family.name in ("constant", "discrete"):
         return p_values
+
+    def drawn(parameters: Parameters) -> Distributions:
+        of_groups = np.arange(len(next(iter(parameters.values()))))
+        return Distributions(family, of_groups, {**parameters}, np.array(lower), np.array(upper))
+
     points = of_points(sample.value, sample.weight, sample)
     estimate = family.fit(points)
-    distance = ks(points, family, estimate.parameters)
+    fit = drawn(estimate.parameters)
+    distance = ks(points, *as_drawn(fit, whole=whole))
     fitted = np.flatnonzero((estimate.status == "ok") & np.isfinite(distance))
     step = max(_AT_ONCE // (max(sample.value.shape[1], 1) * n_bootstrap), 1)
     for start in range(0, fitted.size, step):
         rows = fitted[start : start + step]
-        parameters = {name: value[rows] for name, value in estimate.parameters.items()}
         rngs = [_generator(seed, identities[row]) for row in rows]
-        simulated = _simulated(points.take(rows), family, parameters, n_bootstrap, rngs)
-        refitted = family.fit(simulated).parameters
-        distances = ks(simulated, family, refitted).reshape(rows.size, n_bootstrap)
+        simulated = _simulated(points.take(rows), fit.take(rows), n_bootstrap, rngs, whole=whole)
+        refitted = as_drawn(drawn(family.fit(simulated).parameters), whole=whole)
+        distances = ks(simulated, *refitted).reshape(rows.size, n_bootstrap)
         finite = np.isfinite(distances)
         reached = (distances >= distance[rows, None] - _TIES) & finite
         p_values[rows] = (1 + reached.sum(axis=1)) / (1 + finite.sum(axis=1))
@@ -77,10 +88,11 @@ def _generator(seed: int, identity: str) -> np.random.Generator:
 
 def _simulated(
     points: Sample,
-    family: Family,
-    parameters: Parameters,
+    fit: Distributions,
     times: int,
     rngs: Sequence[np.random.Generator],
+    *,
+    whole: bool,
 ) -> Sample:
     """Return samples of g distributions, ``times`` of each, the g groups one after the other.
 
@@ -88,7 +100,8 @@ def _simulated(
     are drawn, so that the cost does not grow with n. Of short counts all n values are drawn.
     """
     repeated = points.take(np.repeat(np.arange(len(points)), times))
-    if family.kind == "continuous":
+    is_count = whole or fit.family.kind == "discrete"
+    if not (is_count or np.isfinite(fit.lower).any() or np.isfinite(fit.upper).any()):
         pieces = [_order_statistics(points, row, times, rng) for row, rng in enumerate(rngs)]
         width = max(weight.size for _, weight in pieces)
         # Padded as samples are: with the last value, of weight 0.
@@ -96,23 +109,23 @@ def _simulated(
             [np.pad(u, ((0, 0), (0, width - w.size)), mode="edge") for u, w in pieces]
         )
         weights = np.stack([np.pad(w, (0, width - w.size)) for _, w in pieces])
-        each = {name: np.repeat(value, times, axis=0) for name, value in parameters.items()}
-        return of_points(family.ppf(uniform, each), np.repeat(weights, times, axis=0), repeated)
+        each = fit.take(np.repeat(np.arange(len(fit)), times))
+        return of_points(each.ppf(uniform), np.repeat(weights, times, axis=0), repeated)
     groups, values, weights_drawn = [], [], []
-    low, high = (family.ppf(np.full(len(points), q), parameters) for q in (_FAR, 1 - _FAR))
+    low, high = (np.rint(fit.ppf(np.full(len(points), q))) for q in (_FAR, 1 - _FAR))
     for row, rng in enumerate(rngs):
-        own = {name: value[row : row + 1] for name, value in parameters.items()}
-        if points.exact[row] and high[row] - low[row] < _LISTED:
+        own = fit.take(np.array([row]))
+        if is_count and points.exact[row] and high[row] - low[row] < _LISTED:
             listed = np.arange(low[row], high[row] + 1)
-            counts = _counts(points.n[row], family, own, listed, times, rng)
+            counts = _counts(points.n[row], own, listed, times, rng)
             sample, at = np.nonzero(counts)
             value, weight = listed[at], counts[sample, at].astype(np.float64)
         else:
             uniform, weights = _order_statistics(points, row, times, rng)
             sample, weight = np.repeat(np.arange(times), weights.size), np.tile(weights, times)
-            value = family.ppf(uniform.reshape(1, -1), own)[0]
+            value = own.ppf(uniform.reshape(1, -1))[0]
         groups.append(row * times + sample)
-        values.append(value)
+        values.append(np.rint(value) if whole else value)
         weights_drawn.append(weight)
     value, weight, _ = weighted_points(
         np.concatenate(groups), np.concatenate(values), np.concatenate(weights_drawn),
@@ -122,15 +135,10 @@ def _simulated(
 
 
 def _counts(
-    n: float,
-    family: Family,
-    parameters: Parameters,
-    values: Floats,
-    times: int,
-    rng: np.random.Generator,
+    n: float, distribution: Distributions, values: Floats, times: int, rng: np.random.Generator
 ) -> Ints:
-    """Draw how often each value occurs among n, (times, values)."""
-    upto = family.cdf(values[None], parameters)[0]
+    """Draw how often each whole number occurs among n, (times, values)."""
+    upto = distribution.cdf(values[None] + 0.5)[0]
     upto[-1] = 1.0
     p = np.maximum(np.diff(upto, prepend=0.0), 0.0)
     return rng.multinomial(int(n), p / p.sum(), size=times)

@@ -21,9 +21,9 @@ import polars as pl
 from connprops import schema
 from connprops.arrays import Bools, Floats
 from connprops.distributions.distributions import Distributions
+from connprops.distributions.drawn import as_drawn
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
-from connprops.families.composed import adapted
 from connprops.families.goodness import ks, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Sample
@@ -96,13 +96,17 @@ def _check_labelled(options: FitOptions, prop: Property) -> None:
     asked = options.distr_types.get(prop.name, AUTO)
     numeric = {asked} if isinstance(asked, str) else {*asked}
     numeric -= {AUTO, AUTO_PER_PATHWAY, "discrete"}
-    is_float = options.data_types.get(prop.name) == "float"
-    if numeric or is_float:
-        raise OptionError.of(
-            f"The values of property {prop.name!r} are labels, not numbers",
-            found=listing(sorted(numeric)) if numeric else "data type float",
-            expected="discrete, the probabilities of the labels" if numeric else "int, their codes",
-        )
+    for found, expected in (
+        (numeric and listing(sorted(numeric)), "discrete, the probabilities of the labels"),
+        (options.data_types.get(prop.name) == "float" and "data type float", "int, their codes"),
+        (prop.name in options.data_bounds and "data_bounds", "none: labels have no order"),
+    ):
+        if found:
+            raise OptionError.of(
+                f"The values of property {prop.name!r} are labels, not numbers",
+                found=str(found),
+                expected=expected,
+            )
 
 
 def fit_properties(
@@ -211,9 +215,13 @@ class _PropertyFit(PropertySamples):
             if name == "truncnorm" and options.truncnorm == "histogram":
                 continue  # samples simulated from another fit would say nothing of this one
             own = distributions.pathway[distributions.pathway < n]
+            bounded, whole = self._bounded(distributions, fitted)
             p_values[own] = ks_p_values(
                 self.observed.take(own),
                 distributions.family,
+                lower=bounded.lower[0],
+                upper=bounded.upper[0],
+                whole=whole,
                 n_bootstrap=options.p_values,
                 seed=options.seed,
                 identities=[json.dumps([self.prop.name, *pathways[i]]) for i in own],
@@ -253,23 +261,18 @@ class _PropertyFit(PropertySamples):
         lower, upper = options.data_bounds.get(name) or (inferred, None)
         is_labelled = self.prop.labels is not None
         if self.prop.labels is not None:
-            last = len(self.prop.labels) - 1.0
-            lower, upper = max(lower or 0.0, 0.0), last if upper is None else min(upper, last)
+            lower, upper = 0.0, len(self.prop.labels) - 1.0
         counts = samples.known.rounded and any(f.name not in LISTS for f in families)
         integer = samples.is_integer or counts or name == N_SYN_PER_CONN or is_labelled
         return lower, upper, options.data_types.get(name, "int" if integer else "float")
 
-    def _drawn(self, distributions: Distributions, fitted: Fitted) -> Distributions:
-        """Return distributions of what is drawn, where that is rounded; else the same."""
+    def _bounded(self, distributions: Distributions, fitted: Fitted) -> tuple[Distributions, bool]:
+        """Return distributions with the bounds of drawn values, and whether these are rounded."""
         lower, upper, dtype = self._drawn_as(fitted)
         least = 1.0 if self.prop.name == N_SYN_PER_CONN else -np.inf
-        drawn_as = Known(
-            dtype == "int",
-            least if lower is None else max(lower, least),
-            np.inf if upper is None else upper,
-        )
-        family = distributions.family
-        return replace(distributions, family=adapted(family.unrounded or family, drawn_as))
+        low = np.array(max(-np.inf if lower is None else lower, least))
+        high = np.array(np.inf if upper is None else upper)
+        return replace(distributions, lower=low, upper=high), dtype == "int"
 
     def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
         """Return the long model rows of all pathways."""
@@ -309,15 +312,16 @@ class _PropertyFit(PropertySamples):
             family, parameters = distributions.family, distributions.parameters
             sample = samples.take(distributions.pathway)
             free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
-            drawn = self._drawn(distributions, fitted)
+            bounded, whole = self._bounded(distributions, fitted)
+            drawn, of_drawn = as_drawn(bounded, whole=whole)
             evidence = (
                 loglik,
                 aicc(loglik, free, n_ends(family), sample.n),
                 bic(loglik, free, n_ends(family), sample.n),
-                ks(sample, drawn.family, drawn.parameters),
-                wasserstein(sample, drawn.family, drawn.parameters),
-                drawn.family.mean(drawn.parameters),
-                drawn.family.std(drawn.parameters),
+                ks(sample, drawn, of_drawn),
+                wasserstein(sample, drawn, of_drawn),
+                drawn.mean(of_drawn),
+                drawn.std(of_drawn),
             )
             for name, values in zip(names, evidence, strict=False):
                 columns[name][distributions.pathway] = values

@@ -20,6 +20,7 @@ from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.declare import shared, takes
 from connprops.distributions.distributions import Distributions
+from connprops.distributions.drawn import as_drawn
 from connprops.families.goodness import ks
 from connprops.families.registry import FAMILIES, REFERENCE_FAMILIES
 from connprops.families.sample import Sample
@@ -183,7 +184,7 @@ def cross_validate(data: Dataset | CircuitSource, options: CrossValidateOptions)
     is x: so discrete and continuous distributions can be compared. Of the others it is the density,
     or for distributions of single values the probability; ``kind`` says which, and only scores of
     the same kind can be compared. Long samples are scored by their order statistics. Other scores
-    are those of the distribution before bounds.
+    are of drawn values too; labels have no means and no standard deviations.
     """
     of_extract = shared(options, ExtractOptions)
     of_build = shared(options, BuildOptions) | {"progress": None}
@@ -241,9 +242,14 @@ def _fold_scores(
                 .filter(pl.col("property") == prop.name)
                 .select(pl.col(*PATHWAY).cast(pl.String), "level", n_training="n")
             )
+            unknown = [] if prop.labels is None else ["error_mean", "error_std"]
             for scores in _property_scores(model, prop.name, keys, samples.observed, ranges):
-                yield scores.join(of_training, on=PATHWAY, maintain_order="left").with_columns(
-                    property=pl.lit(prop.name), model=pl.lit(name)
+                yield (
+                    scores.join(of_training, on=PATHWAY, maintain_order="left")
+                    .with_columns(
+                        pl.lit(None, dtype=pl.Float64).alias(column) for column in unknown
+                    )
+                    .with_columns(property=pl.lit(prop.name), model=pl.lit(name))
                 )
 
 
@@ -280,14 +286,14 @@ def distribution_scores(
     whole
         Whether drawn values are integers.
     """
-    family, parameters = distributions.family, distributions.parameters
-    is_density = family.kind == "continuous" and not whole
+    is_density = distributions.family.kind == "continuous" and not whole
     likelihood = (
         _probability(distributions, test.value) if whole else _likelihood(distributions, test.value)
     )
     among = spread + whole if whole or is_density else 1.0
     stray = 1 / among if among > 0 else 1.0
     score = np.log((1 - STRAY) * likelihood + STRAY * stray)
+    drawn, of_drawn = as_drawn(distributions, whole=whole)
     outside = np.where(likelihood > 0, 0.0, test.weight).sum(axis=1)
     return pl.DataFrame(
         {
@@ -295,9 +301,9 @@ def distribution_scores(
             "n_outside": np.rint(outside).astype(np.int64),
             "kind": pl.repeat("density" if is_density else "probability", len(test), eager=True),
             "loglik": np.where(test.weight > 0, test.balanced * score, 0.0).sum(axis=1) / test.n,
-            "ks": ks(test, family, parameters),
-            "error_mean": family.mean(parameters) - test.mean,
-            "error_std": family.std(parameters) - test.std,
+            "ks": ks(test, drawn, of_drawn),
+            "error_mean": drawn.mean(of_drawn) - test.mean,
+            "error_std": drawn.std(of_drawn) - test.std,
         }
     )
 
