@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +43,7 @@ class _Population:
     def values(self, column: str) -> list[Value]:
         """Return a column's value in each row: that of its group, else that of its type."""
         types = self._types()
-        n = len(next(self.h5[name] for name in ("edge_type_id", "node_type_id", "source_node_id")
-                     if name in self.h5))  # fmt: skip
+        n = self.n_rows()
         groups = [name for name, member in self.h5.items()
                   if name.isdecimal() and isinstance(member, h5py.Group)]  # fmt: skip
         group_id = self._of_rows("group_id", [int(name) for name in groups[:1]] * n)
@@ -59,9 +59,18 @@ class _Population:
                 values.append(types.get(type_id[row], {}).get(column))
         return values
 
+    def n_rows(self) -> int:
+        """Return the number of rows: all that is about them has as many values."""
+        for name in ("source_node_id", "node_type_id", "node_id", "node_group_id",
+                     "node_group_index"):  # fmt: skip
+            if name in self.h5:
+                return len(self.h5[name])
+        (group,) = (m for name, m in self.h5.items() if name.isdecimal())
+        return next(len(m) for m in group.values() if isinstance(m, h5py.Dataset))
+
     def ids(self) -> list[int]:
         """Return the id of each node: its row where the population gives no ids."""
-        return self._of_rows("id", list(range(len(self.h5["node_type_id"]))))
+        return self._of_rows("id", list(range(self.n_rows())))
 
     def _of_rows(self, name: str, default: list[int]) -> list[int]:
         path = f"{self.kind}_{name}"
@@ -95,6 +104,20 @@ def _column_of(group: h5py.Group, column: str) -> list[Value] | None:
     return values
 
 
+def _holds(value: object) -> Callable[[Value], bool]:
+    """Return what a clause of a node set says of an attribute's value."""
+    if isinstance(value, dict):
+        ((name, operand),) = value.items()
+        if name == "$regex":
+            return lambda v: re.search(operand, v) is not None
+        return {
+            "$gt": lambda v: v > operand, "$gte": lambda v: v >= operand,
+            "$lt": lambda v: v < operand, "$lte": lambda v: v <= operand,
+        }[name]  # fmt: skip
+    allowed = value if isinstance(value, list) else [value]
+    return lambda v: v in allowed
+
+
 class SonataReader:
     """The populations and node sets that a configuration names."""
 
@@ -111,7 +134,8 @@ class SonataReader:
         """Return the rows of an edge population; the ends' types are an attribute's values."""
         with self._opened("edge", name) as population:
             ends = [population.h5[f"{side}_node_id"] for side in ("source", "target")]
-            populations = [str(end.attrs["node_population"]) for end in ends]
+            names = [next(n for n in ("node_population", "network") if n in e.attrs) for e in ends]
+            populations = [str(end.attrs[n]) for end, n in zip(ends, names, strict=True)]
             source, target = ([int(v) for v in end[()]] for end in ends)
             values = {column: population.values(column) for column in columns}
         source_type, target_type = (self.attribute(nodes, attribute) for nodes in populations)
@@ -130,14 +154,14 @@ class SonataReader:
         with self._opened("node", population) as nodes:
             ids = set(nodes.ids())
         for clause, value in sets[name].items():
-            allowed = value if isinstance(value, list) else [value]
+            holds = _holds(value)
             if clause == "population":
-                ids &= ids if population in allowed else set()
+                ids &= ids if holds(population) else set()
             elif clause == "node_id":
-                ids &= set(allowed)
+                ids &= {node for node in ids if holds(node)}
             else:
                 of_nodes = self.attribute(population, clause)
-                ids &= {node for node, v in of_nodes.items() if v in allowed}
+                ids &= {node for node, v in of_nodes.items() if v is not None and holds(v)}
         return ids
 
     @contextmanager

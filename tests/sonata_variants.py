@@ -15,25 +15,27 @@ from typing import Any
 import h5py
 import numpy as np
 
-_IDS = ("uint64", "int64", "uint32", "int32")
+_IDS = ("uint64", "int64", "uint32", "int32", "float64")
 _INDEX = ("in order", "permuted", "with gaps", "repeated", "absent")
 _PLACES = ("all groups", "some groups", "types", "some groups and types", "all groups and types")
 
 DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
-    "n_rows": (25, 1, 60),
-    "n_nodes": (6, 1, 9),
+    "n_rows": (25, 1, 60, 0),
+    "n_nodes": (6, 1, 9, 0),
     "order": ("by target", "by source", "scattered"),
     "indices": (False, True),
     "storage": ("contiguous", "chunked", "compressed"),
     "id_dtype": _IDS,
-    "group_dtype": ("uint64", "int64", "uint32", "uint16", "int32"),
-    "type_dtype": ("int64", "uint32", "int32"),
+    "group_dtype": ("uint64", "int64", "uint32", "uint16", "int32", "float32"),
+    "type_dtype": ("int64", "uint32", "int32", "uint64", "float64"),
+    "says_nodes": ("node_population", "network"),
     "listed": ("all", "none", "one"),
     "manifest": ("$BASE_DIR", "$configdir"),
     "populations": ("one", "two in a file", "two files"),
     "projection": ("none", "in one file", "in a file of its own"),
     # Groups of edges.
-    "edge_groups": (1, 2, 3),
+    "edge_groups": (1, 2, 3, 0),
+    "edge_type_id": ("stored", "absent"),
     "edge_group_names": ("from 0", "with gaps"),
     "edge_group_id": ("stored", "absent"),
     "edge_group_index": _INDEX,
@@ -52,13 +54,18 @@ DIMENSIONS: Mapping[str, tuple[Any, ...]] = {
     "nsyns": ("absent", *_PLACES),
     # Nodes.
     "node_id": ("absent", "in order", "permuted", "from 1", "from 101", "with gaps", "far apart"),
-    "node_groups": (1, 2, 3),
+    "node_groups": (1, 2, 3, 0),
+    "node_type_id": ("stored", "absent"),
     "node_group_names": ("from 0", "with gaps"),
     "node_group_id": ("stored", "absent"),
     "node_group_index": _INDEX,
     "mtype": _PLACES,
     "mtype_form": ("text", "fixed text", "library", "libraries", "text or library", "numbers"),
-    "node_set": ("none", "ids", "attribute", "compound", "population"),
+    "size": ("absent", *_PLACES[:2]),
+    "size_dtype": ("float32", "int16", "uint8", "float64"),
+    "node_set": (
+        "none", "ids", "attribute", "compound", "population", "pattern", "comparison", "several",
+    ),
     "selected": ("source", "target", "both"),
     # Types files.
     "edge_types_file": ("named", "NULL", "absent"),
@@ -142,7 +149,7 @@ class _Column:
         """Return the groups that have the column."""
         if "groups" not in self.places:
             return []
-        if "all" in self.places or n_groups == 1:
+        if "all" in self.places or n_groups < 2:
             return list(range(n_groups))
         return sorted(rng.choice(n_groups, n_groups - 1, replace=False).tolist())
 
@@ -179,7 +186,7 @@ class _Writer:
         names = list(range(n_groups))
         if layout[f"{kind}_group_names"] == "with gaps":
             names = sorted(rng.choice(50, n_groups, replace=False).tolist())
-        group_of_row = rng.integers(0, n_groups, n)
+        group_of_row = rng.integers(0, max(n_groups, 1), n)
         if rng.random() < 0.5:
             group_of_row.sort()
         index = np.zeros(n, dtype=np.int64)
@@ -188,13 +195,14 @@ class _Writer:
             rows = np.flatnonzero(group_of_row == number)
             index[rows], size = self._places(layout[f"{kind}_group_index"], rows)
             sizes.append(size)
-        if layout[f"{kind}_group_id"] == "stored":
+        if layout[f"{kind}_group_id"] == "stored" and n_groups:
             numbers = np.array(names)[group_of_row]
             self.store(base, f"{kind}_group_id", numbers, layout["group_dtype"])
-        if layout[f"{kind}_group_index"] != "absent":
+        if layout[f"{kind}_group_index"] != "absent" and n_groups:
             self.store(base, f"{kind}_group_index", index, layout["group_dtype"])
         types = np.array(_TYPES)[rng.integers(0, len(_TYPES), n)]
-        self.store(base, f"{kind}_type_id", types, layout["type_dtype"])
+        if layout[f"{kind}_type_id"] == "stored":
+            self.store(base, f"{kind}_type_id", types, layout["type_dtype"])
         groups = [base.create_group(str(name)) for name in names]
         for column in columns:
             _, connection = np.unique(keys, return_inverse=True)
@@ -328,6 +336,8 @@ class _Writer:
     ) -> None:  # fmt: skip
         """Write an edge population between the node populations of the sides."""
         n = self.layout["n_rows"]
+        if not all(of_side.size for _, of_side in ids.values()):
+            n = 0
         source, target = (self.rng.choice(ids[side][1], n) for side in ("source", "target"))
         order = {
             "by target": np.lexsort((source, target)), "by source": np.lexsort((target, source)),
@@ -338,8 +348,8 @@ class _Writer:
             base = h5.create_group(f"edges/{name}")
             for side, of_side in (("source", source), ("target", target)):
                 stored = self.store(base, f"{side}_node_id", of_side, self.layout["id_dtype"])
-                stored.attrs["node_population"] = ids[side][0]
-                if self.layout["indices"] and of_side.max() < 10_000:
+                stored.attrs[self.layout["says_nodes"]] = ids[side][0]
+                if self.layout["indices"] and of_side.max(initial=0) < 10_000:
                     to = {"source": "source_to_target", "target": "target_to_source"}[side]
                     _write_index(base.create_group(f"indices/{to}"), of_side)
             self.rows(base, "edge", n, columns, source * 1000 + target)
@@ -348,7 +358,7 @@ class _Writer:
 def _write_index(group: h5py.Group, ids: np.ndarray) -> None:
     """Write the ranges of rows of each node."""
     of_node, ranges = [], []
-    for node in range(int(ids.max()) + 1):
+    for node in range(int(ids.max(initial=-1)) + 1):
         rows = np.flatnonzero(ids == node)
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if rows.size else []
         of_node.append((len(ranges), len(ranges) + len(runs)))
@@ -369,7 +379,10 @@ def write(folder: Path, layout: Variant) -> Written:
     if layout["projection"] != "none":
         own = layout["projection"] == "in a file of its own"
         populations["thalamus"] = "thalamus_nodes.h5" if own else "nodes.h5"
-    ids = {name: writer.nodes(folder / file, name, [mtype]) for name, file in populations.items()}
+    of_nodes = [mtype]
+    if layout["size"] != "absent":
+        of_nodes.append(writer.numbers_column("size", layout["size"], layout["size_dtype"], 5))
+    ids = {name: writer.nodes(folder / file, name, of_nodes) for name, file in populations.items()}
     source = list(populations)[-1]
     sides = {"source": (source, ids[source]), "target": ("cells", ids["cells"])}
     columns = [writer.numbers_column("weight", layout["weight"], layout["weight_dtype"])]
@@ -389,7 +402,7 @@ def write(folder: Path, layout: Variant) -> Written:
         "version": 2,
         "manifest": {"$BASE_DIR": "."},
         "networks": {
-            "nodes": _entries(writer, "node", populations, [mtype]),
+            "nodes": _entries(writer, "node", populations, of_nodes),
             "edges": _entries(writer, "edge", of_edges, stored),
         },
     }
@@ -428,13 +441,21 @@ def _entries(
 
 
 def _node_sets(writer: _Writer, population: str, ids: np.ndarray) -> dict[str, object]:
-    chosen = sorted(writer.rng.choice(ids, max(1, ids.size // 2), replace=False).tolist())
+    chosen = sorted(writer.rng.choice(ids, -(-ids.size // 2), replace=False).tolist())
     value: object = writer.words[0]
     if writer.layout["mtype_form"] == "numbers":
         # A number in a types file may be text as well: no rule says which a node set means.
         value = [1, 2] if writer.layout["mtype"] == "all groups" else "none"
+    pattern: object = {"$regex": ("o", "^[sa]", "d$|e", ".", "")[int(writer.rng.integers(5))]}
+    sign = ("$gt", "$gte", "$lt", "$lte")[int(writer.rng.integers(4))]
+    comparison = {sign: (2, 2.5, -1, 0)[int(writer.rng.integers(4))]}
+    if writer.layout["mtype_form"] == "numbers":
+        pattern = value
     return {
         "ids": {"Chosen": {"node_id": chosen}},
+        "pattern": {"Chosen": {"mtype": pattern}},
+        "comparison": {"Chosen": {"size": comparison}},
+        "several": {"Chosen": {"mtype": pattern, "size": comparison, "node_id": chosen}},
         "attribute": {"Chosen": {"mtype": value}},
         "population": {"Chosen": {"population": population, "mtype": value}},
         "compound": {

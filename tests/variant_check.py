@@ -18,20 +18,50 @@ import connprops as cp
 
 _Holds = Callable[[Variant], bool]
 
-_GROUPED = {"edge": ("weight", "dynamics", "label", "nsyns"), "node": ("mtype",)}
+_GROUPED = {"edge": ("weight", "dynamics", "label", "nsyns"), "node": ("mtype", "size")}
+
+
+def _reads_size(layout: Variant) -> bool:
+    """Return whether the nodes' sizes matter: floating ones group nothing by themselves."""
+    by_sets = layout["node_set"] in ("comparison", "several")
+    return by_sets or not layout["size_dtype"].startswith("float")
 
 
 def _lacks(layout: Variant, kind: str, what: str) -> bool:
     """Return whether columns lie in several groups, and rows do not say where."""
-    in_groups = any("groups" in layout[column] for column in _GROUPED[kind])
+    read = [name for name in _GROUPED[kind] if name != "size" or _reads_size(layout)]
+    in_groups = any("groups" in layout[column] for column in read)
     return in_groups and layout[f"{kind}_groups"] > 1 and layout[f"{kind}_group_{what}"] == "absent"
 
 
-MUST_BE_REFUSED: Mapping[str, _Holds] = {
-    rf"{kind}s\.h5 lacks {kind}s/\w+/{kind}_group_{what}": partial(_lacks, kind=kind, what=what)
-    for kind in ("edge", "node")
-    for what in ("id", "index")
-}
+def _says_no_types(layout: Variant, kind: str) -> bool:
+    """Return whether rows do not say their types, where a file of types is named."""
+    return layout[f"{kind}_type_id"] == "absent" and layout[f"{kind}_types_file"] == "named"
+
+
+def _says_no_number(layout: Variant) -> bool:
+    """Return whether no dataset tells how many nodes there are."""
+    if layout["node_type_id"] == "stored" or layout["node_id"] != "absent":
+        return False
+    groups = layout["node_groups"]
+    if groups and (layout["node_group_id"] == "stored" or layout["node_group_index"] != "absent"):
+        return False
+    has_columns = any("groups" in layout[column] for column in _GROUPED["node"])
+    return groups != 1 or not has_columns
+
+
+MUST_BE_REFUSED: Mapping[str, _Holds] = (
+    {
+        rf"{kind}s\.h5 lacks {kind}s/\w+/{kind}_group_{what}": partial(_lacks, kind=kind, what=what)
+        for kind in ("edge", "node")
+        for what in ("id", "index")
+    }
+    | {
+        rf"{kind}s\.h5 lacks {kind}s/\w+/{kind}_type_id": partial(_says_no_types, kind=kind)
+        for kind in ("edge", "node")
+    }
+    | {r"nodes\.h5: nodes/\w+ does not say how many nodes it has": _says_no_number}
+)
 """What no reader can know, by what the message says."""
 
 MAY_BE_REFUSED: Mapping[str, _Holds] = {

@@ -352,3 +352,79 @@ def test_two_columns_of_one_name(tmp_path):
         h5["edges/default/0/@dynamics:tau"] = np.zeros(6)
     with pytest.raises(CircuitError, match=r"(?s)0 has two columns of one name.*'@dynamics:tau'"):
         resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u8", "i2"])
+def test_whole_numbers_of_any_type_are_ids(tmp_path, dtype):
+    config = in_two_groups(tmp_path, "edge_type_id weight\n100 1.5\n101 2.5\n")
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        names = ("source_node_id", "edge_type_id", "edge_group_id", "edge_group_index")
+        for name in (f"edges/default/{name}" for name in names):
+            attributes, values = dict(h5[name].attrs), h5[name][:].astype(dtype)
+            del h5[name]
+            h5[name] = values
+            h5[name].attrs.update(attributes)
+    assert values_of(config, "weight") == [1.5, 1.5, 2.5, 2.5]
+    edges = resolve_circuit(config).population()
+    with edges.reader() as rows:
+        assert rows.node_ids(0, 4)[0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_type_of_minus_one_among_unsigned_numbers(tmp_path):
+    config = in_two_groups(tmp_path, "edge_type_id weight\n-1 1.5\n101 2.5\n")
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        del h5["edges/default/edge_type_id"]
+        h5["edges/default/edge_type_id"] = np.array([2**64 - 1, 2**64 - 1, 101, 101], "u8")
+    assert values_of(config, "weight") == [1.5, 1.5, 2.5, 2.5]
+
+
+def test_rows_that_do_not_say_their_types(tmp_path):
+    config = in_two_groups(tmp_path, "edge_type_id weight\n100 1.5\n101 2.5\n")
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        del h5["edges/default/edge_type_id"]
+    with pytest.raises(CircuitError, match=r"(?s)lacks edges/default/edge_type_id.*types\.csv"):
+        resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts
+    edit(config, lambda c: c["networks"]["edges"][0].pop("edge_types_file"))
+    assert not resolve_circuit(config).population().columns
+
+
+@pytest.mark.parametrize("kind", ["edge", "node"])
+@pytest.mark.parametrize("what", ["type_id", "group_id", "group_index", "id"])
+def test_datasets_about_rows_have_one_length(tmp_path, kind, what):
+    config = in_two_groups(tmp_path, "edge_type_id weight\n100 1.5\n101 2.5\n")
+    place = {"edge": "edges/default", "node": "nodes/All"}[kind]
+    name = "target_node_id" if (kind, what) == ("edge", "id") else f"{kind}_{what}"
+    with h5py.File(tmp_path / f"{kind}s.h5", "a") as h5:
+        if name in h5[place]:
+            del h5[place][name]
+        h5[place].create_dataset(name, (10**12,), "u8", chunks=(1 << 16,))  # nothing is stored
+        h5[place][name].attrs["node_population"] = "All"
+    circuit = resolve_circuit(config)
+    population = circuit.population() if kind == "edge" else circuit.nodes["All"]
+    says = f"{name} has another length than|{name} claims values that|not of one length"
+    with pytest.raises(CircuitError, match=says):
+        population.size  # noqa: B018 - the error is what counts
+
+
+def test_the_number_of_nodes_where_they_have_no_types(tmp_path):
+    config = write_circuit(tmp_path, [0], [1], {}, mtype=["A", "B", "C"])
+    with h5py.File(tmp_path / "nodes.h5", "a") as h5:
+        nodes = h5["nodes/All"]
+        del nodes["node_type_id"]
+        assert resolve_circuit(config).nodes["All"].size == 3
+        nodes["node_group_id"], nodes["node_group_index"] = [0, 1, 0, 0], [0, 0, 1, 2]
+        nodes["1/other"] = [7]
+        h5.flush()
+        assert resolve_circuit(config).nodes["All"].size == 4
+        del nodes["node_group_id"], nodes["node_group_index"]
+        h5.flush()
+        with pytest.raises(CircuitError, match="does not say how many nodes it has"):
+            resolve_circuit(config).nodes["All"].size  # noqa: B018 - the error is what counts
+
+
+def test_libraries_that_never_end(tmp_path):
+    config = write_circuit(tmp_path, [0], [1], {"kind": np.array([1], "u1")}, mtype=["A", "B"])
+    with h5py.File(tmp_path / "edges.h5", "a") as h5:
+        h5.create_dataset("edges/default/0/@library/kind", (60_000_000,), "S4", chunks=(1 << 16,))
+    with pytest.raises(CircuitError, match=r"(?s)@library/kind has more labels.*60,000,000"):
+        resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts

@@ -45,7 +45,6 @@ CircuitSource: TypeAlias = "str | Path | bluepysnap.Circuit"
 
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
-_ROWS_AT_ONCE = 1 << 20
 
 _LARGEST_ID = 1 << 24
 """Node ids up to this, or to 16 times the number of nodes, have a place in tables by id."""
@@ -81,7 +80,7 @@ class Population:
         with hdf5.reading(self.file) as h5:
             reader = ColumnReader(h5, self.name, self._of)
             columns = {column.name: column for column in reader.own_columns()}
-            used = reader.types_used() if self.types_file else set()
+            used = reader.types_used(self.types_file) if self.types_file else set()
         if self.types_file:
             cells = inherited_cells(self.types_file, self._of, self.name, used)
             for name, of_types in cells.items():
@@ -134,18 +133,7 @@ def _node_ids(nodes: NodePopulation, _mtime_ns: int) -> Ints | None:
         place, n = hdf5.place(population, "node_id"), nodes.size
         if "node_id" not in population:
             return None
-        if hdf5.count(population, "node_id") != n:
-            raise CircuitError.of(
-                f"{place} has another length than its population",
-                found=f"{hdf5.count(population, 'node_id'):,} values",
-                expected=f"{n:,}",
-            )
-        starts = range(0, n, _ROWS_AT_ONCE)
-        ranges = ((start, min(start + _ROWS_AT_ONCE, n)) for start in starts)
-        if all(
-            np.array_equal(hdf5.read_ids(population, "node_id", *rows), np.arange(*rows))
-            for rows in ranges
-        ):
+        if n == 0 or hdf5.progression(population, "node_id", 0, n, 1) == 0:
             return None
         ids = hdf5.read_ids(population, "node_id", 0, n)
     order = np.argsort(ids, kind="stable")

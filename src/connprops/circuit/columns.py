@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
@@ -93,7 +93,15 @@ class ColumnReader:
 
     @cached_property
     def size(self) -> int:
-        """Return the number of rows."""
+        """Return the number of rows; refuse datasets about them that are of another length."""
+        size = self._count_rows()
+        of_rows = [f"{self.kind}_{what}" for what in ("type_id", "group_id", "group_index")]
+        for path in [*of_rows, "node_id"]:
+            if path in self.population:
+                self._check_length(path, size)
+        return size
+
+    def _count_rows(self) -> int:
         file, name = self.population.file.filename, self.population.name.lstrip("/")
         if self.kind == "edge":
             sizes = [hdf5.count(self.population, f"{s}_node_id") for s in ("source", "target")]
@@ -103,15 +111,27 @@ class ColumnReader:
                     found=f"{sizes[0]:,} and {sizes[1]:,} values",
                 )
             return sizes[0]
-        paths = (f"{g}/{c}" for g in self.groups for c in hdf5.columns(self.population[g]))
-        columns = (path for path in paths if self.population[path].ndim == 1)
-        has_types = "node_type_id" in self.population
-        if path := "node_type_id" if has_types else next(columns, None):
-            return hdf5.count(self.population, path)
+        of_rows = ("node_type_id", "node_id", "node_group_id", "node_group_index")
+        paths = [path for path in of_rows if path in self.population]
+        for group in self.groups if len(self.groups) == 1 else ():
+            columns = (f"{group}/{column}" for column in hdf5.columns(self.population[group]))
+            paths += (path for path in columns if self.population[path].ndim == 1)
+        if paths:
+            return hdf5.count(self.population, paths[0])
         raise CircuitError.of(
             f"{file}: {name} does not say how many nodes it has",
             expected="the dataset node_type_id, which SONATA requires",
         )
+
+    def _check_length(self, path: str, size: int) -> None:
+        """Raise where a dataset about all rows has not as many values."""
+        found = hdf5.dataset(self.population, path).shape[0]
+        if found != size:
+            raise CircuitError.of(
+                f"{self._place(path)} has another length than its population",
+                found=f"{found:,} values",
+                expected=f"{size:,}",
+            )
 
     def in_groups(self, start: int, stop: int) -> list[InGroup]:
         """Return each group that rows of a range are in: its name, these rows, their places in it.
@@ -130,8 +150,8 @@ class ColumnReader:
         told = [
             only is None or f"{self.kind}_group_{w}" in self.population for w in ("id", "index")
         ]
-        if only is not None and not any(told):
-            return [(only, slice(0, stop - start), slice(start, stop))]
+        if only is not None and (first := self._in_order(int(only), told, start, stop)) is not None:
+            return [(only, slice(0, stop - start), slice(first, first + stop - start))]
         groups = (
             self._ids("group_id", start, stop) if told[0] else np.full(stop - start, int(only or 0))
         )
@@ -157,6 +177,16 @@ class ColumnReader:
                 (places[0][0], slice(0, stop - start), slice(int(index[0]), int(index[-1]) + 1))
             ]
         return places
+
+    def _in_order(self, only: int, told: list[bool], start: int, stop: int) -> int | None:
+        """Return the place of the first row where all rows lie in the only group, in order."""
+        group, index = (f"{self.kind}_group_{what}" for what in ("id", "index"))
+        if told[0] and hdf5.progression(self.population, group, start, stop, 0) != only:
+            return None
+        if not told[1]:
+            return start
+        first = hdf5.progression(self.population, index, start, stop, 1)
+        return first if first is not None and first >= 0 else None
 
     def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
         """Return the values of a column in the rows, shape (stop - start,), of its dtype.
@@ -202,13 +232,8 @@ class ColumnReader:
         """Return a range of the values of a group as the column's dtype."""
         path = f"{group}/{path_in_group(column.name)}"
         stored = hdf5.dataset(self.population, path)
-        is_whole = len(self.groups) == 1 and f"{self.kind}_group_index" not in self.population
-        if is_whole and stored.shape[0] != self.size:
-            raise CircuitError.of(
-                f"{self._place(path)} has another length than its population",
-                found=f"{stored.shape[0]:,} values",
-                expected=f"{self.size:,}",
-            )
+        if self._is_whole:
+            self._check_length(path, self.size)
         if column.stored == "text" or hdf5.is_text(stored.dtype):
             library = hdf5.labels_of(self.population[group], column.name)
             words = self._words(path, library, start, stop)
@@ -221,6 +246,11 @@ class ColumnReader:
             return self._codes(path, library, start, stop).astype(column.dtype)
         values = hdf5.read(self.population, path, start, stop)
         return values.astype(np.dtype(column.dtype), copy=False)
+
+    @property
+    def _is_whole(self) -> bool:
+        """Return whether the values of the only group are those of all rows, as they come."""
+        return len(self.groups) == 1 and f"{self.kind}_group_index" not in self.population
 
     def _words(
         self, path: str, labels: tuple[str, ...] | None, start: int, stop: int
@@ -289,21 +319,28 @@ class ColumnReader:
         stored = {"bool": "uint8", "float16": "float32"}.get(common.name, common.name)
         return SonataColumn(name, stored, next(iter(libraries), None), partial)
 
-    def _distinct(self, paths: Iterable[str]) -> tuple[str, ...] | None:
+    def _distinct(self, paths: Sequence[str]) -> tuple[str, ...] | None:
         """Return the distinct values of text, in order; None where they are too many."""
         labels: set[str] = set()
+        for path in paths if self._is_whole else ():
+            self._check_length(path, self.size)
         for block in chain.from_iterable(hdf5.blocks(self.population, path) for path in paths):
             labels |= {hdf5.text(value) for value in block.tolist()}
             if len(labels) > CATEGORIES_AT_MOST:
                 return None
         return tuple(sorted(labels))
 
-    def types_used(self) -> set[int]:
-        """Return the types that rows refer to."""
+    def types_used(self, types_file: Path) -> set[int]:
+        """Return the types that rows refer to, in a file of types that the circuit has for them."""
         path = f"{self.kind}_type_id"
         if path not in self.population:
-            return set()
-        blocks = hdf5.blocks(self.population, path)
+            raise CircuitError.of(
+                f"{self.population.file.filename} lacks {self.population.name.lstrip('/')}/{path}",
+                expected=f"the type of each row, of those in {types_file}",
+                hint=f"is {types_file.name} about another population?",
+            )
+        starts = range(0, self.size, _BLOCK)
+        blocks = (self._ids("type_id", at, min(at + _BLOCK, self.size)) for at in starts)
         return set().union(*(np.unique(block).tolist() for block in blocks))
 
     def _ids(self, name: str, start: int, stop: int) -> Ints:

@@ -26,6 +26,12 @@ _LARGEST_RATIO = 2000
 
 _BLOCK = 1 << 20
 
+_IN_CACHE = 1 << 17
+"""Values that are looked at and not kept: so many stay in the processor's cache."""
+
+_LABELS_AT_MOST = 1 << 24
+"""Labels of a library that are read; so many names of morphologies, say, nobody has."""
+
 _EXACT = 2**53
 """Floating numbers below this may stand for whole ones."""
 
@@ -193,7 +199,28 @@ def read_ids(parent: h5py.Group, path: str, start: int, stop: int) -> Ints:
             found=f"{values[odd[0]]} in row {start + odd[0]:,}",
         )
     # A copy takes as long as reading; what an int64 cannot hold gets negative either way.
-    return values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64)
+    is_unsigned = values.dtype == np.uint64
+    return values.view(np.int64) if is_unsigned else values.astype(np.int64, copy=False)
+
+
+def progression(parent: h5py.Group, path: str, start: int, stop: int, step: int) -> int | None:
+    """Return the first value of a range that rises by 0 or 1 at each row; None if it does not."""
+    member = dataset(parent, path)
+    if member.dtype.kind not in "iu" or member.shape[0] < stop:
+        return None
+    buffer, first = np.empty(min(_IN_CACHE, stop - start), member.dtype), None
+    for at in range(start, stop, _IN_CACHE):
+        values = buffer[: stop - at]
+        with guarded(Path(parent.file.filename)):
+            member.read_direct(values, np.s_[at : at + values.size])
+        low, high = int(values[0]), int(values[-1])
+        first = low if first is None else first
+        rises = values[1:] > values[:-1] if step else values[1:] == low
+        if (low, high) != (first + (at - start) * step, low + (values.size - 1) * step):
+            return None
+        if not rises.all():
+            return None
+    return first
 
 
 def blocks(parent: h5py.Group, path: str) -> Iterator[NDArray[Any]]:
@@ -208,7 +235,14 @@ def labels_of(parent: h5py.Group, name: str) -> tuple[str, ...] | None:
     libraries = parent.get("@library")
     if not isinstance(libraries, h5py.Group) or name not in libraries:
         return None
-    labels = read(libraries, name, 0, count(libraries, name))
+    n_labels = count(libraries, name)
+    if n_labels > _LABELS_AT_MOST:
+        raise CircuitError.of(
+            f"{place(libraries, name)} has more labels than anybody can have named",
+            found=f"{n_labels:,}",
+            expected=f"at most {_LABELS_AT_MOST:,}",
+        )
+    labels = read(libraries, name, 0, n_labels)
     if not is_text(libraries[name].dtype):
         raise CircuitError.of(
             f"{place(libraries, name)} does not hold text", found=f"type {labels.dtype}"
