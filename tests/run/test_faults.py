@@ -709,11 +709,13 @@ def test_a_short_stress_run(tmp_path):
     assert done.stdout.endswith("0 failures\n")
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::connprops.errors.ConnpropsWarning")
+@pytest.mark.filterwarnings("ignore::connprops.errors.ConnpropsWarning")
 @pytest.mark.parametrize(
     "values",
     [
         [5e-324] * 5,
+        [5e-324, 1e-323, 1e-320, 2e-320, 5e-324],
+        [1e308, 1.7e308, -1.7e308, 1e-320, 1e308],
         [np.finfo(float).max] * 5,
         [np.finfo(float).max, -np.finfo(float).max, 1.0, 2, 0],
     ],

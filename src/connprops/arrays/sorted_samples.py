@@ -442,10 +442,18 @@ def _roomy_edges(low: float, high: float, bins: int) -> Floats:
     t = np.linspace(0.0, 1.0, bins + 1)
     edges = low * (1 - t) + high * t  # halves first: the range itself may be infinite
     edges[-1] = high
-    if (np.diff(edges) > 0).all():
+    if (edges[1:] > edges[:-1]).all():
         return edges
-    step = max(np.spacing(max(abs(low), abs(high))), np.finfo(np.float64).tiny)
-    roomy: Floats = low + step * (np.arange(bins + 1) - bins // 2)
+    # Whole numbers of the largest value's distance from its neighbour, the data in the middle.
+    largest = max(abs(low), abs(high))
+    gap = float(max(largest - np.nextafter(largest, 0), np.finfo(np.float64).tiny))
+    step = gap * max(math.ceil((high - low) / gap / bins), 1)
+    n = math.ceil((high - low) / step)
+    before = (bins - n) // 2
+    if not np.isfinite([low - step * before, low + step * (bins - before)]).all():
+        before = bins - n if low > 0 else 0  # no numbers beyond
+    roomy: Floats = low + step * (np.arange(bins + 1, dtype=np.float64) - before)
+    roomy[-1] = max(min(float(roomy[-1]), float(np.finfo(np.float64).max)), high)
     return roomy
 
 

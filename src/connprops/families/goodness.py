@@ -85,9 +85,9 @@ def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> Flo
 def _area_between_points(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the area between the steps of a sample and a continuous distribution function."""
     value, step = sample.value, _cumulated(sample)[1][:, :-1]
-    reached = family.cdf(value, params)
+    before, reached = family.cdf_sides(value, params)
     length = np.diff(value, axis=1)
-    low, high = reached[:, :-1] - step, reached[:, 1:] - step
+    low, high = reached[:, :-1] - step, before[:, 1:] - step
     area = _trapezoids(length, low, high)
     # The widest gaps, in the tails mostly, are parted: there the distribution is no straight line.
     gaps = min(_WIDEST, length.shape[1])
@@ -98,8 +98,10 @@ def _area_between_points(sample: Sample, family: Family, params: Parameters) -> 
         )
         parts = -(-_NODES // gaps)
         node = (start + width * (np.arange(parts + 1) / parts)).reshape(len(sample), -1)
-        excess = family.cdf(node, params).reshape(len(sample), gaps, -1) - level
-        fine = _trapezoids(width / parts, excess[:, :, :-1], excess[:, :, 1:]).sum(axis=2)
+        below, upto = (
+            side.reshape(len(sample), gaps, -1) - level for side in family.cdf_sides(node, params)
+        )
+        fine = _trapezoids(width / parts, upto[:, :, :-1], below[:, :, 1:]).sum(axis=2)
         np.put_along_axis(area, widest, fine, axis=1)
     above = _beyond(sample.max, reached[:, -1], 1.0, family, params)
     below = _beyond(sample.min, reached[:, 0], 0.0, family, params)
@@ -133,6 +135,7 @@ def _beyond(
     return np.asarray(np.where(mass == 0, 0.0, area))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def _area_by_quantiles(sample: Sample, family: Family, params: Parameters) -> Floats:
     """Return the integral of the absolute difference of quantiles, in cells that steps part."""
     steps = _cumulated(sample)[1]

@@ -271,8 +271,12 @@ def _merged(group: NDArray[np.intp], parts: Moments, groups: int) -> Moments:
 
     mean, mean_log = np.clip(average(parts.mean), low, high), average(parts.mean_log)
     # In units of the range, so that fourth powers neither overflow nor vanish.
-    unit = np.where(high > low, high - low, 1.0)
-    shift, spread = (parts.mean - mean[group]) / unit[group], parts.std / unit[group]
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = np.where(high > low, np.minimum(high - low, np.finfo(float).max), 1.0)
+        shift = (parts.mean - mean[group]) / unit[group]
+    if not np.isfinite(shift).all():
+        shift = parts.mean / unit[group] - (mean / unit)[group]
+    spread = parts.std / unit[group]
     third = np.where(spread > 0, parts.skewness, 0.0) * spread**3
     fourth = np.where(spread > 0, parts.kurtosis + 3, 0.0) * spread**4
     m2 = average(spread**2 + shift**2)

@@ -232,7 +232,8 @@ def _scored(
     whole, given_extremes = sums(loglik - _unlisted(family, sample), free, ends), np.nan
     if ends:
         extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), parameters).sum(axis=1)
-        given_extremes = sums(loglik - extremes, free - ends, 0).get(criterion, np.inf)
+        with np.errstate(invalid="ignore"):  # both infinite, of numbers that hardly differ
+            given_extremes = sums(loglik - extremes, free - ends, 0).get(criterion, np.inf)
     return Score(
         family=family,
         n_pathways=len(sample),
@@ -266,7 +267,8 @@ def held_out(family: Family, sample: Sample) -> Floats:
     """
     deviance = np.zeros(len(sample))
     upto = np.round(np.cumsum(sample.weight, axis=1)).astype(np.int64)
-    width = sample.max - sample.min + (1.0 if family.kind == "discrete" else 0.0)
+    with np.errstate(over="ignore"):
+        width = sample.max - sample.min + (1.0 if family.kind == "discrete" else 0.0)
     folds = fold_of_rank(np.arange(_RANKS))
     for fold in range(_FOLDS):
         before = np.concatenate([[0], np.cumsum(folds == fold)])
@@ -382,8 +384,8 @@ def _no_scores() -> pl.DataFrame:
 
 def _normal(sample: Sample, _: Parameters, cv: float) -> Parameters:
     """Return the fits whose std is cv times their mean m: cv^2 m^2 + E[x] m = E[x^2]."""
-    square = sample.std**2 + sample.mean**2
-    mean = (np.sqrt(sample.mean**2 + 4 * cv**2 * square) - sample.mean) / (2 * cv**2)
+    square = (sample.std / sample.mean) ** 2 + 1  # in units of the mean, whose square may overflow
+    mean = sample.mean * ((np.sqrt(1 + 4 * cv**2 * square) - 1) / (2 * cv**2))
     return {"mean": mean, "std": cv * mean}
 
 
