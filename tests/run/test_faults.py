@@ -614,7 +614,10 @@ def test_a_run_that_was_killed_at_once_is_no_obstacle(ours):
     config, out = ours
     shutil.rmtree(out)
     out.mkdir()
-    (out / ".run.json.partial").write_text("{")
+    aside = out / f".run.json.{'0' * 16}.tmp"
+    aside.mkdir()
+    (aside / ".lock").touch()
+    (aside / "run.json").write_text("{")
     run(config, out, ONE)
     assert not list(out.glob(".*"))
 

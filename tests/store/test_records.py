@@ -11,7 +11,6 @@ from connprops import schema
 from connprops.errors import DatasetError, OutputError
 from connprops.store.records import read_record, record_or_none, seal_of, write_record
 from connprops.store.stage import new_folder
-from connprops.store.writing import locked
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,6 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         with pytest.raises(OutputError, match="Another process is writing"), new_folder(target):
             pass
     assert [file.name for file in tmp_path.rglob("*")] == ["folder", "a"]
-
-
-def test_a_folder_can_be_locked(tmp_path):
-    with (
-        locked(tmp_path, "the folder"),
-        pytest.raises(OutputError, match="Another process is writing the folder"),
-        locked(tmp_path, "the folder"),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
-    with locked(tmp_path, "it", shared=True), locked(tmp_path, "it", shared=True):
-        pass
 
 
 def test_tables_of_the_schema_are_whole():

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import resource
-import stat
 
 import duckdb
 import numpy as np
@@ -14,7 +12,6 @@ import pytest
 from connprops import schema
 from connprops.errors import DatasetError, OutputError
 from connprops.store.tables import read_table, write_table
-from connprops.store.writing import refuse_existing, replacing, write_text
 
 NASTY = "'; drop table synapses; --<script>\n µ"
 TYPES = pl.Enum(["L5", "L4", NASTY])  # not in the alphabet's order
@@ -44,61 +41,6 @@ def file(tmp_path):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    with replacing(path) as aside:
-        aside.write_text("half")
-        assert not path.exists()
-        assert aside.parent == path.parent  # so that it can be renamed
-        assert aside.name.startswith(".")
-    assert path.read_text() == "half"
-    assert names(path.parent) == ["a.txt"]
-
-    def fail():
-        with replacing(path, overwrite=True) as aside:
-            aside.write_text("other")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert path.read_text() == "half"
-    assert names(path.parent) == ["a.txt"]
-
-
-def test_files_have_the_permissions_of_others(tmp_path):
-    before = os.umask(0o027)
-    try:
-        path = write_text(tmp_path / "a.txt", "a")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-
-
-def test_nothing_is_overwritten_unasked(tmp_path):
-    path = write_text(tmp_path / "a.txt", "µ 1")
-    assert path.read_bytes() == "µ 1".encode()
-    with pytest.raises(OutputError, match=r"a\.txt exists already\n  Hint: .*overwrite"):
-        write_text(path, "2")
-    assert path.read_text(encoding="utf-8") == "µ 1"
-    write_text(path, "2", overwrite=True)
-    assert path.read_text() == "2"
-    nowhere = tmp_path / "link"
-    nowhere.symlink_to(tmp_path / "gone")
-    with pytest.raises(OutputError, match="link exists already"):
-        refuse_existing(tmp_path / "new", nowhere)
-
-
-def test_what_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "a.txt", tmp_path / ("x" * 300)):
-        with pytest.raises(OutputError, match="cannot be written"):
-            write_text(path, "a")
-    with pytest.raises(OutputError, match="folder cannot be written"):
-        write_text(tmp_path / "folder", "a", overwrite=True)
-    assert names(tmp_path) == ["file", "folder"]
 
 
 def test_a_write_that_fails_half_way_leaves_what_was_there(tmp_path, file):

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from connprops.errors import OutputError
-from connprops.store.writing import replacing, writing
+from connprops.store.writing import writing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -80,18 +80,6 @@ class ForgivingFile(io.RawIOBase):
         """Close the file."""
         self._file.close()
         super().close()
-
-
-@contextmanager
-def replacing_hdf5(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary path as :func:`connprops.store.writing.replacing`; HDF5 may lock it."""
-    with replacing(path, overwrite=overwrite) as aside:
-        lockable = aside.with_name(f"{aside.name}.h5")
-        try:
-            yield lockable
-            lockable.replace(aside)
-        finally:
-            lockable.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from connprops import schema
 from connprops._version import __version__
 from connprops.arrays.arrow import to_arrow
-from connprops.circuit.edge_file import replacing_hdf5
 from connprops.display import Progress
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionBatch, ConnectionStream, ConnectionTable
@@ -166,13 +165,12 @@ def write(
     file, anew = Path(path), connections is None
     n_done = total = 0
     with ExitStack() as stack:
+        aside = stack.enter_context(replacing(file, overwrite=overwrite))
         sink: _Parquet | NewEdges | RedrawnEdges
         if file.suffix == ".h5":
             total = source.edges.size if anew else 0
-            aside = stack.enter_context(replacing_hdf5(file, overwrite=overwrite))
             sink = stack.enter_context(edge_file(aside, source, anew=anew))
         else:
-            aside = stack.enter_context(replacing(file, overwrite=overwrite))
             sink = stack.enter_context(_parquet(aside, source.drawer))
         for batch in source.batches(sink.batch, connections):
             n_done += sink.write(batch)

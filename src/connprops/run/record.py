@@ -14,7 +14,7 @@ from connprops.errors import DatasetError, OutputError
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
 from connprops.store.records import read_record, record_or_none, write_record
-from connprops.store.writing import leftover_of, sha256_of, writing
+from connprops.store.writing import is_leftover, sha256_of, writing
 
 RUN_FILE = "run.json"
 """Name of the file that marks a folder as that of a run."""
@@ -140,8 +140,9 @@ def digests_of(folder: Path, artifacts: tuple[str, ...]) -> dict[str, str]:
 def check_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
     """Raise unless the folder is new, empty, or that of a run which may be replaced."""
     with writing(folder):
-        contents = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
-        if not folder.exists() or (folder.is_dir() and contents <= {leftover_of(RUN_FILE).name}):
+        items = list(folder.iterdir()) if folder.is_dir() else []
+        contents = {item.name for item in items if not is_leftover(item)}
+        if not folder.exists() or (folder.is_dir() and not contents):
             return  # new, empty, or left by a run that was killed at once
     earlier = record_of(folder)
     if earlier is None:

@@ -24,7 +24,7 @@ import msgspec
 from connprops.errors import OutputError
 from connprops.store.records import record_or_none, write_record
 from connprops.store.shards import Shard
-from connprops.store.writing import leftover_of, locked, sync, writing
+from connprops.store.writing import leftover_of, locked, sync, target_of, writing
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ def staged(target: Path) -> Iterator[Path]:
     Where the work ends early it stays with what is finished, to go on from.
     """
     stage = leftover_of(target)
+    if Path.cwd().is_relative_to(target_of(target)):
+        raise OutputError.of(
+            "The output would take the place of the folder that this command runs in",
+            found=str(target),
+            expected="the name of a new folder, or of one to replace",
+        )
     with writing(target), locked(stage / "lock", str(target)):
         _restore(target)
         yield stage
@@ -144,6 +150,7 @@ def check_same(stage: Path, plan: Mapping[str, Any]) -> None:
 
 def put_in_place(finished: Path, target: Path) -> None:
     """Rename the finished folder; an older one in its place goes only then."""
+    target = target_of(target)
     for item in sorted(finished.rglob("*")):
         sync(item)
     sync(finished)
@@ -162,11 +169,12 @@ def _as_json(plan: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _old_of(target: Path) -> Path:
-    return target.with_name(f".{target.name}.old")
+    return target.parent / f".{target.name}.old"
 
 
 def _restore(target: Path) -> None:
     """Put an older folder back that a process was killed about, or finish removing it."""
+    target = target_of(target)
     old = _old_of(target)
     if old.exists():
         if target.exists():

@@ -1,4 +1,10 @@
-"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked."""
+"""Writing files so that nobody ever sees half of one, and nothing is overwritten unasked.
+
+A file is written in a folder beside its place, ``.NAME.RANDOM.tmp``: new, with a name that nobody
+can foresee, and closed to others. So nobody can read it too early, or have it written elsewhere
+through a link of theirs, even where all may write to the folder; and it gets the permissions that
+any new file gets there. A process that is killed leaves the folder to the next one.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +12,28 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from connprops.errors import OptionError, OutputError
 
 FORMATS = (".csv", ".json", ".parquet")
 """How the names of files end in which tables are given to people."""
+
+_ASIDE = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
+"""Names of folders in which files are written."""
+
+_SHOWN = 50
+"""Characters of a file's name in that of such a folder: systems take 255 bytes."""
+
+_LOCK = ".lock"
 
 
 def refuse_existing(*paths: str | Path) -> None:
@@ -26,13 +46,35 @@ def refuse_existing(*paths: str | Path) -> None:
             )
 
 
+def target_of(path: str | Path) -> Path:
+    """Return the place to write to: where a link leads, unless another user has planted it."""
+    try:
+        target = Path(os.path.realpath(path))
+        if Path(path).is_symlink() and _may_be_planted(Path(path)):
+            raise OutputError.of(
+                f"{path} is a link that another user has made",
+                found=f"it leads to {target}",
+                hint="give another name, or the place itself",
+            )
+    except (OSError, ValueError) as error:
+        raise OutputError.of(f"{str(path)!r} cannot be written", found=str(error)) from error
+    return target
+
+
+def _may_be_planted(link: Path) -> bool:
+    """Return whether a link is neither ours nor its folder's owner's, where others may write."""
+    folder = link.parent.stat()
+    trusted = (os.geteuid(), 0, folder.st_uid)
+    return bool(folder.st_mode & 0o022) and link.lstat().st_uid not in trusted
+
+
 def leftover_of(path: str | Path) -> Path:
-    """Return where a file is written before it takes its place, and stays if a process is killed.
+    """Return where a folder is written before it takes its place, and stays if a process is killed.
 
     The name begins with a dot, so that no pattern finds it; the next attempt uses it again.
     """
-    target = Path(path)
-    return target.with_name(f".{target.name}.partial")
+    target = target_of(path)
+    return target.parent / f".{target.name}.partial"
 
 
 @contextmanager
@@ -55,14 +97,16 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
 
     The lock ends with the process at the latest. A ``shared`` lock is held beside others of its
     kind. With ``wait``, whoever holds it is waited for; else it is an :class:`OutputError` that
-    another process is writing ``what``.
+    another process is writing ``what``. The folder of a lock file is closed to others.
     """
     kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # NFS wants a file to be open for reading for a shared lock, for writing for one alone.
-        flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-        handle = os.open(path, flags, 0o666)
+        flags = os.O_RDONLY
+        if not path.is_dir():
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            _make_ours(path.parent)
+        handle = os.open(path, flags, 0o600)
         try:
             try:
                 fcntl.flock(handle, kind)
@@ -85,6 +129,26 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
+def _make_ours(folder: Path) -> None:
+    """Make a folder that is closed to others; refuse a link or another user's in its place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        there = folder.lstat()
+        found = "a link or a file"
+        if stat.S_ISDIR(there.st_mode):
+            with tempfile.TemporaryFile(dir=folder) as ours:  # owners may have other ids there
+                if os.fstat(ours.fileno()).st_uid == there.st_uid:
+                    return
+            found = "a folder of another user"
+        raise OutputError.of(
+            f"{folder} is in the way, where unfinished work goes",
+            found=found,
+            hint="remove it, or give a place where only you may write",
+        ) from None
+
+
 @contextmanager
 def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path beside a file; put it in the file's place at the end.
@@ -92,16 +156,50 @@ def replacing(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     If the block raises, the temporary file is removed and what was there stays. A file that exists
     is not replaced unless ``overwrite`` is true.
     """
-    target = Path(path)
     if not overwrite:
-        refuse_existing(target)
-    aside = leftover_of(target)
+        refuse_existing(path)
+    target = target_of(path)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(aside, str(target)), renamed(aside, target):
-            aside.write_bytes(b"")  # of what a killed process left, nothing remains
+        _clean_once(target.parent)
+        with folder_aside(target) as folder, renamed(folder / target.name, target) as aside:
             yield aside
+            if not overwrite:  # another process may have been faster
+                refuse_existing(target)
         sync(target.parent)
+
+
+@contextmanager
+def folder_aside(target: Path) -> Iterator[Path]:
+    """Give a new folder beside a file that no other user can enter; it goes at the end."""
+    folder = target.parent / f".{target.name[:_SHOWN]}.{secrets.token_hex(8)}.tmp"
+    try:
+        with locked(folder / _LOCK, str(target)):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Return whether a folder is one that a file is or was to be written in."""
+    if not _ASIDE.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    names = {item.name for item in path.iterdir()}
+    return not names or _LOCK in names
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left of files in a folder."""
+    with suppress(OSError, OutputError):  # what cannot be looked into, or has just gone
+        for item in filter(is_leftover, folder.iterdir()):
+            with suppress(OSError, OutputError), locked(item / _LOCK, str(item)):
+                shutil.rmtree(item)
+
+
+@lru_cache(1024)
+def _clean_once(folder: Path) -> None:
+    """Remove leftovers when this process first writes to a folder."""
+    remove_leftovers(folder)
 
 
 @contextmanager
