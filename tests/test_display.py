@@ -1,7 +1,8 @@
-"""How datasets, statistics and models show themselves in a notebook."""
+"""How datasets, statistics and models show themselves in a notebook, and texts anywhere."""
 
 from __future__ import annotations
 
+import io
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ from circuits import two_types
 
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.display import html_table
+from connprops.display import Printable, html_table, printable, write_csv
 from connprops.export.export import export
 from connprops.model.build import build
 from connprops.statistics.extract import extract
@@ -100,3 +101,22 @@ def test_a_model_shows_its_distributions_and_what_is_borrowed(dataset):
     assert shown.column("from data") == [str(observed)] * 2
     assert shown.column("borrowed") == [str(pairs - observed)] * 2
     assert shown.column("distributions (pathways)") == [f"gamma ({pairs})", f"poisson ({pairs})"]
+
+
+def test_what_a_terminal_would_act_upon_is_shown_as_escapes():
+    assert printable("µ\U0001d6fc\n\t~") == "µ\U0001d6fc\n\t~"
+    controls = [*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066, 0xD800]
+    for code in controls:
+        assert printable(f"a{chr(code)}b").isprintable(), code
+    stream = io.StringIO()
+    Printable(stream).write("\x1b[2J")  # a file takes what it is given
+    stream.isatty = lambda: True
+    Printable(stream).write("\x1b[2J")
+    assert stream.getvalue() == "\x1b[2J\\x1b[2J"
+
+
+def test_no_text_in_csv_is_a_formula():
+    stream = io.StringIO()
+    rows = [("=cmd|x", -1.5), ("+1", 2), ("-1", None), ("@a", 3), ("\tb", 4), ("a=1", 5)]
+    write_csv(["=head", "n"], rows, stream)
+    assert stream.getvalue() == "'=head,n\n'=cmd|x,-1.5\n'+1,2\n'-1,\n'@a,3\n'\tb,4\na=1,5\n"

@@ -63,9 +63,26 @@ def test_defaults_are_what_the_process_may_use():
     assert found.temp_dir == Path(tempfile.gettempdir())
 
 
+def test_what_is_spilled_is_nobody_elses_and_goes_with_the_process(tmp_path):
+    code = (
+        "import sys, os, pathlib; from connprops.resources import Resources\n"
+        "make = lambda: Resources(temp_dir=sys.argv[1]).duckdb_config()['temp_directory']\n"
+        "folder = pathlib.Path(make()); assert make() == str(folder)\n"
+        "(folder / 'spilled').touch(); print(oct(folder.stat().st_mode), folder)"
+    )
+    done = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    mode, folder = done.stdout.split()
+    assert mode == oct(0o40700)
+    assert Path(folder).parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
+        ({"workers": "two"}, "address"),
         ({"threads": 0}, "at least 1"),
         ({"memory": 2**27 - 1}, "128 MiB"),
         ({"temp_dir": Path("/nowhere/at/all")}, "no folder"),

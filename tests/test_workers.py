@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -197,3 +199,39 @@ def test_what_can_run_no_units_is_refused(workers, text):
         pytest.raises(OptionError, match=text),
     ):
         list(run_units(die, [0], workers, "unit"))
+
+
+def _for_long(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_workers as t\n"
+        "from connprops.workers import run_units\n"
+        "if __name__ == '__main__': list(run_units(t._for_long, sys.argv[2:], 2, 'unit'))"
+    )
+    files = [tmp_path / "a", tmp_path / "b"]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), *map(str, files)]
+    with subprocess.Popen(command) as parent:  # noqa: S603 - ours
+        _wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+        parent.kill()
+    for file in files:
+        _wait_until(lambda: not _is_alive(int(file.read_text())))  # noqa: B023 - at once
+
+
+def _wait_until(holds, seconds=60):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _is_alive(number):
+    """Return whether a process is there, and no zombie that nobody has asked for."""
+    try:
+        status = Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,14 +1,20 @@
-"""How progress and tables are shown: on a terminal, in a log, in a notebook."""
+"""How progress, tables and texts are shown: on a terminal, in a log, in a notebook, as CSV.
+
+Names in a circuit may be anything: no terminal takes one for a command, no spreadsheet one for a
+formula, and no browser one for markup.
+"""
 
 from __future__ import annotations
 
+import csv
 import html
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +31,47 @@ _WIDTH = 180
 """Columns of a table where there is no terminal to ask."""
 
 _NUMBER = re.compile(r"[-+]?([0-9]|nan|inf|$)")
+
+_COMMANDS = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff\U00010000-\U0010ffff]"
+                       r"|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # fmt: skip
+"""What terminals act upon, or no text can hold: controls, turns of direction, half characters."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How texts begin that a spreadsheet takes for a formula."""
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would act upon."""
+    return _COMMANDS.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+class Writable(Protocol):
+    """What takes text: a file, a terminal."""
+
+    def write(self, text: str, /) -> object:
+        """Take a text."""
+
+
+class Printable:
+    """A stream that shows all text as it is: on a terminal, what it would act upon as escapes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text, and return how many characters that took."""
+        is_shown = self._stream.isatty()
+        return self._stream.write(printable(text.replace("\r\n", "\n")) if is_shown else text)
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], stream: Writable) -> None:
+    """Write CSV with a head; nulls are empty. A text like a formula has an apostrophe before it."""
+    writer = csv.writer(stream, lineterminator="\n")
+    for row in chain([columns], rows):
+        writer.writerow(
+            "'" + cell if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+            for cell in row
+        )
 
 
 @contextmanager
@@ -150,8 +197,13 @@ def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequen
 
 
 def console_on(stream: TextIO) -> Console:
-    """Return a console that takes every text as it is; wide enough where it is no terminal."""
-    from rich.console import Console
+    """Return a console that shows every text as it is; wide enough where it is no terminal."""
+    from rich.console import Console as Rich
+
+    class Console(Rich):
+        def print(self, *texts: Any, **more: Any) -> None:
+            shown = (printable(text) if isinstance(text, str) else text for text in texts)
+            super().print(*shown, **more)
 
     width = None if stream.isatty() else _WIDTH
     return Console(file=stream, markup=False, highlight=False, soft_wrap=True, width=width)
@@ -168,7 +220,9 @@ def show_table(
     cells = [[_cell(value, digits) for value in row] for row in rows]
     for place, name in enumerate(head):
         is_numeric = all(_NUMBER.match(row[place]) for row in cells)
-        table.add_column(name, justify="right" if is_numeric else "left", overflow="fold")
+        table.add_column(
+            printable(name), justify="right" if is_numeric else "left", overflow="fold"
+        )
     for row in cells:
         table.add_row(*row)
     console.print(table)
@@ -177,4 +231,4 @@ def show_table(
 def _cell(value: object, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}g}" if isinstance(value, float) else printable(str(value))

@@ -7,11 +7,14 @@ Every message states the fact, what was found, what was expected, and a hint.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 _LISTED = 12
 """Names that an error lists before it says how many more there are."""
@@ -93,9 +96,16 @@ def of_the_machine(error: BaseException) -> str | None:
     ):
         hint = "give it more (--memory), fewer threads (--threads), or fewer properties"
         return str(ConnpropsError.of("Out of memory", found=str(error) or None, hint=hint))
+    if isinstance(error, RecursionError):
+        return str(ConnpropsError.of("The input is nested too deeply", found=str(error)))
     if isinstance(error, OSError if duckdb is None else (OSError, duckdb.IOException)):
         return str(ConnpropsError.of("A file cannot be read or written", found=str(error)))
     return None
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be written and be a path: no half characters, no zero byte."""
+    return not _NO_TEXT.search(text)
 
 
 def listing(names: Iterable[object]) -> str:

@@ -43,10 +43,10 @@ def parse_selection(text: str) -> Selection:
         return text
     try:
         selection: Selection = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise OptionError.of(
             "A selection is no valid JSON",
-            found=f"{text} ({error})",
+            found=f"{text[:80]} ({error})",
             expected="""a node set's name, ids as [0, 1], or attributes as {"layer": ["4", "5"]}""",
         ) from error
     return selection
@@ -419,7 +419,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise OptionError.unknown("kind of configuration file", file.name, ["*.toml", "*.json"])
     try:
         content = readers[file.suffix](file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError.of(f"{file} cannot be read as options", found=str(error)) from error
     if not isinstance(content, dict):
         raise OptionError.of(f"{file} holds no options", found=type(content).__name__)

@@ -6,9 +6,12 @@ import ctypes
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +155,11 @@ def _workers(value: Any) -> Any:
     """Return the number of processes where text has it; an address and an executor as they are."""
     if isinstance(value, bool | float | list | dict):
         raise OptionError.of("workers is not valid", found=repr(value), expected=_WORKERS)
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    if isinstance(value, str) and not value.isdigit():
+        if ":" not in value:
+            raise OptionError.of("workers is not valid", found=repr(value), expected=_WORKERS)
+        return value
+    return int(value) if isinstance(value, str) else value
 
 
 _WORKERS = "a number of processes, or a Dask scheduler's address such as tcp://host:8786"
@@ -208,5 +215,13 @@ class Resources(Checked):
         return {
             "threads": self.threads,
             "memory_limit": f"{self.memory // 2**20} MiB",
-            "temp_directory": str(self.temp_dir / f"connprops-{os.getpid()}"),
+            "temp_directory": _spill_folder(self.temp_dir, os.getpid()),
         }
+
+
+@lru_cache
+def _spill_folder(temp_dir: Path, _process: int) -> str:
+    """Return a new folder for what DuckDB spills: nobody else's, gone when the process ends."""
+    folder = tempfile.mkdtemp(prefix="connprops-", dir=temp_dir)
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
+    return folder

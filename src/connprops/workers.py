@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -95,7 +98,8 @@ def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
         if workers < 1:
             raise OptionError.of("workers", found=str(workers), expected="at least 1 process")
         context = multiprocessing.get_context("spawn")  # a fork would copy locks of other threads
-        with ProcessPoolExecutor(min(workers, n_units), mp_context=context) as pool:
+        n = min(workers, n_units)
+        with ProcessPoolExecutor(n, mp_context=context, initializer=_end_with_parent) as pool:
             yield pool
         return
     try:
@@ -125,6 +129,19 @@ def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
         ) from error
     with client:
         yield client.get_executor(pure=False)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when the process that started it does, however that ends."""
+    parent = multiprocessing.parent_process()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it too, without a word
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_loss(error: Exception) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import json
 
+import altair as alt
 import frames
 import pytest
 import vl_convert
 from circuits import KINDS, with_labels
 from specs import layers, pixels, render
 
-from connprops.charts.plot import plot
+from connprops.charts.plot import plot, write_chart
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
@@ -168,3 +169,20 @@ def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
         "conductance", "n_syn_per_conn",
     ]  # fmt: skip
     assert "overview" not in plot(stats, build(stats), properties=["kind"])
+
+
+def test_no_name_ends_the_script_of_a_page(tmp_path):
+    evil = "</script><script>document.title='theirs'</script><!--\u2028"
+    chart = alt.LayerChart(
+        layer=[
+            alt.Chart(alt.InlineData(values=[{"a": evil}]), title=evil, description=evil)
+            .mark_point()
+            .encode(x=alt.X("a:N", title=evil, sort=[evil]))
+        ]
+    )
+    page = write_chart(chart, tmp_path / "chart.html").read_text(encoding="utf-8")
+    assert page.count("\\u003c/script>") == 2 * 5
+    assert evil[:20] not in page
+    assert "\u2028" not in page[page.index("document.title") :]
+    written = json.loads(write_chart(chart, tmp_path / "chart.json").read_text())
+    assert written["layer"][0]["title"] == evil

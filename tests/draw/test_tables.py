@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 
 import numpy as np
@@ -404,3 +405,15 @@ def test_the_command_line_draws(tmp_path):
     neither = CliRunner().invoke(app, [*arguments, "--overwrite"])
     assert neither.exit_code == 2
     assert "no circuit" in neither.output
+
+
+@pytest.mark.parametrize("n", [10**9, 10**12])
+def test_connections_of_absurdly_many_synapses_are_refused(n, tmp_path):
+    listed = pairs(1, 1).with_columns(n_syn_per_conn=pl.lit(n))
+    drawn = model_of({"n_syn_per_conn": Marginal("ztpoisson", {"mean": float(n)}, dtype="int")})
+    for model, connections in ((PLAIN, listed), (drawn, pairs(1, 1))):
+        with pytest.raises(OptionError, match="has too many synapses") as refused:
+            write_synapses(model, connections, tmp_path / "d.parquet", 0)
+        found = int(re.search(r"found: +([0-9,]+)", str(refused.value))[1].replace(",", ""))
+        assert found == pytest.approx(n, rel=0.01)
+        assert list(tmp_path.iterdir()) == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import duckdb
@@ -28,6 +30,7 @@ from connprops.export.export import export
 from connprops.model.build import build
 from connprops.query.database import DATABASE, VIEWS, write_database
 from connprops.query.session import questions
+from connprops.resources import Resources
 from connprops.statistics.extract import extract
 
 ROOT = Path(__file__).parents[2]
@@ -197,6 +200,26 @@ def test_a_folder_without_its_dataset_still_has_a_database(folder, tmp_path):
         assert len(connection.sql("from inputs_of('L5_BC')").fetchall()) == 2
     with pytest.raises(DatasetError, match="neither a dataset nor tables"):
         write_database(tmp_path)
+
+
+def test_the_database_is_made_in_the_folder_for_temporary_files(folder, tmp_path, monkeypatch):
+    place = Path(shutil.copytree(folder, tmp_path / "copy"))
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    with pytest.raises(FileNotFoundError):
+        tempfile.mkdtemp()
+    (tmp_path / "big").mkdir()
+    made = []
+    connect = duckdb.connect
+
+    def watched(**options):
+        made.extend((tmp_path / "big").iterdir())
+        return connect(**options)
+
+    monkeypatch.setattr(duckdb, "connect", watched)
+    limits = Resources(temp_dir=tmp_path / "big")
+    write_database(place, overwrite=True, resources=limits)
+    assert len(made) == 2  # for the file, and for what does not fit into memory
+    assert all(stat.S_IMODE(item.stat().st_mode) == 0o700 for item in made if item.exists())
 
 
 def test_the_command_writes_both(folder, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -269,8 +270,15 @@ def write_chart(chart: Chart, file: Path, *, overwrite: bool = False) -> Path:
     kind = check_chart(file)
     with alt.theme.enable(LIGHT.theme), replacing(file, overwrite=overwrite) as aside:
         options: dict[str, Any] = {"inline": True} if kind == "html" else {}
-        chart.save(str(aside), format=kind, **options)
+        chart.save(str(aside), format=kind, json_kwds={"cls": _ForScripts}, **options)
     return file
+
+
+class _ForScripts(json.JSONEncoder):
+    """JSON that a page can hold in a script: no name in it ends the script."""
+
+    def encode(self, o: Any) -> str:
+        return super().encode(o).replace("<", "\\u003c")
 
 
 def _stems(names: Iterable[str]) -> dict[str, str]:

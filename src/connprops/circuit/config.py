@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from connprops.errors import CircuitError, listing
+from connprops.errors import CircuitError, is_text, listing
 
 Value = TypeVar("Value")
 
@@ -130,6 +130,8 @@ def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
         return text(value) if isinstance(value, str) else value
 
     def text(value: str) -> str:
+        if not is_text(value):
+            raise CircuitError.of(f"{config} has a text that is none", found=ascii(value[:80]))
         replaced = value
         for _ in values:  # a name may stand for one that stands for another
             replaced = names.sub(lambda match: values[match.group()], replaced)
@@ -142,4 +144,7 @@ def _expanded(raw: dict[str, Any], base: Path, config: Path) -> dict[str, Any]:
             found=value,
         )
 
-    return {k: expand(v) for k, v in raw.items() if k != "manifest"}
+    try:
+        return {k: expand(v) for k, v in raw.items() if k != "manifest"}
+    except RecursionError as error:
+        raise CircuitError.of(f"{config} is nested too deeply", found=str(error)) from error

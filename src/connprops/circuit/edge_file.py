@@ -7,32 +7,30 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import h5py
 import numpy as np
 
-from connprops.errors import OutputError
+from connprops.arrays import Ints
 from connprops.store.writing import writing
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 _CHUNK = 1 << 15
-_INDEX_BYTES = 64
-"""Of an edge in the indices, at most: two ranges of two numbers, and those of the nodes."""
 
 
 class ForgivingFile(io.RawIOBase):
-    """A new file for HDF5, which crashes the process if what it holds cannot be written.
+    """A file for HDF5, which crashes the process if what it holds cannot be written.
 
     What does not find room is dropped here, so that HDF5 can close the file all the same;
     :meth:`check` says so.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: Literal["w+b", "r+b"] = "w+b") -> None:
         super().__init__()
-        self._file = path.open("w+b", buffering=0)
+        self._file = path.open(mode, buffering=0)
         self._error: OSError | None = None
 
     def check(self) -> None:
@@ -117,29 +115,60 @@ def create_column(
     return group.create_dataset(name, (size or 0,), dtype, fillvalue=fill, **growth)
 
 
-def write_indices(path: Path, name: str, n_source: int, n_target: int) -> None:
-    """Add libsonata's indices, by which a node's edges are found, to a file that is closed.
+def write_indices(
+    path: Path, name: str, n_source: int, n_target: int, at_once: int = 1 << 26
+) -> None:
+    """Add the indices by which a node's edges are found to a file that is closed.
 
-    libsonata holds all ids of a side to make them: some 15 bytes an edge.
+    They hold what libsonata writes, but no time, so that the same edges give the same bytes. Some
+    30 bytes are needed for each of the edges that are sorted ``at_once``.
     """
-    import libsonata
-
-    with writing(path), h5py.File(path, "r") as file:
-        n_edges = file[f"edges/{name}/source_node_id"].size
-    _make_sure_of_room(path, _INDEX_BYTES * (n_edges + n_source + n_target))
-    try:
-        libsonata.EdgePopulation.write_indices(
-            str(path), name, source_node_count=n_source, target_node_count=n_target
-        )
-    except (libsonata.SonataError, RuntimeError) as error:
-        raise OutputError.of(f"{path} cannot be indexed", found=str(error)) from error
+    with writing(path), closing(ForgivingFile(path, "r+b")) as forgiving:
+        with h5py.File(forgiving, "r+") as file:
+            population = file[f"edges/{name}"]
+            for index, side, n_nodes in (("source_to_target", "source", n_source),
+                                         ("target_to_source", "target", n_target)):  # fmt: skip
+                ids, group = population[f"{side}_node_id"], f"indices/{index}"
+                _write_index(population.create_group(group), ids, n_nodes, at_once)
+        forgiving.check()
 
 
-def _make_sure_of_room(path: Path, n_bytes: int) -> None:
-    """Raise :class:`OSError` where a file cannot grow by so much: HDF5 would crash later."""
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), size, n_bytes)
-        finally:
-            os.truncate(path, size)
+def _write_index(group: h5py.Group, ids: h5py.Dataset, n_nodes: int, at_once: int) -> None:
+    """Write of each node a range of ranges of consecutive edges."""
+    counts = np.zeros(n_nodes, dtype=np.int64)
+    for start in range(0, ids.size, at_once):
+        counts += np.bincount(ids[start : start + at_once].astype(np.int64), minlength=n_nodes)
+    ends = np.cumsum(counts)
+    of_nodes = np.zeros((n_nodes, 2), dtype=np.uint64)
+    ranges = group.create_dataset(
+        "range_to_edge_id", (0, 2), np.uint64, maxshape=(None, 2), chunks=(_CHUNK, 2)
+    )
+    first = 0
+    while first < n_nodes:
+        before = ends[first - 1] if first else 0
+        stop = max(int(np.searchsorted(ends, before + at_once, side="right")), first + 1)
+        nodes, edges = _edges_of(ids, first, stop, at_once)
+        is_new = (nodes[1:] != nodes[:-1]) | (edges[1:] != edges[:-1] + 1)
+        begins = np.flatnonzero(np.append(np.ones(min(nodes.size, 1), dtype=np.bool_), is_new))
+        last = np.append(begins[1:], nodes.size) - 1
+        n_before = ranges.shape[0]
+        ranges.resize(n_before + begins.size, axis=0)
+        ranges[n_before:] = np.stack([edges[begins], edges[last[: begins.size]] + 1], axis=1)
+        n_ranges = np.bincount(nodes[begins] - first, minlength=stop - first)
+        of_nodes[first:stop, 1] = n_before + np.cumsum(n_ranges)
+        of_nodes[first:stop, 0] = of_nodes[first:stop, 1] - n_ranges.astype(np.uint64)
+        first = stop
+    group.create_dataset("node_id_to_ranges", data=of_nodes)
+
+
+def _edges_of(ids: h5py.Dataset, first: int, stop: int, at_once: int) -> tuple[Ints, Ints]:
+    """Return the edges of a range of nodes, sorted by node and edge: their nodes, and the edges."""
+    nodes, edges = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, ids.size, at_once):
+        some = ids[start : start + at_once].astype(np.int64)
+        rows = np.flatnonzero((some >= first) & (some < stop))
+        nodes.append(some[rows])
+        edges.append(rows + start)
+    all_nodes, all_edges = np.concatenate(nodes), np.concatenate(edges)
+    order = np.argsort(all_nodes, kind="stable")
+    return all_nodes[order], all_edges[order]

@@ -2,7 +2,8 @@
 
 # Commands, in the order that help lists them in.
 from connprops.cli import run, steps, models, results  # noqa: F401, I001
-from connprops.cli.app import app, end_when_told
+from connprops.cli.app import app
+from connprops.cli.ending import end_as, end_when_told, keep_docstrings, open_streams
 from connprops.resources import keep_fewer_heaps, use_common_instructions
 
 __all__ = ["app", "main"]
@@ -10,7 +11,9 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line."""
+    keep_docstrings()
+    open_streams()
     end_when_told()
     keep_fewer_heaps()
     use_common_instructions()
-    app()
+    end_as(app)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -16,9 +13,10 @@ from typing import Annotated, Any
 import typer
 
 from connprops._version import __version__
+from connprops.cli.ending import errors, say, show_warnings
 from connprops.declare import Checked, about, checked, names, option
 from connprops.display import show_progress
-from connprops.errors import ConnpropsError, collected_warnings, of_the_machine
+from connprops.errors import OptionError, collected_warnings, is_text
 from connprops.options import (
     MODEL,
     OUTPUT,
@@ -103,7 +101,8 @@ app = typer.Typer(
     "`connprops run CIRCUIT` does everything. export, extract, build and plot are its steps, each "
     "of which reads what the previous one has written. `connprops demo` tries it on a small "
     "circuit.\n\nExit codes: 0 done, 1 a defect of connprops, 2 invalid input, options or output, "
-    "130 interrupted, 143 terminated.",
+    ""
+    "129 its terminal has gone, 130 interrupted, 141 its reader has gone, 143 terminated.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -160,6 +159,7 @@ def _as_command(function: Callable[..., Any], read: list[str]) -> Callable[..., 
         asked = {n: arguments.pop(n) for n in common}
         quiet = bool(asked.get("quiet") or arguments.get("quiet"))
         with errors(debug=bool(asked["debug"])):
+            _check_texts([*asked.values(), *arguments.values()])
             silent = quiet or "progress" not in rest  # a bar would take hold of standard output
             with collected_warnings() as texts, show_progress(quiet=silent) as progress:
                 values = {n: _from_text(n, arguments.pop(n)) for n in read}
@@ -174,7 +174,7 @@ def _as_command(function: Callable[..., Any], read: list[str]) -> Callable[..., 
             if callable(result) and not quiet:
                 result(sys.stdout)
             elif result is not None and not quiet:
-                typer.echo(result)
+                say(result)
 
     listed = [_DECLARED[n][1] for n in (*single, *read, *common)]
     listed.sort(key=lambda declared: _PANELS.index(about(declared).panel))
@@ -183,6 +183,15 @@ def _as_command(function: Callable[..., Any], read: list[str]) -> Callable[..., 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def _check_texts(values: Iterable[Any]) -> None:
+    """Refuse arguments that are no text: results have them in JSON and in tables."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            _check_texts(value)
+        elif isinstance(value, str | Path) and not is_text(str(value)):
+            raise OptionError.of("An argument is not UTF-8", found=ascii(str(value)))
 
 
 def _parameter(declared: Field[Any]) -> inspect.Parameter:
@@ -236,52 +245,3 @@ def _options(config: str | None, values: Mapping[str, Any]) -> RunOptions:
     else:
         reuse_freed_memory()
     return options
-
-
-@contextmanager
-def errors(*, debug: bool) -> Iterator[None]:
-    """Turn errors into a message on standard error and an exit code."""
-    try:
-        yield
-    except ConnpropsError as error:
-        _fail(f"Error: {error}", error.exit_code, debug=debug)
-    except Terminated:
-        _fail("Terminated; what is finished of an export or of a shard is kept", 143, debug=debug)
-    except KeyboardInterrupt:
-        _fail("Interrupted", 130, debug=debug)
-    except typer.Exit:
-        raise
-    except Exception as error:  # noqa: BLE001 - the last resort: what is left is a defect
-        if refused := of_the_machine(error):
-            _fail(f"Error: {refused}", ConnpropsError.exit_code, debug=debug)
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        hint = "" if debug else "\n  Hint: --debug shows where it comes from"
-        _fail(f"Unexpected error, a defect of connprops: {reason}{hint}", 1, debug=debug)
-
-
-class Terminated(KeyboardInterrupt):
-    """The system has asked the process to end: a job's time is over, say."""
-
-
-def end_when_told() -> None:
-    """Let SIGTERM end the work: what is under way may finish. A second one ends it at once."""
-
-    def end(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, end)
-
-
-def _fail(message: str, code: int, *, debug: bool) -> None:
-    show_warnings(getattr(sys.exception(), "__notes__", ()))
-    if debug:
-        traceback.print_exc()
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
-
-
-def show_warnings(texts: Any) -> None:
-    """List warnings on standard error."""
-    for text in texts:
-        typer.echo(f"Warning: {text}", err=True)

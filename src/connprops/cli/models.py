@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
-import typer
-
 import connprops as cp
 from connprops.cli.app import argument, command, out, setting
+from connprops.cli.ending import say
 from connprops.display import Progress, console_on, show_table
 from connprops.options import (
     OUTPUT,
@@ -155,9 +154,9 @@ def compare(
         from connprops.charts.scores import comparison
 
         drawn = comparison(differences, title=f"{a.name} and {b.name}")
-        typer.echo(str(write_chart(drawn, chart, overwrite=overwrite)), err=True)
+        say(write_chart(drawn, chart, overwrite=overwrite), err=True)
     if out:
-        typer.echo(str(write_comparison(differences, out, overwrite=overwrite)), err=True)
+        say(write_comparison(differences, out, overwrite=overwrite), err=True)
     _show(summarized(differences))
     apart = differences.filter((pl.col("status") == "both") & (pl.col("ks") > 0))
     # As the two-sample test weighs a distance: by the values that both distributions rest on.
@@ -248,6 +247,6 @@ def build_model(
         force_reextract=force_reextract,
         force_rebuild=force_rebuild,
         cv_folds=cv_folds,
-        say=lambda text: None if quiet else typer.echo(text),
+        say=lambda text: None if quiet else say(text),
         progress=progress,
     )

@@ -8,10 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from connprops.cli.app import argument, command, out, setting
-from connprops.display import Progress, console_on, show_table
+from connprops.cli.ending import say
+from connprops.display import Printable, Progress, console_on, show_table
 from connprops.errors import DatasetError, OptionError, listing
 from connprops.options import RunOptions
 
@@ -81,24 +80,25 @@ def sql(
             return
         text = _text(session, statement, file, query, param or [])
         if show_sql:
-            typer.echo(session.show_sql(text))
+            say(session.show_sql(text))
         elif explain:
-            typer.echo(session.explain(text))
+            say(session.explain(text))
         elif out is not None:
-            typer.echo(str(session.ask(text).write(out, overwrite=overwrite)), err=True)
+            say(session.ask(text).write(out, overwrite=overwrite), err=True)
         elif as_csv:
-            session.ask(text).write_csv(sys.stdout)
+            session.ask(text).write_csv(Printable(sys.stdout))
         elif as_json:
-            session.ask(text).write_json(sys.stdout)
+            session.ask(text).write_json(Printable(sys.stdout))
         else:
             _show(session.ask(text), rows)
 
 
-@command(examples=("connprops database steps",))
+@command("threads", "memory", "temp_dir", examples=("connprops database steps",))
 def database(
     folder: Annotated[Path, argument("FOLDER", "Folder that extract and build wrote to.")],
     *,
     overwrite: bool,
+    options: RunOptions,
     progress: Progress,
 ) -> str:
     """Put the tables of a folder into connprops.duckdb, for other DuckDB clients; run does so too.
@@ -107,7 +107,9 @@ def database(
     """
     from connprops.query.database import write_database
 
-    files = write_database(folder, overwrite=overwrite, progress=progress)
+    files = write_database(
+        folder, overwrite=overwrite, resources=options.resources, progress=progress
+    )
     return "\n".join(map(str, files))
 
 
@@ -142,7 +144,7 @@ def verify(
 
     verdict = verify_files(path, progress)
     if verdict.damaged:
-        typer.echo("\n".join(verdict.lines()), err=True)
+        say("\n".join(verdict.lines()), err=True)
         raise DatasetError.of(
             f"{len(verdict.damaged)} of {verdict.n_checked} files are not as they were written",
             found=listing(verdict.damaged),
@@ -204,4 +206,4 @@ def _show(answer: Answer, at_most: int) -> None:
     rows = answer.rows()
     show_table(console_on(sys.stdout), answer.columns, islice(rows, at_most))
     if more := sum(1 for _ in rows):
-        typer.echo(f"{more:,} more rows; --rows N, --csv, --json or -o FILE give them", err=True)
+        say(f"{more:,} more rows; --rows N, --csv, --json or -o FILE give them", err=True)

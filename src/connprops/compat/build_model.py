@@ -130,7 +130,7 @@ def build_model(
     file = Path(config_file)
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError.of(f"{file} cannot be read as JSON", found=str(error)) from error
     contents = content if isinstance(content, list) else [content]
     configs = [ModelConfig.of(entry, file) for entry in contents]
@@ -242,7 +242,7 @@ def _reusable_model(file: Path, facts: Mapping[str, Any]) -> ConnPropsModel | st
         content = json.loads(file.read_text(encoding="utf-8"))
         origin = content["__version_info__"]["built_from"]
         changed = [name for name in facts if origin.get(name) != facts[name]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "of unknown origin"
     return f"other {' and '.join(changed)}" if changed else ConnPropsModel.model_from_file(file)
 

@@ -21,11 +21,12 @@ from connprops.compat.interpolation import interpolated
 from connprops.compat.specifications import check_family, parameters
 from connprops.dataset.dataset import Dataset
 from connprops.display import Progress
-from connprops.errors import ConnpropsWarning, DatasetError, OptionError, OutputError, listing
+from connprops.errors import ConnpropsWarning, DatasetError, OptionError, listing
 from connprops.export.export import export
 from connprops.options import Selection
 from connprops.schema import N_SYN_PER_CONN, is_exported_by_default
 from connprops.statistics.extract import extract as extract_statistics
+from connprops.store.writing import make_private
 
 MAX_UNIQUE_COUNT = 100
 """Distinct values are listed where there are no more than this."""
@@ -120,10 +121,7 @@ def _cache(circuit: Circuit, population: str | None, columns: Sequence[str] | No
     extra = sorted(columns or ()) if _not_by_default(columns) else None
     key = repr((str(circuit.config.resolve()), population, extra))
     place = Path(tempfile.gettempdir()) / f"connprops-{os.getuid()}"
-    place.mkdir(mode=0o700, exist_ok=True)
-    if place.stat().st_uid != os.getuid():  # the temporary folder is everybody's
-        hint = "set TMPDIR to a folder of your own"
-        raise OutputError.of(f"{place} belongs to another user", hint=hint)
+    make_private(place)  # the temporary folder is everybody's
     return place / f"{circuit.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 

@@ -165,7 +165,7 @@ class ConnPropsModel:
             raise CompatError.of(f'Model file "{file}" not found!')
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CompatError.of(f"{file} is not JSON", found=str(error)) from error
         if not isinstance(content, dict):
             raise CompatError.of(f"{file} is not a model", found=type(content).__name__)

@@ -79,7 +79,7 @@ class Drawer:
         """Return the number of synapses of connections, (n,): whole, at least 1."""
         key = named(keys(self.seed, source, target), N_SYN_PER_CONN)
         drawn = np.rint(self._quantiles[N_SYN_PER_CONN](pathway, uniform(key)))
-        return np.maximum(drawn, 1).astype(np.int64)
+        return np.clip(drawn, 1, 2**62).astype(np.int64)
 
     def values(self, connections: ConnectionBatch) -> Values:
         """Return the properties of the connections' synapses, one connection after the other."""

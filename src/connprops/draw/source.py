@@ -44,6 +44,9 @@ from connprops.schema import N_SYN_PER_CONN
 
 _Batch = TypeVar("_Batch")
 
+MOST_SYNAPSES = 10**6
+"""Of a connection. Real ones have tens."""
+
 _PLACES = """
     select "@source", "@target",
         row_number() over (partition by "@source", "@target" order by "@edge") - 1
@@ -154,6 +157,7 @@ class Source:
                     "The model does not have the number of synapses of a connection",
                     expected=f"the column {N_SYN_PER_CONN} in the connections",
                 )
+            _check_counts(source, target, n_syn)
             listed = ConnectionBatch(source, target, own, pathway, n_syn, np.zeros_like(n_syn))
             yield from listed.pieces(self.at_once)
         distinct.check()
@@ -203,6 +207,19 @@ class Source:
                 for batch in parquet.iter_batches(batch_size=self.at_once):
                     source, target, places = map(to_numpy, batch)
                     yield source, target, places
+
+
+def _check_counts(source: Ints, target: Ints, n_syn: Ints) -> None:
+    """Refuse connections of more synapses than any has: they would fill the disk."""
+    if n_syn.size and n_syn.max() > MOST_SYNAPSES:
+        most = int(n_syn.argmax())
+        raise OptionError.of(
+            f"The connection of source_node {source[most]} and target_node {target[most]} has too "
+            "many synapses",
+            found=f"{n_syn[most]:,}",
+            expected=f"at most {MOST_SYNAPSES:,}",
+            hint=f"look at {N_SYN_PER_CONN} in the model and in the list of connections",
+        )
 
 
 def _starts(source: Ints, target: Ints) -> Ints:

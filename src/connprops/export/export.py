@@ -152,7 +152,9 @@ def write_node_tables(request: ExportRequest, folder: Path) -> dict[str, TableFi
     for name, frame in node_tables(request.sides, request.node_sets).items():
         file = folder / f"{name}.parquet"
         with replacing(file, overwrite=True) as aside:
-            pq.write_table(frame.to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd")
+            pq.write_table(
+                frame.rechunk().to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd"
+            )
         files[file.name] = TableFile(len(frame), sha256_of(file))
     return files
 

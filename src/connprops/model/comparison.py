@@ -10,6 +10,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Floats, Ints
+from connprops.display import write_csv
 from connprops.distributions.distances import distribution_distances
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import model_statistics
@@ -99,8 +100,11 @@ def write_comparison(
     if file.suffix == ".parquet":
         return write_table(comparison, schema.COMPARISON, file, overwrite=overwrite)
     with replacing(file, overwrite=overwrite) as aside:
-        write = comparison.write_csv if file.suffix == ".csv" else comparison.write_json
-        write(aside)
+        if file.suffix == ".json":
+            comparison.write_json(aside)
+        else:
+            with aside.open("w", encoding="utf-8", newline="") as stream:
+                write_csv(comparison.columns, comparison.iter_rows(), stream)
     return file
 
 

@@ -110,14 +110,18 @@ def _frame(table: schema.Table, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
 
 
 def write_database(
-    folder: str | Path, *, overwrite: bool = False, progress: Progress | None = None
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Write ``connprops.duckdb`` of a folder's small tables, and ``views.sql`` of its dataset.
 
     Return the files written: without a dataset there is no ``views.sql``. Two databases of the same
     tables have the same rows, not the same bytes.
     """
-    place = Path(folder)
+    place, limits = Path(folder), resources or Resources()
     dataset = dataset_of(place)
     frames = small_tables(place, dataset)
     files = (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
@@ -127,9 +131,9 @@ def write_database(
         replacing(place / DATABASE, overwrite=overwrite) as aside,
         # DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and
         # a backslash for a slash: it writes where the folder's name has no say.
-        tempfile.TemporaryDirectory(prefix="connprops-") as temporary,
+        tempfile.TemporaryDirectory(dir=limits.temp_dir, prefix="connprops-") as temporary,
     ):
-        _write(Path(temporary) / DATABASE, frames, dataset, progress)
+        _write(Path(temporary) / DATABASE, frames, dataset, limits, progress)
         shutil.copyfile(Path(temporary) / DATABASE, aside)
     if dataset is not None:
         write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
@@ -182,10 +186,11 @@ def _write(
     file: Path,
     frames: Mapping[schema.Table, pl.DataFrame],
     dataset: Dataset | None,
+    limits: Resources,
     progress: Progress | None,
 ) -> None:
     """Write the tables and macros into a new database."""
-    with duckdb.connect(config=Resources().duckdb_config()) as connection:
+    with duckdb.connect(config=limits.duckdb_config()) as connection:
         connection.execute("set enable_progress_bar = false")
         connection.execute(
             f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"

@@ -7,7 +7,6 @@ has ``WITH x AS (COPY ... TO ...)``, and would write into them.)
 
 from __future__ import annotations
 
-import csv
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import duckdb
 import msgspec
@@ -24,6 +23,7 @@ import pyarrow.parquet
 
 from connprops import schema
 from connprops.dataset import relations
+from connprops.display import Writable, write_csv
 from connprops.errors import OptionError, QueryError
 from connprops.query.database import create_macros, dataset_of, literal, small_tables
 from connprops.resources import Resources
@@ -131,13 +131,15 @@ class Answer:
                 (self.write_csv if file.suffix == ".csv" else self.write_json)(stream)
         return file
 
-    def write_csv(self, stream: TextIO) -> None:
-        """Write the rows as CSV with a head; nulls are empty."""
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows())
+    def write_csv(self, stream: Writable) -> None:
+        """Write the rows as CSV with a head; nulls are empty.
 
-    def write_json(self, stream: TextIO) -> None:
+        A text that a spreadsheet would take for a formula, such as ``=1+1``, has an apostrophe
+        before it. JSON and Parquet have texts as they are.
+        """
+        write_csv(self.columns, self.rows(), stream)
+
+    def write_json(self, stream: Writable) -> None:
         """Write the rows as a JSON array of objects; what is no finite number is null."""
         separator = "[\n"
         for row in self.rows():

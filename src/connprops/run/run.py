@@ -164,7 +164,7 @@ def _all_steps(
         model = build(stats, progress=progress, **options.of(BuildOptions))
         model.write(folder, overwrite=True)
     with _timed("database", steps):
-        write_database(folder, overwrite=True, progress=progress)
+        write_database(folder, overwrite=True, resources=options.resources, progress=progress)
     with _timed("report", steps):
         report(
             stats,

@@ -79,7 +79,7 @@ class TableWriter:
             self._waiting = [waiting[self._size :]]
 
     def _write_group(self, rows: pl.DataFrame) -> None:
-        self._writer.write_table(_to_arrow(rows), row_group_size=self._size)
+        self._writer.write_table(_to_arrow(rows.rechunk()), row_group_size=self._size)
 
     def close(self) -> None:
         """Write what is left, and seal the file."""

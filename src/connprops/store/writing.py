@@ -105,7 +105,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
         flags = os.O_RDONLY
         if not path.is_dir():
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            _make_ours(path.parent)
+            make_private(path.parent)
         handle = os.open(path, flags, 0o600)
         try:
             try:
@@ -129,8 +129,8 @@ def _is_still(path: Path, handle: int) -> bool:
         return False
 
 
-def _make_ours(folder: Path) -> None:
-    """Make a folder that is closed to others; refuse a link or another user's in its place."""
+def make_private(folder: Path) -> None:
+    """Make a folder that is closed to others, or use ours; refuse a link or another user's."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.mkdir(mode=0o700)
