@@ -103,7 +103,7 @@ def model_of(*, varying: bool) -> Any:
         for code, name in enumerate(types)
     ]
     return Model(
-        pl.concat(frames).select(schema.MODEL.names),
+        pl.concat(frames),
         types=pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row"),
         units={name: "" for name, *_ in distributions},
     )

@@ -14,8 +14,8 @@ of_properties as (
     select
         pathway,
         property,
-        count(*) as n_shared,
-        count(*) filter (where n_syn_per_conn > 1 and isfinite(value)) as n_telling,
+        count(*) as n_each,
+        count(*) filter (where n_syn_per_conn > 1 and isfinite(value)) as n_shared,
         min(value) = max(value) and bool_and(isfinite(value)) as one_value
     from connection_values
     group by all
@@ -28,12 +28,13 @@ select
     names.property,
     of_pathways.n_connections,
     of_pathways.n_multi,
+    coalesce(of_properties.n_shared, 0) as n_shared,
     -- a connection has a value only where all its synapses share it
-    coalesce(of_properties.n_shared, 0) = of_pathways.n_connections as one_each,
+    coalesce(of_properties.n_each, 0) = of_pathways.n_connections as one_each,
     one_each and coalesce(of_properties.one_value, false) as is_constant,
     case
         when is_constant or of_pathways.n_multi = 0 then null
-        when one_each and of_properties.n_telling = 0 then null
+        when one_each and of_properties.n_shared = 0 then null
         else one_each
     end as shared_within
 from of_pathways

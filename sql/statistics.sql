@@ -39,6 +39,7 @@ select
     left_out.property,
     coalesce(described.n, 0) as n,
     left_out.n_null,
+    coalesce(sharing.n_shared, 0) as n_shared,
     sharing.shared_within,
     described.mean,
     described.std,
@@ -51,7 +52,10 @@ select
     described.q[5] as q95,
     coalesce(described.n_unique, 0) as n_unique,
     described.skewness,
-    described.kurtosis
+    described.kurtosis,
+    alike.icc,
+    alike.icc_error
 from left_out
 left join described using (source_type, target_type, property)
 left join sharing using (source_type, target_type, property)
+left join intraclass_correlations as alike using (pathway, property)

@@ -6,10 +6,11 @@ from (
             pathway,
             source_type,
             target_type,
+            first_edge,
             edge_id,
             columns(lambda name: list_contains(getvariable('properties'), name))::double
         from synapses_as_stored
     )
-    on columns(* exclude (pathway, source_type, target_type, edge_id))
+    on columns(* exclude (pathway, source_type, target_type, first_edge, edge_id))
     into name property value value
 )

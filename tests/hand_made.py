@@ -10,7 +10,11 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
+from connprops.distributions.rows import LATER
 from connprops.model.model import Model
+
+FIRST_VERSION = pl.Schema({n: t for n, t in schema.MODEL.polars_schema().items() if n not in LATER})
+"""The columns that models have had from the first."""
 
 Parameters = Mapping[str, float | Sequence[float]]
 
@@ -26,15 +30,21 @@ class Marginal:
     lower: float | None = None
     upper: float | None = None
     level: int = -1
+    within: float = 0.0  # correlation within connections, where these do not share a value
+
+
+def alike(marginal: Marginal, *, count: bool = False) -> tuple[bool | None, float | None]:
+    """Return what a model's rows say of the values of a connection."""
+    shared = None if count else marginal.shared
+    return shared, None if shared is None else 1.0 if shared else marginal.within
 
 
 def rows_of(source: str, target: str, name: str, marginal: Marginal) -> list[tuple]:
     """Return the rows of a distribution in the model table."""
-    shared = None if name == schema.N_SYN_PER_CONN else marginal.shared
     rest = (
         None,
         marginal.level,
-        shared,
+        *alike(marginal, count=name == schema.N_SYN_PER_CONN),
         marginal.dtype,
         marginal.lower,
         marginal.upper,
@@ -65,15 +75,15 @@ def model_of(
         for (source, target), one in pathways.items():
             rows += rows_of(source, target, name, one)
     for (name, other), r in (correlations or {}).items():
-        marginal = distributions[name]
-        rows += [
-            (s, t, name, other, schema.COPULA, schema.CORRELATION, 0, r, 0.01,
-             -1, marginal.shared, marginal.dtype, marginal.lower, marginal.upper)
-            for s, t in product(types, types)
-        ]  # fmt: skip
+        for s, t in product(types, types):
+            marginal = distributions[name]
+            one = marginal[s, t] if isinstance(marginal, Mapping) else marginal
+            rows.append((s, t, name, other, schema.COPULA, schema.CORRELATION, 0, r, 0.01,
+                         -1, *alike(one), one.dtype, one.lower, one.upper))  # fmt: skip
     dtypes = {
         name: pl.String if dtype is pl.Enum else dtype
         for name, dtype in schema.MODEL.polars_schema().items()
+        if name in FIRST_VERSION or name == "within_correlation"
     }
     sides = [(side, code, name, "EXC", str(code), 1)
              for side in ("source", "target") for code, name in enumerate(types)]  # fmt: skip

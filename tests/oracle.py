@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.stats import norm, rankdata
 
 from connprops.arrays.sorted_samples import histogram_edges
 
@@ -82,6 +83,30 @@ def statistics(values: np.ndarray) -> Mapping[str, float]:
     return found
 
 
+def intraclass(column: np.ndarray, rows_of: list[np.ndarray]) -> tuple[float, float] | None:
+    """Return the correlation within connections and its error, by their textbook definitions.
+
+    A one-way analysis of variance of normal scores, and Smith's (1957) variance.
+    """
+    groups = [column[rows][np.isfinite(column[rows])].astype(float) for rows in rows_of]
+    groups = [group for group in groups if group.size > 1]
+    if len(groups) < 2 or np.unique(np.concatenate(groups)).size == 1:
+        return None
+    sizes = np.array([group.size for group in groups])
+    n, k = sizes.sum(), len(groups)
+    z = norm.ppf((rankdata(np.concatenate(groups)) - 0.5) / n)
+    parts = np.split(z, np.cumsum(sizes)[:-1])
+    between = sum(p.size * (p.mean() - z.mean()) ** 2 for p in parts) / (k - 1)
+    within = sum(((p - p.mean()) ** 2).sum() for p in parts) / (n - k)
+    m = (n - (sizes**2).sum() / n) / (k - 1)
+    icc = (between - within) / (between + (m - 1) * within)
+    r = min(max(icc, 0.0), 1.0)
+    uneven = (sizes**2).sum() - 2 * (sizes**3).sum() / n + ((sizes**2).sum() / n) ** 2
+    of_between = ((k - 1) * (1 - r) * (1 + r * (2 * m - 1)) + r**2 * uneven) / (k - 1) ** 2
+    variance = 2 * (1 - r) ** 2 / m**2 * ((1 + r * (m - 1)) ** 2 / (n - k) + of_between)
+    return icc, variance**0.5
+
+
 def assert_agrees(stats, source, target, columns, source_types, target_types=None):
     """Compare every table with the oracle, row by row."""
     table = {
@@ -106,6 +131,15 @@ def assert_agrees(stats, source, target, columns, source_types, target_types=Non
             assert row["n_null"] == left_out
             assert row["shared_within"] == shared, (s, t, prop)
             assert row["n_multi"] == sum(r.size > 1 for r in rows_of)
+            alike = None if prop == "n_syn_per_conn" else intraclass(columns[prop], rows_of)
+            if alike is None:
+                assert row["icc"] is row["icc_error"] is None, (s, t, prop)
+            else:
+                assert (row["icc"], row["icc_error"]) == pytest.approx(alike, abs=1e-7), (
+                    s,
+                    t,
+                    prop,
+                )
             if not kept.size:
                 assert row["mean"] is None
                 continue

@@ -17,7 +17,7 @@ import polars as pl
 
 from connprops.errors import ConnpropsError, DatasetError, listing
 
-VERSION = 1
+VERSION = 2
 """Version of the tables. A reader refuses a file with a higher one."""
 
 METADATA_KEY = "connprops"

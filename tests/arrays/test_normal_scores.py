@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from oracle import intraclass
 from scipy import stats
 
-from connprops.arrays.normal_scores import FEWEST, latent_correlations, normal_scores
+from connprops.arrays.normal_scores import (
+    FEWEST,
+    intraclass_correlations,
+    latent_correlations,
+    latent_intraclass,
+    normal_scores,
+)
 
 MARGINS = {
     "normal": lambda z: z,
@@ -107,3 +114,62 @@ def test_constant_and_few_values_have_no_correlation():
     found = estimated(x, y, np.array([5, 3]))
     assert np.isnan(found.r).all()
     assert np.isnan(found.std_error).all()
+
+
+def simulated(rng, r, n_groups, n_classes):
+    sizes = 1 + rng.poisson(4, n_groups * n_classes)
+    of = np.repeat(np.arange(sizes.size), sizes)
+    z = np.sqrt(r) * rng.normal(size=sizes.size)[of] + np.sqrt(1 - r) * rng.normal(size=of.size)
+    return np.exp(z), sizes, np.full(n_groups, n_classes)
+
+
+@pytest.mark.parametrize("r", [0.0, 0.2, 0.5, 0.8])
+def test_simulated_correlations_are_recovered_with_their_errors(r):
+    values, sizes, counts = simulated(np.random.default_rng(0), r, 1000, 60)
+    found, error = intraclass_correlations(values, sizes, counts)
+    assert found.mean() == pytest.approx(r, abs=0.025)
+    assert error.mean() == pytest.approx(found.std(), rel=0.1)
+    assert 0.925 <= (np.abs(found - r) < 1.96 * error).mean() <= 0.98
+
+
+def test_groups_do_not_touch_each_other_and_order_changes_no_bit():
+    rng = np.random.default_rng(2)
+    values, sizes, counts = simulated(rng, 0.4, 3, 30)
+    values = np.round(values, 1)
+    values[::17] = np.nan
+    found = np.array(intraclass_correlations(values, sizes, counts))
+    of_classes = np.split(values, np.cumsum(sizes)[:-1])
+    for i in range(3):
+        own = of_classes[30 * i : 30 * (i + 1)]
+        rows = np.split(np.arange(sum(c.size for c in own)), np.cumsum([c.size for c in own])[:-1])
+        assert found[:, i] == pytest.approx(intraclass(np.concatenate(own), rows), abs=1e-7)
+        own = [rng.permutation(own[j]) for j in rng.permutation(30)]
+        shuffled = np.array([c.size for c in own])
+        alone = intraclass_correlations(np.concatenate(own), shuffled, np.array([30]))
+        assert np.array(alone)[:, 0].tobytes() == found[:, i].tobytes()
+
+
+def test_what_cannot_tell_is_nan():
+    values = np.array(
+        [1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 1.0, np.nan, 4.0, 6.0, 1.0, 1.0, 2.0, 2.0]
+    )
+    sizes = np.array([1, 2, 2, 2, 2, 2, 2, 2])
+    found, error = intraclass_correlations(values, sizes, np.array([2, 2, 2, 2]))
+    assert np.isnan(found).tolist() == np.isnan(error).tolist() == [True, True, True, False]
+    assert (found[3], error[3]) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("margin", ["binary", "1 + poisson", "poisson"])
+@pytest.mark.parametrize("r", [0.0, 0.3, 0.8])
+def test_ties_do_not_hide_correlations_within_classes(margin, r):
+    values, sizes, counts = simulated(np.random.default_rng(4), r, 300, 100)
+    x = MARGINS[margin](np.log(values))
+    found, error = intraclass_correlations(x, sizes, counts)
+    p = [np.unique(group, return_counts=True)[1] for group in np.split(
+        x, np.cumsum(np.add.reduceat(sizes, np.arange(0, sizes.size, 100)))[:-1])]  # fmt: skip
+    shares = np.zeros((300, max(group.size for group in p)))
+    for row, group in zip(shares, p, strict=True):
+        row[: group.size] = group / group.sum()
+    latent, its_error = latent_intraclass(found, error, shares)
+    assert latent.mean() == pytest.approx(r, abs=0.03)
+    assert its_error.mean() == pytest.approx(latent.std(), rel=0.2)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import polars as pl
 import pytest
+from hand_made import FIRST_VERSION
 from scipy import stats
 
 from connprops import schema
@@ -223,7 +224,7 @@ def test_of_our_own_model():
         ("A", "A", "g", None, "lognormal", name, 0, value, None, -1, True, "float", None, None)
         for name, value in (("mean_log", 0.5), ("std_log", 0.4))
     ]
-    table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
+    table = pl.DataFrame(rows, schema=FIRST_VERSION, orient="row")
     types_ = pl.DataFrame([(side, 0, "A", "EXC", "4", 3) for side in ("source", "target")],
                           schema=schema.TYPES.polars_schema(), orient="row")  # fmt: skip
     own = Model(table, types=types_, units={"g": ""})
@@ -241,7 +242,7 @@ def test_of_our_own_model_with_correlations():
     rows = [("A", "A", p, None, "gamma", name, 0, value, *distribution)
             for p in "gh" for name, value in (("mean", 2.0), ("std", 1.0))]  # fmt: skip
     rows.append(("A", "A", "g", "h", "copula", "correlation", 0, 0.8, *distribution))
-    table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
+    table = pl.DataFrame(rows, schema=FIRST_VERSION, orient="row")
     types_ = pl.DataFrame([(side, 0, "A", "EXC", "4", 3) for side in ("source", "target")],
                           schema=schema.TYPES.polars_schema(), orient="row")  # fmt: skip
     m = ConnPropsModel.from_model(Model(table, types=types_, units={"g": "", "h": ""}))

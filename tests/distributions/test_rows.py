@@ -23,6 +23,7 @@ def table(distributions: Distributions) -> pl.DataFrame:
             *PATHWAYS.columns(parameter_rows([distributions])["pathway"].to_numpy()),
             pl.lit(-1).alias("level"),
             pl.lit(value=True).alias("shared_within"),
+            pl.lit(1.0).alias("within_correlation"),
             pl.lit("float").alias("dtype"),
             pl.lit(None, dtype=pl.Float64).alias("lower_bound"),
             pl.lit(float(distributions.upper[0])).alias("upper_bound"),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hand_made import Marginal, model_of, pairs
 from known_distributions import PARAMETERS, SCIPY
+from oracle import intraclass
 from scipy import special, stats
 from typer.testing import CliRunner
 
@@ -84,6 +85,37 @@ def test_shared_values_are_one_each_connection_and_others_one_each_synapse():
     assert (unique["n_rrp_vesicles"] == 1).all()
     assert (unique["u_syn"] == 4).all()
     assert drawn["conductance"].n_unique() == 1600
+
+
+@pytest.mark.parametrize("within", [0.0, 0.2, 0.5, 0.8, 0.98])
+@pytest.mark.parametrize("r", [None, 0.6])
+def test_synapses_of_a_connection_are_as_alike_as_told(within, r):
+    model = model_of(
+        {
+            "conductance": Marginal(
+                "gamma", {"mean": 0.8, "std": 0.3}, shared=False, within=within
+            ),
+            "delay": Marginal("normal", {"mean": 1.0, "std": 1.0}, shared=False, within=within),
+            "n_syn_per_conn": COUNT,
+        },
+        correlations=r and {("conductance", "delay"): r},
+    )
+    n = 5
+    drawn = model.draw_synapses(pairs(60, 60).with_columns(n_syn_per_conn=pl.lit(n)), 3)
+    normals = {
+        "conductance": stats.gamma((0.8 / 0.3) ** 2, scale=0.09 / 0.8).cdf(drawn["conductance"]),
+        "delay": stats.norm(1, 1).cdf(drawn["delay"]),
+    }
+    rows_of = list(np.arange(3600 * n).reshape(-1, n))
+    for q in normals.values():
+        assert stats.kstest(q[::n], "uniform").pvalue > 1e-3
+        icc, error = intraclass(q, rows_of)
+        assert abs(icc - within) < 4 * error
+    a, b = (special.ndtri(q).reshape(-1, n) for q in normals.values())
+    r = r or 0.0
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] == pytest.approx(r, abs=0.05)
+    # One's value of a synapse and the other's of another have in common what connections have.
+    assert np.corrcoef(a[:, 0], b[:, 1])[0, 1] == pytest.approx(within * r, abs=0.07)
 
 
 def test_numbers_of_synapses_are_taken_where_given():
@@ -172,10 +204,27 @@ def mixed():
             for s in types
             for t in types
         },
-        "b": Marginal("beta", {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0}, shared=False),
-        "c": Marginal(
-            "negative_binomial", {"mean": 3.0, "dispersion": 2.0}, shared=False, dtype="int"
-        ),
+        "b": {
+            (s, t): Marginal(
+                "beta",
+                {"a": 2.0, "b": 3.0, "min": 0.0, "max": 1.0},
+                shared=False,
+                within=0.0 if t == "C" else 0.4,
+            )
+            for s in types
+            for t in types
+        },
+        "c": {
+            (s, t): Marginal(
+                "negative_binomial",
+                {"mean": 3.0, "dispersion": 2.0},
+                shared=False,
+                dtype="int",
+                within=0.3 if s == "A" else 0.0,
+            )
+            for s in types
+            for t in types
+        },
         "d": Marginal("weibull", {"shape": 1.5, "scale": 2.0}),
         "n_syn_per_conn": COUNT,
     }

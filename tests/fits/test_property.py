@@ -162,6 +162,41 @@ def test_pooled_interpolation_is_the_fit_of_the_pooled_values(tmp_path):
     assert distribution["std"][0] == pytest.approx(g.std(), rel=1e-12)
 
 
+def test_how_alike_synapses_are_is_fitted_borrowed_and_1_where_nearly_all_share(tmp_path):
+    rng = np.random.default_rng(6)
+    n, size = 300, 5
+    source, target = np.repeat(np.arange(n), size), np.repeat(np.arange(n) + n, size)
+    mtype = [f"S{i % 3}" for i in range(n)] + [f"T{i % 2}" for i in range(n)]
+    connection, synapse = np.repeat(rng.normal(size=n), size), rng.normal(size=n * size)
+    values = np.exp(np.sqrt(0.6) * connection + np.sqrt(0.4) * synapse)
+    odd = np.exp(connection)
+    odd[7] = 99.0
+    columns = {"alike": values, "apart": np.exp(synapse), "odd": odd, "same": np.exp(connection)}
+    about = {"synapse_class": ["EXC"] * 2 * n, "layer": ["1"] * 2 * n}
+    config = write_circuit(tmp_path / "c", source, target, columns, mtype=mtype, attributes=about)
+    stats = statistics(config, tmp_path / "d", sel_props=[*columns])
+    model = build(stats, shrinkage=True)
+    rows = model.marginals.unique(["source_type", "target_type", "property"])
+    within = {name: rows.filter(pl.col("property") == name) for name in columns}
+    assert within["alike"]["within_correlation"].is_between(0.5, 0.7).all()
+    assert within["apart"]["within_correlation"].is_between(0, 0.06).all()
+    for name in ("odd", "same"):
+        assert within[name]["within_correlation"].eq(1).all()
+        assert within[name]["shared_within"].all()
+    assert not within["alike"]["shared_within"].any()
+    assert (within["alike"]["level"] >= 0).any()  # these borrow
+    own = build(stats, shrinkage=False).marginals.filter(
+        (pl.col("property") == "alike") & (pl.col("level") == -1) & (pl.col("parameter") == "mean")
+    )
+    table = stats.table.filter(pl.col("property") == "alike").collect()
+    icc = own.select(KEYS[:2]).join(table, on=KEYS[:2], maintain_order="left")["icc"]
+    assert own["within_correlation"].to_list() == pytest.approx(icc.to_list(), abs=1e-9)
+    told = build(stats, shared_within={"alike": False}).table.filter(pl.col("property") == "alike")
+    assert told["within_correlation"].eq(0).all()
+    unweighted = build(stats, interpolation="unweighted").table["within_correlation"]
+    assert set(unweighted.drop_nulls()) == {0.0, 1.0}
+
+
 def test_goodness_of_fit_agrees_with_scipy(tmp_path):
     config = two_types(tmp_path / "c")
     stats = statistics(config, tmp_path / "d")

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+from hand_made import FIRST_VERSION
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -47,7 +48,7 @@ def model(*distributions, types=("A", "B")):
     ]
     units = dict.fromkeys(dict.fromkeys(row["property"] for row in rows), "1")
     return Model(
-        pl.DataFrame(rows, schema=schema.MODEL.polars_schema()),
+        pl.DataFrame(rows, schema=FIRST_VERSION),
         types=pl.DataFrame(both, schema=schema.TYPES.polars_schema(), orient="row"),
         units=units,
     )

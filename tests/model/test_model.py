@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types, write_circuit
+from hand_made import FIRST_VERSION
 from known_distributions import PARAMETERS, SCIPY
 from scipy import stats as scipy_stats
 
@@ -36,7 +37,8 @@ def row(source, prop, distribution, parameter, value, position=0, **other):
 
 
 def table(*rows):
-    return pl.DataFrame(list(rows), schema=schema.MODEL.polars_schema())
+    later = {name: pl.Float64() for row in rows for name in row if name not in FIRST_VERSION}
+    return pl.DataFrame(list(rows), schema={**FIRST_VERSION, **later})
 
 
 ROWS = (
@@ -179,6 +181,9 @@ def test_expected_counts_are_masses_of_bins():
         ([row("A", "g", "poisson", "mean", 1e17)], "values too large for counts"),
         ([row("A", "g", "poisson", "mean", 2.0, level=5)], "an unknown level"),
         ([row("A", "g", "poisson", "mean", 2.0, shared_within=None)], "does not say whether"),
+        ([row("A", "g", "poisson", "mean", 2.0, within_correlation=0.5)], "not 1 where it is"),
+        ([row("A", "g", "poisson", "mean", 2.0, within_correlation=1.5, shared_within=False)],
+         "correlation within connections that is not within"),
         ([row("A", "g", "poisson", "mean", 2.0, lower_bound=float("nan"))],
          "bound that is no number"),
         *(([row("A", "g", "gamma", "mean", 2.0),

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types
+from hand_made import FIRST_VERSION, Marginal, model_of
 from known_distributions import PARAMETERS, SCIPY
 
 from connprops import schema
@@ -59,7 +60,7 @@ def model(**distributions):
         for parameter, given in distribution.items()
         for position, value in enumerate(given if isinstance(given, list) else [given])
     ]  # fmt: skip
-    table = pl.DataFrame(rows, schema=schema.MODEL.polars_schema(), orient="row")
+    table = pl.DataFrame(rows, schema=FIRST_VERSION, orient="row")
     return Model(table, types=ONE_TYPE, units=dict.fromkeys(distributions, ""))
 
 
@@ -281,3 +282,35 @@ def test_a_model_of_a_circuit_there_and_back(reference, tmp_path):
     for name in ("conductance", "u_syn", "decay_time"):
         ours, back = (x.distribution(name, "L4_PC", "L5_BC").parameters for x in (m, again))
         assert {k: v.tolist() for k, v in ours.items()} == {k: v.tolist() for k, v in back.items()}
+
+
+def test_correlations_within_connections_become_true_or_false():
+    normal = {"mean": 1.0, "std": 0.3}
+    m = model_of(
+        {
+            "g": Marginal("normal", normal, shared=False, within=0.88),
+            "h": Marginal("normal", normal, shared=False, within=0.3),
+            "i": Marginal("normal", normal),
+            "j": Marginal("normal", normal, shared=False),
+            "n_syn_per_conn": Marginal("poisson", {"mean": 3.0}),
+        },
+        correlations={("g", "h"): 0.5},
+    )
+    with pytest.warns(ConnpropsWarning) as caught:
+        written = json.loads(to_json(m))
+    shared = {name: written["prop_stats"][name]["A"]["A"].get("shared_within") for name in "ghij"}
+    assert shared == {"g": 1.0, "h": 0.0, "i": 1.0, "j": 0.0}
+    said = [str(w.message) for w in caught]
+    assert "'g' are written as shared within connections in 1 pathways" in said[0]
+    assert "correlate by 0.88 to 0.88" in said[0]
+    assert "'h' are written as independent" in said[1]
+    assert "without correlations are" in said[2]
+    assert len(said) == 3
+
+
+def test_properties_that_are_alike_keep_their_correlations():
+    normal = Marginal("normal", {"mean": 1.0, "std": 0.3}, shared=False, within=0.7)
+    m = model_of({"g": normal, "h": normal}, correlations={("g", "h"): 0.5})
+    written = json.loads(quietly(m))
+    assert written["prop_cov"]["cov"]["A"]["A"] == [[1.0, 0.5], [0.5, 1.0]]
+    assert written["prop_stats"]["g"]["A"]["A"]["shared_within"] == 1.0

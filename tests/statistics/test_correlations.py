@@ -211,7 +211,8 @@ def test_the_model_has_them_and_borrows_where_data_are_few(statistics, tmp_path)
     observed = model.correlations.filter(pl.col("level") == -1)
     both = observed.join(table, on=["source_type", "target_type", "property", "other_property"])
     assert both.height == 8 * 4
-    np.testing.assert_array_equal(both["value"], both["r"])
+    # Those of synapses are of the parts that their values have, alike within connections or not.
+    np.testing.assert_allclose(both["value"], both["r"], atol=2e-3)
     # C to C borrows at level 0 from C to B, the other one of its source type and target layer.
     borrowed = model.correlations.filter(pl.col("level") != -1)
     assert borrowed["level"].unique().to_list() == [0]

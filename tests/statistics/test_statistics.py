@@ -22,7 +22,7 @@ from connprops.arrays.random_numbers import keys, sampling_key
 from connprops.arrays.sorted_samples import histogram_edges, ranks, smallest
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.errors import OptionError, OutputError
+from connprops.errors import ConnpropsWarning, OptionError, OutputError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
@@ -119,6 +119,38 @@ def test_synapses_without_a_number_are_counted_and_tell_nothing(tmp_path, values
     assert defined.select(columns).rows() == expected
     n_null = sum(row[1] for row in expected)
     assert f"'u_syn' has {n_null} values that are NaN or infinite" in ds.manifest.warnings[0]
+
+
+def test_correlations_within_connections_are_those_that_sql_defines(tmp_path):
+    rng = np.random.default_rng(7)
+    source, target = np.repeat(np.arange(10), 40), np.tile(np.repeat(np.arange(10), 4), 10)
+    n = source.size
+    of = np.repeat(rng.normal(size=n // 4), 4)
+    columns = {
+        "alike": np.exp(of + rng.normal(size=n)),
+        "shared": of,
+        "count": np.maximum(np.rint(of + rng.normal(size=n)), 0).astype(np.int32),
+        "dirty": np.where(rng.random(n) < 0.1, np.nan, of + 3 * rng.normal(size=n)),
+        "constant": np.ones(n),
+        "one_odd": np.where(np.arange(n) == 5, 9.0, of),
+    }
+    config = write_circuit(tmp_path / "c", source, target, columns, mtype=list("AABBBCCCCC"))
+    with pytest.warns(ConnpropsWarning, match="dirty"):
+        ds = dataset(config, tmp_path / "d")
+    columns = ["source_type", "target_type", "property", "n_shared", "icc", "icc_error"]
+    stats = extract(ds, sel_props=[*ds.properties])
+    ours = stats.table.filter(pl.col("property") != "n_syn_per_conn").select(columns).collect()
+    rows = ours.with_columns(pl.col(pl.Enum).cast(pl.String)).sort(columns[:3]).rows()
+    defined_by_sql = ds.sql("from statistics where property != 'n_syn_per_conn'").pl()
+    sql = defined_by_sql.select(columns).sort(columns[:3]).rows()
+    assert len(rows) == 54
+    for row, defined in zip(rows, sql, strict=True):
+        assert row[:4] == defined[:4]
+        assert row[4:] == (defined[4:] if row[4] is None else pytest.approx(defined[4:], abs=1e-7))
+    of_first = dict(zip(ours["property"][:6], ours.rows()[:6], strict=True))
+    assert of_first["shared"][3:] == (4, 1.0, 0.0)
+    assert of_first["one_odd"][3] == 3
+    assert of_first["constant"][4] is None
 
 
 def test_parts_sorting_and_memory_do_not_change_a_bit(tmp_path, monkeypatch):

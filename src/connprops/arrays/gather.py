@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connprops.arrays import Ints
+from connprops.arrays import Floats, Ints
 
 _LONG_RUN = 100
 """Values from which copying a run beats picking its values."""
@@ -45,6 +45,20 @@ class Runs:
         if self._rows is not None:
             return values[self._rows]
         return np.concatenate([values[:0], *(values[one] for one in self._slices)])
+
+    def means(self, values: NDArray[Any]) -> Floats:
+        """Return the mean of the finite values of each run, NaN where there is none."""
+        x = self.of(values).astype(np.float64)
+        finite, n = np.isfinite(x), self.counts
+        if not finite.all():
+            x[~finite] = 0.0
+            n = np.add.reduceat(finite.astype(np.int64), self.starts)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            mean = np.add.reduceat(x, self.starts) / n
+            if np.isinf(mean).any():  # the sum is beyond the largest number, the mean is not
+                scaled = np.add.reduceat(np.ldexp(x, -64), self.starts) / n
+                mean = np.where(np.isinf(mean), np.ldexp(scaled, 64), mean)
+        return np.asarray(mean)
 
 
 def run_rows(starts: Ints, counts: Ints) -> Ints:

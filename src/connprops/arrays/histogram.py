@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops.arrays import Floats
-from connprops.arrays.least_squares import Minimum, box_least_squares
+from connprops.arrays.solvers import Minimum, box_least_squares
 
 _EVALUATIONS = 30
 _RELATIVE_ERROR = 0.5

@@ -1,15 +1,18 @@
 """Correlations of the normal variables beneath the values of groups, from normal scores.
 
 A Gaussian copula with ties: Mehler's expansion of the scores' covariance, and standard errors from
-the influence function. docs/numbers.md has the theory.
+the influence function. Correlations within classes are those of a one-way analysis of variance with
+random effects. docs/numbers.md has the theory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import exponential
@@ -25,6 +28,12 @@ FEWEST = 4
 _BOUND = 0.999
 _FIXED_POINT = 2.0**44
 _REACH, _STEPS = 5.0, 64
+
+_LOOP_FROM = 48
+"""Mean size of a group from which one call of argsort for each beats one sort of all."""
+
+_SCORE, _SQUARE = 2.0**32, 2.0**28
+"""Scores and squares are added up as whole numbers of these parts, so that no order matters."""
 
 
 @dataclass(frozen=True)
@@ -213,3 +222,141 @@ def _of_thresholds(a: Scores, b: Scores, r: Floats) -> Floats:
     total = np.cumsum(np.rint(steps * _FIXED_POINT).astype(np.int64))
     first = np.flatnonzero(np.diff(a.group_of_tie, prepend=-1))
     return (total - total[first][a.group_of_tie])[a.tie] / _FIXED_POINT
+
+
+def intraclass_correlations(
+    values: NDArray[Any], sizes: Ints, counts: Ints
+) -> tuple[Floats, Floats]:
+    """Return the intraclass correlations of groups, and their standard errors, (g,) each.
+
+    Parameters
+    ----------
+    values
+        Those of each class, class after class, (n,); what is not finite is left out.
+    sizes
+        Number of values of each class, (k,).
+    counts
+        Number of classes of each group, (g,), of which all are positive.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        NaN where fewer than two classes have two values or more, or all values are equal. Classes
+        of one value take no part.
+    """
+    values, sizes, counts = _finite_of_several(values, sizes, counts)
+    some = np.flatnonzero(counts)
+    correlation, error = np.full((2, counts.size), np.nan)
+    if not some.size:
+        return correlation, error
+    first = np.cumsum(counts[some]) - counts[some]
+    n = np.add.reduceat(sizes, first)
+    score = np.rint(_midrank_scores(values, n) * _SCORE).astype(np.int64)
+    total = np.add.reduceat(score, np.cumsum(sizes) - sizes) / _SCORE
+    squares = _sums((score / _SCORE) ** 2, np.cumsum(n) - n)
+    of_classes = _sums(total**2 / sizes, first)
+    of_all = np.add.reduceat(np.rint(total * _SCORE).astype(np.int64), first) / _SCORE
+    k = counts[some].astype(np.float64)
+    second, third = (np.add.reduceat(sizes.astype(np.float64) ** p, first) for p in (2, 3))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_size = (n - second / n) / (k - 1)
+        between = (of_classes - of_all**2 / n) / (k - 1)
+        within = np.maximum(squares - of_classes, 0.0) / (n - k)
+        r = (between - within) / (between + (mean_size - 1) * within)
+        r[(k < 2) | (squares == 0)] = np.nan  # noqa: PLR2004
+        correlation[some] = r
+        error[some] = _standard_error(r, n, k, mean_size, second, third)
+    return correlation, error
+
+
+def _finite_of_several(
+    values: NDArray[Any], sizes: Ints, counts: Ints
+) -> tuple[NDArray[Any], Ints, Ints]:
+    """Leave out values that are not finite, then classes of fewer than two values."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        values, sizes = values[finite], np.add.reduceat(finite.astype(np.int64),
+                                                        np.cumsum(sizes) - sizes)  # fmt: skip
+    several = sizes > 1
+    if not several.all():
+        values = values[np.repeat(several, sizes)]
+        counts = np.add.reduceat(several.astype(np.int64), np.cumsum(counts) - counts)
+        sizes = sizes[several]
+    return values, sizes, counts
+
+
+def _midrank_scores(values: NDArray[Any], counts: Ints) -> Floats:
+    """Return the normal quantile of each value's rank within its group, of the middle of ties."""
+    from scipy.special import ndtri  # a tenth of a second to import, and not always needed
+
+    starts = np.cumsum(counts) - counts
+    group = np.repeat(np.arange(counts.size), counts)
+    if values.size < _LOOP_FROM * counts.size:
+        order = np.lexsort((values, group))
+    else:
+        order = np.concatenate(
+            [start + np.argsort(values[start : start + n])
+             for start, n in zip(starts.tolist(), counts.tolist(), strict=True)]
+        )  # fmt: skip
+    ordered = values[order]
+    new = np.ones(values.size, dtype=np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    new[starts] = True
+    first = np.flatnonzero(new)
+    ties = np.diff(first, append=values.size)
+    of_tie = group[first]
+    score = ndtri((first - starts[of_tie] + ties / 2) / counts[of_tie])
+    scores = np.empty(values.size)
+    scores[order] = np.repeat(score, ties)
+    return scores
+
+
+def _sums(terms: Floats, starts: Ints) -> Floats:
+    """Return sums whose bits do not depend on the order of their terms."""
+    return np.add.reduceat(np.rint(terms * _SQUARE).astype(np.int64), starts) / _SQUARE
+
+
+def _standard_error(
+    r: Floats, n: Ints, k: Floats, mean_size: Floats, second: Floats, third: Floats
+) -> Floats:
+    """Return the large-sample standard error for classes of unequal sizes (Smith 1957)."""
+    r = np.clip(r, 0.0, 1.0)
+    of_within = (1 + r * (mean_size - 1)) ** 2 / (n - k)
+    uneven = second - 2 * third / n + (second / n) ** 2
+    of_between = (k - 1) * (1 - r) * (1 + r * (2 * mean_size - 1)) + r**2 * uneven
+    error: Floats = (1 - r) / mean_size * np.sqrt(2 * (of_within + of_between / (k - 1) ** 2))
+    return error
+
+
+def latent_intraclass(r: Floats, error: Floats, p: Floats) -> tuple[Floats, Floats]:
+    """Return correlations within classes of the normal variables beneath values with ties.
+
+    ``r`` are those of the scores and ``error`` their standard errors, (g,); ``p`` the shares of the
+    distinct values in order, (g, k), padded with zeros.
+    """
+    from scipy.special import ndtri
+
+    upto = np.minimum(np.cumsum(p, axis=1), 1.0)
+    held = p > 0
+    score = np.where(held, ndtri(np.where(held, upto - p / 2, 0.5)), 0.0)
+    variance = (p * score**2).sum(axis=1) - (p * score).sum(axis=1) ** 2
+    inner = held[:, 1:] & (upto[:, :-1] < 1)
+    threshold = np.where(inner, ndtri(np.where(inner, upto[:, :-1], 0.5)), 0.0)
+    weight = np.where(inner, np.diff(score, axis=1), 0.0)
+    weight *= exponential((-(threshold**2) / 2).ravel()).reshape(threshold.shape) / np.sqrt(
+        2 * np.pi
+    )
+    terms = [(weight * polynomial).sum(axis=1) ** 2 / (k + 1)
+             for k, polynomial in enumerate(_hermite(threshold, TERMS))]  # fmt: skip
+    rest = np.maximum(variance - np.sum(terms, axis=0), 0.0)
+    coefficients = np.stack([*terms, rest], axis=1) / variance[:, None]
+
+    def function(x: Floats) -> tuple[Floats, Floats]:
+        value, slope = _polynomial(coefficients, x)
+        return value - np.maximum(r, 0.0), slope
+
+    start = np.clip(r / coefficients[:, 0], 0.0, 1.0)
+    root = increasing_root(function, np.zeros_like(r), np.ones_like(r), start)
+    # Below 0 chance alone decides: it goes on as it begins.
+    latent = np.where(r < 0, r / coefficients[:, 0], root)
+    return latent, error / _polynomial(coefficients, np.maximum(latent, 0.0))[1]

@@ -32,6 +32,7 @@ CHAIN = (
     "synapse_values",
     "sharing",
     "property_values",
+    "intraclass_correlations",
     "statistics",
     "distinct_values",
 )

@@ -2,7 +2,8 @@
 
 The properties of a pathway that connections share have one matrix, those that vary within
 connections another. A value is the quantile of its property's distribution at Phi(z), and the z of
-one connection, or of one synapse, are normal with that matrix.
+one connection, or of one synapse, are normal with that matrix. Where the synapses of a connection
+are alike, their z are sums of a part of the connection and one of the synapse, both with it.
 """
 
 from __future__ import annotations
@@ -82,8 +83,13 @@ class Copulas:
 
     def uniforms(self, independent: Floats, pathway: Ints) -> Floats:
         """Return numbers on (0, 1), (n, d), at which to take quantiles: see :meth:`normals`."""
-        numbers: Floats = np.clip(ndtr(self.normals(independent, pathway)), _LEAST, _MOST)
-        return numbers
+        return uniforms(self.normals(independent, pathway))
+
+
+def uniforms(normal: Floats) -> Floats:
+    """Return numbers on (0, 1) at which to take quantiles, from standard normal ones."""
+    numbers: Floats = np.clip(ndtr(normal), _LEAST, _MOST)
+    return numbers
 
 
 def copulas(rows: pl.DataFrame, properties: Sequence[str], pathways: Pathways) -> Copulas:

@@ -28,6 +28,8 @@ class Distributions:
         Bounds of drawn values, (g,), or one for all; infinite where there are none.
     std_error
         Standard errors of the parameters, of their shapes, NaN where there are none; or empty.
+    interval
+        95 % intervals of the parameters, of their shapes and (..., 2); or empty.
     """
 
     family: Family
@@ -36,6 +38,7 @@ class Distributions:
     lower: Floats = field(default_factory=lambda: np.array(-np.inf))
     upper: Floats = field(default_factory=lambda: np.array(np.inf))
     std_error: dict[str, Floats] = field(default_factory=dict)
+    interval: dict[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
@@ -54,6 +57,7 @@ class Distributions:
             self.lower[rows],
             self.upper[rows],
             {name: errors[rows] for name, errors in self.std_error.items()},
+            interval={name: bounds[rows] for name, bounds in self.interval.items()},
         )
 
     def joined(self, other: Distributions) -> Distributions:

@@ -36,8 +36,15 @@ ENUMS = {
 
 _KEYS = [*PATHWAY, "property"]
 
-_OF_PROPERTY = ("shared_within", "dtype", "lower_bound", "upper_bound")
+_OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property, those of its copula too."""
+
+LATER = {
+    "ci_low": pl.lit(None, dtype=pl.Float64),
+    "ci_high": pl.lit(None, dtype=pl.Float64),
+    "within_correlation": pl.col("shared_within").cast(pl.Float64),
+}
+"""Columns that tables of version 1 lack, and what stands for them."""
 
 _HAS_LEVEL = pl.col("level").is_between(-1, 4)
 
@@ -51,6 +58,9 @@ _OF_MARGINALS = (
     (~_HAS_LEVEL, "has an unknown level"),
     (pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN),
      "does not say whether connections share it"),
+    ((pl.col("within_correlation") == 1).ne_missing(pl.col("shared_within"))
+     | ~pl.col("within_correlation").is_between(0, 1),
+     "has a correlation within connections that is not within [0, 1], or not 1 where it is shared"),
     (pl.any_horizontal(pl.col("lower_bound", "upper_bound").is_nan()),
      "has a bound that is no number"),
 )  # fmt: skip
@@ -74,6 +84,15 @@ _OF_CORRELATIONS = (
         pl.col(name).ne_missing(pl.col(f"{name}_of_marginal")) for name in _OF_PROPERTY),
      "has correlations that say something else of it than its distribution"),
 )  # fmt: skip
+
+
+def of_any_version(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of a model with the columns that tables of version 1 lack."""
+    if "shared_within" not in table.columns:
+        return table
+    return table.with_columns(
+        column.alias(name) for name, column in LATER.items() if name not in table.columns
+    )
 
 
 class ModelRows:
@@ -268,7 +287,8 @@ def _with_enums(table: pl.DataFrame, pathways: Pathways, properties: list[str]) 
 
 _PARAMETER_ROWS = pl.Schema(
     {name: schema.MODEL.polars_schema()[name]
-     for name in ("distribution", "parameter", "position", "value", "std_error")}
+     for name in ("distribution", "parameter", "position", "value", "std_error", "ci_low",
+                  "ci_high")}
     | {"pathway": pl.Int64()}
 )  # fmt: skip
 
@@ -283,6 +303,8 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
             errors = of_family.std_error.get(name, np.full_like(array, np.nan)).reshape(
                 values.shape
             )
+            interval = of_family.interval.get(name, np.full((*array.shape, 2), np.nan))
+            bounds = interval.reshape(*values.shape, 2)
             row, position = np.nonzero(~np.isnan(values))
             piece = {
                 "distribution": pl.repeat(of_family.family.name, row.size, eager=True),
@@ -290,6 +312,10 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
                 "position": position,
                 "value": values[row, position],
                 "std_error": pl.Series(errors[row, position], dtype=pl.Float64).fill_nan(None),
+                **{
+                    bound: pl.Series(bounds[row, position, i], dtype=pl.Float64).fill_nan(None)
+                    for i, bound in enumerate(("ci_low", "ci_high"))
+                },
                 "pathway": of_family.pathway[row],
             }
             pieces.append(pl.DataFrame(piece, schema_overrides=_PARAMETER_ROWS))

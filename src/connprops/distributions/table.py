@@ -16,7 +16,7 @@ from connprops.arrays.sorted_samples import QUANTILES
 from connprops.distributions.copula import Copulas
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.expected import with_expected
-from connprops.distributions.rows import ModelRows
+from connprops.distributions.rows import ModelRows, of_any_version
 from connprops.errors import OptionError
 from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN
@@ -55,6 +55,7 @@ class ModelTable:
         units: Mapping[str, str],
         facts: Mapping[str, Any] | None = None,
     ) -> None:
+        table = of_any_version(table)
         schema.MODEL.check(table, "The model")
         self.types = types
         self.units = dict(units)

@@ -17,9 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import special
 
-from connprops.arrays import Bools, Floats, Ints
+from connprops import schema
+from connprops.arrays import Floats, Ints
 from connprops.arrays.random_numbers import keys, named, uniform
-from connprops.distributions.copula import Copulas
+from connprops.distributions.copula import Copulas, uniforms
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionBatch
 from connprops.draw.quantiles import Quantiles
@@ -62,7 +63,7 @@ class Drawer:
         self._quantiles = {
             name: Quantiles(model.distributions(name), len(pathways)) for name in drawn
         }
-        self._shared = {name: _is_shared(model, name, pathways) for name in self.properties}
+        self._within = {name: _within(model, name, pathways) for name in self.properties}
         self._copulas = {shared: model.copulas(shared=shared) for shared in (True, False)}
         self._dtypes: dict[str, np.dtype[Any]] = {
             name: np.dtype(np.int64 if model.dtype(name) == "int" else np.float64)
@@ -89,32 +90,53 @@ class Drawer:
         place = np.arange(of.size) - (np.cumsum(n_syn) - n_syn - connections.first)[of]
         pathway = connections.pathway
         shared = _Numbers(self._copulas[True], key, pathway)
-        unshared = _Numbers(self._copulas[False], key, pathway, of, place)
+        common = _Numbers(self._copulas[False], key, pathway, place=np.full(n_syn.size, -1))
+        own = _Numbers(self._copulas[False], key, pathway, of, place)
         drawn = {}
         for name in self.properties:
-            quantiles, is_shared = self._quantiles[name], self._shared[name][pathway]
+            quantiles, within = self._quantiles[name], self._within[name][pathway]
+            is_shared = within == 1
             if is_shared.all():
                 values = quantiles(pathway, shared.of(name))[of]
             elif not is_shared.any():
-                values = quantiles(pathway[of], unshared.of(name))
+                values = quantiles(pathway[of], _alike(name, common, own, within, of))
             else:
                 rows = np.flatnonzero(is_shared)
                 values = np.empty(n_syn.size)
                 values[rows] = quantiles(pathway[rows], shared.of(name)[rows])
                 values = values[of]
                 rows = np.flatnonzero(~is_shared[of])
-                values[rows] = quantiles(pathway[of[rows]], unshared.of(name)[rows])
+                numbers = _alike(name, common, own, within, of)[rows]
+                values[rows] = quantiles(pathway[of[rows]], numbers)
             if self.dtype(name) == np.int64:
                 values = np.rint(values).astype(np.int64)
             drawn[name] = values
         return drawn
 
 
+def _alike(name: str, common: _Numbers, own: _Numbers, within: Floats, of: Ints) -> Floats:
+    """Return the numbers of synapses, of which those of a connection are alike as far as told.
+
+    Each is made of a part that the connection has and one that the synapse has: ``within`` is the
+    share of the former, for each connection, and ``of`` the connection of each synapse.
+    """
+    numbers = own.of(name)
+    partly = (within > 0) & (within < 1)
+    if partly.any():
+        rows = np.flatnonzero(partly[of])
+        at, w = of[rows], within[of[rows]]
+        normal = (np.sqrt(within) * special.ndtri(common.of(name)))[at]
+        normal += np.sqrt(1 - w) * special.ndtri(numbers[rows])
+        numbers[rows] = uniforms(normal)
+    return numbers
+
+
 class _Numbers:
     """The numbers on (0, 1) that connections, or their synapses, have for each property.
 
-    ``key`` and ``pathway`` are those of connections; ``of`` and ``place`` the connection of each
-    synapse and its place there, None where there is a number for each connection.
+    ``key`` and ``pathway`` are those of connections; ``of`` is the connection of each synapse, None
+    where there is a number for each connection; ``place`` is the synapse's place there, or another
+    number that tells numbers of one connection apart.
     """
 
     def __init__(
@@ -133,11 +155,10 @@ class _Numbers:
 
     def of(self, name: str) -> Floats:
         """Return those of a property."""
-        if name not in self._copulas.properties:
-            return self._independent(name)
-        rows, correlated = self._correlated
         numbers = self._independent(name)
-        numbers[rows] = correlated[:, self._copulas.properties.index(name)]
+        if name in self._copulas.properties:
+            rows, correlated = self._correlated
+            numbers[rows] = correlated[:, self._copulas.properties.index(name)]
         return numbers
 
     def _independent(self, name: str) -> Floats:
@@ -153,9 +174,11 @@ class _Numbers:
         return rows, self._copulas.uniforms(normal, self._pathway[rows])
 
 
-def _is_shared(model: ModelTable, name: str, pathways: Pathways) -> Bools:
-    """Return whether connections of each pathway share a value of a property."""
-    rows = model.marginals.filter((pl.col("property") == name) & pl.col("shared_within"))
-    is_shared = np.zeros(len(pathways), dtype=np.bool_)
-    is_shared[rows.select(pathways.number_of_row.unique()).to_series().to_numpy()] = True
-    return is_shared
+def _within(model: ModelTable, name: str, pathways: Pathways) -> Floats:
+    """Return how alike the synapses of a connection are, of each pathway."""
+    rows = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
+    within = np.zeros(len(pathways))
+    numbers, values = (rows.select(column).to_series().to_numpy()
+                       for column in (pathways.number_of_row, "within_correlation"))  # fmt: skip
+    within[numbers] = values
+    return within

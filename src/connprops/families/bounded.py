@@ -251,8 +251,12 @@ _SHAPES = (1e-3, 1e7)  # bounds of both shapes
 _REGULAR = 2.0  # the shape above which an end's error is normal
 
 
-def _curves_beta(x: Floats, y: Floats, share: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return log-likelihood per value, its gradient and Hessian in the logarithms."""
+def beta_curves(x: Floats, y: Floats, share: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return log-likelihood per value, its gradient and Hessian in the logarithms.
+
+    These are of both shapes and of the gaps between the data and both ends, in units of the data's
+    range; ``y`` are values in it, of which each is a ``share``.
+    """
     natural = np.exp(x)
     a, b, u, v = natural.T
     left, right = y + u[:, None], 1 - y + v[:, None]
@@ -297,17 +301,13 @@ def _fit_beta(sample: Sample) -> Estimates:
     share = sample.balanced / sample.n[:, None]
 
     def curves(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        return _curves_beta(x, y[rows], share[rows])
+        return beta_curves(x, y[rows], share[rows])
 
-    least_gap = 1 / sample.n**2
-    least, most = np.full_like(width, _SHAPES[0]), np.full_like(width, _SHAPES[1])
-    lower = np.log(np.stack([least, least, least_gap, least_gap], axis=1))
-    far = np.full_like(width, FARTHEST_END)
-    upper = np.log(np.stack([most, most, far, far], axis=1))
+    lower, upper = beta_bounds(sample.n)
     best = box_maximum(curves, np.log(_start_beta(sample)), lower, upper)
     a, b, u, v = np.exp(best).T
 
-    information = -_curves_beta(best, y, share)[2] * sample.n[:, None, None]
+    information = -beta_curves(best, y, share)[2] * sample.n[:, None, None]
     never = np.zeros_like(a, dtype=bool)
     fixed = np.stack([never, never, a <= 1, b <= 1], axis=1)
     information[fixed[:, :, None] | fixed[:, None, :]] = 0
@@ -320,6 +320,14 @@ def _fit_beta(sample: Sample) -> Estimates:
     estimates = (a, b, sample.min - width * u, sample.max + width * v)
     names = ("a", "b", "min", "max")
     return dict(zip(names, estimates, strict=True)), dict(zip(names, errors.T, strict=True))
+
+
+def beta_bounds(n: Floats) -> tuple[Floats, Floats]:
+    """Return the bounds of the logarithms of both shapes and both gaps of n values, (g, 4) each."""
+    shape = np.full_like(n, _SHAPES[0])
+    least = np.stack([shape, shape, n**-2.0, n**-2.0], axis=1)
+    most = np.array([_SHAPES[1], _SHAPES[1], FARTHEST_END, FARTHEST_END])
+    return np.log(least), np.log(np.broadcast_to(most, least.shape))
 
 
 def _start_beta(sample: Sample) -> Floats:

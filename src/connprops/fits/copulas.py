@@ -1,17 +1,25 @@
-"""From the correlations of pathways to the copulas of a model: borrowed, and positive definite.
+"""Dependence in a model: within connections, and between properties.
 
-docs/numbers.md, "Correlations in the model", says how.
+The correlations of pathways are moved towards those of their levels, borrowed where a pathway has
+none, and made positive definite. docs/numbers.md, "Correlations in the model", says how.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
+from connprops.arrays.hierarchy import Posterior, posterior
+from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
-from connprops.fits.levels import borrowed_levels
+from connprops.families.sample import Sample
+from connprops.fits.levels import Levels, Places, borrowed_levels, level_keys
 from connprops.fits.samples import StatisticsTables
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
@@ -22,6 +30,15 @@ _SPARE = 2
 _STRONGEST = 0.99
 """Correlations beyond it count as it where they are averaged: Fisher's z has no bounds."""
 
+_CHAIN = (0, 1, 3)
+"""Levels that are nested, on which correlations are moved towards those of similar pathways."""
+
+_CLEAR = 0.05
+"""Probability, by chance, of any correlation in a model where there is none in truth."""
+
+_MOST_ALIKE = 0.9999
+"""Synapses that do not share a value are no more alike."""
+
 
 Pairs = Floats
 """Correlations, their standard errors and numbers of values, as matrices of pathways: (3, g, d, d).
@@ -30,15 +47,74 @@ They are NaN where there is no correlation.
 """
 
 
+def within_correlations(
+    rows: pl.DataFrame, samples: Sample, levels: Levels, keys: Sequence[Places], *, shrinkage: bool
+) -> Floats:
+    """Return how alike the synapses of a connection are, in observed pathways and in pools.
+
+    ``rows`` are the statistics of a property, whose ``icc`` of 1 does not count: these pathways
+    share it. Each is moved towards those of its level, or alone has its own if it has one; all are
+    0 where chance explains them. ``keys`` are those of :func:`connprops.fits.levels.level_keys` of
+    the observed pathways.
+    """
+    icc, error, n_multi, n_unique = (
+        rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
+        for name in ("icc", "icc_error", "n_multi", "n_unique")
+    )
+    tied = np.flatnonzero(samples.exact & (n_unique < samples.n) & (n_unique > 1) & (icc < 1))
+    if tied.size:
+        shares = samples.weight[tied] / samples.n[tied, None]
+        icc[tied], error[tied] = latent_intraclass(icc[tied], error[tied], shares)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z, variance = _fisher(np.where(icc < 1, icc, np.nan), error)
+        # Fisher's z of few connections varies by more than its error for many.
+        variance *= (n_multi - 1) / (n_multi - 1.5)
+    if not _evident(z, variance, _CLEAR):
+        return np.zeros(icc.size + levels.n_pools)
+    found = posterior(z, variance, _nested(keys))
+    own = found.mean if shrinkage else np.where(np.isfinite(z), z, found.mean)
+    within: Floats = np.tanh(np.append(own, _of_pools(found, levels)[0]))
+    return np.clip(within, 0.0, _MOST_ALIKE)
+
+
+def _fisher(r: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """Return Fisher's z of correlations, and its variance."""
+    r = np.clip(r, -_STRONGEST, _STRONGEST)
+    return np.arctanh(r), (error / (1 - r**2)) ** 2
+
+
+def _nested(keys: Sequence[Places]) -> list[Places]:
+    """Return the groups of the levels of the chain, each within one of the next; -1 is a group."""
+    groups = [np.zeros(keys[0].size, dtype=np.intp)]
+    for level in reversed(_CHAIN):
+        pair = groups[0] * (keys[level].max(initial=0) + 2) + keys[level] + 1
+        groups.insert(0, np.unique(pair, return_inverse=True)[1])
+    return groups[:-1]
+
+
+def _of_pools(found: Posterior, levels: Levels) -> tuple[Floats, Floats]:
+    """Return mean and variance of what is new in each pool, by its level and its members."""
+    level, member = np.zeros((2, levels.n_pools), dtype=np.intp)
+    level[levels.pool_of_missing] = levels.level[levels.observed.size :]
+    member[levels.pool] = levels.member
+    step = np.searchsorted(_CHAIN, level)
+    return found.new_mean[step, member], found.new_variance[step, member]
+
+
 def copula_rows(
-    correlations: pl.DataFrame, stats: Statistics, tables: StatisticsTables, marginals: pl.DataFrame
+    correlations: pl.DataFrame,
+    statistics: Statistics,
+    tables: StatisticsTables,
+    marginals: pl.DataFrame,
+    *,
+    shrinkage: bool,
 ) -> pl.DataFrame:
     """Return the rows of a model's copulas, with the columns of ``marginals``.
 
     ``marginals`` are the rows of the properties' own distributions: which properties are shared is
     taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
     """
-    names = [p.name for p in stats.properties if p.name != N_SYN_PER_CONN and p.labels is None]
+    names = [p.name for p in statistics.properties if p.name != N_SYN_PER_CONN and p.labels is None]
     n_pathways = len(tables.pathways)
     own = marginals.filter(pl.col("property").is_in(names)).unique(
         ["pathway", "property"], keep="first", maintain_order=True
@@ -46,7 +122,7 @@ def copula_rows(
     pairs = _pairs(correlations.with_columns(tables.pathways.number_of_row.alias("pathway")),
                    names, n_pathways)  # fmt: skip
     sampled = (
-        stats.pathways.filter(pl.col("n_sampled") > 0)
+        statistics.pathways.filter(pl.col("n_sampled") > 0)
         .with_columns(tables.pathways.number_of_row.alias("pathway"))
         .collect()
     )
@@ -55,11 +131,13 @@ def copula_rows(
         n_values = np.zeros(n_pathways, dtype=np.int64)
         n_values[sampled["pathway"].to_numpy()] = sampled[count].to_numpy()
         alike = own.filter(pl.col("shared_within") == shared)
-        flags = np.zeros((n_pathways, len(names)), dtype=np.bool_)
-        flags[alike["pathway"].to_numpy(), _places(alike["property"], names)] = True
-        allowed = flags[:, :, None] & flags[:, None, :]
-        pieces.append(_rows(np.where(allowed, pairs, np.nan), allowed, n_values, names, tables))
-    columns = ("shared_within", "dtype", "lower_bound", "upper_bound")
+        within = np.full((n_pathways, len(names)), np.nan)
+        at = alike["pathway"].to_numpy(), _places(alike["property"], names)
+        within[at] = alike["within_correlation"].to_numpy()
+        allowed = ~np.isnan(within[:, :, None] + within[:, None, :])
+        counted = np.where(allowed, pairs if shared else _clustered(pairs, within, tables), np.nan)
+        pieces.append(_rows(counted, allowed, n_values, names, tables, shrinkage=shrinkage))
+    columns = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
     about = own.select("pathway", "property", *columns)
     return (
         pl.concat(pieces)
@@ -83,8 +161,33 @@ def _pairs(frame: pl.DataFrame, names: list[str], n_pathways: int) -> Pairs:
     return matrices
 
 
+def _clustered(pairs: Pairs, within: Floats, tables: StatisticsTables) -> Pairs:
+    """Return correlations of synapses as those of both parts that their values have.
+
+    Values of a connection that are alike tell less of correlations; and properties that are alike
+    to different degrees have parts that are correlated more than they are.
+    """
+    r, std_error, n = pairs
+    root, rest = np.sqrt(within), np.sqrt(1 - within)
+    common = root[:, :, None] * root[:, None, :]
+    parts = common + rest[:, :, None] * rest[:, None, :]
+    size = np.ones(len(within))
+    counts = tables.statistics.filter(pl.col("property") == N_SYN_PER_CONN)
+    mean, std = (counts[name].to_numpy() for name in ("mean", "std"))
+    size[counts["pathway"].to_numpy()] = mean + std**2 / mean  # of a synapse's connection
+    design = 1 + (size - 1)[:, None, None] * common**2
+    latent = np.clip(r / parts, -_STRONGEST, _STRONGEST)
+    return np.stack([np.where(parts < 1, latent, r), std_error * np.sqrt(design) / parts, n])
+
+
 def _rows(
-    pairs: Pairs, allowed: Bools, n_values: Ints, names: list[str], tables: StatisticsTables
+    pairs: Pairs,
+    allowed: Bools,
+    n_values: Ints,
+    names: list[str],
+    tables: StatisticsTables,
+    *,
+    shrinkage: bool,
 ) -> pl.DataFrame:
     """Return the rows of the properties that are shared, or of those that are not."""
     exists = ~np.isnan(pairs[0])
@@ -93,13 +196,18 @@ def _rows(
     enough = np.where(correlated, fewest, n_values) > len(names) + _SPARE
     levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
     n = levels.observed.size
-    pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
+    if shrinkage:
+        keys = [key[levels.observed] for key in level_keys(tables.source, tables.target)]
+        values, pooled = _moved(pairs[:, levels.observed], levels, keys)
+    else:
+        values = pairs[:2, levels.observed]
+        pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
     # Pathways whose own values show no correlation borrow none.
     kept = np.concatenate([np.ones(n, dtype=np.bool_), ~enough[levels.missing]])
     pathway, sample, level = levels.pathway[kept], levels.sample[kept], levels.level[kept]
     r, std_error = (
-        np.where(allowed[pathway], np.concatenate([own[levels.observed], lent])[sample], np.nan)
-        for own, lent in zip(pairs[:2], pooled, strict=True)
+        np.where(allowed[pathway], np.concatenate([own, lent])[sample], np.nan)
+        for own, lent in zip(values, pooled, strict=True)
     )
     matrices = np.nan_to_num(r)
     diagonal = np.arange(len(names))
@@ -121,12 +229,76 @@ def _rows(
             "position": np.zeros(of.size, dtype=np.int32),
             "value": nearest[of, i, j],
             "std_error": pl.Series(std_error[of, i, j], dtype=pl.Float64).fill_nan(None),
+            **dict(
+                zip(
+                    ("ci_low", "ci_high"),
+                    _interval(nearest[of, i, j], std_error[of, i, j]),
+                    strict=True,
+                )
+            ),
             "level": level[of],
         }
     )
 
 
-def _pooled(pairs: Pairs, member: Ints, pool: Ints, n_pools: int) -> tuple[Floats, Floats]:
+def _moved(pairs: Pairs, levels: Levels, keys: Sequence[Places]) -> tuple[Floats, Floats]:
+    """Return correlations moved towards their level's, and those of pools, with their errors.
+
+    Pairs of properties of which no pathway, nor all together, shows a correlation have none: each
+    (2, n, d, d) and (2, pools, d, d), NaN there.
+    """
+    r, std_error, n = pairs
+    values, pooled = (
+        np.full(pairs[:2].shape, np.nan),
+        np.full((2, levels.n_pools, *r.shape[1:]), np.nan),
+    )
+    groups = _nested(keys)
+    upper = [(i, j) for i, j in combinations(range(r.shape[1]), 2) if np.isfinite(r[:, i, j]).any()]
+    for i, j in upper:
+        z, variance = _fisher(r[:, i, j], std_error[:, i, j])
+        # The error of r says too little where n is small, and where r happens to be large.
+        variance = np.fmax(variance, 1 / np.maximum(n[:, i, j] - 3, 1))
+        if not _evident(z, variance, _CLEAR / len(upper)):
+            continue
+        found = posterior(z, variance, groups)
+        has = np.isfinite(z)
+        for into, mean, square in (
+            (values, np.where(has, found.mean, np.nan), found.variance),
+            (pooled, *_of_pools(found, levels)),
+        ):
+            into[:, :, i, j] = into[:, :, j, i] = _as_r(mean, square)
+    return values, pooled
+
+
+def _evident(z: Floats, variance: Floats, level: float) -> bool:
+    """Return whether numbers normal about 0 would, with the probability ``level``, be so large.
+
+    Either their mean or their squares.
+    """
+    known = np.isfinite(z) & np.isfinite(variance) & (variance > 0)
+    if not known.any():
+        return False
+    z, weight = z[known], 1 / variance[known]
+    of_mean = (weight @ z) ** 2 / weight.sum()
+    p = min(stats.chi2.sf(of_mean, 1), stats.chi2.sf(weight @ z**2, z.size))
+    return bool(2 * p < level)
+
+
+def _as_r(z: Floats, variance: Floats) -> Floats:
+    """Return correlations and their standard errors from Fisher's z, (2, n)."""
+    r = np.tanh(z)
+    return np.stack([r, np.sqrt(variance) * (1 - r**2)])
+
+
+def _interval(r: Floats, std_error: Floats) -> tuple[pl.Series, pl.Series]:
+    """Return the ends of 95 % intervals of correlations, normal for Fisher's z."""
+    z, variance = _fisher(r, std_error)
+    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    low, high = (pl.Series(np.tanh(z + side * half)).fill_nan(None) for side in (-1, 1))
+    return low, high
+
+
+def _pooled(pairs: Pairs, member: Ints, pool: Ints, n_pools: int) -> Floats:
     """Return the mean Fisher z of each pair over the members of pools, weighed by n, as r."""
     r, std_error, n = pairs[:, member]
     r, n = np.clip(r, -_STRONGEST, _STRONGEST), np.nan_to_num(n)
@@ -136,4 +308,4 @@ def _pooled(pairs: Pairs, member: Ints, pool: Ints, n_pools: int) -> tuple[Float
     np.add.at(variance, pool, (n * np.nan_to_num(std_error / (1 - r**2))) ** 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.tanh(z / total)
-        return mean, np.sqrt(variance) / total * (1 - mean**2)
+        return np.stack([mean, np.sqrt(variance) / total * (1 - mean**2)])

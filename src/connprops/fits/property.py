@@ -22,12 +22,14 @@ from connprops import schema
 from connprops.arrays import Bools, Floats
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
+from connprops.distributions.intervals import with_intervals
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
 from connprops.families.goodness import ks, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Sample
 from connprops.fits.choice import aicc, bic, chosen_families, n_ends
+from connprops.fits.copulas import within_correlations
 from connprops.fits.fitted import (
     Fitted,
     Names,
@@ -55,6 +57,10 @@ _THREADS = 4
 
 _BYTES_PER_PATHWAY = 70_000
 """What fitting a property takes for each pathway, while samples and candidates are compared."""
+
+NEARLY = 0.95
+"""Share of a pathway's connections, and correlation within them, from which on synapses share a
+value, though those of some connections do not."""
 
 _SHARE_OF_FITS = 0.5
 """Share of the memory for properties being fitted: tables and finished fits have the rest."""
@@ -184,6 +190,7 @@ class _PropertyFit(PropertySamples):
             keys = level_keys(self.tables.source, self.tables.target)
             own_keys = [key[self.levels.observed] for key in keys]
             fitted, borrowed = with_shrinkage(fitted, families, observed, own_keys)
+        fitted = self._with_intervals(fitted)
         rows = self._model_rows(fitted), self._fit_rows(fitted, p_value, borrowed), scores
         return PropertyTables(
             *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
@@ -228,6 +235,51 @@ class _PropertyFit(PropertySamples):
             )
         return p_values
 
+    @cached_property
+    def within(self) -> Floats:
+        """Return, for observed pathways and then pools, how alike synapses of a connection are.
+
+        1 where they share a value, 0 where they are independent; NaN for counts of synapses.
+        """
+        shared = self._shared().cast(pl.Float64).fill_null(np.nan).to_numpy()
+        named = self.prop.name == N_SYN_PER_CONN or self.prop.name in self.options.shared_within
+        if named or self.prop.labels is not None or self.options.interpolation == "unweighted":
+            return shared
+        keys = level_keys(self.tables.source, self.tables.target)
+        own_keys = [key[self.levels.observed] for key in keys]
+        alike = within_correlations(
+            self.rows, self.observed, self.levels, own_keys, shrinkage=self.options.shrinkage
+        )
+        return np.where(shared == 1, 1.0, alike)
+
+    def _with_intervals(self, fitted: Fitted) -> Fitted:
+        """Return the fits with intervals, and errors that count how alike values are."""
+        n, levels = len(self.observed), self.levels
+        within = np.nan_to_num(self.within)
+        of_synapses = ~self.rows["shared_within"].fill_null(value=True).to_numpy()
+        within[:n] *= of_synapses
+        within[n:] *= within[n:] < 1
+        counts = self.tables.statistics.filter(pl.col("property") == N_SYN_PER_CONN)
+        mean, std = pl.col("mean"), pl.col("std")
+        sizes = counts.select("pathway", (mean + std**2 / mean).alias("size"))
+        own = (
+            self.rows.select("pathway")
+            .join(sizes, on="pathway", how="left", maintain_order="left")["size"]
+            .fill_null(1.0)
+            .to_numpy()
+        )
+        members = np.bincount(levels.pool, minlength=levels.n_pools)
+        pooled = np.bincount(levels.pool, own[levels.member], levels.n_pools) / members
+        size = np.append(own, pooled)
+        distributions = {
+            name: with_intervals(
+                of_family, self.all.take(at := of_family.pathway), self.all.n[at], within[at],
+                size[at],
+            )
+            for name, of_family in fitted.distributions.items()
+        }  # fmt: skip
+        return replace(fitted, distributions=distributions)
+
     def _shared(self) -> pl.Series:
         """Return, for observed pathways and then pools, whether connections share the property.
 
@@ -241,6 +293,9 @@ class _PropertyFit(PropertySamples):
             return pl.repeat(shared, len(self.all), dtype=pl.Boolean, eager=True)
         tells = rows["shared_within"].is_not_null().to_numpy()
         shares = rows["shared_within"].fill_null(value=False).to_numpy()
+        if self.options.interpolation == "pooled":  # few odd synapses do not undo what many share
+            nearly = rows["n_shared"] >= NEARLY * rows["n_multi"]
+            shares = shares | (nearly & (rows["icc"] >= NEARLY)).fill_null(value=False).to_numpy()
         weight = rows["n_multi"].to_numpy() if self.options.interpolation == "pooled" else 1
         votes = np.where(tells, np.where(shares, 1, -1) * weight, 0)
         overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
@@ -284,16 +339,20 @@ class _PropertyFit(PropertySamples):
             place = place[levels.sample]
             rows, pathway = place[place >= 0], levels.pathway[place >= 0]
             of_pathways.append(replace(distributions.take(rows), pathway=pathway))
-        shared = self._shared()[levels.sample]
-        about = pl.DataFrame({"pathway": levels.pathway, "level": levels.level, "shared": shared})
+        within = pl.Series(self.within[levels.sample]).fill_nan(None)
+        about = pl.DataFrame({"pathway": levels.pathway, "level": levels.level, "within": within})
         lower, upper, dtype = self._drawn_as(fitted)
         is_zero = pl.col("distribution") == "zero"
         return (
             parameter_rows(of_pathways)
             .join(about, on="pathway", maintain_order="left")
             .select(
-                pl.exclude("shared"),
-                (pl.col("shared") & ~is_zero).alias("shared_within"),
+                pl.exclude("within"),
+                ((pl.col("within") == 1) & ~is_zero).alias("shared_within"),
+                pl.when(is_zero)
+                .then(0.0 * pl.col("within"))
+                .otherwise("within")
+                .alias("within_correlation"),
                 pl.lit(None, dtype=pl.String).alias("other_property"),
                 pl.lit(dtype).alias("dtype"),
                 pl.lit(lower, dtype=pl.Float64).alias("lower_bound"),

@@ -55,7 +55,8 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
             options.progress("build", len(fitted), len(properties), "properties")
     model, fits, scores = (pl.concat(frames) for frames in zip(*fitted, strict=True))
     if correlated is not None:
-        model = pl.concat([model, copula_rows(correlated, stats, tables, model)])
+        of_copulas = copula_rows(correlated, stats, tables, model, shrinkage=options.shrinkage)
+        model = pl.concat([model, of_copulas])
     model, fits = (
         frame.with_columns(tables.pathways.columns(frame["pathway"].to_numpy()))
         for frame in (model, fits)

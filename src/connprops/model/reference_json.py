@@ -42,6 +42,10 @@ _SPEC_DEPTH = 4
 _SPREAD = {"normal": "std", "truncnorm": "norm_scale", "gamma": "std", "poisson": "mean"}
 """The families that the reference can correlate, each with what must not be 0."""
 
+_SHARED_FROM = 0.5
+"""Correlation within connections from which on a value is written as shared, below as independent.
+"""
+
 _MOVED = 1e-3
 """How far correlations may be moved without a warning, to be those of a normal distribution."""
 
@@ -118,15 +122,16 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     """Return one property's distributions as the reference nests them."""
     pathways = model.pathways
     rows = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
-    shared = dict(rows.select(pathways.number_of_row, "shared_within").iter_rows())
+    within = dict(rows.select(pathways.number_of_row, "within_correlation").iter_rows())
+    _warn_of_within(name, [w for w in within.values() if w is not None and 0 < w < 1])
     specs: dict[int, Spec] = {}
     for distributions in model.distributions(name):
         numbers = distributions.pathway.tolist()
         bounds = zip(distributions.lower.tolist(), distributions.upper.tolist(), strict=True)
         of_family = _specs(distributions, name)
         for number, spec, (lower, upper) in zip(numbers, of_family, bounds, strict=True):
-            if shared[number] is not None:
-                spec["shared_within"] = float(shared[number])
+            if within[number] is not None:
+                spec["shared_within"] = float(within[number] >= _SHARED_FROM)
             spec["dtype"] = model.dtype(name)
             for bound, value in (("lower_bound", lower), ("upper_bound", upper)):
                 if np.isfinite(value):
@@ -140,6 +145,22 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
                 expected="every property of every pathway, in the reference's format",
             )
     return _by_types(pathways, (specs[number] for number in range(len(pathways))))
+
+
+def _warn_of_within(name: str, lost: Sequence[float]) -> None:
+    """Say what is lost where values of a connection are alike, though they are not shared."""
+    shared = [within for within in lost if within >= _SHARED_FROM]
+    independent = [within for within in lost if within < _SHARED_FROM]
+    for written, correlations in (("shared", shared), ("independent", independent)):
+        if correlations:
+            low, high = min(correlations), max(correlations)
+            warnings.warn(
+                "connectome-manipulator has no correlation within connections: the values of "
+                f"property {name!r} are written as {written} within connections in "
+                f"{len(correlations)} pathways where they correlate by {low:.2f} to {high:.2f}",
+                ConnpropsWarning,
+                stacklevel=4,
+            )
 
 
 def _specs(distributions: Distributions, name: str) -> list[Spec]:
@@ -249,17 +270,14 @@ def _correlations_of(model: ModelTable, specs: Mapping[str, Nested]) -> dict[str
         )
     if not kept:
         return {}
-    of_kept = copulas[shared]
-    at = [of_kept.properties.index(name) for name in kept if name in of_kept.properties]
-    matrices = dict(zip(of_kept.pathway.tolist(), of_kept.matrix[:, at][:, :, at], strict=True))
     pathways = model.pathways
-    independent = np.eye(len(kept))
-    return {
-        "props": kept,
-        "cov": _by_types(
-            pathways, (matrices.get(i, independent).tolist() for i in range(len(pathways)))
-        ),
-    }
+    matrices = np.tile(np.eye(len(kept)), (len(pathways), 1, 1))
+    for copula in copulas.values():
+        pairs = [(i, copula.properties.index(name)) for i, name in enumerate(kept)
+                 if name in copula.properties]  # fmt: skip
+        for (i, own), (j, other) in product(pairs, pairs):
+            matrices[copula.pathway, i, j] += copula.matrix[:, own, other] - (i == j)
+    return {"props": kept, "cov": _by_types(pathways, (m.tolist() for m in matrices))}
 
 
 class _Kind(msgspec.Struct):
@@ -343,6 +361,9 @@ def from_json(path: str | Path, kind: Callable[..., M]) -> M:
 _ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
 del _ROW["position"]
 
+_UNKNOWN = (None, None, None)
+"""Standard error and interval of a parameter."""
+
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
@@ -365,15 +386,18 @@ def _rows(content: _Content, properties: Sequence[str]) -> list[tuple[Any, ...]]
         is_count = name == N_SYN_PER_CONN
         shared = None if is_count else bool(said.shared_within)
         dtype = "int" if is_count or said.dtype.startswith(("int", "uint")) else "float"
-        about[name, source, target] = (-1, shared, dtype, said.lower_bound, said.upper_bound)
+        within = None if shared is None else float(shared)
+        about[name, source, target] = (
+            -1, shared, within, dtype, said.lower_bound, said.upper_bound
+        )  # fmt: skip
         # A distribution without parameters has one row all the same: the mean, 0.
         parameters = {p.name: spec[p.name] for p in family.parameters} or {"mean": 0.0}
         for parameter, value in parameters.items():
             values = msgspec.convert(value if isinstance(value, list) else [value], list[float])
             if not values:
                 raise ValueError(f"{parameter!r} of {place} is empty")
-            rows.append((source, target, name, None, family.name, parameter, values, None,
-                         *about[name, source, target]))  # fmt: skip
+            rows.append((source, target, name, None, family.name, parameter, values,
+                         *_UNKNOWN, *about[name, source, target]))  # fmt: skip
     if content.prop_cov and (content.prop_cov.props or content.prop_cov.cov):
         names = content.prop_cov.props
         if not set(names) <= set(properties) - {N_SYN_PER_CONN} or len(set(names)) < len(names):
@@ -386,7 +410,7 @@ def _rows(content: _Content, properties: Sequence[str]) -> list[tuple[Any, ...]]
         matrices = _matrices([content.prop_cov.cov[s][t] for s, t in pathways], names)
         rows += [
             (source, target, names[i], names[j], schema.COPULA, schema.CORRELATION,
-             [float(matrix[i, j])], None, *about[names[i], source, target])
+             [float(matrix[i, j])], *_UNKNOWN, *about[names[i], source, target])
             for (source, target), matrix in zip(pathways, matrices, strict=True)
             for i, j in pairs
         ]  # fmt: skip

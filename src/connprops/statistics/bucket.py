@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
 from connprops.arrays.gather import Runs
+from connprops.arrays.normal_scores import intraclass_correlations
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.sorted_samples import (
     RANKS_AT_MOST,
@@ -46,9 +47,17 @@ from connprops.statistics.group_tables import (
     statistics_of,
 )
 from connprops.statistics.rows import Rows, RowSource
-from connprops.statistics.units import BYTES_OF_ENDS, TABLES_OF, GroupTables, Unit, UnitSpec
+from connprops.statistics.units import (
+    BYTES_OF_ENDS,
+    CONNECTIONS_AT_MOST,
+    TABLES_OF,
+    GroupTables,
+    Unit,
+    UnitSpec,
+    concat_tables,
+)
 
-_BYTES_PER_VALUE = 56
+_BYTES_PER_VALUE = 80
 """What a value costs that is being aggregated: copies, sorted, and the file's own."""
 
 _BYTES_PER_RESULT = 128
@@ -61,11 +70,13 @@ class BucketSpec(UnitSpec):
 
     Several choices (folds, say) are computed in one pass over the rows. All values of the
     ``labelled`` properties are listed, however many they are: there is no number between codes.
+    Correlations within connections rest on at most ``connections_at_most`` of each group.
     """
 
     bins: int | tuple[float, ...]
     min_sample_size: int | None
     labelled: tuple[str, ...] = ()
+    connections_at_most: int = CONNECTIONS_AT_MOST
     tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
 
     kind: ClassVar[str] = "buckets"
@@ -110,17 +121,15 @@ def _aggregate_rows(
     bucket = _sampled(_bucket(rows, groups, unit), rows, spec)
     if bucket.group.size == 0:
         return {}
+    several = _several(bucket, rows, spec) if "statistics" in spec.tables else None
 
     def of_property(name: str) -> GroupTables:
-        column = _column(rows, name)
-        return tables_of_property(
-            name, _gather(column, bucket, means="statistics" in spec.tables), spec
-        )
+        return tables_of_property(name, _gather(_column(rows, name), bucket, several), spec)
 
     if threads == 1:
-        return _concat([of_property(name) for name in unit.properties])
+        return concat_tables([of_property(name) for name in unit.properties])
     with ThreadPoolExecutor(threads) as pool:
-        return _concat(list(pool.map(of_property, unit.properties)))
+        return concat_tables(list(pool.map(of_property, unit.properties)))
 
 
 @dataclass(frozen=True)
@@ -217,28 +226,44 @@ def _keys(rows: Rows, spec: BucketSpec) -> NDArray[np.uint64]:
     return sampling_key(spec.seed, *ends)
 
 
-def _gather(column: _Column, bucket: _Bucket, *, means: bool) -> Gathered:
-    """Bring together and sort one property of a bucket's groups; connections' means if needed."""
+def _several(bucket: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
+    """Return the connections of several synapses that correlations within connections rest on."""
+    limit = spec.connections_at_most
+    if (bucket.counts > limit).any():
+        key = _keys(rows, spec)[bucket.rows]
+        bucket = bucket.take(smallest(key, bucket.counts, limit))
+    return bucket.take(bucket.n_syn > 1)
+
+
+def _gather(column: _Column, bucket: _Bucket, several: _Bucket | None) -> Gathered:
+    """Bring together and sort one property of a bucket's groups.
+
+    Means of connections and correlations within them, too, if there are ``several``.
+    """
     per_synapse = _per_synapse(column, bucket)
     raw, n_values = _pooled(column, bucket, per_synapse)
     sample = sort_samples(raw, n_values)
-    n_null, can_tell = n_values - sample.counts, bucket.n_multi > 0
+    n_null = n_values - sample.counts
     if n_null.any():
-        of_connections, tell = _left_out(column, bucket)
-        n_null = np.where(per_synapse, n_null, of_connections)
-        can_tell &= per_synapse | tell
+        n_null = np.where(per_synapse, n_null, _left_out(column, bucket))
+    means, icc = None, np.full((2, per_synapse.size), np.nan)
+    if several is not None:
+        means = _connection_means(column, bucket, per_synapse)
+        place = np.searchsorted(bucket.group, several.group)
+        icc[:, place] = _intraclass(column, several, per_synapse[place])
     return Gathered(
         group=bucket.group,
         sample=sample,
-        means=(_connection_means(column, bucket, per_synapse) if means else None) or sample,
+        means=means or sample,
         n_values=n_values,
         n_null=n_null,
         n_connections=bucket.counts,
         n_synapses=bucket.n_synapses,
         n_multi=bucket.n_multi,
-        can_tell=can_tell,
+        n_shared=_n_shared(column, bucket),
         per_synapse=per_synapse,
         constant=_constant(column, bucket, sample, per_synapse),
+        icc=icc,
     )
 
 
@@ -260,14 +285,40 @@ def _pooled(column: _Column, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArr
     return values, np.add.reduceat(n_values, bucket.starts)
 
 
-def _left_out(column: _Column, bucket: _Bucket) -> tuple[Ints, Bools]:
-    """Return of the connections' values: synapses without a finite one; whether several share one.
-
-    Of groups where each connection has a single value.
-    """
+def _left_out(column: _Column, bucket: _Bucket) -> Ints:
+    """Return the synapses without a finite value, of groups whose connections have one each."""
     finite = np.isfinite(bucket.connections.of(column.values))
-    n_null = np.add.reduceat(np.where(finite, 0, bucket.n_syn), bucket.starts)
-    return n_null, np.logical_or.reduceat(finite & (bucket.n_syn > 1), bucket.starts)
+    return np.asarray(np.add.reduceat(np.where(finite, 0, bucket.n_syn), bucket.starts))
+
+
+def _n_shared(column: _Column, bucket: _Bucket) -> Ints:
+    """Return how many connections of two synapses or more have one finite value."""
+    shares = np.isfinite(column.values)
+    if column.null is not None:
+        shares &= ~column.null
+    of_connections = bucket.connections.of(shares) & (bucket.n_syn > 1)
+    return np.asarray(np.add.reduceat(of_connections.astype(np.int64), bucket.starts))
+
+
+def _intraclass(column: _Column, several: _Bucket, per_synapse: Bools) -> Floats:
+    """Return the correlations within connections and their standard errors, (2, g).
+
+    They are 1 and 0 where connections have one value each, unless all have the same.
+    """
+    icc = np.full((2, per_synapse.size), np.nan)
+    if not per_synapse.size:
+        return icc
+    x = several.connections.of(column.values).astype(np.float64)
+    low = np.minimum.reduceat(np.where(np.isfinite(x), x, np.inf), several.starts)
+    high = np.maximum.reduceat(np.where(np.isfinite(x), x, -np.inf), several.starts)
+    icc[:, (low < high) & ~per_synapse] = np.array([[1.0], [0.0]])
+    if column.of_synapses is not None and per_synapse.any():
+        part = several
+        if not per_synapse.all():
+            part = several.take(np.repeat(per_synapse, several.counts))
+        of_synapses = part.synapses.of(column.of_synapses)
+        icc[:, per_synapse] = intraclass_correlations(of_synapses, part.n_syn, part.counts)
+    return icc
 
 
 def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools) -> Bools:
@@ -296,27 +347,11 @@ def _connection_means(column: _Column, bucket: _Bucket, per_synapse: Bools) -> S
     if column.of_synapses is None or not per_synapse.any():
         return None
     # A shared value is its own mean, to the last bit, whatever other groups of the bucket do.
-    means = _means(column.of_synapses, bucket)
+    means = bucket.synapses.means(column.of_synapses)
     if not per_synapse.all():
         varies = np.repeat(per_synapse, bucket.counts)
         means = np.where(varies, means, bucket.connections.of(column.values))
     return sort_samples(means, bucket.counts)
-
-
-def _means(of_synapses: NDArray[Any], bucket: _Bucket) -> Floats:
-    """Return the mean of each connection's finite values, NaN where there is none."""
-    x = bucket.synapses.of(of_synapses).astype(np.float64)
-    starts = bucket.synapses.starts
-    finite, n = np.isfinite(x), bucket.n_syn
-    if not finite.all():
-        x[~finite] = 0.0
-        n = np.add.reduceat(finite.astype(np.int64), starts)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = np.add.reduceat(x, starts) / n
-        if np.isinf(mean).any():  # the sum is beyond the largest number, the mean is not
-            scaled = np.add.reduceat(np.ldexp(x, -64), starts) / n
-            mean = np.where(np.isinf(mean), np.ldexp(scaled, 64), mean)
-    return np.asarray(mean)
 
 
 def _aggregate_on_disk(
@@ -324,23 +359,26 @@ def _aggregate_on_disk(
 ) -> GroupTables:
     """Return the tables of one group whose values are sorted in files."""
     tables = []
-    limit = _key_limit(rows, groups, unit, spec)
+    limits = [
+        _key_limit(rows, groups, unit, spec, limit)
+        for limit in (spec.max_sample_size, spec.connections_at_most)
+    ]
     for name in unit.properties:
         with tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as folder:
-            columns = _columns(rows, groups, unit, spec, name, limit)
+            columns = _columns(rows, groups, unit, spec, name, limits)
             if (gathered := _gather_on_disk(columns, Path(folder))) is not None:
                 tables.append(tables_of_property(name, gathered, spec))
-    return _concat(tables)
+    return concat_tables(tables)
+
+
+KeyLimit = tuple[np.uint64, int] | None
+"""Largest key of a subsample, and how many connections have just this key; None for all keys."""
 
 
 def _key_limit(
-    rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec
-) -> tuple[np.uint64, int] | None:
-    """Return the largest key of the subsample, and how many connections have just this key.
-
-    None where all connections are in the subsample.
-    """
-    limit = spec.max_sample_size
+    rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, limit: int | None
+) -> KeyLimit:
+    """Return the largest key of a subsample of so many connections."""
     if limit is None:
         return None
     lowest, n = np.empty(0, dtype=np.uint64), 0
@@ -356,30 +394,36 @@ def _key_limit(
 
 def _columns(
     rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, name: str,
-    limit: tuple[np.uint64, int] | None,
-) -> Iterator[tuple[_Column, _Bucket]]:  # fmt: skip
-    """Give a property of a group chunk by chunk, each with its connections in the subsample."""
-    n_tied = 0
+    limits: Sequence[KeyLimit],
+) -> Iterator[tuple[_Column, _Bucket, _Bucket]]:  # fmt: skip
+    """Give a property chunk by chunk, with the connections of statistics, and of correlations."""
+    n_tied = [0 for _ in limits]
     for chunk in rows.chunks(unit.first, unit.stop, (name,)):
-        bucket = _bucket(chunk, groups, unit)
-        if not bucket.rows.size:
+        whole = _bucket(chunk, groups, unit)
+        if not whole.rows.size:
             continue
-        if limit is not None:
-            key = _keys(chunk, spec)[bucket.rows]
-            tied = key == limit[0]
-            chosen = (key < limit[0]) | (tied & (n_tied + np.cumsum(tied) <= limit[1]))
-            n_tied += int(tied.sum())
-            bucket = replace(bucket.take(chosen), whole=bucket)
-        yield _column(chunk, name), bucket
+        key = _keys(chunk, spec)[whole.rows]
+        chosen = np.ones(key.size, dtype=np.bool_)
+        parts = []
+        for i, limit in enumerate(limits):
+            if limit is not None:
+                tied = key == limit[0]
+                chosen &= (key < limit[0]) | (tied & (n_tied[i] + np.cumsum(tied) <= limit[1]))
+                n_tied[i] += int(tied.sum())
+            parts.append(whole if chosen.all() else replace(whole.take(chosen), whole=whole))
+        yield _column(chunk, name), parts[0], parts[1].take(parts[1].n_syn > 1)
 
 
-def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) -> Gathered | None:
+def _gather_on_disk(
+    columns: Iterator[tuple[_Column, _Bucket, _Bucket]], folder: Path
+) -> Gathered | None:
     """Bring together one property of one group; only the last chunk tells which values it takes."""
     of_connections, of_synapses, of_means = (folder / name for name in ("each", "all", "means"))
-    group, sizes = np.empty(0, np.int64), np.zeros(4, np.int64)
-    per_synapse, constant, can_tell = False, True, False
+    group, sizes = np.empty(0, np.int64), np.zeros(5, np.int64)
+    per_synapse, constant = False, True
     firsts: list[NDArray[Any]] = []
-    for column, bucket in columns:
+    alike: list[tuple[NDArray[Any], NDArray[Any], Ints]] = []
+    for column, bucket, several in columns:
         whole = bucket.whole or bucket
         constant &= bool(_all_the_same(column, whole)[0])
         firsts.append(column.values[whole.rows[:1]])
@@ -387,17 +431,26 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
             continue
         group = bucket.group
         per_synapse |= bool(_per_synapse(column, bucket)[0])
-        n_null, tell = _left_out(column, bucket)
-        can_tell |= bool(tell[0])
-        sizes += np.concatenate([bucket.counts, bucket.n_synapses, bucket.n_multi, n_null])
+        counts = (bucket.counts, bucket.n_synapses, bucket.n_multi, _left_out(column, bucket))
+        sizes += np.concatenate([*counts, _n_shared(column, bucket)])
         append_to_file(of_connections, bucket.connections.of(column.values))
+        values = several.connections.of(column.values)
+        synapses = values[:0]
         if column.of_synapses is not None:
             append_to_file(of_synapses, bucket.synapses.of(column.of_synapses))
-            append_to_file(of_means, _means(column.of_synapses, bucket))
+            append_to_file(of_means, bucket.synapses.means(column.of_synapses))
+            synapses = several.synapses.of(column.of_synapses)
+        alike.append((values, synapses, several.n_syn))
     if not group.size:
         return None
     sample = sort_file(of_synapses if per_synapse else of_connections, firsts[0].dtype)
     n_values = sizes[[1 if per_synapse else 0]]
+    values, synapses, n_syn = (np.concatenate(pieces) for pieces in zip(*alike, strict=True))
+    several = _grouped(np.arange(n_syn.size), n_syn * 0, n_syn, np.cumsum(n_syn) - n_syn)
+    icc = np.full((2, 1), np.nan)
+    icc[:, several.group] = _intraclass(
+        _Column(values, None, synapses), several, np.array([per_synapse])[several.group]
+    )
     return Gathered(
         group=group,
         sample=sample,
@@ -407,16 +460,11 @@ def _gather_on_disk(columns: Iterator[tuple[_Column, _Bucket]], folder: Path) ->
         n_connections=sizes[[0]],
         n_synapses=sizes[[1]],
         n_multi=sizes[[2]],
-        can_tell=np.array([per_synapse or can_tell]),
+        n_shared=sizes[[4]],
         per_synapse=np.array([per_synapse]),
         constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]),
+        icc=icc,
     )
-
-
-def _concat(tables: Sequence[GroupTables]) -> GroupTables:
-    """Return the tables of several properties as one each."""
-    kinds = tables[0] if tables else ()
-    return {kind: pa.concat_tables([of_kind[kind] for of_kind in tables]) for kind in kinds}
 
 
 def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:
@@ -429,6 +477,8 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     unknown = constant | ~gathered.can_tell
     if name == N_SYN_PER_CONN:
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
+        none = np.full_like(gathered.icc, np.nan)
+        gathered = replace(gathered, n_shared=np.zeros_like(n), icc=none)
     n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
     only = np.where(repeat, n, 0)
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {

@@ -4,8 +4,8 @@ Properties that connections share are compared connection by connection, those t
 connections synapse by synapse, each synapse counting alike. The number of synapses of a connection
 is not among them: it says how many values there are of the others.
 
-A pathway's correlations rest on at most :data:`CONNECTIONS_AT_MOST` connections, those with the
-smallest sampling keys, of which a standard error is below 0.004.
+A pathway's correlations rest on at most :data:`~connprops.statistics.units.CONNECTIONS_AT_MOST`
+connections.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Groups
 from connprops.resources import Resources
 from connprops.statistics.rows import Rows, RowSource
-from connprops.statistics.units import GroupTables, Unit, UnitSpec
-
-CONNECTIONS_AT_MOST = 100_000
+from connprops.statistics.units import CONNECTIONS_AT_MOST, GroupTables, Unit, UnitSpec
 
 _BYTES_PER_VALUE = 100
 """What a value costs: read, sorted, scored, and its part in a pair."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from connprops.arrays import Bools, Ints
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import to_arrow
 from connprops.arrays.sorted_samples import (
     SortedSamples,
@@ -39,9 +39,15 @@ class Gathered:
     n_connections: Ints
     n_synapses: Ints
     n_multi: Ints  # connections of two synapses or more
-    can_tell: Bools  # whether one of these has a finite value
+    n_shared: Ints  # connections of these that have one finite value
     per_synapse: Bools  # whether some connection has several values
     constant: Bools
+    icc: Floats  # correlation within connections and its standard error, (2, g)
+
+    @property
+    def can_tell(self) -> Bools:
+        """Return whether some connection shows that its synapses share a value, or do not."""
+        return self.per_synapse | (self.n_shared > 0)
 
 
 def statistics_of(
@@ -56,12 +62,15 @@ def statistics_of(
         **quantiles(sample),
         "connection_mean": of_connections["mean"],
         "connection_std": of_connections["std"],
+        "icc": gathered.icc[0],
+        "icc_error": gathered.icc[1],
     }
     return {
         "group": to_arrow(gathered.group),
         "n": to_arrow(n),
         "n_null": to_arrow(gathered.n_null),
         "n_multi": to_arrow(gathered.n_multi),
+        "n_shared": to_arrow(gathered.n_shared),
         "shared_within": to_arrow(~gathered.per_synapse, unknown),
         "n_unique": to_arrow(n_unique),
         **{key: to_arrow(values, np.isnan(values)) for key, values in numbers.items()},

@@ -46,6 +46,10 @@ from connprops.workers import number_of, of_each_worker, run_units
 BYTES_OF_ENDS = 32
 """What a connection costs besides its properties: its nodes, its size, and their order."""
 
+CONNECTIONS_AT_MOST = 100_000
+"""Connections that the correlations of a group rest on, those with the smallest sampling keys:
+their standard errors are below 0.004."""
+
 _LEAST, _SHARE, _MOST_PER_THREAD = 1 << 26, 8, 1 << 27
 """Bytes that a unit may always take; its share of the memory, for sizes are guesses, and results
 stay; and bytes for each thread, of two at least, beyond which joining more groups gains nothing."""
@@ -71,6 +75,12 @@ GroupTables: TypeAlias = dict[str, pa.Table]
 Tables of Arrow, for there are many and small ones: a call of Polars takes a tenth of a millisecond
 or more. They also cross processes, where pickling frames stops for ever now and then in Polars 2.1.
 """
+
+
+def concat_tables(tables: Sequence[GroupTables]) -> GroupTables:
+    """Return the tables of several properties as one each."""
+    kinds = tables[0] if tables else ()
+    return {kind: pa.concat_tables([of_kind[kind] for of_kind in tables]) for kind in kinds}
 
 
 @dataclass(frozen=True)

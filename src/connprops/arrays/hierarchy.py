@@ -1,0 +1,190 @@
+"""Numbers in groups of groups, each about its group's mean: who borrows how much from whom.
+
+A leaf's true number is normal about that of its group, a group's about that of the group it is in,
+up to a root of which nothing is known. Leaves are observed with known errors. Given the variances,
+one pass up the tree and one down give all posterior means and variances; the pass up also gives
+the likelihood by which the variances are weighed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connprops.arrays import Floats
+
+Places = NDArray[np.intp]
+
+_GRID = 2.0 ** np.arange(-20, 3)
+"""Candidates for a variance, in units of the variance of the observed numbers."""
+
+_TYPICAL = 0.25  # of these units: the square of the scale of the half-Cauchy prior
+_SWEEPS = 3
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What is known of the true numbers of leaves.
+
+    Attributes
+    ----------
+    mean, variance
+        Of each leaf, (n,).
+    weight
+        Weight of the leaf's own number in the mean, (n,): 0 where it has none.
+    new_mean, new_variance
+        Of a leaf without a number, that has in common with leaf i its groups from the k-th on, the
+        root being the last: (levels + 1, n).
+    loglik
+        Log-likelihood of the observed numbers.
+    """
+
+    mean: Floats
+    variance: Floats
+    weight: Floats
+    new_mean: Floats
+    new_variance: Floats
+    loglik: float
+
+
+def posterior(y: Floats, variance: Floats, groups: Sequence[Places]) -> Posterior:
+    """Return what numbers ``y`` observed with errors of known variance tell of the true ones.
+
+    Parameters
+    ----------
+    y, variance
+        Of n leaves; NaN for a leaf that has no number.
+    groups
+        Numbers of the leaves' groups, from narrow to wide, (n,) each: a group lies within one group
+        of the next level.
+    """
+    known = np.isfinite(y) & (variance > 0)
+    y, variance = np.where(known, y, 0.0), np.where(known, variance, np.inf)
+    order = _order(y, variance, groups)
+    tree = _Tree.of([group[order] for group in groups])
+    spreads = tree.spreads(y[order], variance[order])
+    own = tree.passes(y[order], variance[order], spreads)
+    back = np.empty_like(order)
+    back[order] = np.arange(order.size)
+    arrays = (own.mean, own.variance, own.weight, own.new_mean, own.new_variance)
+    mean, its_variance, weight, new_mean, new_variance = (x[..., back] for x in arrays)
+    return Posterior(mean, its_variance, weight, new_mean, new_variance, own.loglik)
+
+
+def _order(y: Floats, variance: Floats, groups: Sequence[Places]) -> Places:
+    """Return an order in which groups are contiguous, and which depends on content, not numbers.
+
+    Sums of floating numbers depend on their order; so this one must not depend on names.
+    """
+    inner = np.lexsort((variance, y))
+    keys: list[NDArray[np.generic]] = [variance, y]
+    for group in groups:
+        total = np.bincount(group[inner], y[inner])
+        keys += [group, total[group]]
+    return np.lexsort(keys)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """Leaves and groups in an order in which each group's members are contiguous.
+
+    ``starts`` are for each level the first members of each group, ``parents`` the groups of the
+    members: members of the first level are leaves, the last has the root as its only group.
+    """
+
+    starts: list[Places]
+    parents: list[Places]
+
+    @classmethod
+    def of(cls, groups: Sequence[Places]) -> _Tree:
+        starts, parents = [], []
+        member_first = np.arange(groups[0].size if groups else 0)
+        for group in [*groups, np.zeros_like(groups[0])]:
+            of_member = group[member_first]
+            changes = np.append(True, of_member[1:] != of_member[:-1])
+            starts.append(np.flatnonzero(changes))
+            parents.append(np.cumsum(changes) - 1)
+            member_first = member_first[starts[-1]]
+        return cls(starts, parents)
+
+    def up(
+        self, y: Floats, variance: Floats, spreads: Sequence[Floats]
+    ) -> tuple[list[tuple[Floats, Floats]], Floats]:
+        """Return what the members of each level tell of their number, the root's, and log L.
+
+        ``spreads`` may have an axis of candidates ahead of that of members.
+        """
+        messages, loglik = [(y, variance)], np.zeros(1)
+        for start, parent, spread in zip(self.starts, self.parents, spreads, strict=True):
+            mean, error = messages[-1]
+            total = error + spread
+            weight = 1 / total
+            precision = np.add.reduceat(weight, start, axis=-1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                centre = np.add.reduceat(weight * mean, start, axis=-1) / precision
+                centre = np.where(precision > 0, centre, 0.0)
+                logs = np.where(weight > 0, np.log(total), 0.0).sum(axis=-1)
+                logs = logs + np.where(precision > 0, np.log(precision), 0.0).sum(axis=-1)
+            square = (weight * (mean - centre[..., parent]) ** 2).sum(axis=-1)
+            loglik = loglik - (logs + square) / 2
+            with np.errstate(divide="ignore"):
+                messages.append((centre, 1 / precision))
+        return messages, loglik
+
+    def spreads(self, y: Floats, variance: Floats) -> list[Floats]:
+        """Return the variance of members about their group, for each level.
+
+        Each is its mean over its likelihood times a half-Cauchy prior of its root, given the others
+        (Gelman, "Prior distributions for variance parameters in hierarchical models", Bayesian
+        Analysis 1, 2006): so neither a few groups that happen to be alike nor a few that differ
+        decide alone.
+        """
+        known = np.isfinite(variance)
+        unit = float(np.var(y[known])) if known.any() else 0.0
+        candidates = unit * _GRID[:, None]
+        prior = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
+        spreads = [np.full((1, 1), unit / 8) for _ in self.starts]
+        for level, parent in enumerate(self.parents[:-1]):
+            if parent.size == parent[-1] + 1:  # groups of one each: no two variances to tell apart
+                spreads[level + 1] = np.zeros((1, 1))
+        if unit == 0:
+            return [np.zeros((1, 1)) for _ in self.starts]
+        for _ in range(_SWEEPS):
+            for level, spread in enumerate(spreads):
+                if not spread.any():
+                    continue
+                trial = [*spreads[:level], candidates, *spreads[level + 1 :]]
+                log = self.up(y[None], variance[None], trial)[1] + prior
+                share = np.exp(log - log.max())
+                spreads[level] = np.full((1, 1), share @ candidates[:, 0] / share.sum())
+        return spreads
+
+    def passes(self, y: Floats, variance: Floats, spreads: Sequence[Floats]) -> Posterior:
+        """Pass up and down the tree: the posterior of all leaves."""
+        flat = [spread.ravel() for spread in spreads]
+        messages, loglik = self.up(y, variance, flat)
+        mean, error = messages[-1]
+        levels = []
+        for (own, own_error), parent, spread in zip(
+            messages[-2::-1], self.parents[::-1], flat[::-1], strict=True
+        ):
+            levels.append((mean[parent], error[parent] + spread, spread))
+            with np.errstate(invalid="ignore"):
+                weight = np.where(np.isfinite(own_error), spread / (spread + own_error), 0.0)
+                weight = np.where((spread == 0) & (own_error == 0), 0.0, weight)
+            above, its_error = mean[parent], error[parent]
+            mean = above + weight * (own - above)
+            error = spread * (1 - weight) + (1 - weight) ** 2 * its_error
+        # From the levels' members to leaves; variances of the levels in between add up.
+        new_mean, new_variance, of_leaf = [], [], np.arange(y.size)
+        below = np.zeros(1)
+        for (prior, its_variance, spread), parent in zip(levels[::-1], self.parents, strict=True):
+            new_mean.append(prior[of_leaf])
+            new_variance.append(its_variance[of_leaf] + below)
+            below, of_leaf = below + spread, parent[of_leaf]
+        return Posterior(
+            mean, error, weight, np.array(new_mean), np.array(new_variance), float(loglik[0])
+        )
