@@ -68,7 +68,15 @@ def test_runs_of_other_processes_days_and_places(tmp_path):
     found = []
     for name, environment in (
         ("a", {"POLARS_MAX_THREADS": "1", "TZ": "UTC", "PYTHONHASHSEED": "1", "LC_ALL": "C"}),
-        ("b", {"POLARS_MAX_THREADS": "4", "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "2"}),
+        (
+            "b",
+            {
+                "POLARS_MAX_THREADS": "7",
+                "TZ": "Asia/Tokyo",
+                "PYTHONHASHSEED": "2",
+                "PYTHONOPTIMIZE": "2",
+            },
+        ),
     ):
         place = tmp_path / name
         place.mkdir()
@@ -89,6 +97,49 @@ def test_runs_of_other_processes_days_and_places(tmp_path):
     databases = [contents_of_database(tmp_path / name / "out" / DATABASE) for name in "ab"]
     assert databases[0] == databases[1]
     assert len(found[0]) > 15
+
+
+POOLS = range(1, 65) if "CONNPROPS_ALL_POOLS" in os.environ else (1, 7, 12)
+"""Numbers of Polars' threads: by default those of machines whose bytes once differed."""
+
+TABLES = """
+import sys
+from pathlib import Path
+import numpy as np, polars as pl
+from connprops import schema
+from connprops.store.tables import write_table
+n, rng, folder = 40_000, np.random.default_rng(0), Path(sys.argv[1])
+names = pl.Enum([f"T{i:03d}" for i in range(200)])
+keys = rng.permutation(n)
+frame = pl.DataFrame({
+    "source_type": pl.Series(keys // 200, dtype=pl.UInt32).cast(pl.String).replace_strict(
+        {str(i): f"T{i:03d}" for i in range(200)}).cast(names),
+    "target_type": pl.Series([f"T{k % 200:03d}" for k in keys]).cast(names),
+    "property": pl.Series(["p"] * n).cast(pl.Enum(["p"])),
+    "rank": pl.Series([[1, k % 7 + 2] for k in keys], dtype=pl.List(pl.Int64)),
+    "value": pl.Series([[0.5, float(k)] for k in keys], dtype=pl.List(pl.Float64)),
+})
+write_table(frame, schema.ORDER_STATISTICS, folder / "order_statistics.parquet")
+values = frame.drop("rank").with_columns(
+    value=rng.random(n), count=pl.lit(1, pl.Int64), p=rng.random(n)
+)
+write_table(values, schema.VALUES, folder / "values.parquet")
+"""
+
+
+def test_tables_do_not_depend_on_the_threads_of_polars(tmp_path):
+    found = set()
+    for n in POOLS:
+        place = tmp_path / str(n)
+        place.mkdir()
+        subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-c", TABLES, str(place)],
+            check=True,
+            env={**os.environ, "POLARS_MAX_THREADS": str(n)},
+        )
+        found.add(json.dumps(digests(place)))
+    assert len(found) == 1
+    assert len(json.loads(found.pop())) == 2
 
 
 def test_statistics_do_not_depend_on_the_processor(tmp_path):

@@ -83,6 +83,8 @@ def test_what_is_spilled_is_nobody_elses_and_goes_with_the_process(tmp_path):
     ("given", "says"),
     [
         ({"workers": "two"}, "address"),
+        ({"threads": 5000}, "at most 4096"),
+        ({"threads": 10**30}, "threads is not valid"),
         ({"threads": 0}, "at least 1"),
         ({"memory": 2**27 - 1}, "128 MiB"),
         ({"temp_dir": Path("/nowhere/at/all")}, "no folder"),

@@ -33,6 +33,9 @@ Options = TypeVar("Options")
 Data1 = TypeVar("Data1")
 Data2 = TypeVar("Data2")
 
+_TOO_MUCH = 1 << 63
+"""For a whole number: tables hold none."""
+
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -119,7 +122,8 @@ def checked(cls: type, declared: Field[Any], value: Any) -> Any:
         converted = value if hint is Any else msgspec.convert(value, hint)
     except ValueError as error:
         raise _unfit(declared.name, value, expected) from error
-    if said.at_least is not None and isinstance(converted, int) and converted < said.at_least:
+    least = -_TOO_MUCH + 1 if said.at_least is None else said.at_least
+    if isinstance(converted, int) and not least <= converted < _TOO_MUCH:
         raise _unfit(declared.name, value, expected)
     converted = tuple(converted) if isinstance(converted, list) else converted
     if said.check is not None:

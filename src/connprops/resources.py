@@ -27,6 +27,9 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
 LEAST_MEMORY = 1 << 27
 """Bytes without which nothing can be done."""
 
+_MOST_THREADS = 1 << 12
+"""More than processors share their memory; DuckDB would start them all."""
+
 _SHARE = 0.6
 """Share of the machine's memory that is taken by default: others live there too."""
 
@@ -204,6 +207,10 @@ class Resources(Checked):
         if self.memory < LEAST_MEMORY:
             raise OptionError.of(
                 "memory is too little", found=f"{self.memory:,} bytes", expected="at least 128 MiB"
+            )
+        if self.threads > _MOST_THREADS:
+            raise OptionError.of(
+                "threads is too much", found=str(self.threads), expected=f"at most {_MOST_THREADS}"
             )
         if not self.temp_dir.is_dir():
             raise OptionError.of(

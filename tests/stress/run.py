@@ -1,7 +1,9 @@
-"""Long runs: kills, mutations, circuits of all kinds, limited memory. Prints what failed.
+"""Long runs: kills, mutations, circuits and arguments of all kinds, limited memory.
+
+Prints what failed.
 
     python tests/stress/run.py --kills 200 --mutations 10000 --circuits 1000 --variants 2000 \\
-        --synapses 10000000
+        --arguments 20000 --synapses 10000000
 
 ends with 0 if nothing failed. The memory is limited by a control group where one can be made.
 """
@@ -120,7 +122,22 @@ def fork_of(work: object) -> int:
     return child
 
 
-PARTS = {"circuits": random_circuits, "variants": variants, "synapses": limited}
+def arguments(n: int, folder: Path, seed: int) -> list[str]:
+    """Try options of all commands with hostile values."""
+    from arguments import try_arguments
+
+    os.chdir(folder)
+    counts, failures = try_arguments(n, folder / "of-commands", seed)
+    print("  " + ", ".join(f"{k:,} with {what}" for what, k in sorted(counts.items())))
+    return failures
+
+
+PARTS = {
+    "circuits": random_circuits,
+    "variants": variants,
+    "arguments": arguments,
+    "synapses": limited,
+}
 
 
 def main() -> int:

@@ -13,15 +13,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops.display import Progress
-from connprops.errors import DatasetError
+from connprops.errors import DatasetError, listing
 from connprops.store.records import read_record, record_or_none, write_record
 from connprops.store.writing import sha256_of
 
 MANIFEST = "manifest.json"
+
+_KINDS = ("connections", "synapses")
 
 SOURCE = "source.json"
 """The file of a dataset that tells when its source was last written, which no number depends on."""
@@ -97,7 +100,47 @@ def read_manifest(folder: Path) -> Manifest:
             found="a folder without manifest.json" if folder.is_dir() else "no such folder",
             hint="connprops export CIRCUIT makes one",
         )
-    return read_record(file, Manifest, sealed=True, hint="remove the folder and export again")
+    hint = "remove the folder and export again"
+    manifest = read_record(file, Manifest, sealed=True, hint=hint)
+    if fault := _contradiction(manifest):
+        raise DatasetError.of(f"{file} contradicts itself", found=fault, hint=hint)
+    return manifest
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """What each dataset's identity says of its edges, among other things."""
+
+    file: str
+    population: str
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What each dataset's identity says, among other things."""
+
+    edges: _Edges
+    source_population: str
+    target_population: str
+    source_type: str
+    target_type: str
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """Return in what a manifest is none that an export writes; None if nothing."""
+    try:
+        msgspec.convert(manifest.identity, _Identity)
+    except msgspec.ValidationError as error:
+        return f"identity: {error}"
+    if lacking := {"types.parquet", "nodes.parquet", "node_sets.parquet"} - manifest.tables.keys():
+        return f"no {min(lacking)}"
+    for number, part in enumerate(manifest.parts):
+        if set(part.sha256) != {f"{kind}/{number:05d}.parquet" for kind in _KINDS}:
+            return f"files of part {number}: {listing(part.sha256)}"
+    sums = (sum(p.n_synapses for p in manifest.parts), sum(p.n_connections for p in manifest.parts))
+    if not manifest.parts or sums != (manifest.n_synapses, manifest.n_connections):
+        return f"{len(manifest.parts)} parts with {sums[0]:,} synapses in {sums[1]:,} connections"
+    return None
 
 
 def write_source(folder: Path, state: dict[str, int], sha256: str | None) -> None:
