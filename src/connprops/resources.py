@@ -146,7 +146,7 @@ def release_memory() -> None:
 
 def parse_memory(text: str) -> int:
     """Return bytes from text such as ``"4GB"``, ``"500 MiB"`` or ``"8g"``."""
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text.upper())
+    match = re.fullmatch(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]I?)?B?\s*", text.upper())
     if match is None:
         raise OptionError.of(
             "memory is no amount of bytes", found=repr(text), expected="such as 4GB"
