@@ -122,6 +122,8 @@ def variant(seed: int) -> Variant:
             for what in ("id", "index"):
                 if odd.get(f"{kind}_group_{what}") == "absent":
                     del odd[f"{kind}_group_{what}"]
+        if odd.get(f"{kind}_type_id") and rng.random() < 0.8:  # nor are types that no row has
+            odd[f"{kind}_types_file"] = "NULL"
     return Variant(seed, odd)
 
 
