@@ -17,6 +17,8 @@ import h5py
 
 Value = float | str | None
 
+_LARGEST = 1_000_000
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -74,7 +76,7 @@ class _Population:
 
     def _of_rows(self, name: str, default: list[int]) -> list[int]:
         path = f"{self.kind}_{name}"
-        return [int(v) for v in self.h5[path][()]] if path in self.h5 else default
+        return list(map(int, _stored(self.h5[path]))) if path in self.h5 else default
 
     def _types(self) -> dict[int, dict[str, str]]:
         """Return the cells of this population's types; empty and NULL cells left out."""
@@ -90,6 +92,13 @@ class _Population:
         return types
 
 
+def _stored(dataset: h5py.Dataset) -> list[Value]:
+    """Return the values of a dataset, which a damaged file may say are trillions."""
+    assert dataset.ndim == 1, dataset
+    assert dataset.size <= _LARGEST, dataset
+    return dataset[()].tolist()
+
+
 def _column_of(group: h5py.Group, column: str) -> list[Value] | None:
     """Return a column of a group, its codes replaced by what they stand for."""
     name = column.removeprefix("@dynamics:")
@@ -97,9 +106,9 @@ def _column_of(group: h5py.Group, column: str) -> list[Value] | None:
         group = group.get("dynamics_params", {})
     if name not in group or not isinstance(group[name], h5py.Dataset):
         return None
-    values = [v.decode() if isinstance(v, bytes) else v for v in group[name][()].tolist()]
+    values = [v.decode() if isinstance(v, bytes) else v for v in _stored(group[name])]
     if name in group.get("@library", {}):
-        labels = [label.decode() for label in group["@library"][name][()].tolist()]
+        labels = [label.decode() for label in _stored(group["@library"][name])]
         return [labels[code] for code in values]
     return values
 
@@ -136,7 +145,7 @@ class SonataReader:
             ends = [population.h5[f"{side}_node_id"] for side in ("source", "target")]
             names = [next(n for n in ("node_population", "network") if n in e.attrs) for e in ends]
             populations = [str(end.attrs[n]) for end, n in zip(ends, names, strict=True)]
-            source, target = ([int(v) for v in end[()]] for end in ends)
+            source, target = (list(map(int, _stored(end))) for end in ends)
             values = {column: population.values(column) for column in columns}
         source_type, target_type = (self.attribute(nodes, attribute) for nodes in populations)
         return Edges(source, target, source_type, target_type, *populations, values)
