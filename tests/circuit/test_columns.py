@@ -428,3 +428,22 @@ def test_libraries_that_never_end(tmp_path):
         h5.create_dataset("edges/default/0/@library/kind", (60_000_000,), "S4", chunks=(1 << 16,))
     with pytest.raises(CircuitError, match=r"(?s)@library/kind has more labels.*60,000,000"):
         resolve_circuit(config).population().columns  # noqa: B018 - the error is what counts
+
+
+def test_long_ids_of_nodes_stay_apart(tmp_path):
+    config = write_circuit(tmp_path, [0], [1], {}, mtype=["A", "B", "C"])
+    with h5py.File(tmp_path / "nodes.h5", "a") as h5:
+        nodes = h5["nodes/All"]
+        nodes["0/long"] = np.array([2**60 + 1, 2**60 + 2, 2**60 + 3])
+        nodes["0/unsigned"] = np.array([2**63 + 1, 2**64 - 1, 5], "u8")
+    nodes = resolve_circuit(config).nodes["All"].attributes()
+    assert nodes["long"].to_list() == [2**60 + 1, 2**60 + 2, 2**60 + 3]
+    assert nodes["unsigned"].to_list() == [str(2**63 + 1), str(2**64 - 1), "5"]
+    with h5py.File(tmp_path / "nodes.h5", "a") as h5:  # a node of a group that has no such ids
+        nodes = h5["nodes/All"]
+        nodes["node_group_id"], nodes["node_group_index"] = [0, 0, 1], [0, 1, 0]
+        nodes["1/other"] = [7]
+    nodes = resolve_circuit(config).nodes["All"].attributes()
+    assert nodes["long"].to_list() == [2**60 + 1, 2**60 + 2, None]
+    assert nodes["unsigned"].to_list() == [str(2**63 + 1), str(2**64 - 1), None]
+    assert nodes["other"].to_list() == [None, None, 7]

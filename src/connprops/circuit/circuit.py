@@ -46,6 +46,9 @@ CircuitSource: TypeAlias = "str | Path | bluepysnap.Circuit"
 _SAMPLED_BLOCKS = 64
 _SAMPLED_BYTES = 4096
 
+_LARGEST_WHOLE = 2**63 - 1
+"""Whole numbers beyond are names of nodes, as text."""
+
 _LARGEST_ID = 1 << 24
 """Node ids up to this, or to 16 times the number of nodes, have a place in tables by id."""
 
@@ -168,9 +171,14 @@ def _series(column: SonataColumn, values: NDArray[Any]) -> pl.Series:
         return pl.Series(column.name, values.tolist(), dtype=pl.String)
     if column.stored.startswith("float"):
         return pl.Series(column.name, values.astype(np.float64))
-    whole = pl.Series(values.astype(np.int64) if values.dtype.kind != "f" else values)
-    if whole.dtype.is_float():  # NaN where a node has none
-        whole = whole.fill_nan(None).cast(pl.Int64)
+    if values.dtype.kind == "f":  # NaN where a node has none
+        whole = pl.Series(values).fill_nan(None).cast(pl.Int64)
+    elif values.dtype == object or values.max(initial=0) > _LARGEST_WHOLE:
+        known = [int(v) if v == v else None for v in values.tolist()]  # noqa: PLR0124 - NaN
+        fits = all(v is None or v <= _LARGEST_WHOLE for v in known)
+        whole = pl.Series(known, dtype=pl.Int64) if fits else pl.Series(known).cast(pl.String)
+    else:
+        whole = pl.Series(values.astype(np.int64))
     if column.labels is not None:
         whole = pl.Series(column.labels, dtype=pl.String).gather(whole)
     return whole.rename(column.name)

@@ -199,13 +199,20 @@ class ColumnReader:
             return self._at(column, places[0][0], places[0][2])
         values: NDArray[Any] = np.empty(stop - start, dtype=object)
         if column.inherited is not None:
-            values = _inherited_values(column, self._ids("type_id", start, stop))
+            type_ids = self._ids("type_id", start, stop)
+            values = _inherited_values(column, type_ids, self._dtype(column))
         elif column.stored != "text":
-            values = np.full(stop - start, np.nan if column.partial else 0, dtype=column.dtype)
+            values = np.full(stop - start, np.nan if column.partial else 0, self._dtype(column))
         for group, rows, index in places:
             if self._has(group, column):
                 values[rows] = self._at(column, group, index)
         return values
+
+    def _dtype(self, column: SonataColumn) -> np.dtype[Any]:
+        """Return the type of values as read: objects for text, and for ids that nodes may lack."""
+        is_id = column.stored in ("int64", "uint64") and column.labels is None
+        is_exact = is_id and column.partial and self.kind == "node"
+        return np.dtype(object if column.stored == "text" or is_exact else column.dtype)
 
     def _has(self, group: str, column: SonataColumn) -> bool:
         return f"{group}/{path_in_group(column.name)}" in self.population
@@ -216,9 +223,7 @@ class ColumnReader:
             return self._of_group(column, group, index.start, index.stop)
         order = np.argsort(index, kind="stable")
         places = index[order]
-        values: NDArray[Any] = np.empty(
-            index.size, np.dtype("O" if column.stored == "text" else column.dtype)
-        )
+        values: NDArray[Any] = np.empty(index.size, self._dtype(column))
         first = 0
         while first < index.size:
             low = int(places[first])
@@ -245,7 +250,7 @@ class ColumnReader:
             library = hdf5.labels_of(self.population[group], column.name) or column.labels
             return self._codes(path, library, start, stop).astype(column.dtype)
         values = hdf5.read(self.population, path, start, stop)
-        return values.astype(np.dtype(column.dtype), copy=False)
+        return values.astype(self._dtype(column), copy=False)
 
     @property
     def _is_whole(self) -> bool:
@@ -450,11 +455,10 @@ def read_types(file: Path, key: str, population: str) -> dict[int, dict[str, str
     return by_id
 
 
-def _inherited_values(column: SonataColumn, type_ids: Ints) -> NDArray[Any]:
+def _inherited_values(column: SonataColumn, type_ids: Ints, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the values that rows of these types inherit."""
     inherited = column.inherited or {}
     types = np.array(sorted(inherited), dtype=np.int64)
-    dtype = np.dtype(object if column.stored == "text" else column.dtype)
     values = np.array([inherited[k] for k in types.tolist()], dtype=dtype)
     taken: NDArray[Any] = values[np.searchsorted(types, type_ids).clip(0, types.size - 1)]
     return taken

@@ -253,7 +253,7 @@ def manifest_of(
             unit=schema.unit_of(column.name),
             labels=column.labels,
             varies=column.name in varying,
-            role=profiles[column.name].role(column.dtype, column.labels),
+            role=profiles[column.name].role(column.stored, column.labels),
             n_not_finite=profiles[column.name].n_not_finite,
         )
         for column in request.columns
