@@ -1,12 +1,24 @@
 -- one row per pathway and property: the definition of what `connprops extract` computes
-with described as (
+with units as (
+    -- powers of two, in which squares neither overflow nor vanish
+    select
+        source_type,
+        target_type,
+        property,
+        coalesce(pow(2, floor(log2(nullif(max(abs(value)), 0)))), 1) as unit
+    from property_values
+    where isfinite(value)
+    group by all
+),
+
+described as (
     select
         source_type,
         target_type,
         property,
         count(*) as n,
-        favg(value) as mean,
-        stddev_pop(value) as std,
+        favg(value / unit) * any_value(unit) as mean,
+        stddev_pop(value / unit) * any_value(unit) as std,
         min(value) as min,
         max(value) as max,
         quantile_cont(value, [0.05, 0.25, 0.5, 0.75, 0.95]) as q,
@@ -15,10 +27,11 @@ with described as (
         case
             when min(value) = max(value) then null
             when count(*) = 2 then 0
-            else skewness(value) * (count(*) - 2) / sqrt(count(*) * (count(*) - 1))
+            else skewness(value / unit) * (count(*) - 2) / sqrt(count(*) * (count(*) - 1))
         end as skewness,
-        case when min(value) < max(value) then kurtosis_pop(value) end as kurtosis
+        case when min(value) < max(value) then kurtosis_pop(value / unit) end as kurtosis
     from property_values
+    join units using (source_type, target_type, property)
     where isfinite(value)
     group by all
 ),

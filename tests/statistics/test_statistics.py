@@ -597,3 +597,20 @@ def test_values_at_the_ends_of_float64(tmp_path, values):
     assert (row["min"], row["max"]) == (min(values), max(values))
     assert min(values) <= row["q25"] <= row["q50"] <= row["q95"] <= max(values)
     assert 0 <= row["std"] <= 1.7e308
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-320, 1e-310, 1e-200, 1.0, 1e200, 2e307])
+def test_the_definition_in_sql_holds_at_the_ends_of_floats(tmp_path, scale):
+    values = np.random.default_rng(0).integers(1, 9, 50) * scale
+    config = write_circuit(
+        tmp_path / "c", [0] * 50, range(1, 51), {"x": values}, mtype="S" + "T" * 50
+    )
+    ds = dataset(config, tmp_path / "d")
+    (defined,) = ds.sql("from statistics where property = 'x'").pl().rows(named=True)
+    (row,) = extract(ds, sel_props=["x"]).table.collect().filter(property="x").rows(named=True)
+    exact = values.astype(np.longdouble)
+    for found in (row, defined):
+        assert found["mean"] == pytest.approx(float(exact.mean()), rel=1e-12, abs=5e-324)
+        assert found["std"] == pytest.approx(float(exact.std()), rel=1e-12, abs=5e-324)
+    for name in ("skewness", "kurtosis"):
+        assert row[name] == pytest.approx(defined[name], abs=1e-9)
