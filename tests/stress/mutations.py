@@ -161,7 +161,9 @@ def _odd_dataset(parent: h5py.Group, name: str, kind: int, rng: random.Random) -
         values = values.copy()
         odd = [0, -1, 1 << 40, np.nan, np.inf, 1e300, -0.0]
         with np.errstate(all="ignore"):
-            values[rng.randrange(values.size)] = np.asarray(rng.choice(odd)).astype(values.dtype)
+            values.flat[rng.randrange(values.size)] = np.asarray(rng.choice(odd)).astype(
+                values.dtype
+            )
     else:  # another shape
         to_scalar = rng.random() < 0.5 and values.size
         values = values[:1].reshape(()) if to_scalar else values.reshape(-1, 1)
