@@ -28,7 +28,9 @@ def _reads_size(layout: Variant) -> bool:
 
 
 def _lacks(layout: Variant, kind: str, what: str) -> bool:
-    """Return whether columns lie in several groups, and rows do not say where."""
+    """Return whether columns lie in several groups, and rows, if any, do not say where."""
+    if 0 in (layout["n_nodes"], layout["n_rows"] if kind == "edge" else 1):
+        return False
     read = [name for name in _GROUPED[kind] if name != "size" or _reads_size(layout)]
     in_groups = any("groups" in layout[column] for column in read)
     return in_groups and layout[f"{kind}_groups"] > 1 and layout[f"{kind}_group_{what}"] == "absent"
