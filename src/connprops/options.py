@@ -214,25 +214,17 @@ class FitOptions(Checked):
         metavar="M", panel=MODEL,
     )  # fmt: skip
     shrinkage: bool = option(
-        default=False,
-        help="Pathways with few values borrow from similar ones, weighed by evidence.",
-        detail="The column borrowed of the fits says how much.", panel=MODEL,
+        default=True,
+        help="Pathways with few values, or none, borrow from similar ones, weighed by evidence.",
+        detail="The column borrowed of the fits says how much, own_value of the model what the "
+        "pathway's own values give alone. Truncated normals through histograms and unweighted "
+        "interpolation, as connectome-manipulator has them, turn it off.", panel=MODEL,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shrinkage and self.truncnorm == "histogram":
-            raise OptionError.of(
-                "shrinkage needs standard errors, and a fit to histograms has none",
-                found="shrinkage=True, truncnorm='histogram'",
-                expected="one of the two",
-            )
-        if self.shrinkage and AUTO_PER_PATHWAY in self.distr_types.values():
-            raise OptionError.of(
-                "shrinkage needs one family for all pathways of a property",
-                found=f"shrinkage=True, {AUTO_PER_PATHWAY!r}",
-                expected="one of the two",
-            )
+        if self.truncnorm == "histogram" or self.interpolation == "unweighted":
+            object.__setattr__(self, "shrinkage", False)
 
 
 AUTO, AUTO_PER_PATHWAY = "auto", "auto-per-pathway"

@@ -62,7 +62,7 @@ def text(frame):
 
 def test_fitted_parameters_agree_with_the_demos_truth_within_their_errors(demo):
     stats, truth = demo
-    model = build(stats, distr_types=FAMILIES)
+    model = build(stats, distr_types=FAMILIES, shrinkage=False)
     n = text(model.fits.filter(pl.col("level") == -1)).select(*KEYS[:4], "n")
     errors = (
         text(model.table.filter(pl.col("level") == -1))
@@ -382,14 +382,22 @@ def test_unweighted_constants_count_with_their_moments(tmp_path):
         ({"interpolation": "weighted"}, "Unknown interpolation"),
         ({"criterion": "aic"}, "did you mean 'aicc'"),
         ({"distr_types": {"u_syn": ["auto"]}}, "Unknown distribution"),
-        ({"truncnorm": "histogram", "shrinkage": True}, "needs standard errors"),
-        ({"distr_types": {"u_syn": "auto-per-pathway"}, "shrinkage": True}, "one family"),
     ],
 )
 def test_new_options_that_cannot_be_met(tmp_path, options, says):
     stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
     with pytest.raises(OptionError, match=says):
         build(stats, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"truncnorm": "histogram"}, {"interpolation": "unweighted"}, {"shrinkage": False}]
+)
+def test_the_references_estimators_leave_pathways_on_their_own(options, tmp_path):
+    stats = statistics(two_types(tmp_path / "c"), tmp_path / "d")
+    model = build(stats, **options)
+    assert model.facts["options"]["build"]["shrinkage"] is False
+    assert model.fits["borrowed"].is_null().all()
 
 
 def test_drawn_values_are_of_the_datas_kind(demo, auto):

@@ -1,4 +1,4 @@
-"""Numbers in groups of groups, each about its group's mean: who borrows how much from whom.
+"""Numbers in groups of groups, each scattered about its group's: who borrows how much from whom.
 
 A leaf's true number is normal about that of its group, a group's about that of the group it is in,
 up to a root of which nothing is known. Leaves are observed with known errors. Given the variances,
@@ -38,6 +38,8 @@ class Posterior:
     new_mean, new_variance
         Of a leaf without a number, that has in common with leaf i its groups from the k-th on, the
         root being the last: (levels + 1, n).
+    spread
+        Variance of true numbers about their groups', level by level, (levels + 1,).
     loglik
         Log-likelihood of the observed numbers.
     """
@@ -47,6 +49,7 @@ class Posterior:
     weight: Floats
     new_mean: Floats
     new_variance: Floats
+    spread: Floats
     loglik: float
 
 
@@ -71,7 +74,7 @@ def posterior(y: Floats, variance: Floats, groups: Sequence[Places]) -> Posterio
     back[order] = np.arange(order.size)
     arrays = (own.mean, own.variance, own.weight, own.new_mean, own.new_variance)
     mean, its_variance, weight, new_mean, new_variance = (x[..., back] for x in arrays)
-    return Posterior(mean, its_variance, weight, new_mean, new_variance, own.loglik)
+    return Posterior(mean, its_variance, weight, new_mean, new_variance, own.spread, own.loglik)
 
 
 def _order(y: Floats, variance: Floats, groups: Sequence[Places]) -> Places:
@@ -186,5 +189,6 @@ class _Tree:
             new_variance.append(its_variance[of_leaf] + below)
             below, of_leaf = below + spread, parent[of_leaf]
         return Posterior(
-            mean, error, weight, np.array(new_mean), np.array(new_variance), float(loglik[0])
-        )
+            mean, error, weight, np.array(new_mean), np.array(new_variance),
+            np.concatenate(flat), float(loglik[0]),
+        )  # fmt: skip

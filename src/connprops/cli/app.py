@@ -205,8 +205,10 @@ def _parameter(declared: Field[Any]) -> inspect.Parameter:
         kind = bool
     elif said.from_text is None and str(declared.type).startswith("int"):
         kind = int
+    name = declared.name.replace("_", "-")
+    flag = f"--{name}/--no-{name}" if declared.default is True else f"--{name}"
     info = typer.Option(
-        *(said.flags or (f"--{declared.name.replace('_', '-')}",)),
+        *(said.flags or (flag,)),
         metavar=said.metavar or None,
         help=f"{help_text} [default: {default}]" if is_shown else help_text,
         rich_help_panel=said.panel,

@@ -41,7 +41,7 @@ def chart_file(text: str) -> Any:
     "population", SampleOptions, FitOptions, SeedOptions, Resources,
     examples=(
         "connprops cross-validate results/dataset --cv-folds 5",
-        "connprops cross-validate CIRCUIT -o scores.parquet --chart scores.svg --shrinkage",
+        "connprops cross-validate CIRCUIT -o scores.parquet --chart scores.svg",
     ),
 )  # fmt: skip
 def cross_validate(

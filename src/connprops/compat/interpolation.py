@@ -48,7 +48,8 @@ def interpolated(
             hint="a smaller min_sample_size_per_group, or a wider selection?",
         )
     sides = [_types(*side) for side in zip(classes, layers, strict=True)]
-    keys, levels = level_keys(*sides), borrowed_levels(sides[0], sides[1], observed)
+    keys = level_keys(sides[0], sides[1])
+    levels = borrowed_levels(sides[0], sides[1], observed)
     level = levels.level[observed.size :]
     connections = {name: np.array(array) for name, array in of_connections.items()}
     synapses = {name: np.array(array) for name, array in of_synapses.items()}

@@ -30,6 +30,8 @@ class Distributions:
         Standard errors of the parameters, of their shapes, NaN where there are none; or empty.
     interval
         95 % intervals of the parameters, of their shapes and (..., 2); or empty.
+    own_value
+        The parameters by a pathway's own values alone, as ``std_error``.
     """
 
     family: Family
@@ -39,6 +41,7 @@ class Distributions:
     upper: Floats = field(default_factory=lambda: np.array(np.inf))
     std_error: dict[str, Floats] = field(default_factory=dict)
     interval: dict[str, Floats] = field(default_factory=dict)
+    own_value: dict[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
@@ -57,6 +60,7 @@ class Distributions:
             self.lower[rows],
             self.upper[rows],
             {name: errors[rows] for name, errors in self.std_error.items()},
+            own_value={name: values[rows] for name, values in self.own_value.items()},
             interval={name: bounds[rows] for name, bounds in self.interval.items()},
         )
 
@@ -67,8 +71,14 @@ class Distributions:
         def stacked(a: Floats, b: Floats) -> Floats:
             return np.concatenate(same_width(a, b))[order]
 
-        def errors_of(part: Distributions, name: str) -> Floats:
-            return part.std_error.get(name, np.full_like(part.parameters[name], np.nan))
+        def beside(column: str) -> dict[str, Floats]:
+            return {
+                name: stacked(*(
+                    getattr(part, column).get(name, np.full_like(part.parameters[name], np.nan))
+                    for part in (self, other)
+                ))
+                for name in self.parameters
+            }  # fmt: skip
 
         return Distributions(
             self.family,
@@ -76,9 +86,9 @@ class Distributions:
             {name: stacked(own, other.parameters[name]) for name, own in self.parameters.items()},
             stacked(self.lower, other.lower),
             stacked(self.upper, other.upper),
-            {name: stacked(errors_of(self, name), errors_of(other, name))
-             for name in self.parameters},
-        )  # fmt: skip
+            beside("std_error"),
+            beside("own_value"),
+        )
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""

@@ -188,17 +188,20 @@ class ModelRows:
         pathway = first["pathway"].to_numpy()
         parameters: dict[str, Floats] = {}
         std_error: dict[str, Floats] = {}
+        own_value: dict[str, Floats] = {}
         for parameter in family.parameters:
             of_parameter = rows.filter(pl.col("parameter") == parameter.name)
             row, column = self._places(name, of_parameter, pathway, parameter)
             shape = (pathway.size, int(column.max(initial=0)) + 1)
-            for arrays, values in ((parameters, "value"), (std_error, "std_error")):
+            for arrays, values in (
+                (parameters, "value"), (std_error, "std_error"), (own_value, "own_value"),
+            ):  # fmt: skip
                 array = np.full(shape, np.nan)
                 array[row, column] = of_parameter[values].fill_null(np.nan).to_numpy()
                 arrays[parameter.name] = array if parameter.is_list else array[:, 0]
         lower = first["lower_bound"].fill_null(-np.inf).to_numpy()
         upper = first["upper_bound"].fill_null(np.inf).to_numpy()
-        return Distributions(family, pathway, parameters, lower, upper, std_error)
+        return Distributions(family, pathway, parameters, lower, upper, std_error, own_value)
 
     def _places(
         self, name: str, rows: pl.DataFrame, pathway: Ints, parameter: Parameter
@@ -288,7 +291,7 @@ def _with_enums(table: pl.DataFrame, pathways: Pathways, properties: list[str]) 
 _PARAMETER_ROWS = pl.Schema(
     {name: schema.MODEL.polars_schema()[name]
      for name in ("distribution", "parameter", "position", "value", "std_error", "ci_low",
-                  "ci_high")}
+                  "ci_high", "own_value")}
     | {"pathway": pl.Int64()}
 )  # fmt: skip
 
@@ -300,9 +303,6 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
         # A family without parameters has one row all the same: the mean, 0.
         for name, array in (of_family.parameters or {"mean": np.zeros(len(of_family))}).items():
             values = array[:, None] if array.ndim == 1 else array
-            errors = of_family.std_error.get(name, np.full_like(array, np.nan)).reshape(
-                values.shape
-            )
             interval = of_family.interval.get(name, np.full((*array.shape, 2), np.nan))
             bounds = interval.reshape(*values.shape, 2)
             row, position = np.nonzero(~np.isnan(values))
@@ -311,12 +311,19 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
                 "parameter": pl.repeat(name, row.size, eager=True),
                 "position": position,
                 "value": values[row, position],
-                "std_error": pl.Series(errors[row, position], dtype=pl.Float64).fill_nan(None),
                 **{
                     bound: pl.Series(bounds[row, position, i], dtype=pl.Float64).fill_nan(None)
                     for i, bound in enumerate(("ci_low", "ci_high"))
                 },
                 "pathway": of_family.pathway[row],
             }
-            pieces.append(pl.DataFrame(piece, schema_overrides=_PARAMETER_ROWS))
+            for column in ("std_error", "own_value"):
+                beside = getattr(of_family, column).get(name, np.full_like(array, np.nan))
+                beside = beside.reshape(values.shape)[row, position]
+                piece[column] = pl.Series(beside, dtype=pl.Float64).fill_nan(None)
+            pieces.append(
+                pl.DataFrame(piece, schema_overrides=_PARAMETER_ROWS).select(
+                    _PARAMETER_ROWS.names()
+                )
+            )
     return pl.concat(pieces)

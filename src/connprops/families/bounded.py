@@ -5,6 +5,8 @@ Estimators maximise the likelihood within bounds, for it may have no maximum els
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -20,6 +22,9 @@ FARTHEST_LOC = 100.0
 FARTHEST_END = 10.0
 """How far estimates may go, in ranges of the data: the scale of a truncated normal distribution,
 the distance of its location from the data, and that of the ends of a beta distribution."""
+
+_SHAPE_STEPS, _SHAPE_PRECISION, _SHAPE_STEP = 12, 1e-2, 1e-4
+_SHAPE_BOUNDS = (-5.0, 6.0)  # of log c: beyond, flat or normal for all that matters
 
 _MIN = Parameter("min", "property", "smallest value")
 _MAX = Parameter("max", "property", "largest value")
@@ -216,6 +221,88 @@ def _standard_errors(information: Floats, jacobian: Floats) -> Floats:
     jacobian = jacobian / scale[:, None, :]
     variance: Floats = np.einsum("hij,hjk,hik->hi", jacobian, inverse, jacobian)
     return np.sqrt(variance)
+
+
+# The same with t, the distance from the middle of the ends in units of that between them: the
+# density is proportional to exp(b t - c t^2 / 2).
+
+
+class Shape(NamedTuple):
+    """Moments of t, and the densities at its ends -1/2 and 1/2, (g,) each."""
+
+    mean: Floats
+    std: Floats
+    skewness: Floats
+    kurtosis: Floats
+    low: Floats
+    high: Floats
+
+
+def truncated_shape(b: Floats, c: Floats) -> Shape:
+    """Return the moments of truncated normal distributions in units of their support."""
+    t = np.append(NODES, (-0.5, 0.5))
+    exponent = b[:, None] * t - c[:, None] * t**2 / 2
+    density = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+    mass = density[:, :-2] * NODE_WEIGHTS
+    total = mass.sum(axis=1)
+    mean = (mass * NODES).sum(axis=1) / total
+    z = NODES - mean[:, None]
+    second, third, fourth = ((mass * z**k).sum(axis=1) / total for k in (2, 3, 4))
+    std = np.sqrt(second)
+    return Shape(
+        mean, std, third / std**3, fourth / second**2 - 3, density[:, -2] / total,
+        density[:, -1] / total,
+    )  # fmt: skip
+
+
+def shape_variances(b: float, c: float) -> tuple[float, float]:
+    """Return the variances of b and c by one value: the inverse of their information."""
+    density = np.exp(b * NODES - c * NODES**2 / 2)
+    p = density * NODE_WEIGHTS / (density * NODE_WEIGHTS).sum()
+    terms = np.stack([NODES, NODES**2 / 2])
+    terms -= (terms @ p)[:, None]
+    information = (terms * p) @ terms.T
+    if not np.isfinite(information).all():
+        return np.nan, np.nan
+    return tuple(np.diag(np.linalg.inv(information)))
+
+
+def truncated_shape_of(
+    skewness: Floats, kurtosis: Floats, b: Floats, c: Floats
+) -> tuple[Floats, Floats]:
+    """Return b and c of given skewness and kurtosis, as near as can be to those given.
+
+    By Newton's method, whose steps are shortened where they lead no nearer.
+    """
+
+    def distance(b: Floats, log: Floats, rows: NDArray[np.intp]) -> Floats:
+        shape = truncated_shape(b, np.exp(log))
+        return np.stack([shape.skewness - skewness[rows], shape.kurtosis - kurtosis[rows]])
+
+    b, log = b.copy(), np.log(c)
+    left = np.flatnonzero(np.isfinite(b + c + skewness + kurtosis))
+    here = distance(b[left], log[left], left)
+    length = np.ones(left.size)
+    for _ in range(_SHAPE_STEPS):
+        far = (np.abs(here).max(axis=0, initial=0) > _SHAPE_PRECISION) & (length > _SHAPE_PRECISION)
+        left, here, length = left[far], here[:, far], length[far]
+        if not left.size:
+            break
+        at, at_log = b[left], log[left]
+        by_b = (distance(at + _SHAPE_STEP, at_log, left) - here) / _SHAPE_STEP
+        by_log = (distance(at, at_log + _SHAPE_STEP, left) - here) / _SHAPE_STEP
+        determinant = by_b[0] * by_log[1] - by_b[1] * by_log[0]
+        step = (here[0] * by_log[1] - here[1] * by_log[0]) / determinant
+        step_log = (by_b[0] * here[1] - by_b[1] * here[0]) / determinant
+        reach = 2 + np.abs(at) / 2
+        new = at - length * np.clip(step, -reach, reach)
+        new_log = np.clip(at_log - length * np.clip(step_log, -1.0, 1.0), *_SHAPE_BOUNDS)
+        there = distance(new, new_log, left)
+        nearer = (there**2).sum(axis=0) < (here**2).sum(axis=0)
+        b[left], log[left] = np.where(nearer, new, at), np.where(nearer, new_log, at_log)
+        here = np.where(nearer, there, here)
+        length = np.where(nearer, np.minimum(2 * length, 1.0), length / 4)
+    return b, np.exp(log)
 
 
 TRUNCNORM = Family(

@@ -94,10 +94,7 @@ def _nested(keys: Sequence[Places]) -> list[Places]:
 
 def _of_pools(found: Posterior, levels: Levels) -> tuple[Floats, Floats]:
     """Return mean and variance of what is new in each pool, by its level and its members."""
-    level, member = np.zeros((2, levels.n_pools), dtype=np.intp)
-    level[levels.pool_of_missing] = levels.level[levels.observed.size :]
-    member[levels.pool] = levels.member
-    step = np.searchsorted(_CHAIN, level)
+    step, member = np.searchsorted(_CHAIN, levels.level_of_pool), levels.member_of_pool
     return found.new_mean[step, member], found.new_variance[step, member]
 
 
@@ -236,6 +233,7 @@ def _rows(
                     strict=True,
                 )
             ),
+            "own_value": pl.repeat(None, of.size, dtype=pl.Float64, eager=True),
             "level": level[of],
         }
     )

@@ -12,7 +12,7 @@ from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
 from connprops.families.composed import adapted
 from connprops.families.discrete import DISCRETE
-from connprops.families.family import at_least
+from connprops.families.family import Family, at_least
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.levels import Levels, Places
@@ -47,9 +47,9 @@ class Fitted:
             families[distributions.pathway] = name
         return families
 
-    def estimates(self, family: str, samples: Places) -> Distributions:
+    def estimates(self, family: Family, samples: Places) -> Distributions:
         """Return a family's fits to some samples, NaN where they have another family."""
-        own = self.distributions[family]
+        own = self.distributions.get(family.name) or _none_of(family)
 
         def spread(arrays: Parameters) -> Parameters:
             wide = {
@@ -76,6 +76,12 @@ class Fitted:
             for name, distributions in self.distributions.items()
         }
         return Fitted(_with(kept, new), status, messages)
+
+
+def _none_of(family: Family) -> Distributions:
+    """Return the distributions of no pathway."""
+    none = {p.name: np.empty((0, 1) if p.is_list else 0) for p in family.parameters}
+    return Distributions(family, np.empty(0, dtype=np.int64), none, std_error=none)
 
 
 def _with(
@@ -105,7 +111,10 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
         for row, text in zip(rows[~ok], estimate.message[~ok], strict=True):
             if asked[row] == name:
                 message[row] = f"{name}: {text}"
-        of_family = Distributions(family, rows, estimate.parameters, std_error=estimate.std_error)
+        of_family = Distributions(
+            family, rows, estimate.parameters, std_error=estimate.std_error,
+            own_value=estimate.parameters,
+        )  # fmt: skip
         distributions = _with(distributions, of_family.take(ok))
 
     for name in np.unique(asked).tolist():
@@ -122,8 +131,9 @@ def fit_labels(samples: Sample) -> Fitted:
     family = replace(DISCRETE, requirements=(at_least(1),))
     estimate = family.fit(samples)
     all_of_them = Distributions(
-        DISCRETE, np.arange(len(samples)), estimate.parameters, std_error=estimate.std_error
-    )
+        DISCRETE, np.arange(len(samples)), estimate.parameters, std_error=estimate.std_error,
+        own_value=estimate.parameters,
+    )  # fmt: skip
     status = np.full(len(samples), "ok", dtype="U8")
     return Fitted(_with({}, all_of_them), status, [None] * len(samples))
 
@@ -143,7 +153,7 @@ def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels
         if not family.parameters or any(p.is_list for p in family.parameters):
             continue
         has = name in fitted.distributions
-        own = fitted.estimates(name, np.arange(n)).parameters if has else {}
+        own = fitted.estimates(family, np.arange(n)).parameters if has else {}
         averages = {p.name: _unweighted(p.name, own, observed, levels) for p in family.parameters}
         finite = np.all([np.isfinite(mean) for mean in averages.values()], axis=0)
         pools = np.flatnonzero(finite & (asked[n:] == name))

@@ -37,7 +37,7 @@ from connprops.fits.fitted import (
     fit_with_fallbacks,
     with_unweighted_means,
 )
-from connprops.fits.levels import level_keys
+from connprops.fits.levels import OBSERVED, Levels, borrowed_levels, observations_of
 from connprops.fits.p_values import ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
@@ -172,6 +172,16 @@ class _PropertyFit(PropertySamples):
             upper if upper is None or upper >= most else None,
         )  # fmt: skip
 
+    @cached_property
+    def levels(self) -> Levels:
+        """Return from which pathways the others borrow."""
+        tables, rows = self.tables, self.rows
+        observations = None
+        if self.options.interpolation == "pooled":
+            observations = observations_of(self.observed)
+        observed = rows["pathway"].to_numpy()
+        return borrowed_levels(tables.source, tables.target, observed, observations)
+
     def to_rows(self) -> PropertyTables:
         """Fit the property; leave nothing behind but its rows."""
         name, options, observed = self.prop.name, self.options, self.observed
@@ -187,10 +197,8 @@ class _PropertyFit(PropertySamples):
             fitted = with_unweighted_means(fitted, families, observed, self.levels)
         borrowed = np.full(len(observed), np.nan)
         if options.shrinkage and not is_labelled:
-            keys = level_keys(self.tables.source, self.tables.target)
-            own_keys = [key[self.levels.observed] for key in keys]
-            fitted, borrowed = with_shrinkage(fitted, families, observed, own_keys)
-        fitted = self._with_intervals(fitted)
+            fitted, borrowed = with_shrinkage(fitted, families, self.all, self.levels)
+        fitted = self._with_intervals(fitted, borrowed)
         rows = self._model_rows(fitted), self._fit_rows(fitted, p_value, borrowed), scores
         return PropertyTables(
             *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
@@ -245,14 +253,13 @@ class _PropertyFit(PropertySamples):
         named = self.prop.name == N_SYN_PER_CONN or self.prop.name in self.options.shared_within
         if named or self.prop.labels is not None or self.options.interpolation == "unweighted":
             return shared
-        keys = level_keys(self.tables.source, self.tables.target)
-        own_keys = [key[self.levels.observed] for key in keys]
         alike = within_correlations(
-            self.rows, self.observed, self.levels, own_keys, shrinkage=self.options.shrinkage
-        )
+            self.rows, self.observed, self.levels, self.levels.keys,
+            shrinkage=self.options.shrinkage,
+        )  # fmt: skip
         return np.where(shared == 1, 1.0, alike)
 
-    def _with_intervals(self, fitted: Fitted) -> Fitted:
+    def _with_intervals(self, fitted: Fitted, borrowed: Floats) -> Fitted:
         """Return the fits with intervals, and errors that count how alike values are."""
         n, levels = len(self.observed), self.levels
         within = np.nan_to_num(self.within)
@@ -268,12 +275,14 @@ class _PropertyFit(PropertySamples):
             .fill_null(1.0)
             .to_numpy()
         )
-        members = np.bincount(levels.pool, minlength=levels.n_pools)
-        pooled = np.bincount(levels.pool, own[levels.member], levels.n_pools) / members
-        size = np.append(own, pooled)
+        members = np.bincount(levels.pool, minlength=levels.n_samples)
+        pooled = np.bincount(levels.pool, own[levels.member], levels.n_samples) / members
+        size = np.append(own, pooled[levels.sample_of_pool])
+        of_levels = np.append(np.isfinite(borrowed), np.full(levels.n_pools, self.options.shrinkage))
+        rests_on = np.where(of_levels, np.inf, self.all.n)
         distributions = {
             name: with_intervals(
-                of_family, self.all.take(at := of_family.pathway), self.all.n[at], within[at],
+                of_family, self.all.take(at := of_family.pathway), rests_on[at], within[at],
                 size[at],
             )
             for name, of_family in fitted.distributions.items()
@@ -299,9 +308,9 @@ class _PropertyFit(PropertySamples):
         weight = rows["n_multi"].to_numpy() if self.options.interpolation == "pooled" else 1
         votes = np.where(tells, np.where(shares, 1, -1) * weight, 0)
         overall = bool(rows.select(overall_shared()).item()) if len(rows) else True
-        pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_pools)
-        voters = np.bincount(levels.pool, weights=tells[levels.member], minlength=levels.n_pools)
-        borrowed: Bools = np.where(voters > 0, pooled > 0, overall)
+        pooled = np.bincount(levels.pool, weights=votes[levels.member], minlength=levels.n_samples)
+        voters = np.bincount(levels.pool, weights=tells[levels.member], minlength=levels.n_samples)
+        borrowed: Bools = np.where(voters > 0, pooled > 0, overall)[levels.sample_of_pool]
         return pl.Series(np.concatenate([np.where(tells, shares, overall), borrowed]).astype(bool))
 
     def _drawn_as(self, fitted: Fitted) -> tuple[float | None, float | None, str]:
@@ -346,6 +355,7 @@ class _PropertyFit(PropertySamples):
         return (
             parameter_rows(of_pathways)
             .join(about, on="pathway", maintain_order="left")
+            .with_columns(own_value=pl.when(pl.col("level") == OBSERVED).then("own_value"))
             .select(
                 pl.exclude("within"),
                 ((pl.col("within") == 1) & ~is_zero).alias("shared_within"),
@@ -390,7 +400,7 @@ class _PropertyFit(PropertySamples):
                 unknown = np.full(len(samples), np.nan)
                 of_codes = ("wasserstein", "model_mean", "model_std", "data_mean", "data_std")
                 quantities |= {name: unknown for name in of_codes if name in quantities}
-        pooled = np.bincount(levels.pool, minlength=levels.n_pools)
+        pooled = np.bincount(levels.pool, minlength=levels.n_samples)[levels.sample_of_pool]
         of_sample = pl.DataFrame(
             {
                 "distribution": fitted.families,

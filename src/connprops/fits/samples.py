@@ -93,7 +93,8 @@ class PropertySamples:
             return self.observed
         members = np.concatenate([np.arange(n), levels.member])
         to = np.concatenate([np.arange(n), n + levels.pool])
-        return self.observed.take(members).pool(to, n + levels.n_pools)
+        pooled = self.observed.take(members).pool(to, n + levels.n_samples)
+        return pooled.take(np.concatenate([np.arange(n), n + levels.sample_of_pool]))
 
 
 def overall_shared() -> pl.Expr:

@@ -1,392 +1,432 @@
-"""Shrinkage: pathways with few values borrow from those of their level, weighed by evidence.
+"""Hierarchical estimates: each pathway's parameters from its own values and from its level's.
 
-It is parametric empirical Bayes; docs/numbers.md, "Shrinkage", has the method and its sources.
+docs/numbers.md, "Hierarchical estimates", has the method and its sources.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy import special
 
-from connprops.arrays import Floats
+from connprops.arrays import Bools, Floats
+from connprops.arrays.solvers import inverse_trigamma
 from connprops.distributions.distributions import Distributions
-from connprops.families.bounded import NODE_WEIGHTS, NODES
+from connprops.families.bounded import (
+    TRUNCNORM,
+    Shape,
+    shape_variances,
+    truncated_shape,
+    truncated_shape_of,
+)
+from connprops.families.composed import adapted
 from connprops.families.discrete import DISTINCT
+from connprops.families.family import Family
+from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names, Parameters
-from connprops.fits.levels import Places, Pools
+from connprops.fits.levels import LEAST, Hierarchy, Levels, Pools
 
-LEVEL_FROM = 8
-"""Number of pathways from which on a level is taken; the widest is taken from four up."""
+_PAIR = 2
+_LISTS_FROM = 8  # pathways from which on a level's list of values is taken
+_SHAPES_FROM = (20, 10, 6, 4)
+"""Values from which on a pathway's own shape between ends counts, if enough pathways have them."""
 
-_LEAST = 4  # pathways, below which nothing can be said of their variance
-_LEAST_DENSITY = 1e-3
-_STEPS = 200
-_PRECISION = 1e-10
-
-
-def shrunk(
-    distributions: Distributions, sample: Sample, keys: Sequence[Places]
-) -> tuple[Distributions, Floats]:
-    """Move the parameters of g pathways towards those of their level.
-
-    A pathway with fewer values than the family has parameters, whose estimates are NaN, borrows
-    what it lacks. Families that say what the data are (constant, zero), and beta, whose ends and
-    shapes hang together too closely, stay as they are. ``keys`` are, narrow to wide, the rows of
-    :func:`connprops.fits.levels.level_keys`. Returned is also the level's weight, the mean over
-    parameters, (g,): NaN where nothing could be borrowed.
-    """
-    family, unchanged = distributions.family, np.full(len(sample), np.nan)
-    if family.name not in _WAYS:
-        return distributions, unchanged
-    values, errors = distributions.parameters, distributions.std_error
-    first = next(iter(values.values()))
-    fitted = np.isfinite(first if first.ndim == 1 else first[:, 0])
-    fewest = [LEVEL_FROM] * (len(keys) - 1) + [_LEAST]
-    level = _Level(Pools.of(keys, fitted, np.ones_like(fitted), fewest), sample.n)
-    borrows = (level.pools.own >= 0) & (fitted | (sample.n < len(family.parameters)))
-    if not borrows.any():
-        return distributions, unchanged
-    values, errors, weights = _WAYS[family.name](values, errors, sample, level)
-    lower, upper = family.support(values)
-    borrows &= (sample.min >= lower) & (sample.max <= upper)
-    moved = Distributions(family, distributions.pathway, values, std_error=errors)
-    return (
-        distributions.take(~borrows).joined(moved.take(borrows)),
-        np.where(borrows, np.mean(weights, axis=0), np.nan),
-    )
+_LEAST_DENSITY = 0.05
+_LEAST_C = 1e-2
+_SHAPE_FROM = 4
+_OWN_SHAPE_FROM = 200
+"""Values from which on a pathway's own shape between ends counts, alone and not with others."""
 
 
 def with_shrinkage(
-    fitted: Fitted, families: Names, observed: Sample, keys: Sequence[Places]
+    fitted: Fitted, families: Names, samples: Sample, levels: Levels
 ) -> tuple[Fitted, Floats]:
-    """Let the observed pathways borrow, those of one family among each other.
+    """Give observed pathways and pools hierarchical estimates, those of one family together.
 
-    ``families`` are those asked for, of the observed samples and then the pools, whose fits do not
-    change. Returned is also how much each observed pathway has borrowed, (g,).
+    ``families`` are those asked for, of all ``samples``, the observed ones and then the pools.
+    Returned is also the levels' weight in each observed pathway, the mean over parameters: NaN
+    where nothing could be borrowed.
     """
-    asked = families[: len(observed)]
-    borrowed = np.full(len(observed), np.nan)
-    for name in sorted(fitted.distributions.keys() & set(asked.tolist())):
-        rows = np.flatnonzero(asked == name)
-        own = fitted.estimates(name, rows)
-        moved, borrowed[rows] = shrunk(own, observed.take(rows), [key[rows] for key in keys])
-        has = fitted.families[rows] == name
-        kept = has | ~np.isnan(borrowed[rows])
+    n_observed = levels.observed.size
+    borrowed = np.full(len(samples), np.nan)
+    for name in sorted(_WAYS.keys() & set(families.tolist())):
+        rows = np.flatnonzero(families == name)
+        hierarchy = Hierarchy.of(rows, levels)
+        family, part = adapted(family_named(name), samples.known), samples.take(rows)
+        own = fitted.estimates(family, rows)
+        first = next(iter(own.parameters.values()))
+        has_own = np.isfinite(first if first.ndim == 1 else first[:, 0])
+        # What varies, or is too little to tell, belongs to the family; other values do not.
+        few = (part.n < len(family.parameters)) | (samples.known.rounded & (part.std == 0))
+        belongs = (has_own | few) & (rows < n_observed)
+        moved, weight = _moved(own, family, part, hierarchy, belongs)
+        kept = (belongs | (rows >= n_observed)) & np.isfinite(weight)
+        borrowed[rows[kept]] = weight[kept]
         note = "; what that leaves open is borrowed from its level"
-        message = [
-            None if is_own else f"{fitted.message[row]}{note}"
-            for row, is_own in zip(rows[kept], has[kept], strict=True)
-        ]
+        lacks = ~has_own & (rows < n_observed)
+        message = [f"{fitted.message[row]}{note}" if lacks[i] else None
+                   for i, row in enumerate(rows) if kept[i]]  # fmt: skip
         fitted = fitted.replaced(moved.take(kept), message)
-    return fitted, borrowed
+    return fitted, borrowed[:n_observed]
 
-
-# The level that a pathway borrows from
-
-
-@dataclass(frozen=True)
-class _Level:
-    """The pools of fitted pathways that pathways borrow from, and their numbers of values."""
-
-    pools: Pools
-    n: Floats
-
-    def average(self, x: Floats, weight: Floats) -> Floats:
-        """Return the weighted mean over a pathway's pool, leaving out NaN, (g,)."""
-        pools = self.pools
-        x, weight = x[pools.member], weight[pools.member]
-        order = _in_order(pools.pool, x, weight)[: np.isfinite(x).sum()]
-        x, weight, pool = x[order], weight[order], pools.pool[order]
-        with np.errstate(invalid="ignore"):
-            total = np.bincount(pool, weight * x, pools.n_pools)
-            return self.of_own(total / np.bincount(pool, weight, pools.n_pools))
-
-    def of_own(self, x: Floats) -> Floats:
-        """Return what holds for a pathway's own pool, (g,); NaN where it has none."""
-        return np.append(x, np.nan)[self.pools.own]
-
-    def unit_variance(self, error: Floats) -> Floats:
-        """Return the variance of one value's information, by the errors of the pool's pathways."""
-        return self.average(self.n * error**2, self.n)
-
-    def toward(self, own: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return estimates moved towards their pool's mean, their errors, and the pool's weight.
-
-        An estimate that is NaN becomes the pool's mean. Where the pool has no variance to go by,
-        the estimates stay.
-        """
-        member, n_pools = self.pools.member, self.pools.n_pools
-        usable = np.isfinite(own[member]) & (variance[member] > 0)
-        y, v, pool = own[member][usable], variance[member][usable], self.pools.pool[usable]
-        order = _in_order(pool, y, v)
-        y, v, pool = y[order], v[order], pool[order]
-        k = np.bincount(pool, minlength=n_pools).astype(np.float64)
-        of_pools = (k, *_between(y, v, pool, n_pools))
-        k_own, centre, between, precision = (self.of_own(x) for x in of_pools)
-        able = (k_own >= _LEAST) & np.isfinite(centre)
-        with np.errstate(all="ignore"):
-            weight = variance / (variance + between) * (k_own - 3) / (k_own - 1)
-            lacks = ~np.isfinite(own)
-            weight = np.where(lacks, 1.0, weight)
-            moved = np.where(lacks, centre, own + weight * (centre - own))
-            # The second term is for the variance between pathways, which is not known either.
-            square = variance * (1 - (k_own - 1) / k_own * weight)
-            square += 2 / (k_own - 3) * (weight * (own - centre)) ** 2
-            square = np.where(lacks, between + 1 / precision, square)
-        return (
-            np.where(able, moved, own),
-            np.where(able, np.sqrt(square), np.sqrt(variance)),
-            np.where(able, weight, 0.0),
-        )
-
-
-def _in_order(pool: Places, *content: Floats) -> Places:
-    """Return an order that only the content decides: sums of floating numbers depend on it."""
-    finite = np.isfinite(content[0])
-    return np.lexsort((*content[::-1], pool, ~finite))
-
-
-def _between(y: Floats, v: Floats, pool: Places, n_pools: int) -> tuple[Floats, Floats, Floats]:
-    """Return each pool's mean, the variance between its pathways, and the mean's precision.
-
-    The variance makes the weighted sum of squares what it should be, the number of pathways less
-    one. The sum is convex and decreasing in it, so that Newton's steps from 0 only climb.
-    """
-
-    def total(x: Floats) -> Floats:
-        return np.bincount(pool, x, n_pools).astype(np.float64)
-
-    spread, freedom = np.zeros(n_pools), np.bincount(pool, minlength=n_pools) - 1
-    with np.errstate(all="ignore"):
-        for _ in range(_STEPS):
-            weight = 1 / (v + spread[pool])
-            mean = total(weight * y) / total(weight)
-            square = weight * (y - mean[pool]) ** 2
-            step = (total(square) - freedom) / total(weight * square)
-            step = np.where(np.isfinite(step) & (step > _PRECISION * spread), step, 0.0)
-            if not step.any():
-                break
-            spread += step
-    return mean, spread, total(weight)
-
-
-# Scales on which bounds cannot be left
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """A scale, the way back from it, and both ways' slopes, as functions of the parameter."""
-
-    to: Callable[[Floats], Floats]
-    back: Callable[[Floats], Floats]
-    slope: Callable[[Floats], Floats]
-
-
-_AS_IT_IS = _Scale(lambda x: x, lambda y: y, np.ones_like)
-_LOGARITHM = _Scale(np.log, np.exp, lambda x: 1 / x)
-# Its bound, the Poisson distribution at infinite dispersion, is 0 here and can take part in a mean.
-_RECIPROCAL = _Scale(lambda x: 1 / x, lambda y: 1 / y, lambda x: 1 / x**2)
 
 Moved = tuple[Parameters, Parameters, list[Floats]]
 """Parameters, their standard errors, and the level's weights in them."""
 
-_Way = Callable[[Parameters, Parameters, Sample, _Level], Moved]
+_Way = Callable[[Distributions, Sample, Hierarchy], Moved]
 
 
-def _each(**scales: _Scale) -> _Way:
-    """Return the way of families whose parameters can be taken one by one."""
+def _moved(
+    own: Distributions, family: Family, sample: Sample, hierarchy: Hierarchy, counts: Bools
+) -> tuple[Distributions, Floats]:
+    """Return hierarchical estimates of all rows, and the levels' weight: NaN where they have none.
 
-    def way(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
-        new, new_errors, weights = {}, {}, []
-        for name, scale in scales.items():
-            error = errors[name]
-            if scale is _AS_IT_IS:  # on its bound, the mean of counts has the variance 0
-                error = np.where(np.isfinite(values[name]), np.nan_to_num(error), np.nan)
-            with np.errstate(all="ignore"):
-                unit = level.unit_variance(error * scale.slope(values[name]))
-                moved, error, weight = level.toward(scale.to(values[name]), unit / sample.n)
-                new[name] = scale.back(moved)
-                new_errors[name] = error / scale.slope(new[name])
-            weights.append(weight)
-        return new, new_errors, weights
+    They have none, either, where a value lies outside the estimate's support. ``counts`` are the
+    rows whose values count: of pools their pathways' estimates say all there is to say.
+    """
+    observed = hierarchy.is_observed()
+    alone = replace(sample, n=np.where(counts, sample.n, np.nan))
+    with np.errstate(all="ignore"):
+        values, errors, weights = _WAYS[family.name](own, alone, hierarchy)
+    lower, upper = family.support(values)
+    inside = ~observed | ((sample.min >= lower) & (sample.max <= upper))
+    finite = np.all([np.isfinite(x if x.ndim == 1 else x[:, 0]) for x in values.values()], axis=0)
+    own_value = {
+        name: np.where(observed[(...,) + (None,) * (x.ndim - 1)], x, np.nan)
+        for name, x in own.parameters.items()
+    }
+    if family.name == "discrete":  # own probabilities of the values that are listed now
+        own_value = _own_lists(own.parameters, values)
+    moved = Distributions(family, own.pathway, values, std_error=errors, own_value=own_value)
+    weight = np.mean(weights, axis=0)
+    return moved, np.where(
+        inside & finite & ~family.beyond_numbers(values, whole=sample.is_integer), weight, np.nan
+    )
 
-    return way
+
+# Scales: the logarithm of a standard deviation or the like, of which small samples have known bias
 
 
-def _toward_log_std(
-    own: Floats, unit: Floats, n: Floats, level: _Level
+def _log_scale(
+    own: Floats, unit: Floats | float, freedom: Floats, hierarchy: Hierarchy
 ) -> tuple[Floats, Floats, Floats]:
-    """Move logarithms of standard deviations towards their level's, set right for small n.
+    """Return logarithms of standard deviations moved towards their level's, without their bias.
 
     Their variance is ``unit`` / n times that of a normal distribution over 1 / (2 n): the logarithm
     of a chi-squared variable has known moments.
     """
-    bias = (special.psi((n - 1) / 2) + np.log(2 / n)) / 2
-    return level.toward(own - bias, unit * special.polygamma(1, (n - 1) / 2) / 2)
+    # Of two values, whose logarithms depend less on the shape, half as much.
+    half = freedom / 2 / (2 * unit) ** np.where(freedom > 1, 1.0, 0.5)
+    bias = (special.psi(half) - np.log(half)) / 2
+    return hierarchy.toward(own - bias, unit * special.polygamma(1, freedom / 2) / 2)
+
+
+def _freedom(sample: Sample) -> Floats:
+    return np.where(sample.n > 1, sample.n - 1, np.nan)
+
+
+def _or(estimate: Floats, moment: Floats) -> Floats:
+    """Return estimates, and a sample's moment where there are too few values for one."""
+    return np.where(np.isfinite(estimate), estimate, moment)
 
 
 def _normal(location: str, scale: str) -> _Way:
-    """Return the way of the normal distribution, of values or of logarithms.
+    """Return the way of the normal distribution, of values or of logarithms."""
 
-    The error of a location follows from the pathway's scale, which is borrowed for first; so it
-    is known also where there are too few values for a scale.
-    """
-
-    def way(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Moved:
-        with np.errstate(all="ignore"):
-            unit = np.where(sample.n > 0, 0.5, np.nan)
-            log_std, std_error, weight = _toward_log_std(
-                np.log(values[scale]), unit, sample.n, level
-            )
-            std = np.exp(log_std)
-            own = sample.mean if location == "mean" else sample.mean_log
-            moved, error, other = level.toward(own, std**2 / sample.n)
-        errors = {location: error, scale: std * std_error}
-        return {location: moved, scale: std}, errors, [weight, other]
+    def way(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+        by_sample = sample.mean if location == "mean" else sample.mean_log
+        mean = _or(own.parameters[location], by_sample)
+        std = own.parameters[scale]
+        freedom = _freedom(sample)
+        unbiased = np.log(std * np.sqrt(sample.n / freedom))
+        log_std, v_std, weight = _log_scale(unbiased, 0.5, freedom, hierarchy)
+        mean, v_mean, other = hierarchy.toward(mean, np.exp(2 * log_std) / sample.n)
+        # A value that is not known yet varies also by what is not known of the mean.
+        law = {location: mean, scale: np.sqrt(np.exp(2 * (log_std + v_std)) + v_mean)}
+        errors = {location: np.sqrt(v_mean), scale: np.exp(log_std) * np.sqrt(v_std)}
+        return law, errors, [weight, other]
 
     return way
 
 
-def _gamma(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
-    """Return what gamma fits borrow: std over mean, then the mean, whose errors are independent."""
-    with np.errstate(all="ignore"):
-        square = (errors["std"] / values["std"]) ** 2 - (errors["mean"] / values["mean"]) ** 2
-        unit = level.unit_variance(np.sqrt(square))
-        log_ratio = np.log(values["std"] / values["mean"])
-        log_ratio, ratio_error, weight = _toward_log_std(log_ratio, unit, sample.n, level)
-        ratio = np.exp(log_ratio)
-        log_mean, mean_error, other = level.toward(np.log(sample.mean), ratio**2 / sample.n)
-        mean = np.exp(log_mean)
-    std_error = mean * ratio * np.hypot(mean_error, ratio_error)
-    new_errors = {"mean": mean * mean_error, "std": std_error}
-    return {"mean": mean, "std": mean * ratio}, new_errors, [weight, other]
+def _gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return gamma distributions: std over mean, then the mean, whose errors are independent."""
+    log_ratio = np.log(own.parameters["std"] / own.parameters["mean"])
+    common = np.exp(-2 * hierarchy.average(log_ratio, sample.n))
+    unit = 1 / (4 * (common**2 * special.polygamma(1, common) - common))
+    # The estimate of greatest likelihood has n degrees of freedom where it should have n - 1.
+    freedom = _freedom(sample)
+    own_ratio = log_ratio + np.log(sample.n / freedom) / 2
+    log_ratio, v_ratio, weight = _log_scale(own_ratio, unit, freedom, hierarchy)
+    shape = np.exp(-2 * log_ratio)
+    total = sample.n * shape  # the shape of the sum of the values
+    own_mean = np.log(_or(own.parameters["mean"], sample.mean))
+    own_mean += np.log(total) - special.psi(total)
+    log_mean, v_mean, other = hierarchy.toward(own_mean, special.polygamma(1, total))
+    mean = np.exp(log_mean + v_mean / 2)
+    # The logarithm of a value varies also by what is not known of the mean.
+    shape = inverse_trigamma(special.polygamma(1, np.exp(-2 * (log_ratio + v_ratio))) + v_mean)
+    std = mean / np.sqrt(shape)
+    errors = {"mean": mean * np.sqrt(v_mean), "std": std * np.sqrt(v_mean + v_ratio)}
+    return {"mean": mean, "std": std}, errors, [weight, other]
 
 
-_WEIBULL_UNIT = 1 + 6 / np.pi**2 * (1 - np.euler_gamma) ** 2
-"""Variance of the logarithm of a Weibull scale by one value, in units of 1 / shape^2."""
+_GUMBEL = np.pi**2 / 6
+_WEIBULL_SHAPE = 1 / _GUMBEL
+_WEIBULL_SCALE = 1 + (1 - np.euler_gamma) ** 2 / _GUMBEL
+"""Variances of log shape and log scale by one value, the latter in units of 1 / shape^2."""
 
 
-def _weibull(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
-    """Return what Weibull fits borrow: the shape, which gives the error of the scale, then that."""
-    new, new_errors, weights = _each(shape=_LOGARITHM)(values, errors, sample, level)
-    with np.errstate(all="ignore"):
-        variance = _WEIBULL_UNIT / new["shape"] ** 2 / sample.n
-        log_scale, error, weight = level.toward(np.log(values["scale"]), variance)
-    scale = np.exp(log_scale)
-    return new | {"scale": scale}, new_errors | {"scale": scale * error}, [*weights, weight]
+def _weibull(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return Weibull distributions: the shape, which gives the error of the scale, then that."""
+    freedom = _freedom(sample)
+    own_log = -np.log(own.parameters["shape"]) + np.log(sample.n / freedom) / 2
+    log_inverse, v_shape, weight = _log_scale(own_log, _WEIBULL_SHAPE, freedom, hierarchy)
+    inverse = np.exp(log_inverse)
+    own_scale = np.where(sample.n > 1, np.log(own.parameters["scale"]),
+                         sample.mean_log + np.euler_gamma * inverse)  # fmt: skip
+    log_scale, v_scale, other = hierarchy.toward(own_scale, _WEIBULL_SCALE * inverse**2 / sample.n)
+    mean = np.exp(log_scale + v_scale / 2) * special.gamma(1 + inverse)
+    wide = np.sqrt(np.exp(2 * (log_inverse + v_shape)) + v_scale / _GUMBEL)
+    scale = mean / special.gamma(1 + wide)
+    errors = {"shape": np.sqrt(v_shape) / wide, "scale": scale * np.sqrt(v_scale)}
+    return {"shape": 1 / wide, "scale": scale}, errors, [weight, other]
 
 
-# Distributions between two ends. With t the distance from their middle, in units of that between
-# them (so from -1/2 to 1/2), the density is proportional to exp(b t - c t^2 / 2).
+def _exponential(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return exponential distributions: the mean's logarithm."""
+    own_log = np.log(_or(own.parameters["mean"], sample.mean))
+    own_log += np.log(sample.n) - special.psi(sample.n)
+    log_mean, variance, weight = hierarchy.toward(own_log, special.polygamma(1, sample.n))
+    mean = np.exp(log_mean + variance / 2)
+    return {"mean": mean}, {"mean": mean * np.sqrt(variance)}, [weight]
 
 
-def _between_ends(values: Parameters, _: Parameters, sample: Sample, level: _Level) -> Moved:
-    """Return what truncated normal and uniform distributions borrow: shape, then width and middle.
+# Distributions between two ends: shape, then distance and middle of the ends
 
-    Extremes of n values fall short of the ends by 1 / ((n - 1) f) of their distance on average, f
-    being the density there, with an error of that size. They are set right by as much, though no
-    further than the level's extremes, before they are borrowed for.
+
+def _between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return truncated normal and uniform distributions.
+
+    Their shape is exp(b t - c t^2 / 2), t being the distance from the middle of the ends in units
+    of that between them. Distance and middle are estimated by the extremes, or by mean and standard
+    deviation where these say more: extremes of n values fall short of the ends by
+    1 / ((n - 1) f) on average, f being the density there, with an error of that size.
     """
-    low, high, n = sample.min, sample.max, sample.n
-    width, middle = np.where(high > low, high - low, np.nan), (low + high) / 2
-    b = c = error_b = error_c = np.zeros_like(width)
-    weights = []
-    if "norm_scale" in values:
-        c = (width / values["norm_scale"]) ** 2
-        b = (values["norm_loc"] - middle) / width * c
-        unit_b, unit_c = _unit_variances(level.average(b, n), level.average(c, n))
-        b, error_b, weight_b = level.toward(b, unit_b / n)
-        c, error_c, weight_c = level.toward(c, unit_c / n)
-        weights += [weight_b, weight_c]
-    with np.errstate(all="ignore"):
-        at_low, at_high = _masses(b, c)[1:]
-        # At least 0.001: no sample tells of an end beyond.
-        at_low, at_high = (np.maximum(density, _LEAST_DENSITY) for density in (at_low, at_high))
-        least, most = _extremes(low, high, level)
-        new_low = np.maximum(low - width / (n - 1) / at_low, least)
-        new_high = np.minimum(high + width / (n - 1) / at_high, most)
-        spread = (at_low**-2.0 + at_high**-2.0) / 2
-        log_width, _unused, weight = level.toward(
-            np.log(new_high - new_low), spread * ((n - 1) ** -2.0 + n**-2.0)
+    n, b, c = sample.n, np.zeros_like(sample.n), np.zeros_like(sample.n)
+    v_b = v_c = np.zeros_like(n)
+    weights: list[Floats] = []
+    if own.family.name == TRUNCNORM.name:
+        b, c, v_b, v_c, weights = _own_shapes(sample, hierarchy)
+    shape = truncated_shape(b, c)
+    unit = shape.std * np.sqrt(n)
+    gap_low, gap_high = (1 / np.maximum(f, _LEAST_DENSITY) for f in (shape.low, shape.high))
+    spread = (gap_low**2 + gap_high**2) / 2
+
+    freedom = np.where(n > _PAIR, 2 / (2 / (n - 1) + shape.kurtosis / n), n - 1)
+    freedom = np.where(n > 1, freedom, np.nan)
+    half = freedom / 2
+    by_std = (
+        np.log(sample.std / shape.std)
+        + (np.log(n / (n - 1)) + np.log(half) - special.psi(half)) / 2
+    )
+    v_std = special.polygamma(1, half) / 4
+    by_range = np.log(sample.max - sample.min) + np.log1p((gap_low + gap_high) / (n - 1))
+    v_range = spread * ((n - 1) ** -2.0 + n**-2.0)
+    ranged = v_range < v_std
+    log_width, v_width, weight = hierarchy.toward(
+        np.where(ranged, by_range, by_std), np.where(ranged, v_range, v_std)
+    )
+    width = np.exp(log_width)
+    by_mean = sample.mean - width * shape.mean
+    v_mean = (width * unit / n) ** 2
+    by_extremes = (sample.min + sample.max + width * (gap_high - gap_low) / (n + 1)) / 2
+    v_extremes = spread * width**2 / (2 * (n + 1) * (n + 2))
+    extreme = (v_extremes < v_mean) & (n > _PAIR)
+    middle, v_middle, other = hierarchy.toward(
+        np.where(extreme, by_extremes, by_mean), np.where(extreme, v_extremes, v_mean)
+    )
+    weights += [weight, other]
+    new = _widened(shape, b, c, log_width, v_width, middle, v_middle, own.family)
+    # Ends known by extremes are half a standard error farther out: a value beyond costs most.
+    ended = ranged & extreme & (own.family.name == TRUNCNORM.name)
+    error = np.where(ended, np.sqrt(v_middle + width**2 * v_width / 4) / 2, 0.0)
+    new["min"] = np.fmin(new["min"] - error, sample.min)
+    new["max"] = np.fmax(new["max"] + error, sample.max)
+    errors = dict.fromkeys(new, np.full_like(n, np.nan))
+    if (
+        own.family.name == TRUNCNORM.name
+    ):  # delta method, what is known of b and c being independent
+        errors["norm_loc"] = np.sqrt(v_middle + width**2 * (v_b / c**2 + b**2 * v_c / c**4))
+        errors["norm_scale"] = new["norm_scale"] * np.sqrt(v_width + v_c / (4 * c**2))
+    return new, errors, weights
+
+
+def _widened(
+    shape: Shape,
+    b: Floats,
+    c: Floats,
+    log_width: Floats,
+    v_width: Floats,
+    middle: Floats,
+    v_middle: Floats,
+    family: Family,
+) -> Parameters:
+    """Return distributions with the first four moments that a value has, ends being uncertain."""
+    centre = middle + np.exp(log_width + v_width / 2) * shape.mean
+    inner = np.exp(2 * (log_width + v_width)) * shape.std**2
+    square = inner + v_middle
+    if family.name == TRUNCNORM.name:
+        own = inner / square
+        b, c = truncated_shape_of(shape.skewness * own**1.5, shape.kurtosis * own**2, b, c)
+        shape = truncated_shape(b, c)
+    width = np.sqrt(square) / shape.std
+    middle = centre - width * shape.mean
+    new = {"min": middle - width / 2, "max": middle + width / 2}
+    if family.name == TRUNCNORM.name:
+        new = {"norm_loc": middle + width * b / c, "norm_scale": width / np.sqrt(c), **new}
+    return new
+
+
+def _own_shapes(
+    sample: Sample, hierarchy: Hierarchy
+) -> tuple[Floats, Floats, Floats, Floats, list[Floats]]:
+    """Return b and c, their variances and the levels' weights.
+
+    Given the extremes, the other values are a sample of the same distribution cut off there, whose
+    shape has no bias by the extremes; the true ends lie farther out. Estimates of c from few values
+    are biased, so that small pathways of the same classes give one estimate together.
+    """
+    n, low, width = sample.n, sample.min, sample.max - sample.min
+    others = np.maximum(n - 2, 1)
+    mean = (n * sample.mean - low - sample.max) / others
+    square = (n * (sample.std**2 + sample.mean**2) - low**2 - sample.max**2) / others - mean**2
+    usable = (n >= _SHAPE_FROM) & (width > 0) & (square > 0)
+    large = usable & (n >= _OWN_SHAPE_FROM)
+    rows = np.flatnonzero(usable)
+    # One estimate for each large pathway, and one for the small ones of each pair of classes, which
+    # stands in the row of the largest of them.
+    group = np.where(large, np.arange(n.size), n.size)[rows]
+    classes = np.append(hierarchy.keys[3], np.full(hierarchy.member.size, -1))[rows]
+    group = np.where(large[rows], group, n.size + 1 + classes)
+    order = np.lexsort((square[rows], mean[rows], -n[rows], group))
+    rows, group = rows[order], group[order]
+    starts = np.flatnonzero(np.append(True, group[1:] != group[:-1])[: group.size])
+    at = rows[starts]
+
+    def total(x: Floats) -> Floats:
+        return np.add.reduceat(others[rows] * x, starts) if rows.size else x
+
+    count = total(np.ones(rows.size))
+    first = total((mean - low)[rows] / width[rows]) / count
+    second = (
+        total(square[rows] / width[rows] ** 2 + ((mean - low)[rows] / width[rows]) ** 2) / count
+    )
+    unit = np.ones_like(first)
+    within = TRUNCNORM.fit(
+        replace(
+            sample.take(at), n=count, mean=first, std=np.sqrt(second - first**2), min=0 * unit,
+            max=unit,
         )
+    ).parameters  # fmt: skip
+    c_within = within["norm_scale"] ** -2.0
+    b_within = (within["norm_loc"] - 0.5) * c_within
+    shape = truncated_shape(b_within, c_within)
+    gaps = 1 / np.maximum(shape.low, _LEAST_DENSITY) + 1 / np.maximum(shape.high, _LEAST_DENSITY)
+    farther = 1 + np.minimum(gaps * total(1 / (n[rows] - 1)) / count, 1)
+    b, c, v_b, v_c = np.full((4, n.size), np.nan)
+    b[at], c[at] = b_within * farther, c_within * farther**2
+    weight = np.zeros(n.size)
+    weight[at] = count
+    unit_b, unit_c = shape_variances(hierarchy.average(b, weight), hierarchy.average(c, weight))
+    v_b[at], v_c[at] = unit_b / count, unit_c / count
+    b, v_b, weight_b = hierarchy.toward(b, v_b, least=1)
+    c, v_c, weight_c = hierarchy.toward(c, v_c, least=1)
+    return b, np.maximum(c, _LEAST_C), v_b, v_c, [weight_b, weight_c]
+
+
+def _beta(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return beta distributions: shapes, then standard deviation and mean, which give the ends."""
+    n, values, weights = sample.n, own.parameters, []
+    enough = next((least for least in _SHAPES_FROM if np.count_nonzero(n >= least) >= 2 * LEAST), 4)
+    shapes, errors = [], {}
+    for name in ("a", "b"):
+        log = np.where(n >= enough, np.log(values[name]), np.nan)
+        unit = hierarchy.average(n * (own.std_error[name] / values[name]) ** 2, n)
+        log, variance, weight = hierarchy.toward(log, unit / n)
+        shapes.append(np.exp(log))
+        errors[name] = np.exp(log) * np.sqrt(variance)
         weights.append(weight)
-        width = np.exp(log_width)
-        middle = np.where(n > 1, (new_low + new_high) / 2, middle)
-        variance = spread * width**2 / (2 * (n + 1) * (n + 2))
-        middle, _unused, weight = level.toward(middle, variance)
+    a, b = shapes
+    total = a + b
+    mean, std = a / total, np.sqrt(a * b / (total + 1)) / total
+    kurtosis = 6 * ((a - b) ** 2 * (total + 1) - a * b * (total + 2))
+    kurtosis /= a * b * (total + 2) * (total + 3)
+    log_std, v_std, weight = _log_scale(
+        np.log(sample.std * np.sqrt(n / (n - 1))), (kurtosis + 2) / 4, _freedom(sample), hierarchy
+    )
+    centre, v_centre, other = hierarchy.toward(sample.mean, np.exp(2 * log_std) / n)
+    width = np.sqrt(np.exp(2 * (log_std + v_std)) + v_centre) / std
+    observed = hierarchy.is_observed()
+    low, high = centre - width * mean, centre + width * (1 - mean)
+    ends = {"min": np.where(observed, np.fmin(low, sample.min), low),
+            "max": np.where(observed, np.fmax(high, sample.max), high)}  # fmt: skip
+    errors |= dict.fromkeys(ends, np.full_like(n, np.nan))
+    return {"a": a, "b": b, **ends}, errors, [*weights, weight, other]
+
+
+# Counts: the mean itself, whose error is by the family's standard deviation
+
+
+def _counts(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return distributions of counts: the mean, and the inverse of the dispersion, if any."""
+    n, family = sample.n, own.family
+    law, errors, weights = {}, {}, []
+    if "dispersion" in own.parameters:
+        inverse = 1 / own.parameters["dispersion"]
+        error = own.std_error["dispersion"] * inverse**2
+        unit = hierarchy.average(n * error**2, n)
+        inverse, variance, weight = hierarchy.toward(inverse, unit / n)
+        law["dispersion"] = 1 / np.maximum(inverse, 0)
+        errors["dispersion"] = np.sqrt(variance) * law["dispersion"] ** 2
         weights.append(weight)
-        new = {
-            "min": np.minimum(np.maximum(middle - width / 2, least), low),
-            "max": np.maximum(np.minimum(middle + width / 2, most), high),
-        }
-    new_errors = dict.fromkeys(new, np.full_like(width, np.nan))
-    if "norm_scale" in values:
-        width, middle = new["max"] - new["min"], (new["max"] + new["min"]) / 2
-        new["norm_loc"], new["norm_scale"] = middle + width * b / c, width / np.sqrt(c)
-        # Delta method, with what is known of b and c taken as independent.
-        new_errors["norm_loc"] = width * np.hypot(error_b / c, b * error_c / c**2)
-        new_errors["norm_scale"] = new["norm_scale"] * error_c / (2 * c)
-    return new, new_errors, weights
-
-
-def _masses(b: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return probabilities at nodes, (g, 64), the densities at both ends, (g,) each."""
-    t = np.append(NODES, (-0.5, 0.5))
-    exponent = b[:, None] * t - c[:, None] * t**2 / 2
-    density = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-    mass = density[:, :-2] * NODE_WEIGHTS
-    total = mass.sum(axis=1)
-    return mass / total[:, None], density[:, -2] / total, density[:, -1] / total
-
-
-def _unit_variances(b: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Return the variances of b and c by one value: the inverse of their information."""
-    p = _masses(b, c)[0]
-    t, half = NODES, NODES**2 / 2
-
-    def mean(x: Floats) -> Floats:
-        return np.asarray((p * x).sum(axis=1))
-
-    in_b = mean(t**2) - mean(t) ** 2
-    in_c = mean(half**2) - mean(half) ** 2
-    both = mean(t * half) - mean(t) * mean(half)
-    determinant = in_b * in_c - both**2
-    return in_c / determinant, in_b / determinant
-
-
-def _extremes(low: Floats, high: Floats, level: _Level) -> tuple[Floats, Floats]:
-    """Return the smallest and the largest end in a pathway's pool."""
-    pools = level.pools
-    least, most = np.full(pools.n_pools, np.inf), np.full(pools.n_pools, -np.inf)
-    np.minimum.at(least, pools.pool, low[pools.member])
-    np.maximum.at(most, pools.pool, high[pools.member])
-    return level.of_own(least), level.of_own(most)
+    mean = np.full_like(n, hierarchy.average(sample.mean, n))
+    for _ in range(2):  # the error of a small pathway by what its level has for a mean
+        error = family.std({**law, "mean": mean})
+        mean, variance, weight = hierarchy.toward(sample.mean, error**2 / n)
+        mean = np.maximum(mean, family.support({**law, "mean": mean})[0])
+    if "dispersion" in law:  # a count varies also by what is not known of the mean
+        above = (mean - family.support({**law, "mean": mean})[0]) ** 2
+        law["dispersion"] = above / (above / law["dispersion"] + variance)
+    errors["mean"] = np.sqrt(variance)
+    return {"mean": mean, **law}, errors, [*weights, weight]
 
 
 # Lists of values
 
 
-def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Level) -> Moved:
+def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
 
     The level's probabilities count as many values as its pathways' concentration says.
     """
-    pools = level.pools
+    value, p_own, n_rows = own.parameters["val"], own.parameters["p"], len(sample)
+    fitted = np.isfinite(value[: hierarchy.n_observed, 0])
+    fewest = [_LISTS_FROM] * (len(hierarchy.keys) - 1) + [LEAST]
+    pools = Pools.of(hierarchy.keys, fitted, fitted, fewest)
     pieces: dict[int, tuple[Floats, Floats, Floats]] = {}
-    borrowed = np.full(len(sample), np.nan)
+    borrowed = np.full(n_rows, np.nan)
     for pool in range(pools.n_pools):
         members = pools.member[pools.pool == pool]
-        value = values["val"][members]
-        listed = np.unique(value[~np.isnan(value)])
+        listed = np.unique(value[members][~np.isnan(value[members])])
         if listed.size > DISTINCT:
             continue
         p = np.zeros((members.size, listed.size))
-        row, column = np.nonzero(~np.isnan(value))
-        p[row, np.searchsorted(listed, value[row, column])] = values["p"][members][row, column]
+        row, column = np.nonzero(~np.isnan(value[members]))
+        p[row, np.searchsorted(listed, value[members][row, column])] = p_own[members][row, column]
         order = np.lexsort((*p.T, sample.n[members]))
         members, p = members[order], p[order]
         n = sample.n[members]
@@ -397,22 +437,16 @@ def _listed(values: Parameters, errors: Parameters, sample: Sample, level: _Leve
             error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
             pieces[int(members[i])] = listed, mixed, error
             borrowed[members[i]] = weight[i]
-    width = max([values["val"].shape[1], *(listed.size for listed, _, _ in pieces.values())])
+    width = max([value.shape[1], *(listed.size for listed, _, _ in pieces.values())])
 
-    def padded(old: Floats, which: int | None) -> Floats:
-        wide = np.full((len(sample), width), np.nan)
-        wide[:, : old.shape[1]] = old
+    def padded(which: int) -> Floats:
+        wide = np.full((n_rows, width), np.nan)
         for member, piece in pieces.items():
-            wide[member] = np.nan
-            if which is not None:
-                wide[member, : piece[which].size] = piece[which]
+            wide[member, : piece[which].size] = piece[which]
         return wide
 
-    return (
-        {"val": padded(values["val"], 0), "p": padded(values["p"], 1)},
-        {"val": padded(errors["val"], None), "p": padded(errors["p"], 2)},
-        [borrowed],
-    )
+    values = {"val": padded(0), "p": padded(1)}
+    return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]
 
 
 def _dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
@@ -429,19 +463,35 @@ def _dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
     return weight
 
 
-_COUNT = _each(mean=_AS_IT_IS)
+def _own_lists(own: Parameters, values: Parameters) -> Parameters:
+    """Return the own probabilities of the values that are listed now."""
+    p = np.full_like(values["p"], np.nan)
+    for row, (listed, new) in enumerate(zip(own["val"], values["val"], strict=True)):
+        known = dict(zip(listed.tolist(), own["p"][row].tolist(), strict=True))
+        has = ~np.isnan(new)
+        p[row, has] = [known.get(x, 0.0) for x in new[has].tolist()]
+    return {"val": values["val"], "p": p}
+
+
 _WAYS: Mapping[str, _Way] = {
     "normal": _normal("mean", "std"),
     "lognormal": _normal("mean_log", "std_log"),
     "gamma": _gamma,
     "weibull": _weibull,
-    "exponential": _each(mean=_LOGARITHM),
+    "exponential": _exponential,
     "truncnorm": _between_ends,
     "uniform": _between_ends,
+    "beta": _beta,
     "discrete": _listed,
-    "poisson": _COUNT,
-    "ztpoisson": _COUNT,
-    "shifted_poisson": _COUNT,
-    "geometric": _COUNT,
-    "negative_binomial": _each(mean=_AS_IT_IS, dispersion=_RECIPROCAL),
+    **dict.fromkeys(
+        (
+            "poisson",
+            "ztpoisson",
+            "shifted_poisson",
+            "geometric",
+            "negative_binomial",
+            "shifted_negative_binomial",
+        ),
+        _counts,
+    ),
 }

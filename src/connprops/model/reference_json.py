@@ -361,8 +361,8 @@ def from_json(path: str | Path, kind: Callable[..., M]) -> M:
 _ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
 del _ROW["position"]
 
-_UNKNOWN = (None, None, None)
-"""Standard error and interval of a parameter."""
+_UNKNOWN = (None, None, None, None)
+"""Standard error, interval and own value of a parameter."""
 
 
 def _check_names(names: Sequence[str]) -> None:
