@@ -87,7 +87,7 @@ class Distributions:
             stacked(self.lower, other.lower),
             stacked(self.upper, other.upper),
             beside("std_error"),
-            beside("own_value"),
+            own_value=beside("own_value"),
         )
 
     def cdf(self, x: ArrayLike) -> Floats:

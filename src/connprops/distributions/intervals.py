@@ -225,9 +225,10 @@ def _interval_of(family: Family, parameter: Parameter) -> _Interval:
 def _ends_of_uniform(sample: Sample, n: Floats) -> dict[str, Floats]:
     """Return the exact intervals of the ends of uniform distributions."""
     far = (sample.max - sample.min) * np.expm1(-np.log(2 * LOW) / (n - 1))
+    far = np.where(np.isfinite(n), far, np.nan)
     return {
-        "min": np.stack([sample.min - far, sample.min], axis=-1),
-        "max": np.stack([sample.max, sample.max + far], axis=-1),
+        "min": np.stack([sample.min - far, sample.min + 0 * far], axis=-1),
+        "max": np.stack([sample.max + 0 * far, sample.max + far], axis=-1),
     }
 
 

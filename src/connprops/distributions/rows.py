@@ -201,7 +201,9 @@ class ModelRows:
                 arrays[parameter.name] = array if parameter.is_list else array[:, 0]
         lower = first["lower_bound"].fill_null(-np.inf).to_numpy()
         upper = first["upper_bound"].fill_null(np.inf).to_numpy()
-        return Distributions(family, pathway, parameters, lower, upper, std_error, own_value)
+        return Distributions(
+            family, pathway, parameters, lower, upper, std_error, own_value=own_value
+        )
 
     def _places(
         self, name: str, rows: pl.DataFrame, pathway: Ints, parameter: Parameter

@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats
-from connprops.distributions.hierarchy import posterior
+from connprops.arrays.hierarchy import posterior
 from connprops.families.sample import Sample
 
 Places = NDArray[np.intp]

@@ -278,7 +278,9 @@ class _PropertyFit(PropertySamples):
         members = np.bincount(levels.pool, minlength=levels.n_samples)
         pooled = np.bincount(levels.pool, own[levels.member], levels.n_samples) / members
         size = np.append(own, pooled[levels.sample_of_pool])
-        of_levels = np.append(np.isfinite(borrowed), np.full(levels.n_pools, self.options.shrinkage))
+        of_levels = np.append(
+            np.isfinite(borrowed), np.full(levels.n_pools, self.options.shrinkage)
+        )
         rests_on = np.where(of_levels, np.inf, self.all.n)
         distributions = {
             name: with_intervals(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connprops.distributions.hierarchy import posterior
+from connprops.arrays.hierarchy import posterior
 
 
 def simulated(rng, spreads=(0.3, 0.5, 1.0), n=300, errors=(0.05, 1.0)):
