@@ -42,6 +42,7 @@ _OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "
 LATER = {
     "ci_low": pl.lit(None, dtype=pl.Float64),
     "ci_high": pl.lit(None, dtype=pl.Float64),
+    "own_value": pl.lit(None, dtype=pl.Float64),
     "within_correlation": pl.col("shared_within").cast(pl.Float64),
 }
 """Columns that tables of version 1 lack, and what stands for them."""
