@@ -22,16 +22,7 @@ from numpy.typing import NDArray
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
 from connprops.errors import CircuitError, ConnpropsWarning, listing
-
-CATEGORIES_AT_MOST = 100
-"""A text column of edges with more distinct values than this is not a property but a label."""
-
-LEFT_OUT = {
-    "text": "text with too many distinct values",
-    "other": "values that are neither numbers nor text",
-    "several": "several values for each row: more than one dimension",
-}
-"""Why columns of these types cannot be properties."""
+from connprops.sources.source import CATEGORIES_AT_MOST, SourceColumn
 
 Kind = Literal["node", "edge"]
 
@@ -46,27 +37,18 @@ _QUERIES = frozenset({"target_query", "source_query"})
 
 
 @dataclass(frozen=True)
-class SonataColumn:
+class SonataColumn(SourceColumn):
     """A column of a population.
 
-    ``stored`` is the type of its values: numbers keep theirs, categories are integer codes into
-    ``labels``, ``"text"`` is text that is not made categories of; others are in ``LEFT_OUT``.
-    ``partial`` columns have no value in some rows. ``inherited`` are values by type id, for rows
-    whose group lacks the column.
+    ``inherited`` are values by type id, for rows whose group lacks the column.
     """
 
-    name: str
-    stored: str
-    labels: tuple[str, ...] | None = None
-    partial: bool = False
     inherited: Mapping[int, float | str | None] | None = None
 
     @property
-    def dtype(self) -> str:
-        """Return the type of the values as read: floating, for NaN, where rows may have none."""
-        if not self.partial or self.stored in LEFT_OUT:
-            return self.stored
-        return np.result_type(self.stored, np.float32).name
+    def lacks_values(self) -> bool:
+        """Return whether NaN means that a row has no value: in its group, or of its type."""
+        return self.partial or self.inherited is not None
 
 
 def path_in_group(name: str) -> str:

@@ -16,11 +16,11 @@ from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import to_numpy
 from connprops.arrays.gather import by_id
 from connprops.arrays.random_numbers import sampling_key
-from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.options import Selection
 from connprops.pathways import number_of_pair
+from connprops.sources.node_types import group_nodes
 
 _NODE_SET, _ID = "node_set", "@id"
 
@@ -79,7 +79,7 @@ class Choice:
     """Which nodes take part and how they form groups: small enough to be sent to a worker.
 
     Groups are the dataset's types unless ``by`` gives an attribute for each side, as
-    :func:`connprops.circuit.node_types.group_nodes` takes it.
+    :func:`connprops.sources.node_types.group_nodes` takes it.
     """
 
     source: Conditions

@@ -12,13 +12,13 @@ import polars as pl
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.node_types import group_nodes
 from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.dataset.manifest import MANIFEST
 from connprops.distributions.table import ModelTable
 from connprops.errors import ModelError, OptionError, listing
 from connprops.fits.levels import borrowed_levels
 from connprops.pathways import Pathways
+from connprops.sources.node_types import group_nodes
 
 SIDES = ("source", "target")
 

@@ -23,7 +23,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from connprops.circuit.circuit import Circuit, CircuitSource, resolve_circuit
-from connprops.circuit.node_types import node_tables
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
@@ -34,6 +33,7 @@ from connprops.export.plan import in_order, parts_at_once, plan, revised
 from connprops.export.request import ExportRequest, describe, is_reusable, manifest_of
 from connprops.options import EdgeOptions, ExportOptions
 from connprops.resources import Resources, release_memory
+from connprops.sources.node_types import node_tables
 from connprops.store.shards import WHOLE, Shard
 from connprops.store.stage import (
     keep_finished,

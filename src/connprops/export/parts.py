@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 from uuid import uuid4
 
 import msgspec
@@ -25,12 +25,11 @@ from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.gather import by_id, run_rows
-from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import SonataColumn
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
 from connprops.pathways import number_of_pair
+from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges
 from connprops.store.records import record_or_none
 from connprops.store.writing import renamed, sha256_of
 
@@ -58,16 +57,6 @@ _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
 
-class EdgeRows(Protocol):
-    """Rows of an edge file, whatever holds them: see ``circuit.circuit.EdgeReader``."""
-
-    def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
-        """Return source and target ids of a range of rows."""
-
-    def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
-        """Return a column's values in a range of rows."""
-
-
 @dataclass(frozen=True)
 class RangeSpec:
     """What it takes to write one part: a range of rows, and where they come from and go."""
@@ -77,8 +66,8 @@ class RangeSpec:
     part: int
     start: int
     stop: int
-    population: EdgePopulation
-    columns: tuple[SonataColumn, ...]
+    population: SourceEdges
+    columns: tuple[SourceColumn, ...]
     varying: frozenset[str]
     axis: str | None
     sorted_file: Path | None
@@ -238,7 +227,7 @@ def _repeated(spec: RangeSpec, rows: EdgeRows) -> Ints | None:
         return None
     counts = rows.column(column, spec.start, spec.stop)
     whole = counts.astype(np.float64)
-    if column.partial or column.inherited is not None:
+    if column.lacks_values:
         whole[np.isnan(whole)] = 1.0  # rows that do not say are of one synapse
     odd = ~((whole >= 1) & (whole <= _MULTIPLICITY_AT_MOST) & (whole == np.floor(whole)))
     if odd.any():

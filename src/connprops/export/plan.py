@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from connprops import schema
-from connprops.circuit.columns import SonataColumn
 from connprops.display import Progress
-from connprops.export.parts import EdgeRows, RangeSpec, RangeSummary, differs_within, varying_in
+from connprops.export.parts import RangeSpec, RangeSummary, differs_within, varying_in
 from connprops.export.request import ExportRequest
 from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.resources import Resources
+from connprops.sources.source import EdgeRows, SourceColumn
 from connprops.store.records import record_or_none, write_record
 from connprops.store.stage import one_at_a_time
 
@@ -137,7 +137,7 @@ def _next_change(rows: EdgeRows, row: int, size: int, axis: str | None) -> int:
     return size
 
 
-def _probe(rows: EdgeRows, size: int, columns: Sequence[SonataColumn]) -> frozenset[str]:
+def _probe(rows: EdgeRows, size: int, columns: Sequence[SourceColumn]) -> frozenset[str]:
     """Return the columns seen to vary within connections, in a few blocks of the file."""
     varying = set()
     n = _rows_of_probe()
@@ -189,7 +189,7 @@ def in_order(summaries: Sequence[RangeSummary]) -> bool:
 
 
 def parts_at_once(
-    rows: int, columns: Sequence[SonataColumn], n_parts: int, resources: Resources
+    rows: int, columns: Sequence[SourceColumn], n_parts: int, resources: Resources
 ) -> tuple[int, int]:
     """Return how many parts a process writes at the same time, and the bytes that this takes.
 

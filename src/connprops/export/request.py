@@ -14,9 +14,6 @@ import polars as pl
 
 from connprops import schema
 from connprops._version import __version__
-from connprops.circuit.circuit import Circuit, EdgePopulation
-from connprops.circuit.columns import CATEGORIES_AT_MOST, LEFT_OUT, SonataColumn
-from connprops.circuit.node_types import Side, group_nodes, node_sets_of
 from connprops.dataset.manifest import (
     MANIFEST,
     DatasetColumn,
@@ -40,6 +37,14 @@ from connprops.errors import (
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
 from connprops.pathways import check_number
+from connprops.sources.node_types import Side, group_nodes, node_sets_of
+from connprops.sources.source import (
+    CATEGORIES_AT_MOST,
+    LEFT_OUT,
+    Network,
+    SourceColumn,
+    SourceEdges,
+)
 from connprops.store.writing import writing
 
 
@@ -52,8 +57,8 @@ class ExportRequest:
     """
 
     config: Path
-    edges: EdgePopulation
-    columns: tuple[SonataColumn, ...]
+    edges: SourceEdges
+    columns: tuple[SourceColumn, ...]
     sides: Mapping[str, Side]
     node_sets: pl.DataFrame
     identity: dict[str, Any]
@@ -78,7 +83,7 @@ class ExportRequest:
 
 
 def describe(
-    circuit: Circuit,
+    network: Network,
     population: str | None = None,
     source_type: str = "mtype",
     target_type: str = "mtype",
@@ -90,7 +95,7 @@ def describe(
 
     Parameters and errors are those of :func:`export`.
     """
-    edges = circuit.population(population)
+    edges = network.population(population)
     state = edges.state()  # before anything of the file is read
     columns = _chosen(edges, properties)
     source, target = edges.source, edges.target
@@ -100,7 +105,7 @@ def describe(
         "target": group_nodes(nodes[target], target.name, target_type, "target"),
     }
     check_number(len(sides["source"].types), len(sides["target"].types))
-    node_sets = node_sets_of(circuit, edges)
+    node_sets = node_sets_of(network, edges)
     identity = {
         "schema_version": schema.VERSION,
         "connprops_version": __version__,
@@ -113,10 +118,10 @@ def describe(
         "properties": [column.name for column in columns],
     }
     sha256 = edges.sha256() if verify else None
-    return ExportRequest(circuit.config, edges, columns, sides, node_sets, identity, state, sha256)
+    return ExportRequest(network.config, edges, columns, sides, node_sets, identity, state, sha256)
 
 
-def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[SonataColumn, ...]:
+def _chosen(edges: SourceEdges, properties: Sequence[str] | None) -> tuple[SourceColumn, ...]:
     """Return the columns to export, in the file's order."""
     for name in properties or ():
         if name not in edges.columns and name != schema.N_SYN_PER_CONN:
@@ -146,7 +151,7 @@ def _chosen(edges: EdgePopulation, properties: Sequence[str] | None) -> tuple[So
     return tuple(column for column in chosen if column.name not in unfit)
 
 
-def _left_out(columns: Iterable[SonataColumn]) -> dict[str, str]:
+def _left_out(columns: Iterable[SourceColumn]) -> dict[str, str]:
     """Return why columns cannot be properties, or not beside the others, by name."""
     reasons: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -163,7 +168,7 @@ def _left_out(columns: Iterable[SonataColumn]) -> dict[str, str]:
     return reasons
 
 
-def _check_multiplicity(edges: EdgePopulation) -> None:
+def _check_multiplicity(edges: SourceEdges) -> None:
     """Raise where the numbers of synapses of the rows are no numbers."""
     column = edges.columns.get(schema.MULTIPLICITY)
     if column is not None and (column.labels is not None or column.dtype in LEFT_OUT):

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.arrays.arrow import to_arrow, to_numpy
-from connprops.circuit.circuit import EdgePopulation
-from connprops.circuit.columns import SonataColumn
 from connprops.display import Progress
 from connprops.resources import Resources
+from connprops.sources.source import SourceColumn, SourceEdges
 
 _ROWS_AT_ONCE = 1 << 18
 
 
 def write_sorted(
-    population: EdgePopulation,
-    columns: Sequence[SonataColumn],
+    population: SourceEdges,
+    columns: Sequence[SourceColumn],
     sorted_file: Path,
     resources: Resources,
     progress: Progress | None = None,
@@ -42,8 +41,8 @@ def write_sorted(
 
 def write_query(
     query: str,
-    population: EdgePopulation,
-    columns: Sequence[SonataColumn],
+    population: SourceEdges,
+    columns: Sequence[SourceColumn],
     file: Path,
     resources: Resources,
     progress: Progress | None = None,
@@ -107,6 +106,6 @@ class SortedRows(AbstractContextManager["SortedRows"]):
         """Return the rows' places in the edge file."""
         return self._read("@edge", start, stop)
 
-    def column(self, column: SonataColumn, start: int, stop: int) -> NDArray[Any]:
+    def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
         return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)

@@ -39,7 +39,7 @@ def of_export(
 ) -> str:
     """Return what an export would do; samples of the edge file are read."""
     edges, size = request.edges, request.edges.size
-    row = 16 + sum(np.dtype(c.dtype).itemsize for c in request.columns if c.inherited is None)
+    row = 16 + sum(np.dtype(c.dtype).itemsize for c in request.columns)
     n_parts = number_of_parts(size)
     n_connections = size * _connections_per_row(request)
     n_bytes = size * row + _BYTES_OF_KEYS * n_connections

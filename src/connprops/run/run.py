@@ -60,6 +60,7 @@ from connprops.run.record import (
 )
 from connprops.run.verify import verify as check_files
 from connprops.schema import PATHWAY, unit_of
+from connprops.sources.source import Network
 from connprops.statistics.extract import chosen_properties, extract
 from connprops.statistics.statistics import Statistics, read_statistics
 from connprops.store.writing import locked, writing
@@ -241,7 +242,7 @@ def reasons_to_run(
     return [*dict.fromkeys(changed), *check_files(folder, progress).lines()]
 
 
-def _checked_input(circuit: Circuit, options: RunOptions, *, verify: bool) -> ExportRequest:
+def _checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     request = describe(circuit, **options.edges(), verify=verify)
     columns = [(c.name, c.dtype, unit_of(c.name), c.labels, True) for c in request.columns]

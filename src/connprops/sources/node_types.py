@@ -11,8 +11,8 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Ints
-from connprops.circuit.circuit import Circuit, EdgePopulation
 from connprops.errors import ConnpropsWarning, OptionError
+from connprops.sources.source import Network, SourceEdges
 
 BY_POPULATION = "@population"
 """Grouping that makes one type of a whole node population, named after it."""
@@ -102,10 +102,10 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     return counts.group_by("type", maintain_order=True).first().select("type", attribute)
 
 
-def node_sets_of(circuit: Circuit, edges: EdgePopulation) -> pl.DataFrame:
+def node_sets_of(network: Network, edges: SourceEdges) -> pl.DataFrame:
     """Return the node sets of both sides: side, node_set, and ids as ranges start to stop."""
     of_population = {
-        population: circuit.node_sets(population) for population in {edges.source, edges.target}
+        population: network.node_sets(population) for population in {edges.source, edges.target}
     }
     columns = {"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
     sets = [
