@@ -2,7 +2,7 @@ from .charts.plot import plot
 from .dataset.dataset import open_dataset
 from .demo.circuit import write_demo
 from .errors import ConnpropsError, ConnpropsWarning
-from .export.export import open_circuit
+from .export.opening import open_circuit, open_table
 from .model.build import build
 from .model.comparison import compare
 from .model.cross_validation import CrossValidation, cross_validate, read_cross_validation
@@ -27,6 +27,7 @@ __all__ = [
     "merge",
     "open_circuit",
     "open_dataset",
+    "open_table",
     "plot",
     "read_cross_validation",
     "read_model",

@@ -183,7 +183,12 @@ class _Decorator(Generic[P, Options]):
 
         @wraps(function)
         def call(*args: Any, **keywords: Any) -> Any:
-            place = [keywords.pop(p.name) for p in data[len(args) :] if p.name in keywords]
+            default = {f.name: f.default for f in fields(cls)}  # of what may be positional, too
+            place = [
+                keywords.pop(p.name, default.get(p.name))
+                for p in data[len(args) :]
+                if p.name in keywords or p.name in default
+            ]
             for name in keywords:
                 if name not in names(cls):
                     raise OptionError.unknown(f"option of {function.__name__}", name, names(cls))
@@ -197,6 +202,7 @@ class _Decorator(Generic[P, Options]):
                 annotation=f.type,
             )
             for f in fields(cls)
+            if f.name not in before.parameters
         ]
         call.__signature__ = before.replace(parameters=[*data, *options])  # type: ignore[attr-defined]
         head, heading, rest = (function.__doc__ or "").partition("\n    Returns\n")

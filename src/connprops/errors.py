@@ -64,6 +64,10 @@ class CircuitError(ConnpropsError):
     """A circuit, or a file of it, that cannot be read as SONATA."""
 
 
+class TableError(ConnpropsError):
+    """A table of synapses or of nodes that cannot be read, or contradicts itself."""
+
+
 class OptionError(ConnpropsError):
     """An option or argument with a value that is not possible."""
 

@@ -35,6 +35,7 @@ TruncnormFit = Literal["mle", "histogram"]
 Interpolation = Literal["pooled", "unweighted"]
 
 SELECTION, STATISTICS, MODEL, OUTPUT = "Selection", "Statistics", "Model", "Input and output"
+TABLE = "Tables instead of a circuit"
 
 
 def parse_selection(text: str) -> Selection:
@@ -114,19 +115,63 @@ def _check_bounds(data_bounds: Mapping[str, Sequence[float | None]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EdgeOptions(Checked):
-    """Which edges an export takes, and how it groups their nodes."""
+    """Which edges an export takes, how it groups their nodes, and where a table has what."""
 
     population: str | None = option(
         None, help="Edge population; needed where there are several and none is named default.",
         metavar="P", panel=SELECTION,
     )  # fmt: skip
-    source_type: str = option(
-        "mtype", help="Node attribute that groups source neurons, or @population.",
+    type: str | None = option(
+        None, help="Node attribute that groups neurons, or @population, or @node.",
+        default_text="mtype, or what a table of nodes has", metavar="T", panel=SELECTION,
+    )  # fmt: skip
+    source_type: str | None = option(
+        None, help="The same for source neurons only; of a table without nodes, a column of it.",
         metavar="T", panel=SELECTION,
     )  # fmt: skip
-    target_type: str = option(
-        "mtype", help="Node attribute that groups target neurons.", metavar="T", panel=SELECTION
+    target_type: str | None = option(
+        None, help="The same for target neurons only.", metavar="T", panel=SELECTION
     )
+    where: str | None = option(
+        None, help="Condition on columns of the edges, in SQL: only synapses that meet it count.",
+        detail="Such as 'size > 100 and confidence >= 0.7'. Labels are text there, and what is "
+        "compared with a missing value does not count.",
+        metavar="SQL", panel=SELECTION,
+    )  # fmt: skip
+    min_syn_per_conn: int = option(
+        1, help="Connections of fewer synapses than N do not count.", at_least=1,
+        metavar="N", panel=SELECTION,
+    )  # fmt: skip
+    nominal: Sequence[str] = option(
+        factory=tuple, help="Whole-number columns of the edges whose values are labels.",
+        expected="a list of columns", from_text=parse_names, metavar="A,B", panel=SELECTION,
+    )  # fmt: skip
+    untyped: Literal["keep", "leave-out"] | None = option(
+        None, help="Neurons whose type is not known, and in tables those that no table of nodes "
+        "lists: keep, as of the type (none), or leave-out.",
+        default_text="leave-out in tables, keep in circuits", metavar="WHAT", panel=SELECTION,
+    )  # fmt: skip
+    nodes: Any = option(
+        None, help="Table of the nodes of a table of edges; or nodes.h5 of an edge file.",
+        detail="In Python also a frame, or what streams as Arrow.", from_text=str,
+        metavar="FILE", panel=TABLE, is_checked=False,
+    )  # fmt: skip
+    source: str | None = option(
+        None, help="Column of a table of edges that names source neurons.",
+        default_text="as its name says", metavar="C", panel=TABLE,
+    )  # fmt: skip
+    target: str | None = option(
+        None, help="Column that names target neurons.", default_text="as its name says",
+        metavar="C", panel=TABLE,
+    )  # fmt: skip
+    node_id: str | None = option(
+        None, help="Column of the table of nodes that source and target refer to.",
+        default_text="as its name says", metavar="C", panel=TABLE,
+    )  # fmt: skip
+    count: str | None = option(
+        None, help="Column that says of how many synapses a row stands.",
+        default_text="as its name says, or one each", metavar="C", panel=TABLE,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,6 +370,16 @@ class ExportOptions(StepOptions, EdgeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableOptions(ExportOptions):
+    """Options of :func:`connprops.open_table`."""
+
+    folder: str | Path | None = option(
+        None, help="Folder of the dataset.", is_checked=False,
+        default_text="NAME-connprops/dataset, NAME the table's",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractOptions(StepOptions, SeedOptions, GroupOptions, SampleOptions):
     """Options of :func:`connprops.extract`."""
 
@@ -354,15 +409,18 @@ class CrossValidateOptions(StepOptions, SeedOptions, FitOptions, GroupOptions, S
 class RunOptions(LimitOptions, SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptions):
     """What a run computes, of which part of a circuit, and with which resources."""
 
-    def edges(self) -> dict[str, Any]:
-        """Return what an export takes of the circuit: options of ``export.request.describe``."""
+    @property
+    def columns(self) -> list[str] | None:
+        """Return the columns of the edges that the properties to describe are; None for all."""
         from connprops.schema import N_SYN_PER_CONN  # with Polars, which help does without
 
-        columns = [name for name in self.sel_props or () if name != N_SYN_PER_CONN]
-        return {
-            **shared(self, EdgeOptions),
-            "properties": None if self.sel_props is None else columns,
-        }
+        if self.sel_props is None:
+            return None
+        return [name for name in self.sel_props if name != N_SYN_PER_CONN]
+
+    def edges(self) -> dict[str, Any]:
+        """Return what an export takes of the circuit."""
+        return {**shared(self, EdgeOptions), "properties": self.columns}
 
     def of(self, step: type) -> dict[str, Any]:
         """Return those options that a step takes, by name."""

@@ -80,7 +80,7 @@ def test_statistics_follow_their_definition_on_public_circuits(tmp_path, config)
 def test_each_file_says_its_grain_and_is_one_select():
     files = sorted(relations.folder().glob("*.sql"))
     files.remove(relations.folder() / "macros.sql")
-    assert {file.stem for file in files} == set(relations.CHAIN)
+    assert {file.stem for file in files} == {*relations.CHAIN, *relations.BY_ID}
     for file in files:
         text = file.read_text()
         assert text.startswith("-- one row per "), file

@@ -27,7 +27,8 @@ from connprops.errors import (
     OptionError,
     OutputError,
 )
-from connprops.export.export import export, open_circuit
+from connprops.export.export import export
+from connprops.export.opening import open_circuit
 
 
 @pytest.fixture

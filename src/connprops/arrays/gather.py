@@ -81,3 +81,13 @@ def by_id(ids: Ints, values: NDArray[Any]) -> NDArray[Any]:
     at_ids = np.full(int(ids[-1]) + 1, -1, dtype=values.dtype)
     at_ids[ids] = values
     return at_ids
+
+
+def value_of(ids: Ints, at_ids: NDArray[Any]) -> NDArray[Any]:
+    """Return what :func:`by_id` has of ids, -1 for those that are not among its own."""
+    inside = (ids >= 0) & (ids < at_ids.size)
+    if inside.all():
+        return at_ids[ids]
+    values = np.full(ids.shape, -1, dtype=at_ids.dtype)
+    values[inside] = at_ids[ids[inside]]
+    return values

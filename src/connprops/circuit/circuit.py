@@ -96,6 +96,8 @@ class NodePopulation(Population):
     """A node population. Its ``size`` is the number of nodes."""
 
     _of = "node"
+    grouped_by: ClassVar[str] = "mtype"
+    untyped: ClassVar[str] = "keep"
 
     @property
     def ids(self) -> Ints | None:

@@ -22,6 +22,7 @@ from connprops.options import (
     OUTPUT,
     SELECTION,
     STATISTICS,
+    TABLE,
     CrossValidateOptions,
     ExportOptions,
     RunOptions,
@@ -30,7 +31,7 @@ from connprops.options import (
 from connprops.resources import RESOURCES, Resources, keep_fewer_heaps, reuse_freed_memory
 
 MESSAGES = "Messages"
-_PANELS = (OUTPUT, SELECTION, STATISTICS, MODEL, RESOURCES, MESSAGES)
+_PANELS = (OUTPUT, SELECTION, TABLE, STATISTICS, MODEL, RESOURCES, MESSAGES)
 
 _TIGHT = 2 * 10**9
 """Bytes allowed below which freed memory is given back at once, which takes time."""

@@ -90,14 +90,14 @@ def demo(
 
 def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:
     """Say what a run would do: its export, and what is known of its statistics before that."""
-    from connprops.circuit.circuit import resolve_circuit
+    from connprops.export.opening import open_network
     from connprops.export.request import describe, differences
     from connprops.run import dry_run
     from connprops.statistics.extract import extract
 
-    opened = resolve_circuit(circuit)
+    opened = open_network(circuit, options, options.columns, options.limits)
     folder = out or opened.results_folder()
-    dataset, request = folder / "dataset", describe(opened, **options.edges())
+    dataset, request = folder / "dataset", describe(opened, options, options.columns)
     if differences(dataset, request) == []:
         stats = extract(dataset, **options.of(ExtractOptions))
         work = dry_run.of_extract(stats, folder, options.limits)

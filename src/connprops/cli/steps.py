@@ -46,16 +46,16 @@ def export(
     progress: Progress,
 ) -> str:
     """Write a circuit's synapses as a dataset: Parquet, for SQL, Polars and the next steps."""
-    from connprops.circuit.circuit import resolve_circuit
     from connprops.export.export import export as export_circuit
+    from connprops.export.opening import open_network
 
-    opened = resolve_circuit(circuit)
+    opened = open_network(circuit, options, options.columns, options.limits)
     place = out or opened.results_folder() / "dataset"
     if dry_run:
         from connprops.export.request import describe
         from connprops.run.dry_run import of_export
 
-        return of_export(describe(opened, **options.edges()), place, options.limits, shard)
+        return of_export(describe(opened, options, options.columns), place, options.limits, shard)
     export_circuit(
         opened, place, **options.edges(), overwrite=overwrite, resume=resume, verify=verify,
         shard=shard, resources=options.resources, progress=progress,

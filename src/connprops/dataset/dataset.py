@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.dataset.manifest import damage, damage_since, read_manifest
-from connprops.dataset.relations import DatasetRelations, run
+from connprops.dataset.relations import BY_ID, DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
 from connprops.pathways import Pathways
+from connprops.sources.node_types import ID
 
 if TYPE_CHECKING:
     import duckdb
@@ -66,9 +67,27 @@ class Dataset:
         return self.types.filter(side="target").sort("code")["type"].to_list()
 
     @cached_property
+    def numbered_nodes(self) -> pl.DataFrame:
+        """Return the nodes of both sides by their numbers, with ``"@id"`` if they have others."""
+        return pl.read_parquet(self.file("nodes.parquet"), glob=False)
+
+    @property
     def nodes(self) -> pl.DataFrame:
         """Return the nodes of both sides: side, node, code, and their attributes."""
-        return pl.read_parquet(self.file("nodes.parquet"), glob=False)
+        nodes = self.numbered_nodes
+        return nodes.with_columns(node=ID).drop(ID) if self.has_ids else nodes
+
+    @property
+    def has_ids(self) -> bool:
+        """Return whether the input names nodes by other ids than their numbers from 0."""
+        return ID in self.numbered_nodes.columns
+
+    def ids(self, side: str) -> pl.Series:
+        """Return the ids of the nodes of a side by their numbers; null where there is no node."""
+        of_side = self.numbered_nodes.filter(side=side).select("node", ID)
+        n = int(of_side["node"].to_numpy().max(initial=-1)) + 1
+        numbers = pl.DataFrame({"node": np.arange(n)})
+        return numbers.join(of_side, on="node", how="left", maintain_order="left")[ID]
 
     def node_population(self, side: str) -> str:
         """Return the name of the node population of a side."""
@@ -129,6 +148,14 @@ class Dataset:
     def connections(self) -> pl.LazyFrame:
         """Return one row per connection, with its types and its shared values."""
         rows = pl.scan_parquet(self.files("connections"), glob=False)
+        for side in ("source", "target") if self.has_ids else ():
+            ids = pl.DataFrame({"@node": self.ids(side)}).with_row_index(f"{side}_node")
+            ids = ids.with_columns(pl.col(f"{side}_node").cast(pl.Int64))
+            rows = (
+                rows.join(ids.lazy(), on=f"{side}_node", how="left", maintain_order="left")
+                .with_columns(pl.col("@node").alias(f"{side}_node"))
+                .drop("@node")
+            )
         types = Pathways(self.source_types, self.target_types).names_of(pl.col("pathway"))
         return rows.select(*types, pl.all())
 
@@ -144,11 +171,14 @@ class Dataset:
         """Return the SQL relations of the dataset, of files that are intact."""
         return DatasetRelations(
             {
-                "connection_rows": self.files("connections"),
-                "synapse_rows": self.files("synapses"),
-                "types": [self.file("types.parquet")],
-                "nodes": [self.file("nodes.parquet")],
-                "node_sets": [self.file("node_sets.parquet")],
+                BY_ID.get(name, name) if self.has_ids else name: files
+                for name, files in (
+                    ("connection_rows", self.files("connections")),
+                    ("synapse_rows", self.files("synapses")),
+                    ("types", [self.file("types.parquet")]),
+                    ("nodes", [self.file("nodes.parquet")]),
+                    ("node_sets", [self.file("node_sets.parquet")]),
+                )
             },
             n_target_types=len(self.target_types),
             properties=[column.name for column in self.columns],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Manifest:
     kind: str
     contiguous: bool
     left_out: dict[str, str]
+    left_out_rows: dict[str, int] = field(default_factory=dict)
 
     def files(self) -> Iterator[tuple[str, str, int]]:
         """Yield path, checksum and number of rows of each file."""

@@ -38,6 +38,9 @@ CHAIN = (
 )
 """The relations that every dataset has, each resting on those before it."""
 
+BY_ID = {"nodes": "node_numbers", "connection_rows": "connection_numbers"}
+"""Relations that name nodes by the ids of the input, where these are not their numbers: of what."""
+
 _NAMED = re.compile(r"\b(?:from|join)\s+(\w+)", re.IGNORECASE)
 
 _OF_CONNECTIONS = (
@@ -104,7 +107,8 @@ class DatasetRelations:
     @property
     def chain(self) -> tuple[str, ...]:
         """Return the relations that can be made, in order; without properties, none of values."""
-        return CHAIN if self.properties else CHAIN[: CHAIN.index("connection_values")]
+        by_id = tuple(name for name in BY_ID if name not in self.files)
+        return by_id + (CHAIN if self.properties else CHAIN[: CHAIN.index("connection_values")])
 
     def sql(self, name: str) -> str:
         """Return the SQL of a relation of this dataset."""

@@ -20,7 +20,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.options import Selection
 from connprops.pathways import number_of_pair
-from connprops.sources.node_types import group_nodes
+from connprops.sources.node_types import ID, TYPE, group_nodes
 
 _NODE_SET, _ID = "node_set", "@id"
 
@@ -111,7 +111,7 @@ def _grouping(dataset: Dataset, choice: Choice) -> Grouping:
     """Return each node's group where it is selected, and the groups with selected nodes."""
     codes, types, n_groups = {}, [], {}
     for i, (side, conditions) in enumerate((("source", choice.source), ("target", choice.target))):
-        nodes = dataset.nodes.filter(side=side).sort("node")
+        nodes = dataset.numbered_nodes.filter(side=side).sort("node")
         of_side = dataset.types.filter(side=side)
         if choice.by is not None:
             attributes = nodes.drop("side", "code")
@@ -169,6 +169,8 @@ def select_nodes(
 
 
 def _by_id(ids: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
+    if ID in nodes.columns:
+        return _by_own_id(ids, nodes[ID], side)
     numbers = np.asarray(ids)
     if numbers.size and numbers.dtype.kind not in "iu":
         raise OptionError.of(
@@ -187,8 +189,19 @@ def _by_id(ids: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
     return np.isin(known, numbers)
 
 
+def _by_own_id(ids: tuple[Any, ...], known: pl.Series, side: str) -> Bools:
+    asked = pl.Series(ids, dtype=known.dtype, strict=False)
+    unknown = [i for i, is_known in zip(ids, asked.is_in(known), strict=True) if not is_known]
+    if unknown:
+        raise OptionError.of(
+            f"The {side} selection names nodes that do not exist",
+            found=f"id {unknown[0]!r}", expected=f"ids of the nodes, such as {known[0]!r}",
+        )  # fmt: skip
+    return known.is_in(asked.to_list()).to_numpy()
+
+
 def _by_attribute(attribute: str, values: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
-    attributes = [name for name in nodes.columns if name not in ("side", "node", "code")]
+    attributes = [name for name in nodes.columns if name not in ("side", "node", "code", ID, TYPE)]
     if attribute not in attributes:
         raise OptionError.unknown(f"{side} node attribute", attribute, [*attributes, _NODE_SET])
     texts = [str(value) for value in values]

@@ -18,7 +18,7 @@ from connprops.distributions.table import ModelTable
 from connprops.errors import ModelError, OptionError, listing
 from connprops.fits.levels import borrowed_levels
 from connprops.pathways import Pathways
-from connprops.sources.node_types import group_nodes
+from connprops.sources.node_types import TYPE, group_nodes
 
 SIDES = ("source", "target")
 
@@ -61,7 +61,7 @@ def types_of_table(nodes: pl.DataFrame | Dataset) -> dict[str, TypeCodes]:
     """Return the types of the nodes of both sides, by id."""
     if isinstance(nodes, Dataset):
         types = nodes.types.select("side", "code", "type")
-        nodes = nodes.nodes.join(types, on=["side", "code"])
+        nodes = nodes.numbered_nodes.join(types, on=["side", "code"])
     lacking = [name for name in ("side", "node", "type") if name not in nodes.columns]
     if lacking:
         raise OptionError.of(
@@ -78,7 +78,7 @@ def types_of_circuit(edges: EdgePopulation, model: ModelTable) -> dict[str, Type
     for side, population in (("source", edges.source), ("target", edges.target)):
         by = str(identity.get(f"{side}_type", "mtype"))
         grouped = group_nodes(population.attributes(), population.name, by, side, report=False)
-        types[side] = _by_id(grouped.nodes)
+        types[side] = _by_id(grouped.nodes.with_columns(type=TYPE))
     return types
 
 

@@ -22,8 +22,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from connprops.circuit.circuit import Circuit, CircuitSource, resolve_circuit
-from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
 from connprops.display import Progress
@@ -34,6 +32,7 @@ from connprops.export.request import ExportRequest, describe, is_reusable, manif
 from connprops.options import EdgeOptions, ExportOptions
 from connprops.resources import Resources, release_memory
 from connprops.sources.node_types import node_tables
+from connprops.sources.source import Network
 from connprops.store.shards import WHOLE, Shard
 from connprops.store.stage import (
     keep_finished,
@@ -48,13 +47,13 @@ from connprops.workers import run_units
 
 
 @takes(ExportOptions)
-def export(circuit: Circuit, folder: str | Path, options: ExportOptions) -> Path:
+def export(circuit: Network, folder: str | Path, options: ExportOptions) -> Path:
     """Write an edge population as a dataset folder, or find it there already.
 
     Parameters
     ----------
     circuit
-        The circuit, from :func:`connprops.circuit.circuit.resolve_circuit`.
+        The circuit or the tables, from :func:`connprops.export.opening.open_network`.
     folder
         Where the dataset goes. One of the same input and options is left as it is, once its
         files have been found intact.
@@ -74,8 +73,8 @@ def export(circuit: Circuit, folder: str | Path, options: ExportOptions) -> Path
     resources, progress = options.resources or Resources(), options.progress
     overwrite = options.overwrite
     shard = None if options.shard is None else _checked_shard(options.shard, options)
-    edges = {**shared(options, EdgeOptions), "properties": options.properties}
-    request = describe(circuit, **edges, verify=options.verify)
+    asked = EdgeOptions(**shared(options, EdgeOptions))
+    request = describe(circuit, asked, options.properties, verify=options.verify)
     if shard is not None:
         if not is_reusable(target, request, overwrite=overwrite, check_files=False):
             _write_shard(request, target, shard, resources, progress)
@@ -194,40 +193,3 @@ def _run_parts(
                     progress("export", done, total, "rows")
     release_memory()  # statistics want it next
     return sorted(summaries, key=lambda summary: summary.part)
-
-
-def open_circuit(
-    circuit: CircuitSource,
-    folder: str | Path | None = None,
-    *,
-    edges_popul_name: str | None = None,
-    source_type: str = "mtype",
-    target_type: str = "mtype",
-    properties: Sequence[str] | None = None,
-    overwrite: bool = False,
-    verify: bool = False,
-    resources: Resources | None = None,
-    progress: Progress | None = None,
-) -> Dataset:
-    """Open a circuit: export its edges on first use, reuse the dataset afterwards.
-
-    Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
-    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
-    of :func:`connprops.export.export.export`.
-    """
-    resolved = resolve_circuit(circuit)
-    place = Path(folder) if folder else resolved.results_folder() / "dataset"
-    return Dataset(
-        export(
-            resolved,
-            place,
-            population=edges_popul_name,
-            source_type=source_type,
-            target_type=target_type,
-            properties=properties,
-            overwrite=overwrite,
-            verify=verify,
-            resources=resources,
-            progress=progress,
-        )
-    )

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
-from connprops.arrays.gather import by_id, run_rows
+from connprops.arrays.gather import by_id, run_rows, value_of
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
 from connprops.pathways import number_of_pair
+from connprops.sources.predicate import Predicate
 from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges
 from connprops.store.records import record_or_none
 from connprops.store.writing import renamed, sha256_of
@@ -53,6 +54,10 @@ _ENCODINGS: dict[Kind, dict[str, str]] = {
 }
 """Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
 
+_UNLISTED, _UNTYPED = "source or target is no node", "the type of source or target is not known"
+_UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn_per_conn"
+"""Why rows do not count."""
+
 _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
@@ -74,6 +79,8 @@ class RangeSpec:
     n_target_types: int
     nodes_sha256: str
     facts: str
+    where: Predicate | None
+    min_syn_per_conn: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ class RangeSummary:
     last_key: int
     contiguous: bool
     profiles: dict[str, Profile]
+    left_out: dict[str, int]
 
 
 def export_range(spec: RangeSpec) -> RangeSummary:
@@ -164,6 +172,7 @@ class _Grouped:
     target: Ints
     pathway: NDArray[np.int32]
     order: Ints  # connections ordered by pathway, those of one pathway as in the file
+    left_out: dict[str, int]  # synapses that do not count, by the reason
     ordered: bool
     first_key: int
     last_key: int
@@ -183,18 +192,31 @@ class _Grouped:
 def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
-    keys = source if spec.axis == "source" else target
-    first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (0, 0)
-    take = _repeated(spec, rows)
+    source_code, target_code = codes = _codes(str(spec.folder), spec.nodes_sha256)
+    take, left_out = _counting(spec, rows, (source, target), codes)
     if take is not None:
         source, target = source[take], target[take]
+    keys = source if spec.axis == "source" else target
+    first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (-1, -1)
+    is_ordered = spec.axis is None or bool((keys[1:] >= keys[:-1]).all())
+    repeated = _repeated(spec, rows, take)
+    if repeated is not None:
+        take = repeated if take is None else take[repeated]
+        source, target = source[repeated], target[repeated]
     starts = _starts(source, target)
     if not _distinct(source[starts], target[starts]):
         order = np.lexsort((source, target))
         take = order if take is None else take[order]
         source, target = source[order], target[order]
         starts = _starts(source, target)
-    source_code, target_code = _codes(str(spec.folder), spec.nodes_sha256)
+    counts = np.diff(starts, append=source.size)
+    if (counts < spec.min_syn_per_conn).any():
+        enough = counts >= spec.min_syn_per_conn
+        left_out[_FEW] = int(counts[~enough].sum())
+        kept = run_rows(starts[enough], counts[enough])
+        take = kept if take is None else take[kept]
+        source, target, counts = source[kept], target[kept], counts[enough]
+        starts = np.cumsum(counts) - counts
     of_source, of_target = source[starts], target[starts]
     pathway = number_of_pair(source_code[of_source], target_code[of_target], spec.n_target_types)
     is_small = pathway.size == 0 or int(pathway.max()) < 1 << 16
@@ -208,24 +230,51 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
         first_edge_id=spec.start,
         n_rows=source.size,
         starts=starts,
-        counts=np.diff(starts, append=source.size),
+        counts=counts,
         source=of_source,
         target=of_target,
         pathway=pathway,
         # NumPy sorts numbers of 16 bits by radix.
         order=np.argsort(pathway.astype(np.uint16) if is_small else pathway, kind="stable"),
-        ordered=spec.axis is None or bool((keys[1:] >= keys[:-1]).all()),
+        left_out=left_out,
+        ordered=is_ordered,
         first_key=first_key,
         last_key=last_key,
     )
 
 
-def _repeated(spec: RangeSpec, rows: EdgeRows) -> Ints | None:
-    """Return each row as often as it has synapses, where rows stand for ``nsyns`` of them."""
+def _counting(
+    spec: RangeSpec, rows: EdgeRows, ends: tuple[Ints, Ints], codes: tuple[NDArray[np.int32], ...]
+) -> tuple[Ints | None, dict[str, int]]:
+    """Return the rows that count, None for all, and how many do not, by the reason."""
+    left_out, counts = {}, None
+    has_gaps = any(  # which is soon told of most
+        (of.size and (of.min() < 0 or of.max() >= code.size)) or (code < 0).any()
+        for of, code in zip(ends, codes, strict=True)
+    )
+    if has_gaps:
+        is_node = (ends[0] >= 0) & (ends[1] >= 0)
+        of_source, of_target = (value_of(*side) for side in zip(ends, codes, strict=True))
+        counts = (of_source >= 0) & (of_target >= 0)
+        left_out = {_UNLISTED: int((~is_node).sum()), _UNTYPED: int((is_node & ~counts).sum())}
+    if spec.where is not None:
+        columns = spec.where.columns
+        values = {c.name: rows.column(c, spec.start, spec.stop) for c in columns}
+        meets = spec.where.holds(values)
+        left_out[_UNMET] = int((~meets).sum() if counts is None else (counts & ~meets).sum())
+        counts = meets if counts is None else counts & meets
+    if counts is None or counts.all():
+        return None, {}
+    return np.flatnonzero(counts), {why: n for why, n in left_out.items() if n}
+
+
+def _repeated(spec: RangeSpec, rows: EdgeRows, take: Ints | None) -> Ints | None:
+    """Return each row taken as often as it has synapses, where rows stand for ``nsyns`` of them."""
     column = spec.population.columns.get(schema.MULTIPLICITY)
     if column is None:
         return None
     counts = rows.column(column, spec.start, spec.stop)
+    counts = counts if take is None else counts[take]
     whole = counts.astype(np.float64)
     if column.lacks_values:
         whole[np.isnan(whole)] = 1.0  # rows that do not say are of one synapse
@@ -285,6 +334,7 @@ def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
         last_key=part.last_key,
         contiguous=part.take is None and spec.sorted_file is None,
         profiles=profiles,
+        left_out=part.left_out,
     )
 
 

@@ -59,7 +59,7 @@ def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
     spec = RangeSpec(
         stage / "dataset", notes, 0, 0, edges.size, edges, columns, frozenset(), None, None,
         len(request.sides["target"].types), identity["nodes_sha256"],
-        json.dumps(facts, sort_keys=True),
+        json.dumps(facts, sort_keys=True), request.where, request.asked.min_syn_per_conn,
     )  # fmt: skip
     with edges.reader() as rows:
         planned = _planned_cuts(rows, edges.size, stage / _CUTS)
@@ -107,7 +107,7 @@ def _axis(rows: EdgeRows, size: int) -> str | None:
     for start in np.linspace(0, size - n, 8).astype(int).tolist():
         source, target = rows.node_ids(start, start + n)
         for side, ids in (("source", source), ("target", target)):
-            ordered[side] &= bool((np.diff(ids) >= 0).all())
+            ordered[side] &= bool((np.diff(ids[ids >= 0]) >= 0).all())
     return next((side for side, is_so in ordered.items() if is_so), "neither")
 
 
@@ -171,8 +171,10 @@ def revised(
     if resources is not None and specs[0].axis == "neither":
         with one_at_a_time(stage):
             if not sorted_file.is_file():
-                edges, columns = specs[0].population, specs[0].columns
-                write_sorted(edges, columns, sorted_file, resources, progress)
+                spec = specs[0]
+                of_where = () if spec.where is None else spec.where.columns
+                columns = (*spec.columns, *of_where)
+                write_sorted(spec.population, columns, sorted_file, resources, progress)
     if sorted_file.is_file():
         # The file's own order helps nothing: the sorted copy of its rows is cut instead.
         with SortedRows(sorted_file) as rows:
@@ -184,7 +186,8 @@ def revised(
 
 def in_order(summaries: Sequence[RangeSummary]) -> bool:
     """Return whether no connection can be in two of the parts."""
-    apart = all(a.last_key < b.first_key for a, b in pairwise(summaries))
+    with_rows = [summary for summary in summaries if summary.first_key >= 0]
+    apart = all(a.last_key < b.first_key for a, b in pairwise(with_rows))
     return apart and all(summary.ordered for summary in summaries)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from connprops.dataset.manifest import (
     read_source,
     write_source,
 )
+from connprops.declare import names
 from connprops.display import Progress
 from connprops.errors import (
     CircuitError,
@@ -36,8 +38,11 @@ from connprops.errors import (
 )
 from connprops.export.parts import RangeSummary
 from connprops.export.profile import Profile, merged
+from connprops.options import EdgeOptions
 from connprops.pathways import check_number
+from connprops.sources.labels import with_labels
 from connprops.sources.node_types import Side, group_nodes, node_sets_of
+from connprops.sources.predicate import Predicate, checked_predicate
 from connprops.sources.source import (
     CATEGORIES_AT_MOST,
     LEFT_OUT,
@@ -58,6 +63,8 @@ class ExportRequest:
 
     config: Path
     edges: SourceEdges
+    asked: EdgeOptions
+    where: Predicate | None
     columns: tuple[SourceColumn, ...]
     sides: Mapping[str, Side]
     node_sets: pl.DataFrame
@@ -72,21 +79,18 @@ class ExportRequest:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Return the circuit, and the arguments of :func:`describe` for the same request."""
+        """Return the circuit, and the options and properties of the same request."""
         return {
+            **{name: getattr(self.asked, name) for name in names(EdgeOptions)},
             "circuit": str(self.config.resolve()),
             "population": self.edges.name,
-            "source_type": self.sides["source"].by,
-            "target_type": self.sides["target"].by,
             "properties": [column.name for column in self.columns],
         }
 
 
 def describe(
     network: Network,
-    population: str | None = None,
-    source_type: str = "mtype",
-    target_type: str = "mtype",
+    asked: EdgeOptions,
     properties: Sequence[str] | None = None,
     *,
     verify: bool = False,
@@ -95,15 +99,23 @@ def describe(
 
     Parameters and errors are those of :func:`export`.
     """
-    edges = network.population(population)
+    edges = network.population(asked.population)
     state = edges.state()  # before anything of the file is read
+    if asked.nominal:
+        edges = with_labels(edges, asked.nominal)
     columns = _chosen(edges, properties)
+    where = None if asked.where is None else checked_predicate(asked.where, edges.columns)
     source, target = edges.source, edges.target
     nodes = {population: population.attributes() for population in {source, target}}
     sides = {
-        "source": group_nodes(nodes[source], source.name, source_type, "source"),
-        "target": group_nodes(nodes[target], target.name, target_type, "target"),
-    }
+        side: group_nodes(
+            nodes[population], population.name, by or asked.type or population.grouped_by, side,
+            untyped=asked.untyped or population.untyped,
+        )
+        for side, population, by in (
+            ("source", source, asked.source_type), ("target", target, asked.target_type)
+        )
+    }  # fmt: skip
     check_number(len(sides["source"].types), len(sides["target"].types))
     node_sets = node_sets_of(network, edges)
     identity = {
@@ -116,9 +128,19 @@ def describe(
         "source_type": sides["source"].by,
         "target_type": sides["target"].by,
         "properties": [column.name for column in columns],
+        **_counted(asked),
     }
     sha256 = edges.sha256() if verify else None
-    return ExportRequest(network.config, edges, columns, sides, node_sets, identity, state, sha256)
+    return ExportRequest(
+        network.config, edges, asked, where, columns, sides, node_sets, identity, state, sha256
+    )
+
+
+def _counted(asked: EdgeOptions) -> dict[str, Any]:
+    """Return the options that say which edges count, but for defaults."""
+    names = ("where", "min_syn_per_conn", "nominal", "untyped")
+    given = {name: getattr(asked, name) for name in names}
+    return {name: value for name, value in given.items() if value != getattr(EdgeOptions(), name)}
 
 
 def _chosen(edges: SourceEdges, properties: Sequence[str] | None) -> tuple[SourceColumn, ...]:
@@ -276,7 +298,12 @@ def manifest_of(
         left_out=left_out,
         parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
         tables=dict(tables),
+        left_out_rows=_summed(summary.left_out for summary in summaries),
         warnings=(
+            *(
+                f"{n:,} rows are left out: {why}"
+                for why, n in _summed(summary.left_out for summary in summaries).items()
+            ),
             *(
                 f"column {name!r} is left out: {why}"
                 for name, why in left_out.items()
@@ -285,6 +312,10 @@ def manifest_of(
             *_warnings(profiles, columns),
         ),
     )
+
+
+def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    return dict(sum(map(Counter, counts), Counter()))
 
 
 def _warnings(profiles: Mapping[str, Profile], columns: Sequence[DatasetColumn]) -> Iterator[str]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops import schema
+from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.display import Progress
 from connprops.resources import Resources
+from connprops.sources.parquet_rows import ParquetRows
 from connprops.sources.source import SourceColumn, SourceEdges
 
 _ROWS_AT_ONCE = 1 << 18
@@ -31,7 +31,8 @@ def write_sorted(
     """Sort all rows of an edge file by target, source and place, on disk where need be."""
     aside = sorted_file.with_suffix(".tmp")
     multiplicity = population.columns.get(schema.MULTIPLICITY)  # where rows stand for several
-    columns = [*columns, *([] if multiplicity is None else [multiplicity])]
+    several = [*columns, *([] if multiplicity is None else [multiplicity])]
+    columns = list({column.name: column for column in several}.values())
     query = 'select * from rows order by "@target", "@source", "@edge"'
     write_query(query, population, columns, aside, resources, progress)
     aside.rename(sorted_file)
@@ -80,32 +81,22 @@ def write_query(
         )
 
 
-class SortedRows(AbstractContextManager["SortedRows"]):
-    """Rows of the sorted copy, read by range."""
+class SortedRows(ParquetRows):
+    """Rows of the sorted copy."""
 
     def __init__(self, file: Path) -> None:
-        self._file = pq.ParquetFile(file)
-        groups = (self._file.metadata.row_group(i) for i in range(self._file.num_row_groups))
-        self._ends = np.cumsum([group.num_rows for group in groups])
+        super().__init__([file])
 
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
-        before = int(self._ends[first - 1]) if first else 0
-        table = self._file.read_row_groups(list(range(first, last + 1)), [name], use_threads=False)
-        values = to_numpy(table.column(0))
-        return values[start - before : stop - before]
-
-    def node_ids(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """Return source and target ids of a range of rows."""
-        return self._read("@source", start, stop), self._read("@target", start, stop)
+        source, target = (to_numpy(self.read(name, start, stop)) for name in ("@source", "@target"))
+        return source, target
 
-    def edge_ids(self, start: int, stop: int) -> NDArray[np.int64]:
+    def edge_ids(self, start: int, stop: int) -> Ints:
         """Return the rows' places in the edge file."""
-        return self._read("@edge", start, stop)
+        return to_numpy(self.read("@edge", start, stop))
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
-        return self._read(column.name, start, stop).astype(np.dtype(column.dtype), copy=False)
+        values = to_numpy(self.read(column.name, start, stop))
+        return values.astype(np.dtype(column.dtype), copy=False)

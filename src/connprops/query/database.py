@@ -22,6 +22,7 @@ from connprops.dataset.manifest import MANIFEST
 from connprops.display import Progress
 from connprops.errors import DatasetError
 from connprops.resources import Resources
+from connprops.sources.sql_text import literal, quoted
 from connprops.store.tables import read_table
 from connprops.store.writing import refuse_existing, replacing, write_text
 
@@ -33,8 +34,10 @@ _STORAGE = "v1.0.0"
 
 _FILES_OF = {
     "connection_rows": "connections/*.parquet",
+    "connection_numbers": "connections/*.parquet",
     "synapse_rows": "synapses/*.parquet",
     "nodes": "nodes.parquet",
+    "node_numbers": "nodes.parquet",
     "node_sets": "node_sets.parquet",
 }
 """The relations at the bottom of the chain, and their files in a dataset."""
@@ -170,18 +173,6 @@ def _comments(table: schema.Table, kind: str, dataset: Dataset | None = None) ->
     return "\n".join(lines)
 
 
-def quoted(name: str) -> str:
-    """Return a name as an identifier of SQL, in quotation marks."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(value: object) -> str:
-    """Return a text, a number, or a list of them, as SQL has it."""
-    if isinstance(value, list):
-        return f"[{', '.join(literal(item) for item in value)}]::varchar[]"
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-
-
 def _write(
     file: Path,
     frames: Mapping[schema.Table, pl.DataFrame],
@@ -211,11 +202,12 @@ def _write(
 
 def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
     """Return the macro whose rows are those of a chain's last relation, read from a folder."""
+    numbers = tuple(relations.BY_ID.values()) if dataset.has_ids else ()
     sources = {
         relation: f"from read_parquet(folder || '/{_FILES_OF[relation]}')"
-        if relation in _FILES_OF
+        if relation in dataset.relations.files
         else _with_values(relation, dataset)
-        for relation in chain
+        for relation in (*numbers, *chain)
     }
     parts = ",\n".join(f"{relation} as (\n{source})" for relation, source in sources.items())
     return f"create macro {name}(folder) as table with {parts}\nfrom {chain[-1]}"
@@ -234,6 +226,8 @@ def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.Data
     prefix = "" if within == "." else f"{within}/"
     parts = [_VIEWS_HEAD]
     for name, files in _FILES_OF.items():
+        if name not in dataset.relations.files:
+            continue
         source = f"read_parquet({literal(prefix + files)})"
         parts.append(f"create or replace temp view {name} as\nfrom {source};\n")
     there = {table.name for table in frames}

@@ -25,8 +25,9 @@ from connprops import schema
 from connprops.dataset import relations
 from connprops.display import Writable, write_csv
 from connprops.errors import OptionError, QueryError
-from connprops.query.database import create_macros, dataset_of, literal, small_tables
+from connprops.query.database import create_macros, dataset_of, small_tables
 from connprops.resources import Resources
+from connprops.sources.sql_text import literal
 from connprops.store.writing import check_format, replacing
 
 _BATCH = 10_000

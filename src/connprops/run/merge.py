@@ -10,13 +10,14 @@ from typing import Any
 import polars as pl
 
 from connprops import schema
-from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.manifest import MANIFEST, read_manifest
 from connprops.errors import ConnpropsWarning, OutputError
 from connprops.export.export import finish, write_node_tables
+from connprops.export.opening import open_network
 from connprops.export.parts import noted
 from connprops.export.plan import in_order, plan, revised, sort_first
 from connprops.export.request import describe, is_reusable
+from connprops.options import EdgeOptions
 from connprops.statistics.statistics import TABLES, described
 from connprops.statistics.tables import enums_of, layout_of
 from connprops.statistics.units import TABLES_OF, is_finished, merged, stage_of, stage_target
@@ -72,8 +73,9 @@ def _merge_dataset(target: Path, *, overwrite: bool) -> Path:
     """Make a dataset of the parts that all shards of an export have written."""
     with staged(target) as stage:
         asked = asked_of_shards(stage) or {}
-        circuit, n_shards = resolve_circuit(asked.pop("circuit")), asked.pop("shards")
-        request = describe(circuit, **asked)
+        path, n_shards = asked.pop("circuit"), asked.pop("shards")
+        properties, options = asked.pop("properties"), EdgeOptions(**asked)
+        request = describe(open_network(path, options, properties), options, properties)
         check_same(stage, request.depends_on)
         if not is_reusable(target, request, overwrite=overwrite):
             specs = revised(plan(request, stage))

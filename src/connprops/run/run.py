@@ -21,7 +21,6 @@ from typing import Any
 import polars as pl
 
 from connprops._version import __version__
-from connprops.circuit.circuit import Circuit, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import damage, read_manifest
 from connprops.dataset.selection import conditions_of, select_nodes
@@ -34,6 +33,7 @@ from connprops.errors import (
     collected_warnings,
 )
 from connprops.export.export import export
+from connprops.export.opening import open_network
 from connprops.export.request import ExportRequest, describe, differences
 from connprops.fits.property import check_names
 from connprops.model.build import build
@@ -86,7 +86,7 @@ def run(
     steps: list[Step] = []
     with collected_warnings() as collected:
         with _timed("open", steps):
-            opened = resolve_circuit(circuit)
+            opened = open_network(circuit, options, options.columns, options.limits)
             request = _checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
         record = Record(
@@ -134,7 +134,7 @@ def run(
 
 
 def _all_steps(
-    circuit: Circuit,
+    circuit: Network,
     folder: Path,
     options: RunOptions,
     progress: Progress | None,
@@ -244,7 +244,7 @@ def reasons_to_run(
 
 def _checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
-    request = describe(circuit, **options.edges(), verify=verify)
+    request = describe(circuit, options, options.columns, verify=verify)
     columns = [(c.name, c.dtype, unit_of(c.name), c.labels, True) for c in request.columns]
     check_names(options, chosen_properties(columns, options.sel_props))
     for side, population, selection in (
@@ -260,7 +260,7 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
         options = read_options(**record.options)
-        circuit = resolve_circuit(record.circuit)
+        circuit = open_network(record.circuit, options, options.columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
             request = _checked_input(circuit, options, verify=False)
@@ -302,7 +302,7 @@ def _timed(name: str, steps: list[Step]) -> Iterator[None]:
     steps.append(Step(name, round(seconds, 3), kibibytes * 1024))
 
 
-def _report_facts(circuit: Circuit, options: RunOptions) -> dict[str, str]:
+def _report_facts(circuit: Network, options: RunOptions) -> dict[str, str]:
     """Return what the report tells of the run beside the tables; not what changes with the day."""
     defaults = RunOptions().numbers_depend_on()
     chosen = {k: v for k, v in options.numbers_depend_on().items() if v != defaults[k]}

@@ -20,6 +20,15 @@ BY_POPULATION = "@population"
 BY_NODE = "@node"
 """Grouping that makes each node a type of its own."""
 
+ID = "@id"
+"""Attribute of nodes that the input names by other ids than their numbers."""
+
+NONE = "(none)"
+"""The type of nodes whose type is not known."""
+
+TYPE = "@type"
+"""Column of grouped nodes that has their type."""
+
 _NAMED = 5
 """Types that a warning names."""
 
@@ -34,13 +43,20 @@ class Side:
 
 
 def group_nodes(
-    nodes: pl.DataFrame, population: str, by: str, side: str, *, report: bool = True
+    nodes: pl.DataFrame,
+    population: str,
+    by: str,
+    side: str,
+    *,
+    report: bool = True,
+    untyped: str | None = None,
 ) -> Side:
     """Group the nodes of one side by an attribute, ``"@population"`` or ``"@node"``.
 
     ``nodes`` has a row per node: ``node``, its id, and its attributes. Where nodes have no
     ``mtype``, grouping by it falls back to one group, with a warning. ``report`` also warns of
-    types that span several classes or layers.
+    types that span several classes or layers. With ``untyped="leave-out"``, nodes without a type
+    are no nodes.
     """
     has_none = by == "mtype" and by not in nodes.columns
     if has_none:
@@ -53,25 +69,30 @@ def group_nodes(
     if by == BY_POPULATION or has_none:
         values = pl.repeat(population, len(nodes), eager=True)
     elif by == BY_NODE:
-        # Zeros in front, so that names sort as the numbers do.
-        width = len(str(nodes["node"].to_numpy().max(initial=-1) + 1))
-        values = nodes["node"].cast(pl.String).str.zfill(width)
+        values = nodes[ID if ID in nodes.columns else "node"]
+        if values.dtype.is_integer():  # zeros in front, so that names sort as the numbers do
+            width = len(str(values.to_numpy().max(initial=-1) + 1))
+            values = values.cast(pl.String).str.zfill(width)
     elif by in nodes.columns:
-        values = nodes[by].cast(pl.String).fill_null("(none)")
+        values = nodes[by].cast(pl.String)
     else:
         raise OptionError.unknown(
             f"attribute of node population {population!r}",
             by,
-            [name for name in nodes.columns if name != "node"],
+            [name for name in nodes.columns if name not in ("node", ID)],
             hint=f"give --{side}-type one of these, or {BY_POPULATION}",
         )
-    nodes = nodes.with_columns(values.alias("type"))
-    types = nodes.group_by("type").len("n_nodes").sort("type").with_row_index("code")
+    nodes = nodes.with_columns(values.alias(TYPE))
+    if untyped == "leave-out":
+        nodes = nodes.filter(pl.col(TYPE).is_not_null())
+    nodes = nodes.with_columns(pl.col(TYPE).fill_null(NONE))
+    types = nodes.group_by(type=TYPE).len("n_nodes").sort("type").with_row_index("code")
     for attribute in ("synapse_class", "layer"):
         majority = _majority(nodes, attribute, population if report else None)
         types = types.join(majority, on="type", how="left")
     types = schema.TYPES.conform(types.with_columns(side=pl.lit(side)), {})
-    return Side(by, nodes.join(types.select("type", "code"), on="type").sort("node"), types)
+    codes = types.select("code", pl.col("type").alias(TYPE))
+    return Side(by, nodes.join(codes, on=TYPE).sort("node"), types)
 
 
 def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl.DataFrame:
@@ -82,7 +103,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     if attribute not in nodes.columns:
         nodes = nodes.with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
     counts = (
-        nodes.select("type", pl.col(attribute).cast(pl.String))
+        nodes.select(pl.col(TYPE).alias("type"), pl.col(attribute).cast(pl.String))
         .drop_nulls()
         .group_by("type", attribute)
         .len()
@@ -90,7 +111,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     )
     several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
     # One type of all nodes spans whatever they do.
-    if population is not None and len(several) and nodes["type"].n_unique() > 1:
+    if population is not None and len(several) and nodes[TYPE].n_unique() > 1:
         names = ", ".join(several["type"].to_list()[:_NAMED])
         more = ", ..." if len(several) > _NAMED else ""
         warnings.warn(
@@ -121,7 +142,7 @@ def node_sets_of(network: Network, edges: SourceEdges) -> pl.DataFrame:
 def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return the tables types, nodes and node_sets of a dataset."""
     nodes = [
-        side.nodes.drop("type").select(
+        side.nodes.drop(TYPE).select(
             pl.lit(name).alias("side"), "node", "code", pl.exclude("node", "code")
         )
         for name, side in sides.items()

@@ -63,6 +63,14 @@ class SourceNodes(Protocol):
     def name(self) -> str:
         """Return the name of the population."""
 
+    @property
+    def grouped_by(self) -> str:
+        """Return the attribute that groups them where none is asked for."""
+
+    @property
+    def untyped(self) -> str:
+        """Return what to do by default with nodes without a type: "keep" or "leave-out"."""
+
     def attributes(self) -> pl.DataFrame:
         """Return ``node``, the number of each node, in order, and the attributes that group."""
 

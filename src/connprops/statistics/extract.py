@@ -15,7 +15,7 @@ from connprops.dataset.selection import Choice
 from connprops.declare import takes
 from connprops.display import Progress
 from connprops.errors import OptionError
-from connprops.export.export import open_circuit
+from connprops.export.opening import open_circuit
 from connprops.options import ExtractOptions
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property

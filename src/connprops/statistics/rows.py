@@ -173,7 +173,8 @@ class _File:
         self._in_order = in_order
         self._threaded = threaded and not in_order  # a few row groups take one thread less time
         metadata = self._file.metadata
-        row_groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        n_groups = metadata.num_row_groups if metadata.num_rows else 0  # of a part may be left none
+        row_groups = [metadata.row_group(i) for i in range(n_groups)]
         bounds = [row_group.column(0).statistics for row_group in row_groups]
         self._low = np.array([bound.min for bound in bounds], dtype=np.int64)
         self._high = np.array([bound.max for bound in bounds], dtype=np.int64)

@@ -24,6 +24,9 @@ from pathlib import Path
 
 from connprops.errors import OptionError, OutputError
 
+_SAMPLED_BLOCKS = 64
+_SAMPLED_BYTES = 4096
+
 FORMATS = (".csv", ".json", ".parquet")
 """How the names of files end in which tables are given to people."""
 
@@ -241,3 +244,12 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def add_samples(path: Path, digest: hashlib._Hash) -> None:
+    """Add blocks sampled evenly from a file to a digest, which takes milliseconds."""
+    with path.open("rb") as raw:
+        last = max(path.stat().st_size - _SAMPLED_BYTES, 0)
+        for block in range(_SAMPLED_BLOCKS):
+            raw.seek(last * block // (_SAMPLED_BLOCKS - 1))
+            digest.update(raw.read(_SAMPLED_BYTES))

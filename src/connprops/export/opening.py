@@ -1,0 +1,109 @@
+"""Opening circuits and tables: each is a source, exported on first use and reused afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from connprops.circuit.circuit import CircuitSource, resolve_circuit
+from connprops.dataset.dataset import Dataset
+from connprops.declare import shared, takes
+from connprops.display import Progress
+from connprops.errors import OptionError
+from connprops.export.export import export
+from connprops.options import EdgeOptions, ExportOptions, TableOptions
+from connprops.resources import Resources
+from connprops.sources.source import Network
+from connprops.tables.files import is_table
+from connprops.tables.table import TableNetwork
+
+_OF_TABLES = ("source", "target", "node_id", "count")
+
+
+def open_network(
+    path: CircuitSource,
+    options: EdgeOptions,
+    properties: Sequence[str] | None = None,
+    resources: Resources | None = None,
+) -> Network:
+    """Return the source that a path is: a circuit, or a table as the options say."""
+    if isinstance(path, str | Path) and is_table(path):
+        asked = EdgeOptions(**shared(options, EdgeOptions))
+        return TableNetwork(path, asked, properties, resources)
+    of_tables = [n for n in (*_OF_TABLES, "nodes") if getattr(options, n) is not None]
+    if of_tables:
+        raise OptionError.of(
+            f"{of_tables[0]} is an option of tables", found=f"a circuit, {path}",
+            expected="a table of synapses or connections: Parquet, CSV, ...",
+        )  # fmt: skip
+    return resolve_circuit(path)
+
+
+def open_circuit(
+    circuit: CircuitSource,
+    folder: str | Path | None = None,
+    *,
+    edges_popul_name: str | None = None,
+    source_type: str = "mtype",
+    target_type: str = "mtype",
+    properties: Sequence[str] | None = None,
+    overwrite: bool = False,
+    verify: bool = False,
+    resources: Resources | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open a circuit: export its edges on first use, reuse the dataset afterwards.
+
+    Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
+    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
+    of :func:`connprops.export.export.export`.
+    """
+    resolved = resolve_circuit(circuit)
+    place = Path(folder) if folder else resolved.results_folder() / "dataset"
+    return Dataset(
+        export(
+            resolved,
+            place,
+            population=edges_popul_name,
+            source_type=source_type,
+            target_type=target_type,
+            properties=properties,
+            overwrite=overwrite,
+            verify=verify,
+            resources=resources,
+            progress=progress,
+        )
+    )
+
+
+@takes(TableOptions)
+def open_table(edges: Any, nodes: Any, options: TableOptions) -> Dataset:
+    """Open a table of synapses or connections: export it on first use, reuse it afterwards.
+
+    Parameters
+    ----------
+    edges
+        One row per synapse, or per connection with a column ``count``: a path, or a frame. Paths
+        are of Parquet files, folders or patterns of them, Arrow (Feather), CSV and TSV, JSON lines,
+        each perhaps compressed by gzip, ``FILE.duckdb::TABLE``, or on object stores. Frames are of
+        Polars, pandas, or whatever streams as Arrow.
+    nodes
+        One row per neuron: its id, its type and other attributes, or None. Without, types are
+        columns of the edges.
+
+    Returns
+    -------
+    Dataset
+        The dataset, whose nodes have the ids of the tables.
+
+    Raises
+    ------
+    TableError, OptionError, OutputError
+        Where a table cannot be read or contradicts itself, an option not met, the folder not
+        written.
+    """
+    asked = EdgeOptions(**{**shared(options, EdgeOptions), "nodes": nodes})
+    table = TableNetwork(edges, asked, options.properties, options.limits)
+    place = Path(options.folder) if options.folder else table.results_folder() / "dataset"
+    return Dataset(export(table, place, **{**shared(options, ExportOptions), "nodes": nodes}))

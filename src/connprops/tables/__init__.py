@@ -1,0 +1,1 @@
+"""Tables of synapses or connections as a source of edges: Parquet, CSV, Arrow, DuckDB, frames."""

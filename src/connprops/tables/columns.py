@@ -1,0 +1,126 @@
+"""What the columns of a table are to statistics, and their values as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from connprops.arrays.arrow import to_numpy
+from connprops.errors import TableError
+from connprops.sources.parquet_rows import ParquetRows
+from connprops.sources.source import CATEGORIES_AT_MOST, SourceColumn
+from connprops.sources.sql_text import quoted
+from connprops.tables.files import TableFiles
+
+_TYPES = {"bool": "uint8", "halffloat": "float32", "float": "float32", "double": "float64"}
+
+
+def described(table: TableFiles, names: Sequence[str]) -> dict[str, SourceColumn]:
+    """Return what some columns of a table are, by name.
+
+    Text is read until it has too many distinct values for categories; of numbers, no value is.
+    """
+    lacking = _with_nulls(table, names)
+    columns = {}
+    with ParquetRows(table.files) as rows:
+        for name in names:
+            kind = table.schema.field(name).type
+            stored, labels = _stored(kind), None
+            if stored == "text" and (labels := _labels(rows, name)) is not None:
+                stored = "int32"
+            elif stored == "text" and table.is_text:
+                _check_not_numbers(table, name)
+            columns[name] = SourceColumn(name, stored, labels, partial=name in lacking)
+    return columns
+
+
+def numbers(values: pa.ChunkedArray, column: SourceColumn) -> NDArray[Any]:
+    """Return values as the numbers that a column has of them, NaN where there is none."""
+    if column.labels is not None:
+        values = pc.index_in(_text(values), value_set=pa.array(column.labels))
+    elif pa.types.is_decimal(values.type) or pa.types.is_float16(values.type):
+        values = values.cast(pa.float64())
+    dtype = np.dtype(column.dtype)
+    if values.null_count and dtype.kind == "f":
+        values = pc.fill_null(values.cast(pa.from_numpy_dtype(dtype), safe=False), float("nan"))
+    return to_numpy(values).astype(dtype, copy=False)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a type are text, also where each is stored once."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _stored(kind: pa.DataType) -> str:
+    """Return what a column of some Arrow type is stored as, by the words of `SourceColumn`."""
+    if pa.types.is_integer(kind):
+        return str(kind)
+    if pa.types.is_decimal(kind):
+        return "float64"
+    if is_text(kind):
+        return "text"
+    return _TYPES.get(str(kind), "several" if pa.types.is_nested(kind) else "other")
+
+
+def _text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(pa.string())
+
+
+def _labels(rows: ParquetRows, name: str) -> tuple[str, ...] | None:
+    """Return the distinct values of text, in order; None where they are too many."""
+    labels: set[str] = set()
+    for start, stop in rows.groups():
+        distinct = pc.unique(_text(rows.read(name, start, stop))).to_pylist()
+        labels |= {label for label in distinct if label is not None}
+        if len(labels) > CATEGORIES_AT_MOST:
+            return None
+    return tuple(sorted(labels))
+
+
+def _with_nulls(table: TableFiles, names: Sequence[str]) -> set[str]:
+    """Return the columns that have nulls, as the files' footers say, or else a look at them."""
+    lacking: set[str] = set()
+    untold: set[str] = set()
+    for file in table.files:
+        footer = pq.read_metadata(file)
+        for i in range(footer.num_row_groups):
+            group = footer.row_group(i)
+            for j in range(group.num_columns):
+                column = group.column(j)
+                statistics = column.statistics
+                if statistics is None or not statistics.has_null_count:
+                    untold.add(column.path_in_schema)
+                elif statistics.null_count:
+                    lacking.add(column.path_in_schema)
+    if counted := [name for name in names if name in untold - lacking]:
+        counts = ", ".join(f"count(*) - count({quoted(name)})" for name in counted)
+        nulls = table.ask(f"select {counts} from rows").row(0)  # noqa: S608 - quoted
+        lacking |= {name for name, n in zip(counted, nulls, strict=True) if n}
+    return lacking & {*names}
+
+
+def _check_not_numbers(table: TableFiles, name: str) -> None:
+    """Raise where most values of a text column are numbers, and some are not."""
+    query = f"""
+        select count(*), count(number), arg_min(value, row) filter (number is null),
+            min(row) filter (number is null)
+        from (select {quoted(name)} as value, try_cast(value as double) as number,
+            row_number() over () as row from rows)
+        where value is not null
+    """  # noqa: S608 - quoted
+    n, n_numbers, other, row = table.ask(query).row(0)
+    if 2 * n_numbers > n > n_numbers:
+        raise TableError.of(
+            f"{table.path}: column {name!r} holds numbers and text",
+            found=f"{other!r} in row {row}",
+            expected="numbers, or text; empty where there is no value",
+        )  # fmt: skip

@@ -1,0 +1,311 @@
+"""Tables of any kind as Parquet files on a disk of this machine, which rows are read from.
+
+Parquet files are read where they are. Everything else is copied once, as it streams by, into a
+temporary folder: what lies on an object store by Polars, which fetches only the columns that are
+wanted; text, JSON and tables of DuckDB by DuckDB; Arrow files and frames by Polars and Arrow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from connprops.errors import OptionError, TableError, listing
+from connprops.resources import Resources
+from connprops.sources.sql_text import literal, quoted
+from connprops.store.writing import add_samples, sha256_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ROW_GROUP = 1 << 18
+_LARGEST_ROW_GROUP = 1 << 22
+"""Rows of a row group up to which a range of rows is read from it without much in vain."""
+
+_OF_TEXT = {
+    "csv": "read_csv($files, nullstr=['', 'NA', 'N/A', 'NULL', 'null', 'None'])",
+    "jsonl": "read_json($files, format='newline_delimited')",
+}
+_KINDS = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "csv",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".arrow": "arrow", ".feather": "arrow",
+    ".ipc": "arrow", ".duckdb": "duckdb", ".db": "duckdb",
+}  # fmt: skip
+_COMPRESSED = (".gz", ".zst")
+
+Wanted = Callable[[Sequence[str]], Sequence[str]]
+"""Which columns of a table are wanted, of all that it has."""
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """A table as Parquet files: its name, the files, and what tells its content from another's."""
+
+    name: str
+    path: Path
+    files: tuple[Path, ...]
+    facts: dict[str, Any]
+    state: dict[str, int]
+    is_text: bool
+    limits: dict[str, Any]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns that all the files have."""
+        return pq.read_schema(self.files[0])
+
+    def ask(self, query: str) -> pl.DataFrame:
+        """Return what a query has of ``rows``."""
+        import duckdb
+
+        with duckdb.connect(config=self.limits) as connection:
+            connection.read_parquet([str(file) for file in self.files]).create_view("rows")
+            answer: pl.DataFrame = connection.sql(query).pl()
+            return answer
+
+
+class TableOpener:
+    """Opens tables as Parquet files, with a temporary folder for copies where these are needed."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._folder: Path | None = None
+        self._n = 0
+
+    def open(self, table: Any, what: str, wanted: Wanted) -> TableFiles:
+        """Return a table of edges or nodes, as ``what`` says, with the columns wanted at least."""
+        if not isinstance(table, str | Path):
+            return self._of_frame(table, what)
+        text = str(table)
+        if "://" in text:
+            return self._of_url(text, wanted)
+        path, _, name = text.partition("::")
+        files = _files_at(Path(path))
+        kind = _kind_of(files)
+        opened = _checked(files) if kind == "parquet" else ()
+        if not opened or _largest_row_group(opened) > _LARGEST_ROW_GROUP:
+            with _reading(path, kind):
+                opened = (self._copied(kind, files, name),)
+        stem = name or Path(path).name.split(".")[0].strip("*?") or what
+        facts, state = _facts(files, path), _state(files)
+        return self._opened(stem, Path(path), opened, facts, state, is_text=kind == "csv")
+
+    def _opened(
+        self,
+        name: str,
+        path: Path,
+        files: tuple[Path, ...],
+        facts: dict[str, Any],
+        state: dict[str, int],
+        *,
+        is_text: bool = False,
+    ) -> TableFiles:
+        limits = self._resources.duckdb_config()
+        return TableFiles(name, path, files, facts, state, is_text, limits)
+
+    def _of_copy(self, name: str, path: str, aside: Path, *, is_text: bool = False) -> TableFiles:
+        """Return a copy, which is told from others by all its bytes."""
+        n_bytes = aside.stat().st_size
+        facts = {"file": path, "bytes": n_bytes, "sampled_sha256": sha256_of(aside)}
+        return self._opened(name, Path(path), (aside,), facts, {"bytes": n_bytes}, is_text=is_text)
+
+    def _aside(self) -> Path:
+        """Return where the next copy goes."""
+        if self._folder is None:
+            made = tempfile.mkdtemp(dir=self._resources.temp_dir, prefix="connprops-")
+            weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+            self._folder = Path(made)
+        self._n += 1
+        return self._folder / f"{self._n}.parquet"
+
+    def _copied(self, kind: str, files: Sequence[Path], name: str) -> Path:
+        """Copy files that are no Parquet, in the order of their rows."""
+        import duckdb
+
+        aside = self._aside()
+        if kind == "arrow":
+            pl.scan_ipc(list(files)).sink_parquet(aside, row_group_size=_ROW_GROUP)
+            return aside
+        with duckdb.connect(config=self._resources.duckdb_config()) as connection:
+            if kind == "duckdb":
+                rows = _table_of(connection, files[0], name)
+            else:
+                rows = _OF_TEXT.get(kind, "read_parquet($files)").replace(
+                    "$files", literal([str(file) for file in files])
+                )
+            _copy(connection, rows, aside)
+        return aside
+
+    def _of_frame(self, table: Any, what: str) -> TableFiles:
+        """Write a frame, or what streams as Arrow, as it comes."""
+        aside = self._aside()
+        if isinstance(table, pl.DataFrame | pl.LazyFrame):
+            table.lazy().sink_parquet(aside, row_group_size=_ROW_GROUP)
+        elif hasattr(table, "__arrow_c_stream__"):
+            reader = pa.RecordBatchReader.from_stream(table)
+            with pq.ParquetWriter(aside, reader.schema) as writer:
+                waiting: list[pa.RecordBatch] = []
+                for batch in reader:
+                    waiting.append(batch)
+                    if sum(b.num_rows for b in waiting) >= _ROW_GROUP:
+                        writer.write_table(pa.Table.from_batches(waiting), _ROW_GROUP)
+                        waiting = []
+                writer.write_table(pa.Table.from_batches(waiting, reader.schema), _ROW_GROUP)
+        else:
+            raise OptionError.of(
+                f"The {what} are no table", found=type(table).__name__,
+                expected="a path, a Polars or pandas frame, or what streams as Arrow",
+            )  # fmt: skip
+        return self._of_copy(what, "(frame)", aside)
+
+    def _of_url(self, url: str, wanted: Wanted) -> TableFiles:
+        """Copy the wanted columns of what lies on an object store or a web server."""
+        aside = self._aside()
+        kind = _kind_of([Path(url.split("?", maxsplit=1)[0])])
+        scans: dict[str, Callable[[str], pl.LazyFrame]] = {
+            "parquet": pl.scan_parquet, "csv": pl.scan_csv, "jsonl": pl.scan_ndjson,
+            "arrow": pl.scan_ipc,
+        }  # fmt: skip
+        if kind not in scans:
+            raise OptionError.of(f"{url} is of a kind that is read from disks only", found=kind)
+        with _reading(url, kind):
+            rows = scans[kind](url)
+            names = rows.collect_schema().names()
+            rows.select(wanted(names)).sink_parquet(aside, row_group_size=_ROW_GROUP)
+        name = Path(url.split("?", maxsplit=1)[0]).name.split(".")[0]
+        return self._of_copy(name, url, aside, is_text=kind == "csv")
+
+
+def _files_at(path: Path) -> list[Path]:
+    """Return the files that a path names: itself, those of a folder, or those of a pattern."""
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and _suffix(f) in _KINDS)
+    elif any(sign in path.name for sign in "*?["):
+        files = sorted(path.parent.glob(path.name))
+    else:
+        files = [path] if path.is_file() else []
+    if not files:
+        raise TableError.of(
+            f"No table at {path}",
+            found="a folder without any" if path.is_dir() else "no such file",
+            expected=f"a file that ends in {', '.join(_KINDS)}, or a folder of them",
+        )
+    return files
+
+
+def _suffix(file: Path) -> str:
+    suffixes = [s.lower() for s in file.suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def is_table(path: str | Path) -> bool:
+    """Return whether a path is that of a table, by its name or by what a folder holds."""
+    place = Path(str(path).partition("::")[0])
+    if "://" in str(path) or _suffix(place) in _KINDS or "*" in place.name:
+        return True
+    return place.is_dir() and any(_suffix(f) in _KINDS for f in place.iterdir())
+
+
+def _kind_of(files: Sequence[Path]) -> str:
+    kinds = {_KINDS.get(_suffix(file), f"a file that ends in {_suffix(file)!r}") for file in files}
+    if len(kinds) > 1 or not kinds <= {*_KINDS.values()}:
+        raise TableError.of(
+            f"{files[0].parent if len(files) > 1 else files[0]} is no table of one kind",
+            found=listing(sorted(kinds)), expected=", ".join(_KINDS),
+        )  # fmt: skip
+    return kinds.pop()
+
+
+def _checked(files: list[Path]) -> tuple[Path, ...]:
+    """Return Parquet files, all of which must be whole and have the same columns."""
+    first: pa.Schema | None = None
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as opened:
+                schema = opened.schema_arrow.remove_metadata()
+        except (OSError, pa.ArrowException) as error:
+            raise TableError.of(
+                f"{file} cannot be read as Parquet", found=str(error), hint="damaged, or cut short?"
+            ) from error
+        first = schema if first is None else first
+        if schema != first:
+            raise TableError.of(
+                f"{file} has other columns than {files[0]}",
+                found=listing(f"{f.name} {f.type}" for f in schema if f not in first),
+                expected=listing(f"{f.name} {f.type}" for f in first if f not in schema),
+            )
+    return tuple(files)
+
+
+def _largest_row_group(files: Sequence[Path]) -> int:
+    footers = (pq.read_metadata(file) for file in files)
+    sizes = (f.row_group(i).num_rows for f in footers for i in range(f.num_row_groups))
+    return max(sizes, default=0)
+
+
+@contextmanager
+def _reading(table: str, kind: str) -> Iterator[None]:
+    """Turn what a reader raises into an error that names the table."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.OutOfMemoryException):
+        raise
+    except (duckdb.Error, pl.exceptions.PolarsError, OSError) as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise TableError.of(
+            f"{table} cannot be read as {kind}", found="; ".join(lines[:3])
+        ) from error
+
+
+def _table_of(connection: duckdb.DuckDBPyConnection, file: Path, name: str) -> str:
+    """Return the table of a DuckDB file that is named, or the only one."""
+    connection.execute(f"attach {literal(str(file))} as given (read_only)")
+    query = (
+        "select table_name from duckdb_tables() where database_name = 'given' union all "
+        "select view_name from duckdb_views() where database_name = 'given' and not internal"
+    )
+    names = [str(found) for (found,) in connection.sql(query).fetchall()]
+    if name not in names and (name or len(names) != 1):
+        raise OptionError.unknown(f"table of {file}", name, names, hint=f"name it as {file}::TABLE")
+    return f"given.{quoted(name or names[0])}"
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, rows: str, file: Path) -> None:
+    connection.execute(
+        f"copy (from {rows}) to {literal(str(file))} "
+        f"(format parquet, compression lz4_raw, row_group_size {_ROW_GROUP})"
+    )
+
+
+def _facts(files: Sequence[Path], path: str) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for file in files:
+        add_samples(file, digest)
+    return {
+        "file": Path(path).name,
+        "bytes": sum(file.stat().st_size for file in files),
+        "sampled_sha256": digest.hexdigest(),
+    }
+
+
+def _state(files: Sequence[Path]) -> dict[str, int]:
+    statuses = [file.stat() for file in files]
+    return {
+        "bytes": sum(status.st_size for status in statuses),
+        "mtime_ns": max(status.st_mtime_ns for status in statuses),
+    }
