@@ -54,7 +54,12 @@ def page() -> str:
     parts.append("## Large tables\n\nViews of the Parquet files of the dataset.\n")
     parts += [_table(table) for table in schema.LARGE.values()]
     parts += ["## Relations\n\nEach is a file of `sql/` and uses those before it.\n"]
-    parts.append("".join(f"- `{name}`: {relations.grain(name)}\n" for name in relations.CHAIN))
+    parts.append(
+        "".join(
+            f"- `{name}`: {relations.grain(name)}\n"
+            for name in (*relations.BY_ID, *relations.CHAIN)
+        )
+    )
     parts += ["## Macros\n", "".join(_macros())]
     parts.append("## Ready-made queries\n\n`connprops sql OUT --query NAME --param K=V`\n")
     parts.append("".join(_questions()))

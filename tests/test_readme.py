@@ -51,7 +51,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     monkeypatch.chdir(tmp_path)
     assert [language for language, _ in BLOCKS] == [
-        "bash", "bash", "bash", "bash", "python", "sql", "python",
+        "bash", "bash", "bash", "bash", "bash", "python", "sql", "python",
     ]  # fmt: skip
     demo = "connprops demo  "
     assert BLOCKS[0][1].startswith(demo)  # what is replaced, so that the test is quick

@@ -262,10 +262,11 @@ def test_pandas_opens_the_database(folder):
 def test_every_sql_file_is_used_or_listed_and_documented():
     files = {str(f.relative_to(relations.folder()).with_suffix("")) for f in
              relations.folder().rglob("*.sql")}  # fmt: skip
-    used = {*relations.CHAIN, "macros", *(f"queries/{name}" for name in questions())}
+    chain = {*relations.CHAIN, *relations.BY_ID}
+    used = {*chain, "macros", *(f"queries/{name}" for name in questions())}
     assert files == used
     page = (ROOT / "docs" / "tables.md").read_text()
-    for name in {*relations.CHAIN, *questions()}:
+    for name in chain | questions().keys():
         assert f"`{name}`" in page, name
     for name in re.findall(
         r"^create or replace macro (\w+)", relations.text("macros"), re.MULTILINE

@@ -35,16 +35,13 @@ from connprops.circuit.columns import (
 from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing
-from connprops.store.writing import sha256_of
+from connprops.store.writing import add_samples, sha256_of
 
 if TYPE_CHECKING:
     import bluepysnap
 
 CircuitSource: TypeAlias = "str | Path | bluepysnap.Circuit"
 """What names a circuit: its configuration file, or a circuit that bluepysnap has opened."""
-
-_SAMPLED_BLOCKS = 64
-_SAMPLED_BYTES = 4096
 
 _LARGEST_WHOLE = 2**63 - 1
 """Whole numbers beyond are names of nodes, as text."""
@@ -216,17 +213,14 @@ class EdgePopulation(Population):
 
         with hdf5.reading(self.file) as h5:
             h5[self.place].visititems(add)
-        with hdf5.guarded(self.file), self.file.open("rb") as raw:
-            size = self.file.stat().st_size
-            for at in np.linspace(0, max(size - _SAMPLED_BYTES, 0), _SAMPLED_BLOCKS):
-                raw.seek(int(at))
-                digest.update(raw.read(_SAMPLED_BYTES))
+        with hdf5.guarded(self.file):
+            add_samples(self.file, digest)
         if self.types_file:
             digest.update(self.types_file.read_bytes())
         return {
             "population": self.name,
             "file": self.file.name,
-            "bytes": size,
+            "bytes": self.file.stat().st_size,
             "sampled_sha256": digest.hexdigest(),
         }
 
@@ -382,6 +376,11 @@ def resolve_circuit(source: CircuitSource) -> Circuit:
         content = source.config
         networks = checked(content.get("networks") or {}, Networks, "networks", config)
         node_sets = content.get("node_sets_file")
+    return circuit_of(config, networks, node_sets)
+
+
+def circuit_of(config: Path, networks: Networks, node_sets: str | None = None) -> Circuit:
+    """Return the circuit whose files these are, which ``config`` lists."""
     faults: dict[tuple[str, str], CircuitError] = {}
     nodes = {
         name: NodePopulation(name, file, types_file, kind or "biophysical")

@@ -53,11 +53,12 @@ class CommandOptions(Checked):
     connections: Path | None = option(
         None, help="Parquet with source_node and target_node; with source_type and target_type, "
         "unless a circuit has them; with n_syn_per_conn, unless it is to be drawn.",
-        default_text="the connections of the circuit, each row drawn anew", from_text=Path,
+        default_text="those of the circuit or the dataset, each drawn anew", from_text=Path,
         metavar="FILE", panel=OUTPUT, is_checked=False,
     )  # fmt: skip
     circuit: Path | None = option(
-        None, help="Circuit that the nodes are of: its configuration file, or its folder.",
+        None,
+        help="Circuit that the nodes are of, by its configuration file or folder; or a dataset.",
         from_text=Path, metavar="CIRCUIT", panel=OUTPUT, is_checked=False,
     )  # fmt: skip
     missing: str = option(
@@ -87,7 +88,11 @@ _DECLARED = {
 _READ = {*names(RunOptions), *names(Resources)}
 
 Circuit = Annotated[
-    Path, typer.Argument(metavar="CIRCUIT", help="The circuit's configuration file, or its folder.")
+    Path,
+    typer.Argument(
+        metavar="CIRCUIT",
+        help="The circuit's configuration file, or its folder; an edge file; a table of synapses.",
+    ),
 ]
 
 

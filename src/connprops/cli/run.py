@@ -24,6 +24,7 @@ from connprops.resources import Resources
         """connprops run CIRCUIT --sel-dest '{"layer": ["4", "5"]}'""",
         "connprops run CIRCUIT --sel-props conductance,u_syn --distr-type u_syn=beta",
         "connprops run CIRCUIT --config options.toml --memory 8GB",
+        "connprops run synapses.parquet --nodes cells.csv --source pre --target post --type class",
     ),
 )  # fmt: skip
 def run(

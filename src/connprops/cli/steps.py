@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         "connprops export CIRCUIT -o dataset",
         "connprops export CIRCUIT -o dataset --source-type layer --target-type layer",
         "connprops export CIRCUIT -o dataset --shard 3/20",
+        "connprops export synapses.parquet --nodes cells.csv --source pre --target post",
     ),
 )  # fmt: skip
 def export(

@@ -12,6 +12,8 @@ from typing import TypedDict, TypeVar, Unpack
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
@@ -98,6 +100,35 @@ class Source:
         return resolve_circuit(self._nodes).population(self._population)
 
     @cached_property
+    def _dataset(self) -> Dataset | None:
+        table = None if self._nodes is None else as_table(self._nodes)
+        return table if isinstance(table, Dataset) else None
+
+    @cached_property
+    def ids(self) -> dict[str, pa.Array]:
+        """Return the ids of the nodes of both sides by number, where a dataset has other ids."""
+        dataset = self._dataset
+        if dataset is None or not dataset.has_ids:
+            return {}
+        oldest = pl.CompatLevel.oldest()
+        return {side: dataset.ids(side).to_arrow(compat_level=oldest) for side in SIDES}
+
+    def _numbers(self, batch: pa.RecordBatch, side: str) -> Ints:
+        """Return the numbers of the nodes that a list names."""
+        name = f"{side}_node"
+        if not self.ids or name not in batch.schema.names:
+            return whole_numbers(batch, name, 0)
+        given, known = batch.column(name), self.ids[side]
+        numbers = pc.index_in(given.cast(known.type), value_set=known)
+        if numbers.null_count:
+            unknown = given.filter(numbers.is_null())[0]
+            raise OptionError.of(
+                f"A {side} node of the connections is not known", found=f"node {unknown}",
+                expected="an id that the dataset has",
+            )  # fmt: skip
+        return to_numpy(numbers).astype(np.int64)
+
+    @cached_property
     def _types(self) -> dict[str, TypeCodes]:
         """Return the types of the nodes of both sides; none where no nodes are given."""
         if self._nodes is None:
@@ -114,6 +145,8 @@ class Source:
 
         ConnectionBatch are those of a list, or of the circuit where there is None.
         """
+        if connections is None and self._dataset is not None:
+            connections = self._dataset.connections
         pieces = self._of_circuit() if connections is None else self._of_list(connections)
         waiting: deque[Future[_Batch]] = deque()
         with ThreadPoolExecutor(self._resources.threads) as pool:
@@ -131,7 +164,7 @@ class Source:
         """Yield the connections of a list with their numbers of synapses."""
         distinct = Distinct()
         for batch in read_connections(table, max(self.at_once // 2, 1)):
-            source, target = (whole_numbers(batch, f"{side}_node", 0) for side in SIDES)
+            source, target = (self._numbers(batch, side) for side in SIDES)
             distinct.add(source, target)
             types = {}
             for side, ids in zip(SIDES, (source, target), strict=True):

@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 
 from connprops import schema
 from connprops._version import __version__
-from connprops.arrays.arrow import to_arrow
+from connprops.arrays.arrow import taken, to_arrow
 from connprops.display import Progress
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionBatch, ConnectionStream, ConnectionTable
-from connprops.draw.drawer import Drawer
 from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
 from connprops.draw.lookup import SIDES
 from connprops.draw.source import DrawOptions, Source
@@ -58,9 +57,9 @@ def draw_synapses(
     model
         The model.
     connections
-        One row per connection: source_node and target_node, ids from 0; source_type and
-        target_type, unless ``nodes`` has them; n_syn_per_conn, unless it is to be drawn. A
-        Polars frame, an Arrow table or reader, or a Parquet file.
+        One row per connection: source_node and target_node, ids from 0, or those of the dataset
+        that ``nodes`` is; source_type and target_type, unless ``nodes`` has them; n_syn_per_conn,
+        unless it is to be drawn. A Polars frame, an Arrow table or reader, or a Parquet file.
     seed
         A whole number. A generator is refused: its numbers depend on what it drew before.
     nodes
@@ -97,7 +96,7 @@ def draw_synapses(
         Where the model lacks a pathway, and ``missing`` is "error".
     """
     source = Source(model, seed, **options)
-    table = SynapseTable(source.drawer)
+    table = SynapseTable(source)
     batches = source.batches(table.batch, connections)
     if not isinstance(connections, pl.DataFrame):
         return pa.RecordBatchReader.from_batches(table.schema, batches)
@@ -125,7 +124,8 @@ def write_synapses(
     model, seed
         As for :func:`draw_synapses`.
     connections
-        As there; or None for the synapses of the circuit ``nodes``, row by row of its edge file.
+        As there; or None for the connections of the dataset that ``nodes`` is, or for the synapses
+        of the circuit, row by row of its edge file.
         The rows of a connection are its synapses in the order of the file.
     path
         A Parquet file; or, if the name ends in ``.h5``, a SONATA edge file. That needs a circuit
@@ -171,7 +171,7 @@ def write(
             total = source.edges.size if anew else 0
             sink = stack.enter_context(edge_file(aside, source, anew=anew))
         else:
-            sink = stack.enter_context(_parquet(aside, source.drawer))
+            sink = stack.enter_context(_parquet(aside, source))
         for batch in source.batches(sink.batch, connections):
             n_done += sink.write(batch)
             if progress is not None:
@@ -184,10 +184,13 @@ def write(
 class SynapseTable:
     """Drawn synapses as Arrow record batches."""
 
-    def __init__(self, drawer: Drawer) -> None:
-        self._drawer = drawer
+    def __init__(self, source: Source) -> None:
+        drawer = source.drawer
+        self._drawer, self._ids = drawer, source.ids
         self._types = [pa.array(drawer.model.source_types), pa.array(drawer.model.target_types)]
-        fields = {f"{side}_node": pa.int64() for side in SIDES}
+        fields = {
+            f"{side}_node": self._ids[side].type if self._ids else pa.int64() for side in SIDES
+        }
         fields |= {f"{side}_type": pa.dictionary(pa.int32(), pa.string()) for side in SIDES}
         fields |= {name: pa.from_numpy_dtype(drawer.dtype(name)) for name in drawer.properties}
         self.schema = pa.schema(fields)
@@ -198,6 +201,8 @@ class SynapseTable:
         of = np.repeat(np.arange(connections.n_syn.size), connections.n_syn)
         codes = divmod(connections.own_pathway, len(self._types[1]))
         arrays = [to_arrow(connections.source[of]), to_arrow(connections.target[of])]
+        if self._ids:
+            arrays = [taken(self._ids[s], n) for s, n in zip(SIDES, arrays, strict=True)]
         arrays += [
             pa.DictionaryArray.from_arrays(to_arrow(code.astype(np.int32)[of]), names)
             for code, names in zip(codes, self._types, strict=True)
@@ -209,8 +214,9 @@ class SynapseTable:
 class _Parquet(SynapseTable):
     """Writes batches of synapses together until they make a row group."""
 
-    def __init__(self, drawer: Drawer, file: Path) -> None:
-        super().__init__(drawer)
+    def __init__(self, source: Source, file: Path) -> None:
+        super().__init__(source)
+        drawer = source.drawer
         facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": drawer.seed,
                  "connprops_version": __version__, "model": drawer.model.facts}  # fmt: skip
         described = self.schema.with_metadata({schema.METADATA_KEY: json.dumps(facts)})
@@ -234,9 +240,9 @@ class _Parquet(SynapseTable):
 
 
 @contextmanager
-def _parquet(file: Path, drawer: Drawer) -> Iterator[_Parquet]:
+def _parquet(file: Path, source: Source) -> Iterator[_Parquet]:
     try:
-        sink = _Parquet(drawer, file)
+        sink = _Parquet(source, file)
         with sink.writer:
             yield sink
             sink.flush()

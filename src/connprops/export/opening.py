@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from connprops.circuit.bare import bare_circuit
 from connprops.circuit.circuit import CircuitSource, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.declare import shared, takes
@@ -31,6 +32,8 @@ def open_network(
     if isinstance(path, str | Path) and is_table(path):
         asked = EdgeOptions(**shared(options, EdgeOptions))
         return TableNetwork(path, asked, properties, resources)
+    if isinstance(path, str | Path) and Path(path).suffix in (".h5", ".hdf5", ".sonata"):
+        return bare_circuit(Path(path), None if options.nodes is None else Path(options.nodes))
     of_tables = [n for n in (*_OF_TABLES, "nodes") if getattr(options, n) is not None]
     if of_tables:
         raise OptionError.of(

@@ -6,13 +6,20 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from connprops.circuit.circuit import Circuit, resolve_circuit
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from connprops.circuit.circuit import Circuit
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, damage
 from connprops.display import console_on, show_table
 from connprops.errors import CircuitError, ConnpropsError
+from connprops.export.opening import open_network
+from connprops.options import EdgeOptions
 from connprops.run.record import RUN_FILE, CompleteRun, Record, record_of
 from connprops.run.run import why_not_reused
+from connprops.schema import METADATA_KEY
+from connprops.sources.source import LEFT_OUT, SourceEdges
 from connprops.store.tables import read_any_table
 from connprops.store.writing import leftover_of
 
@@ -23,14 +30,18 @@ if TYPE_CHECKING:
 def describe(path: Path, stream: TextIO) -> None:
     """Write what a path holds."""
     console = console_on(stream)
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" and not _is_foreign(path):
         _describe_table(path, console)
     elif (path / MANIFEST).is_file():
         _describe_dataset(Dataset(path), console)
     elif (record := record_of(path)) is not None:
         _describe_run(path, record, console)
     else:
-        _describe_circuit(resolve_circuit(path), console)
+        network = open_network(path, EdgeOptions())
+        if isinstance(network, Circuit):
+            _describe_circuit(network, console)
+        else:
+            _describe_edges(network.population(), console)
 
 
 def _describe_circuit(circuit: Circuit, console: Console) -> None:
@@ -52,6 +63,23 @@ def _describe_circuit(circuit: Circuit, console: Console) -> None:
     show_table(console, ("node population", "kind", "nodes"), nodes)
     for (what, name), fault in faults.items():
         console.print(f"{name!r} of {what} cannot be read: {fault}")
+
+
+def _is_foreign(file: Path) -> bool:
+    """Return whether a Parquet file can be read and is none of ours."""
+    try:
+        return METADATA_KEY.encode() not in (pq.read_schema(file).metadata or {})
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _describe_edges(edges: SourceEdges, console: Console) -> None:
+    console.print(f"Table of edges {edges.name}: {edges.size:,} rows in {edges.file}")
+    of_columns = [
+        (c.name, c.stored, c.labels and len(c.labels), LEFT_OUT.get(c.stored))
+        for c in edges.columns.values()
+    ]
+    show_table(console, ("property", "type", "labels", "left out"), of_columns)
 
 
 def _describe_dataset(dataset: Dataset, console: Console) -> None:
