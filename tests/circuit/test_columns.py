@@ -10,10 +10,10 @@ import pytest
 from circuits import allen, edit, two_types, write_circuit
 
 from connprops.circuit.circuit import resolve_circuit
-from connprops.circuit.columns import LEFT_OUT
 from connprops.dataset.dataset import Dataset
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.export import export
+from connprops.sources.source import LEFT_OUT
 
 
 def test_node_attributes_without_floats(tmp_path):
