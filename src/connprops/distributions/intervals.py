@@ -23,6 +23,7 @@ from connprops.families.bounded import (
     TRUNCNORM,
     beta_bounds,
     beta_curves,
+    truncnorm_curves,
 )
 from connprops.families.family import Family, Parameter
 from connprops.families.sample import Sample
@@ -237,7 +238,7 @@ def _ends_of_uniform(sample: Sample, n: Floats) -> dict[str, Floats]:
 
 _REGULAR = 3.841458820694124  # the 95 % quantile of chi-square with 1 degree of freedom
 _OF_END = 5.991464547107979  # of an end that data come close to as 1 / n: 2 degrees
-_STEPS = 12
+_STEPS = 10
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _SECTIONS = 20
 
@@ -327,7 +328,7 @@ def _truncnorm(_: Distributions, sample: Sample, n: Floats) -> dict[str, Floats]
         name: np.stack([_crossing(lambda x: 2 * (most - curve(x)), at, end, _REGULAR)  # noqa: B023
                         for end in ends], axis=-1)
         for name, curve, at, ends in (("norm_loc", of_loc, loc, (-far_loc, far_loc)),
-                                      ("norm_scale", of_scale, scale, scales))
+                                      ("norm_scale", of_scale, scale, (scale - 2, scales[1])))
     }  # fmt: skip
     found = {
         "norm_loc": sample.min[:, None] + width[:, None] * np.sinh(found["norm_loc"]),
@@ -336,23 +337,34 @@ def _truncnorm(_: Distributions, sample: Sample, n: Floats) -> dict[str, Floats]
     gaps = np.log(1e-6) + zero, np.log(FARTHEST_END) + zero
     for name, side in (("min", -1.0), ("max", 1.0)):
         # Mirrored, so that the end is always the lower one.
-        mirrored = replace(unit, n=n, mean=mean if side < 0 else 1 - mean, std=std)
-        own = partial(_likelihood, mirrored)
-
-        def of_gap(gap: Floats, own: Callable[..., Floats] = own) -> Floats:
-            def of_loc(x: Floats) -> Floats:
-                return _greatest(
-                    lambda y: own(np.sinh(x), np.exp(y), -np.exp(gap), zero + 1), *scales
-                )[1]
-
-            return _greatest(of_loc, -far_loc, far_loc)[1]
-
+        of_gap = partial(_with_gap, n, mean if side < 0 else 1 - mean, std)
         top = of_gap(gaps[0])
         gap = np.exp(_crossing(lambda x: 2 * (top - of_gap(x)), *gaps, _OF_END))  # noqa: B023
         extreme = sample.min if side < 0 else sample.max
         ends = [extreme + side * width * gap, extreme]
         found[name] = np.stack(ends if side < 0 else ends[::-1], axis=-1)
     return found
+
+
+def _with_gap(n: Floats, mean: Floats, std: Floats, gap: Floats) -> Floats:
+    """Return the greatest log-likelihood where the lower end lies so far below the data.
+
+    ``gap`` is its logarithm; mean and standard deviation are in units of the data's range.
+    """
+    support = 1 + np.exp(gap)
+    mean, variance = (mean + np.exp(gap)) / support, (std / support) ** 2
+
+    def curves(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
+        return truncnorm_curves(x[:, 0], x[:, 1], mean[rows], variance[rows])
+
+    least = np.full_like(n, 1 / FARTHEST_SCALE**2)
+    start = np.maximum((1 / variance - 12) * (1 + 18 * variance), least)
+    lower = np.stack([np.full_like(n, -np.inf), least], axis=1)
+    best = box_maximum(
+        curves, np.stack([np.zeros_like(n), start], axis=1), lower, np.full_like(lower, np.inf)
+    )
+    value: Floats = truncnorm_curves(best[:, 0], best[:, 1], mean, variance)[0]
+    return np.asarray(n * (value - np.log(support)))
 
 
 def _likelihood(sample: Sample, loc: Floats, scale: Floats, low: Floats, high: Floats) -> Floats:

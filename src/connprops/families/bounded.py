@@ -131,7 +131,7 @@ def _moments_truncnorm(
     return np.clip(loc, low, high) + scale * mean, scale * np.sqrt(variance)
 
 
-def _curves_truncnorm(
+def truncnorm_curves(
     b: Floats, c: Floats, mean: Floats, variance: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Return log-likelihood per value, its gradient and Hessian in (b, c)."""
@@ -156,7 +156,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     mean, variance = (sample.mean - sample.min) / unit, (sample.std / unit) ** 2
 
     def plane(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
-        return _curves_truncnorm(x[:, 0], x[:, 1], mean[rows], variance[rows])
+        return truncnorm_curves(x[:, 0], x[:, 1], mean[rows], variance[rows])
 
     everywhere = np.full_like(mean, np.inf)
     least = np.full_like(mean, 1 / FARTHEST_SCALE**2)
@@ -175,7 +175,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     def line(x: Floats, rows: NDArray[np.intp]) -> tuple[Floats, Floats, Floats]:
         along = np.stack([slope[rows], np.ones(len(rows))], axis=1)
         groups = beyond[rows]
-        value, gradient, hessian = _curves_truncnorm(
+        value, gradient, hessian = truncnorm_curves(
             slope[rows] * x[:, 0], x[:, 0], mean[groups], variance[groups]
         )
         return (
@@ -189,7 +189,7 @@ def _fit_truncnorm(sample: Sample) -> Estimates:
     b[beyond] = slope * c[beyond]
 
     # Delta method from (b, c) to location mean + b / c and scale c^(-1/2).
-    information = -_curves_truncnorm(b, c, mean, variance)[2] * sample.n[:, None, None]
+    information = -truncnorm_curves(b, c, mean, variance)[2] * sample.n[:, None, None]
     jacobian = np.zeros_like(information)
     jacobian[:, 0, 0], jacobian[:, 0, 1], jacobian[:, 1, 1] = 1 / c, -b / c**2, -0.5 * c**-1.5
     inside = c > least
