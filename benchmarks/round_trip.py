@@ -72,7 +72,8 @@ def model() -> object:
          kind == "one", "float", None, None)
         for s, t in pathways for (a, b), r in CORRELATED.items() for kind in ("each", "one")
     ]  # fmt: skip
-    dtypes = {k: pl.String if v is pl.Enum else v for k, v in schema.MODEL.polars_schema().items()}
+    dtypes = {k: pl.String if v is pl.Enum else v for k, v in schema.MODEL.polars_schema().items()
+              if k not in schema.ROW_KEYS[2:]}  # fmt: skip
     sides = [(side, code, name, "EXC", "1", 1)
              for side in ("source", "target") for code, name in enumerate(TYPES)]  # fmt: skip
     return Model(

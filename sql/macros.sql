@@ -83,6 +83,26 @@ create or replace macro quantiles_of(
     group by all
     order by all;
 
+-- the rows of a model, or of its fits, that count for one pathway: its own, or those that it borrows
+create or replace macro model_of(source, target, relation := 'model') as table
+    select lent.*
+    from query_table(relation) as lent
+    inner join types as source_types
+        on source_types.side = 'source' and source_types.type = source
+    inner join types as target_types
+        on target_types.side = 'target' and target_types.type = target
+    where
+        coalesce(lent.source_type = source, lent.source_type is null)
+        and coalesce(lent.target_type = target, lent.target_type is null)
+        and coalesce(lent.source_class = source_types.synapse_class, lent.source_class is null)
+        and coalesce(lent.target_class = target_types.synapse_class, lent.target_class is null)
+        and coalesce(lent.source_layer = source_types.layer, lent.source_layer is null)
+        and coalesce(lent.target_layer = target_types.layer, lent.target_layer is null)
+    qualify
+        lent.level = min(lent.level) over (
+            partition by lent.property, lent.distribution = 'copula'
+        );
+
 -- each property of one pathway: its distribution and parameters beside the data
 create or replace macro model_against_data(source, target) as table
     with parameters as (
@@ -91,12 +111,8 @@ create or replace macro model_against_data(source, target) as table
             map_from_entries(
                 list({ 'key': parameter, 'value': value } order by parameter)
             ) as parameters
-        from model
-        where
-            source_type = source
-            and target_type = target
-            and other_property is null
-            and position = 0
+        from model_of(source, target)
+        where other_property is null and position = 0
         group by property
     )
 
@@ -112,9 +128,6 @@ create or replace macro model_against_data(source, target) as table
         fits.model_std,
         fits.ks,
         fits.wasserstein
-    from fits
+    from model_of(source, target, relation := 'fits') as fits
     inner join parameters on fits.property = parameters.property
-    where
-        fits.source_type = source
-        and fits.target_type = target
     order by fits.property;

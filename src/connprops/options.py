@@ -409,6 +409,13 @@ class CrossValidateOptions(StepOptions, SeedOptions, FitOptions, GroupOptions, S
 class RunOptions(LimitOptions, SeedOptions, ExtraOptions, FitOptions, SampleOptions, EdgeOptions):
     """What a run computes, of which part of a circuit, and with which resources."""
 
+    json_at_most: int = option(
+        1_000_000, help="Distributions (pathways times properties) up to which model.json is "
+        "written; 0 for none.",
+        detail="That format has each pathway by itself, also those without data.",
+        at_least=0, metavar="N", panel=MODEL,
+    )  # fmt: skip
+
     @property
     def columns(self) -> list[str] | None:
         """Return the columns of the edges that the properties to describe are; None for all."""

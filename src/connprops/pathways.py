@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.errors import OptionError
+from connprops.schema import PATHWAY, ROW_KEYS
 
 _PATHWAYS_AT_MOST = 2**31 - 1
 
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 Places = TypeVar("Places", Ints, NDArray[np.int32], pl.Expr, int)
 
 
@@ -37,6 +39,15 @@ def check_number(n_source_types: int, n_target_types: int) -> None:
             expected=f"at most {_PATHWAYS_AT_MOST:,}",
             hint="group by another attribute",
         )
+
+
+def rows_of_types(rows: Frame, types: pl.DataFrame) -> Frame:
+    """Return the rows whose ``source_type`` and ``target_type``, where they name one, are given."""
+    for side in ("source", "target"):
+        names = types.filter(pl.col("side") == side)["type"].to_list()
+        name = pl.col(f"{side}_type")
+        rows = rows.filter(name.is_null() | name.cast(pl.String).is_in(names))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,11 @@ class Pathways:
                 raise OptionError.unknown(what, name, names)
         source, target = self.source_types.index(source_type), self.target_types.index(target_type)
         return number_of_pair(source, target, len(self.target_types))
+
+    def places(self, numbers: Ints) -> tuple[Ints, Ints]:
+        """Return the places of the types of pathways, among source and among target types."""
+        source, target = np.divmod(numbers, max(len(self.target_types), 1))
+        return source, target
 
     def names(self, number: int) -> tuple[str, str]:
         """Return the source type and the target type of a pathway."""
@@ -103,9 +119,83 @@ class Pathways:
 
     def columns(self, numbers: Ints) -> list[pl.Series]:
         """Return the columns ``source_type`` and ``target_type``, Enums, of these pathways."""
-        n_target = max(len(self.target_types), 1)
-        places = {"source_type": numbers // n_target, "target_type": numbers % n_target}
+        places = dict(zip(self.enums, self.places(numbers), strict=True))
         return [
             pl.Series(name, self.enums[name].categories, dtype=self.enums[name]).gather(at)
             for name, at in places.items()
         ]
+
+
+# Which row of a model a pathway has: rows are for all pathways that have the types, classes and
+# layers that they name, and of several the one of the lowest level counts.
+
+IS_OWN = pl.all_horizontal(pl.col(PATHWAY).is_not_null())
+"""Whether a row is of one pathway."""
+
+_ATTRIBUTES = {"type": "type", "class": "synapse_class", "layer": "layer"}
+
+
+def resolved(keys: pl.DataFrame, types: pl.DataFrame, pathways: Pathways, numbers: Ints) -> Ints:
+    """Return which row of ``keys`` counts for each pathway, (n,), -1 where none does.
+
+    ``keys`` has :data:`connprops.schema.ROW_KEYS` and ``level``, a row for each group that lends.
+    """
+    rows = np.full(numbers.size, -1, dtype=np.int64)
+    said = keys.select(pl.col(*ROW_KEYS).cast(pl.String), "level").with_row_index("row")
+    kinds = said.group_by("level", *(pl.col(k).is_not_null().alias(f"{k}?") for k in ROW_KEYS))
+    for (_, *has), of_kind in sorted(kinds, key=lambda kind: kind[0]):
+        names = [name for name, given in zip(ROW_KEYS, has, strict=True) if given]
+        left = np.flatnonzero(rows < 0)
+        places = dict(zip(("source", "target"), pathways.places(numbers[left]), strict=True))
+        key, known = np.zeros((2, left.size + len(of_kind)), dtype=np.int64)
+        for side, place in places.items():
+            code = _codes(side, [n for n in names if n.startswith(side)], types, of_kind)
+            n_types = code.size - len(of_kind)
+            code = np.concatenate([code[place], code[n_types:]])
+            key = key * (int(code.max(initial=0)) + 1) + code
+            known = known | (code < 0)
+        wanted, given = np.split(np.where(known, -1, key), [left.size])
+        order = np.argsort(given, kind="stable")
+        at = np.minimum(np.searchsorted(given[order], wanted), given.size - 1)
+        fits = (given[order][at] == wanted) & (wanted >= 0)
+        rows[left[fits]] = of_kind["row"].to_numpy()[order][at[fits]]
+    return rows
+
+
+def _codes(side: str, names: Sequence[str], types: pl.DataFrame, rows: pl.DataFrame) -> Ints:
+    """Return a number of what each type of a side, and then each row, has of some columns.
+
+    It is -1 where a type lacks one of them.
+    """
+    of_side = types.filter(pl.col("side") == side).sort("code")
+    if not names:
+        return np.zeros(len(of_side) + len(rows), dtype=np.int64)
+    column_of = {name: pl.col(_ATTRIBUTES[name.removeprefix(f"{side}_")]) for name in names}
+    of_types = of_side.select(column.cast(pl.String).alias(n) for n, column in column_of.items())
+    both = pl.concat([of_types, rows.select(names)])
+    code = pl.struct(names).rank("dense").cast(pl.Int64)
+    lacks = pl.any_horizontal(pl.col(names).is_null())
+    return both.select(pl.when(lacks).then(-1).otherwise(code)).to_series().to_numpy()
+
+
+def expanded(rows: pl.DataFrame, types: pl.DataFrame, pathways: Pathways) -> pl.DataFrame:
+    """Return rows of each pathway by its types, of rows with ``property`` that groups have too."""
+    pieces = [rows.filter(IS_OWN)]
+    on = [*ROW_KEYS, "level"]
+    for _, lent in rows.filter(~IS_OWN).group_by("property", maintain_order=True):
+        name = lent["property"][0]
+        keys = lent.select(on).unique(maintain_order=True)
+        own = pieces[0].filter(pl.col("property") == name).select(pathways.number_of_row.unique())
+        others = np.setdiff1d(np.arange(len(pathways)), own.to_series().to_numpy())
+        row = resolved(keys, types, pathways, others)
+        borrowers = pl.DataFrame(
+            [*pathways.columns(others[row >= 0]), pl.Series("row", row[row >= 0])]
+        ).cast({name: rows.schema[name] for name in PATHWAY})
+        piece = (
+            lent.join(keys.with_columns(row=pl.int_range(pl.len())), on=on, nulls_equal=True)
+            .drop(PATHWAY)
+            .join(borrowers, on="row")
+            .with_columns(pl.lit(None, rows.schema[n]).alias(n) for n in ROW_KEYS[2:])
+        )
+        pieces.append(piece.select(rows.columns))
+    return pl.concat(pieces)

@@ -32,6 +32,9 @@ MULTIPLICITY = "nsyns"
 PATHWAY = ("source_type", "target_type")
 """The columns that name a pathway."""
 
+ROW_KEYS = (*PATHWAY, "source_class", "target_class", "source_layer", "target_layer")
+"""The columns that say which pathways a row of a model is for; null says nothing."""
+
 
 @dataclass(frozen=True)
 class Column:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from specs import colour_of, layers, pixels, render, rows_behind
 
+from connprops import schema
 from connprops.charts import maps
 from connprops.charts.theme import LIGHT
 from connprops.distributions.table import model_statistics
@@ -119,7 +120,7 @@ def test_unknown_statistics_are_refused(tables):
 
 def test_levels_are_told_in_words(tables):
     stats_, model = tables
-    chart = maps.level_map(model.table, stats_.types, property="property_0")
+    chart = maps.level_map(model.marginals, stats_.types, property="property_0")
     rows = rows_behind(chart, '"level"')
     assert len(rows) == 36
     assert sum(r["level"] == "observed" for r in rows) == len(
@@ -133,7 +134,7 @@ def test_levels_are_told_in_words(tables):
 
 def test_labels_keep_their_place_at_sixty_types():
     stats_, model = frames.tables(60, 1, seed=2)
-    chart = maps.level_map(model.table, stats_.types, property="property_0")
+    chart = maps.level_map(model.marginals, stats_.types, property="property_0")
     spec = chart.to_dict()
     assert spec["height"]["step"] >= 9
     rects = [m for m in layers(spec) if m["mark"]["type"] == "rect"]
@@ -142,7 +143,7 @@ def test_labels_keep_their_place_at_sixty_types():
 
 def test_more_rows_than_altair_allows_are_drawn():
     stats_, model = frames.tables(75, 1, seed=2)
-    chart = maps.level_map(model.table, stats_.types, property="property_0")
+    chart = maps.level_map(model.marginals, stats_.types, property="property_0")
     spec = json.loads(chart.to_json(allow_nan=False))
     [cells] = [m["data"] for m in layers(spec)
                if m["encoding"].get("color", {}).get("field") == "level"]  # fmt: skip
@@ -157,3 +158,26 @@ def test_rounding_errors_are_no_difference():
     assert scale["domain"] == pytest.approx([-3e-6, 3e-6])
     scale = maps.difference_scale(data, pl.Series([0.1, 0.0, -0.2])).to_dict()
     assert scale["domain"] == [-0.2, 0.2]
+
+
+def test_of_too_many_types_those_with_most_connections_are_drawn():
+    n = maps.TYPES_AT_MOST + 50
+    types = pl.DataFrame(
+        [("source", i, f"S{i}", None, None, 1) for i in range(n)]
+        + [("target", i, f"T{i}", None, None, 1) for i in range(3)],
+        schema=schema.TYPES.polars_schema(),
+        orient="row",
+    )
+    pathways = pl.DataFrame(
+        {"source_type": [f"S{i}" for i in range(n - 1)] * 2, "target_type": "T0"}
+    ).with_columns(n_connections=pl.Series([*range(n - 1)] * 2))
+    shown = maps.shown_types(types, pathways)
+    # The last has no connections at all.
+    assert shown.filter(side="source")["type"].to_list() == [f"S{i}" for i in range(49, n - 1)]
+    assert shown.filter(side="target").equals(types.filter(side="target"))
+    assert maps.shown_types(types, pathways, 2).filter(side="source")["code"].to_list() == [
+        n - 3,
+        n - 2,
+    ]
+    few = types.filter(pl.col("code") < maps.TYPES_AT_MOST)
+    assert maps.shown_types(few, pathways, 2).equals(few)

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from known_distributions import PARAMETERS, stacked
 
+from connprops import schema
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.rows import ModelRows, parameter_rows
 from connprops.families.registry import family_named
@@ -29,9 +30,21 @@ def table(distributions: Distributions) -> pl.DataFrame:
             pl.lit(float(distributions.upper[0])).alias("upper_bound"),
             pl.lit("g").alias("property"),
             pl.lit(None, dtype=pl.String).alias("other_property"),
+            *(pl.lit(None, dtype=pl.String).alias(key) for key in schema.ROW_KEYS[2:]),
         )
         .sample(fraction=1, shuffle=True, seed=3)
     )
+
+
+def read(distributions: Distributions) -> list[Distributions]:
+    """Return what the rows of distributions are read as."""
+    sides = [(side, i, name, None, None, 1)
+             for side, names in (("source", "ABCD"), ("target", "ABC"))
+             for i, name in enumerate(names)]  # fmt: skip
+    types = pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row")
+    lent = ModelRows(table(distributions), types, PATHWAYS, ["g"]).distributions("g")
+    assert np.flatnonzero(lent.row_of >= 0).tolist() == distributions.pathway.tolist()
+    return lent.rows
 
 
 def assert_same(one: Distributions, other: Distributions) -> None:
@@ -52,7 +65,7 @@ def test_rows_and_back(name):
     there = Distributions(
         family_named(name), np.arange(n), parameters, upper=np.array(1e12), std_error=errors
     )
-    (back,) = ModelRows(table(there), PATHWAYS, ["g"]).distributions("g")
+    (back,) = read(there)
     assert_same(there, back)
 
 
@@ -69,7 +82,7 @@ def test_lists_are_padded_and_no_errors_are_null():
         (1, "p", 0, 0.2), (1, "p", 1, 0.3), (1, "p", 2, 0.5), (4, "p", 0, 1.0),
     ]  # fmt: skip
     assert rows["std_error"].null_count() == 8
-    (back,) = ModelRows(table(there), PATHWAYS, ["g"]).distributions("g")
+    (back,) = read(there)
     np.testing.assert_array_equal(back.parameters["val"], value)
     np.testing.assert_array_equal(back.parameters["p"], p)
     assert np.isnan(back.std_error["p"]).all()
@@ -80,7 +93,7 @@ def test_a_family_without_parameters_has_a_row():
     assert parameter_rows([there]).select("pathway", "parameter", "value").rows() == [
         (0, "mean", 0.0), (5, "mean", 0.0),
     ]  # fmt: skip
-    (back,) = ModelRows(table(there), PATHWAYS, ["g"]).distributions("g")
+    (back,) = read(there)
     assert back.pathway.tolist() == [0, 5]
     assert back.parameters == {}
 

@@ -132,8 +132,8 @@ def test_auto_finds_the_demos_families(auto):
 def test_every_pathway_has_a_row_for_every_property(demo, auto):
     stats, model = demo[0], auto
     n = len(stats.source_types) * len(stats.target_types) * len(stats.properties)
-    assert len(model.fits) == n
-    assert model.table.select("source_type", "target_type", "property").n_unique() == n
+    assert len(model.expanded(model.fits)) == n
+    assert model.marginals.select("source_type", "target_type", "property").n_unique() == n
     assert model.fits["level"].min() == -1
     assert model.fits["level"].max() >= 0
     assert model.fits.filter(pl.col("status") == "failed").is_empty()
@@ -152,7 +152,7 @@ def test_pooled_interpolation_is_the_fit_of_the_pooled_values(tmp_path):
         attributes={"synapse_class": ["EXC"] * 9, "layer": ["4"] * 9},
     )  # fmt: skip
     model = build(statistics(config, tmp_path / "d"), distr_types={"g": "normal"})
-    fits = model.fits.filter((pl.col("property") == "g") & (pl.col("target_type") == "C"))
+    fits = model.expanded(model.fits).filter(property="g", target_type="C")
     row = fits.row(by_predicate=pl.col("source_type") == "A", named=True)
     assert row["level"] == 0
     assert row["n_pathways"] == 2
@@ -305,7 +305,7 @@ def functionalizer(tmp_path_factory):
 
 def distributions(model):
     """Return a model's parameters by property, source, target and name; lists as arrays."""
-    rows = text(model.table).sort("position").group_by(
+    rows = text(model.marginals).sort("position").group_by(
         "property", "source_type", "target_type", "parameter"
     ).agg("value", pl.col("level", "shared_within").first())  # fmt: skip
     return {row[:4]: row[4:] for row in rows.iter_rows()}

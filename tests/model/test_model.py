@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from circuits import two_types, write_circuit
-from hand_made import FIRST_VERSION
+from hand_made import FIRST_VERSION, Marginal, model_of
 from known_distributions import PARAMETERS, SCIPY
 from scipy import stats as scipy_stats
 
@@ -345,3 +345,20 @@ def test_a_property_without_a_number_is_left_out_and_named(tmp_path, none):
     with pytest.warns(ConnpropsWarning, match="'u_syn' has no finite value"):
         scores = cross_validate(dataset, cv_folds=2)
     assert set(scores.table["property"]) == {"g", "n_syn_per_conn"}
+
+
+def test_too_many_pathways_for_json_do_not_cost_the_model(tmp_path):
+    m = model_of({"a": Marginal("constant", {"mean": 1.0})}, types=("A", "B"))
+    with pytest.warns(ConnpropsWarning, match=r"model\.json is not written: it would have 4 distr"):
+        assert m.write(tmp_path, json_at_most=3) == [tmp_path / "model.parquet"]
+    assert m.write(tmp_path, overwrite=True, json_at_most=4)[1].is_file()
+    m.write(tmp_path, overwrite=True, json_at_most=0)  # without a warning, nor an older file
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_the_model_of_some_types_is_as_in_the_whole():
+    m = model_of({"a": Marginal("normal", {"mean": 1.0, "std": 2.0})}, types=("A", "B", "C"))
+    part = m.of_types(m.types.filter(pl.col("type") != "B"))
+    assert part.source_types == ["A", "C"]
+    assert part.marginals.height == 2 * 4
+    assert part.distribution("a", "C", "A").parameters == m.distribution("a", "C", "A").parameters

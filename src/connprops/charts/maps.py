@@ -44,6 +44,29 @@ _RESOLUTION = 1e-6
 """Relative to the data: smaller differences are rounding, most data being of single precision."""
 
 
+TYPES_AT_MOST = 200
+"""Types of a side up to which all are drawn: of more, those with most connections."""
+
+
+def shown_types(
+    types: pl.DataFrame, pathways: pl.DataFrame, n: int = TYPES_AT_MOST
+) -> pl.DataFrame:
+    """Return the types to draw: of a side with too many, the n that have most connections."""
+    shown = []
+    for side in ("source", "target"):
+        of_side = types.filter(pl.col("side") == side)
+        if len(of_side) > TYPES_AT_MOST:
+            name = pl.col(f"{side}_type").cast(pl.String).alias("type")
+            sums = pathways.group_by(name).agg(pl.col("n_connections").sum())
+            order = of_side.join(sums, on="type", how="left").with_columns(
+                pl.col("n_connections").fill_null(0)
+            )
+            strongest = order.sort("n_connections", "code", descending=[True, False]).head(n)
+            of_side = strongest.sort("code").select(types.columns)
+        shown.append(of_side)
+    return pl.concat(shown)
+
+
 @dataclass(frozen=True)
 class MapStyle:
     """What a map shows beside its cells: title, legend, and colours by a scale or by category."""

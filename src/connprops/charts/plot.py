@@ -127,7 +127,11 @@ def _charts(
     pathway: tuple[str, str] | None,
     labelled: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Chart]]:
-    types, table, order = stats.types, stats.table.collect(), stats.order_statistics.collect()
+    every, whole, pathways = stats, model, stats.pathways.collect()
+    types = maps.shown_types(stats.types, pathways)
+    if len(types) < len(stats.types):
+        stats, model = stats.of_types(types), model.of_types(types)
+    table, order = stats.table.collect(), stats.order_statistics.collect()
     numeric = {name: unit for name, unit in units.items() if name not in labelled}
     if numeric:
         yield "overview", overview.overview(table, numeric)
@@ -147,9 +151,13 @@ def _charts(
         pairs = model.correlations.rename({"value": "r"})
         pair = score_charts.strongest(pairs)
         yield "strongest_correlation", score_charts.correlation_map(pairs, types, *pair)
-    chosen = _pathway(stats.pathways.collect(), pathway)
+    chosen = _pathway(pathways, pathway)
     if chosen is not None:
-        yield from _pathway_charts(stats, model, units, chosen, labelled)
+        ends = pl.col("type") == pl.when(side="source").then(pl.lit(chosen[0])).otherwise(
+            pl.lit(chosen[1])
+        )
+        of_chosen = whole.of_types(whole.types.filter(ends))
+        yield from _pathway_charts(every, of_chosen, units, chosen, labelled)
 
 
 def _maps_of(

@@ -117,6 +117,7 @@ def build(
     statistics: Annotated[Path, argument("STATISTICS", "Folder that extract has written to.")],
     *,
     out: Annotated[Path | None, out("Folder of the model. [default: the same]")] = None,
+    json_at_most: int,
     overwrite: bool,
     options: RunOptions,
     progress: Progress,
@@ -124,9 +125,7 @@ def build(
     """Fit a distribution to each property of each pathway: the model as Parquet and JSON."""
     stats = cp.read_statistics(statistics)
     model = cp.build(stats, progress=progress, **options.of(BuildOptions))
-    place = out or statistics
-    model.write(place, overwrite=overwrite)
-    return _lines([place / "model.parquet", place / "model.json"])
+    return _lines(model.write(out or statistics, overwrite=overwrite, json_at_most=json_at_most))
 
 
 @command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,8 +19,8 @@ from connprops.families.composed import adapted
 from connprops.families.family import Parameter
 from connprops.families.registry import FAMILIES
 from connprops.families.sample import Known
-from connprops.pathways import Pathways
-from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY
+from connprops.pathways import IS_OWN, Pathways, expanded, resolved
+from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY, ROW_KEYS
 
 SUM_TO_ONE = 1e-5
 """How far from 1 the sum of probabilities may be: as the reference has it."""
@@ -34,12 +35,13 @@ ENUMS = {
 }
 """Types of the columns whose words are the same in all models."""
 
-_KEYS = [*PATHWAY, "property"]
+_KEYS = [*ROW_KEYS, "property"]
 
 _OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property, those of its copula too."""
 
 LATER = {
+    **dict.fromkeys(ROW_KEYS[2:], pl.lit(None, dtype=pl.String)),
     "ci_low": pl.lit(None, dtype=pl.Float64),
     "ci_high": pl.lit(None, dtype=pl.Float64),
     "own_value": pl.lit(None, dtype=pl.Float64),
@@ -51,12 +53,13 @@ _HAS_LEVEL = pl.col("level").is_between(-1, 4)
 
 # Rules: what would be wrong with a row, and how it is said. Rows are sorted: those of one
 # distribution follow each other.
-_SAME = pl.all_horizontal(pl.col(_KEYS) == pl.col(_KEYS).shift())
+_SAME = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift()) for key in _KEYS)
 _OF_MARGINALS = (
     (pl.col("distribution") == COPULA, "is a copula, yet of no other property"),
     *((_SAME & pl.col(name).ne_missing(pl.col(name).shift()), f"has several values of {name!r}")
       for name in ("distribution", "level", *_OF_PROPERTY)),
     (~_HAS_LEVEL, "has an unknown level"),
+    (~IS_OWN & (pl.col("level") < 0), "has no types, yet does not borrow"),
     (pl.col("shared_within").is_null() & (pl.col("property") != N_SYN_PER_CONN),
      "does not say whether connections share it"),
     ((pl.col("within_correlation") == 1).ne_missing(pl.col("shared_within"))
@@ -69,6 +72,7 @@ _OF_CORRELATIONS = (
     ((pl.col("distribution") != COPULA) | (pl.col("parameter") != CORRELATION),
      "has another property, yet is no correlation of a copula"),
     (~_HAS_LEVEL, "has a correlation of an unknown level"),
+    (~IS_OWN, "has a correlation that is not of one pathway"),
     (pl.any_horizontal(pl.col("property", "other_property") == N_SYN_PER_CONN),
      f"is correlated with {N_SYN_PER_CONN}"),
     (pl.col("property").to_physical() >= pl.col("other_property").to_physical(),
@@ -96,6 +100,41 @@ def of_any_version(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@dataclass(frozen=True)
+class Lent:
+    """The distributions of a property, of which several pathways may have one.
+
+    ``rows`` are numbered as ``pathway`` by the pathway whose own they are, and by numbers beyond
+    those of all pathways. ``row_of`` is the number of the distribution of each pathway, -1 where
+    it has none.
+    """
+
+    rows: list[Distributions]
+    row_of: Ints
+
+    @property
+    def n_pathways(self) -> dict[str, int]:
+        """Return how many pathways have each family."""
+        users = {d.family.name: _users(d.pathway, self.row_of)[0].size for d in self.rows}
+        return {name: n for name, n in users.items() if n}
+
+    def by_pathway(self) -> list[Distributions]:
+        """Return the distributions of all pathways that have one, family by family."""
+        return [
+            replace(of_family.take(place), pathway=pathway)
+            for of_family in self.rows
+            for pathway, place in [_users(of_family.pathway, self.row_of)]
+            if pathway.size
+        ]
+
+
+def _users(number: Ints, row_of: Ints) -> tuple[Ints, Ints]:
+    """Return the pathways that have one of some distributions, and which."""
+    place = np.minimum(np.searchsorted(number, row_of), number.size - 1)
+    pathway = np.flatnonzero(number[place] == row_of)
+    return pathway, place[pathway]
+
+
 class ModelRows:
     """The rows of a model's table, by the names that it knows.
 
@@ -108,10 +147,13 @@ class ModelRows:
         The rows with their names as Enums in their order, sorted by their keys.
     """
 
-    def __init__(self, table: pl.DataFrame, pathways: Pathways, properties: list[str]) -> None:
+    def __init__(
+        self, table: pl.DataFrame, types: pl.DataFrame, pathways: Pathways, properties: list[str]
+    ) -> None:
+        self._types = types
         self._pathways = pathways
         self._properties = properties
-        self.table = _with_enums(table, pathways, properties)
+        self.table = _with_enums(table, types, pathways, properties)
 
     @cached_property
     def marginals(self) -> pl.DataFrame:
@@ -138,11 +180,32 @@ class ModelRows:
                 f"Property {several[0]!r} has several data types", expected="one in all pathways"
             )
 
-    def distributions(self, name: str) -> list[Distributions]:
-        """Return the distributions of a property, family by family, after checking them."""
-        rows = self.marginals.filter(pl.col("property") == name).with_columns(
-            self._pathways.number_of_row.alias("pathway")
-        )
+    @cached_property
+    def by_pathway(self) -> pl.DataFrame:
+        """Return the marginals of each pathway by its types."""
+        return expanded(self.marginals, self._types, self._pathways).sort(schema.MODEL.keys)
+
+    def distributions(self, name: str) -> Lent:
+        """Return the distributions of a property as the rows have them, after checking them."""
+        rows = self.marginals.filter(pl.col("property") == name)
+        keys = rows.filter(~IS_OWN).select(*ROW_KEYS, "level").unique(maintain_order=True)
+        n = len(self._pathways)
+        number = n + pl.int_range(pl.len(), dtype=pl.Int64)
+        rows = (
+            rows.with_columns(self._pathways.number_of_row.alias("pathway"))
+            .join(keys.with_columns(number=number), on=[*ROW_KEYS, "level"], how="left",
+                  nulls_equal=True, maintain_order="left")
+            .with_columns(pl.coalesce("number", "pathway").alias("pathway"))
+            .sort("pathway", maintain_order=True)
+        )  # fmt: skip
+        row_of = np.arange(n)
+        own = rows["pathway"].unique().to_numpy()
+        others = np.setdiff1d(row_of, own)
+        row = resolved(keys, self._types, self._pathways, others)
+        row_of[others] = np.where(row < 0, -1, n + row)
+        return Lent(self._read(name, rows), row_of)
+
+    def _read(self, name: str, rows: pl.DataFrame) -> list[Distributions]:
         whole = self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN
         read = []
         for _, of_family in rows.group_by("distribution", maintain_order=True):
@@ -155,12 +218,17 @@ class ModelRows:
 
     def copulas(self) -> dict[bool, Copulas]:
         """Return the copulas of shared properties and of others, after checking them."""
-        marginals = self.marginals.select(*_KEYS, *_OF_PROPERTY).unique(_KEYS)
+        if self.correlations.is_empty():
+            none = copulas(self.correlations, self._properties, self._pathways)
+            return dict.fromkeys((True, False), none)
+        marginals = self.by_pathway.select(*PATHWAY, "property", *_OF_PROPERTY)
+        marginals = marginals.unique([*PATHWAY, "property"])
         other = marginals.select(
             *PATHWAY, pl.col("property").alias("other_property"), "shared_within"
         )
         pairs = self.correlations.join(
-            marginals, on=_KEYS, how="left", suffix="_of_marginal", maintain_order="left"
+            marginals, on=[*PATHWAY, "property"], how="left", suffix="_of_marginal",
+            maintain_order="left",
         ).join(
             other, on=[*PATHWAY, "other_property"], how="left", suffix="_of_other",
             maintain_order="left",
@@ -228,7 +296,10 @@ class ModelRows:
         """Refuse the first of a property's pathways with which something is wrong."""
         at = np.flatnonzero(np.broadcast_to(wrong, pathway.shape))
         if at.size:
-            raise _contradiction(name, *self._pathways.names(pathway[at[0]]), text)
+            number = int(pathway[at[0]])
+            is_own = number < len(self._pathways)
+            names = self._pathways.names(number) if is_own else ("", "")
+            raise _contradiction(name, *names, text)
 
 
 def faults_of(distributions: Distributions, *, whole: bool) -> Iterator[tuple[ArrayLike, str]]:
@@ -262,22 +333,34 @@ def _refuse_rows(rows: pl.DataFrame, rules: Iterable[tuple[pl.Expr, str]]) -> No
     for wrong, text in rules:
         broken = rows.filter(wrong)
         if len(broken):
-            source, target, name = broken.select(pl.col(_KEYS).cast(pl.String)).row(0)
+            columns = pl.col(*PATHWAY, "property").cast(pl.String)
+            source, target, name = broken.select(columns).row(0)
             raise _contradiction(name, source, target, text)
 
 
-def _contradiction(name: str, source: str, target: str, text: str) -> ModelError:
+def _contradiction(name: str, source: str | None, target: str | None, text: str) -> ModelError:
+    of = f"pathway {source!r} to {target!r}" if source and target else "pathways that borrow"
     return ModelError.of(
-        f"Property {name!r} of pathway {source!r} to {target!r} {text}",
+        f"Property {name!r} of {of} {text}",
         hint="was the model edited by hand?",
     )
 
 
-def _with_enums(table: pl.DataFrame, pathways: Pathways, properties: list[str]) -> pl.DataFrame:
+def enums_of_keys(types: pl.DataFrame, pathways: Pathways) -> dict[str, pl.Enum]:
+    """Return the Enums of the columns that say which pathways a row is for."""
+    names = {"class": "synapse_class", "layer": "layer"}
+    enums = {what: pl.Enum(types[column].drop_nulls().unique().sort())
+             for what, column in names.items()}  # fmt: skip
+    return pathways.enums | {key: enums[key.split("_")[1]] for key in ROW_KEYS[2:]}
+
+
+def _with_enums(
+    table: pl.DataFrame, types: pl.DataFrame, pathways: Pathways, properties: list[str]
+) -> pl.DataFrame:
     """Return the table with its names as Enums in their order, sorted by its keys."""
     names = dict.fromkeys(("property", "other_property"), pl.Enum(properties))
     fixed = {column: enum for column, enum in ENUMS.items() if column in table.columns}
-    enums = {**pathways.enums, **names, **fixed}
+    enums = {**enums_of_keys(types, pathways), **names, **fixed}
     for column, enum in enums.items():
         text = table[column].cast(pl.String).drop_nulls()
         unknown = text.filter(text.cast(enum, strict=False).is_null())

@@ -16,9 +16,9 @@ from connprops.arrays.sorted_samples import QUANTILES
 from connprops.distributions.copula import Copulas
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.expected import with_expected
-from connprops.distributions.rows import ModelRows, of_any_version
+from connprops.distributions.rows import Lent, ModelRows, of_any_version
 from connprops.errors import OptionError
-from connprops.pathways import Pathways
+from connprops.pathways import Pathways, expanded
 from connprops.schema import N_SYN_PER_CONN
 
 Rng = int | np.random.Generator | None
@@ -60,11 +60,12 @@ class ModelTable:
         self.types = types
         self.units = dict(units)
         self.facts = dict(facts or {})
-        self._rows = rows = ModelRows(table, self.pathways, self.properties)
+        self._rows = rows = ModelRows(table, self.types, self.pathways, self.properties)
         rows.check()
         self.table = rows.table
         self._dtypes = rows.dtypes
-        self._distributions = {name: rows.distributions(name) for name in self.properties}
+        self._lent = {name: rows.distributions(name) for name in self.properties}
+        self._by_pathway: dict[str, list[Distributions]] = {}
         self._copulas = rows.copulas()
 
     @property
@@ -97,19 +98,29 @@ class ModelTable:
 
     @property
     def marginals(self) -> pl.DataFrame:
-        """Return the rows of the table that are of the properties' own distributions."""
-        return self._rows.marginals
+        """Return the rows of the properties' own distributions, of each pathway by its types."""
+        return self._rows.by_pathway
+
+    def expanded(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows that have keys as the table has, of each pathway by its types."""
+        return expanded(rows, self.types, self.pathways)
 
     @property
     def correlations(self) -> pl.DataFrame:
         """Return the rows of the table that are of the copulas: a correlation each."""
         return self._rows.correlations
 
-    def distributions(self, property: str) -> list[Distributions]:  # noqa: A002 - the field's own word
-        """Return the distributions of a property, family by family."""
-        if property not in self._distributions:
+    def lent(self, property: str) -> Lent:  # noqa: A002 - the field's own word
+        """Return the distributions of a property, and which of them each pathway has."""
+        if property not in self._lent:
             raise OptionError.unknown("property", property, self.properties)
-        return self._distributions[property]
+        return self._lent[property]
+
+    def distributions(self, property: str) -> list[Distributions]:  # noqa: A002
+        """Return the distributions of a property in all pathways, family by family."""
+        if property not in self._by_pathway:
+            self._by_pathway[property] = self.lent(property).by_pathway()
+        return self._by_pathway[property]
 
     def copulas(self, *, shared: bool) -> Copulas:
         """Return the correlations of properties that connections share, or of the others."""
@@ -123,8 +134,9 @@ class ModelTable:
         OptionError
             Where there is no such property, type or pathway.
         """
-        number = self.pathways.number(source_type, target_type)
-        for distributions in self.distributions(property):
+        lent = self.lent(property)
+        number = lent.row_of[self.pathways.number(source_type, target_type)]
+        for distributions in lent.rows:
             at = int(np.searchsorted(distributions.pathway, number))
             if at < len(distributions) and distributions.pathway[at] == number:
                 return distributions.take(np.array([at]))
@@ -208,7 +220,8 @@ class ModelTable:
         A bin holds its left edge, and its right one only if it is the last of its histogram.
         Pathways that the model does not know get null.
         """
-        return with_expected(histograms, self._distributions, self.pathways)
+        of_pathways = {name: self.distributions(name) for name in self.properties}
+        return with_expected(histograms, of_pathways, self.pathways)
 
 
 def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTILES) -> pl.DataFrame:

@@ -61,7 +61,8 @@ class Drawer:
         self.draws_counts = N_SYN_PER_CONN in model.properties
         drawn = [*self.properties, *([N_SYN_PER_CONN] if self.draws_counts else [])]
         self._quantiles = {
-            name: Quantiles(model.distributions(name), len(pathways)) for name in drawn
+            name: Quantiles(lent.rows, lent.row_of)
+            for name, lent in ((name, model.lent(name)) for name in drawn)
         }
         self._within = {name: _within(model, name, pathways) for name in self.properties}
         self._copulas = {shared: model.copulas(shared=shared) for shared in (True, False)}

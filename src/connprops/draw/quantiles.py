@@ -36,15 +36,21 @@ _FIRST, _LAST = special.ndtr([-_REACH * (1 - 1e-12), _REACH * (1 - 1e-12)])
 
 
 class Quantiles:
-    """Quantile functions of a property in pathways; ``distributions`` come family by family."""
+    """Quantile functions of a property in pathways.
 
-    def __init__(self, distributions: Sequence[Distributions], n_pathways: int) -> None:
+    ``distributions`` come family by family; ``row_of`` has the number of each pathway's, -1 where
+    it has none.
+    """
+
+    def __init__(self, distributions: Sequence[Distributions], row_of: Ints) -> None:
         self._functions = [_function(group) for group in distributions]
-        self._group = np.full(n_pathways, -1, dtype=np.int16)
-        self._row = np.zeros(n_pathways, dtype=np.int32)
+        last = max((int(group.pathway.max(initial=0)) for group in distributions), default=0)
+        group_of = np.full(last + 2, -1, dtype=np.int16)  # the last is of none
+        place_of = np.zeros(group_of.size, dtype=np.int32)
         for number, group in enumerate(distributions):
-            self._group[group.pathway] = number
-            self._row[group.pathway] = np.arange(group.pathway.size)
+            group_of[group.pathway] = number
+            place_of[group.pathway] = np.arange(group.pathway.size)
+        self._group, self._row = group_of[row_of], place_of[row_of]
 
     @property
     def has_distribution(self) -> NDArray[np.bool_]:

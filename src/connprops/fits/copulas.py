@@ -108,13 +108,15 @@ def copula_rows(
 ) -> pl.DataFrame:
     """Return the rows of a model's copulas, with the columns of ``marginals``.
 
-    ``marginals`` are the rows of the properties' own distributions: which properties are shared is
-    taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
+    ``marginals`` are the rows of the properties' own distributions, by pathway: which properties
+    are shared is taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
     """
     names = [p.name for p in statistics.properties if p.name != N_SYN_PER_CONN and p.labels is None]
     n_pathways = len(tables.pathways)
-    own = marginals.filter(pl.col("property").is_in(names)).unique(
-        ["pathway", "property"], keep="first", maintain_order=True
+    own = (
+        marginals.filter(pl.col("property").is_in(names))
+        .unique([*schema.PATHWAY, "property"], keep="first", maintain_order=True)
+        .with_columns(tables.pathways.number_of_row.alias("pathway"))
     )
     pairs = _pairs(correlations.with_columns(tables.pathways.number_of_row.alias("pathway")),
                    names, n_pathways)  # fmt: skip
@@ -135,7 +137,7 @@ def copula_rows(
         counted = np.where(allowed, pairs if shared else _clustered(pairs, within, tables), np.nan)
         pieces.append(_rows(counted, allowed, n_values, names, tables, shrinkage=shrinkage))
     columns = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
-    about = own.select("pathway", "property", *columns)
+    about = own.select(*schema.ROW_KEYS, "pathway", "property", *columns)
     return (
         pl.concat(pieces)
         .join(about, on=["pathway", "property"], maintain_order="left")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from connprops.arrays import Bools, Floats
 from connprops.arrays.hierarchy import posterior
 from connprops.families.sample import Sample
+from connprops.schema import PATHWAY, ROW_KEYS
 
 Places = NDArray[np.intp]
 
@@ -26,6 +28,15 @@ OBSERVED = -1
 
 POOL_FROM = 10
 """Number of values from which on a level's pool is taken."""
+
+_SHARED_AT = (
+    ("source_type", "target_class", "target_layer"),
+    ("source_type", "target_class"),
+    ("source_class", "target_class", "source_layer", "target_layer"),
+    ("source_class", "target_class"),
+    (),
+)
+"""What the pathways of a pool have in common, at each level that begins with source types."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Levels:
         The observed pathways' groups at each level: see :func:`level_keys`.
     chain
         The levels that pathways borrow at, besides the widest.
+    side
+        Whose types the levels 0 and 1 are of.
     """
 
     observed: Places
@@ -112,6 +125,7 @@ class Levels:
     n_samples: int
     keys: list[Places]
     chain: tuple[int, ...]
+    side: str = "source"
 
     @property
     def pathway(self) -> Places:
@@ -128,6 +142,37 @@ class Levels:
         """Return which sample each has, where those of pools follow those of the observed."""
         n = self.observed.size
         return np.concatenate([np.arange(n), n + self.pool_of_missing])
+
+    def row_keys(self, source: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
+        """Return for which pathways each sample is: :data:`connprops.schema.ROW_KEYS`, ``level``.
+
+        Its rows are the observed pathways, then the pools.
+        """
+        own = np.full(self.observed.size, OBSERVED)
+        level = np.concatenate([own, self.level_of_pool]).astype(np.int8)
+        members = np.concatenate([self.observed, self.observed[self.member_of_pool]])
+        places = np.divmod(members, len(target))
+        columns: dict[str, Any] = {"level": level}
+        for side, types, place in zip(("source", "target"), (source, target), places, strict=True):
+            for name, column in (("type", "type"), ("class", "synapse_class"), ("layer", "layer")):
+                columns[f"{side}_{name}"] = types[column].gather(place)
+        named = pl.DataFrame(columns)
+        shared_at = list(_SHARED_AT)
+        if self.side == "target":
+            shared_at[:2] = [("target_type", "source_class", "source_layer"),
+                             ("target_type", "source_class")]  # fmt: skip
+        return named.select(
+            *(
+                pl.when(
+                    pl.col("level").is_in(
+                        [at for at, names in enumerate(shared_at) if key in names]
+                        + [OBSERVED] * (key in PATHWAY)
+                    )
+                ).then(key)
+                for key in ROW_KEYS
+            ),
+            "level",
+        )
 
 
 @dataclass(frozen=True)
@@ -167,13 +212,13 @@ def borrowed_levels(
         has at least :data:`POOL_FROM` values. Without them source types and all levels count, and
         any pathway with data makes a pool.
     """
-    keys, chain = level_keys(source, target), tuple(range(5))
+    keys, chain, side = level_keys(source, target), tuple(range(5)), "source"
     lends = np.zeros(keys[0].size, dtype=np.bool_)
     lends[observed] = True
     sizes = np.ones(lends.size)
     fewest: list[float] = [1] * len(keys)
     if observations is not None:
-        keys, chain = _likeliest(source, target, observed, observations)
+        keys, chain, side = _likeliest(source, target, observed, observations)
         fewest = [1 if level in chain else np.inf for level in range(4)] + [1]
     pools = Pools.of(keys, lends, ~lends, fewest)
     samples = pools
@@ -199,6 +244,7 @@ def borrowed_levels(
         n_samples=samples.n_pools,
         keys=[key[observed] for key in keys],
         chain=chain,
+        side=side,
     )
 
 
@@ -208,8 +254,8 @@ _CHAINS = ((0, 1, 3), (0, 2, 3))
 
 def _likeliest(
     source: pl.DataFrame, target: pl.DataFrame, observed: Places, observations: Observations
-) -> tuple[list[Places], tuple[int, ...]]:
-    """Return the keys and the levels that make the pathways' locations likeliest.
+) -> tuple[list[Places], tuple[int, ...], str]:
+    """Return the keys, the levels, and whose types these begin with: the likeliest for locations.
 
     Where nothing tells them apart, the first of source types and classes count.
     """
@@ -219,11 +265,11 @@ def _likeliest(
         own = [key[observed] for key in keys]
         ways += [
             (posterior(observations.location, observations.variance, nested(own, chain)).loglik,
-             keys, chain)
+             keys, chain, side)
             for chain in _CHAINS
         ]  # fmt: skip
-    _, keys, chain = max(ways, key=lambda way: way[0])
-    return keys, chain
+    _, keys, chain, side = max(ways, key=lambda way: way[0])
+    return keys, chain, side
 
 
 def nested(keys: Sequence[Places], chain: Sequence[int]) -> list[Places]:

@@ -71,7 +71,7 @@ LISTS = ("constant", "discrete", "zero")
 
 
 class PropertyTables(NamedTuple):
-    """The tables of one property, with the numbers of their pathways."""
+    """The tables of one property."""
 
     model: pl.DataFrame
     fits: pl.DataFrame
@@ -203,6 +203,11 @@ class _PropertyFit(PropertySamples):
         return PropertyTables(
             *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
         )
+
+    @cached_property
+    def _keys(self) -> pl.DataFrame:
+        """Return which pathways each sample is for."""
+        return self.levels.row_keys(self.tables.source, self.tables.target)
 
     def _through_histograms(self, fitted: Fitted, families: Names) -> Fitted:
         """Return the fits with the reference's truncated normal distributions where there are such.
@@ -341,25 +346,18 @@ class _PropertyFit(PropertySamples):
         return replace(distributions, lower=low, upper=high), dtype == "int"
 
     def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
-        """Return the long model rows of all pathways."""
-        levels, samples = self.levels, self.all
-        of_pathways = []
-        for distributions in fitted.distributions.values():
-            place = np.full(len(samples), -1)
-            place[distributions.pathway] = np.arange(len(distributions))
-            place = place[levels.sample]
-            rows, pathway = place[place >= 0], levels.pathway[place >= 0]
-            of_pathways.append(replace(distributions.take(rows), pathway=pathway))
-        within = pl.Series(self.within[levels.sample]).fill_nan(None)
-        about = pl.DataFrame({"pathway": levels.pathway, "level": levels.level, "within": within})
+        """Return the long model rows of all samples."""
+        place = pl.int_range(pl.len(), dtype=pl.Int64).alias("pathway")
+        within = pl.Series("within", self.within).fill_nan(None)
+        about = self._keys.with_columns(place, within)
         lower, upper, dtype = self._drawn_as(fitted)
         is_zero = pl.col("distribution") == "zero"
         return (
-            parameter_rows(of_pathways)
+            parameter_rows(fitted.distributions.values())
             .join(about, on="pathway", maintain_order="left")
             .with_columns(own_value=pl.when(pl.col("level") == OBSERVED).then("own_value"))
             .select(
-                pl.exclude("within"),
+                pl.exclude("within", "pathway"),
                 ((pl.col("within") == 1) & ~is_zero).alias("shared_within"),
                 pl.when(is_zero)
                 .then(0.0 * pl.col("within"))
@@ -373,7 +371,7 @@ class _PropertyFit(PropertySamples):
         )
 
     def _fit_rows(self, fitted: Fitted, p_value: Floats, borrowed: Floats) -> pl.DataFrame:
-        """Return the evidence of all pathways."""
+        """Return the evidence of all samples."""
         samples, levels, n = self.all, self.levels, len(self.observed)
         names = ("loglik", "aicc", "bic", "ks", "wasserstein", "model_mean", "model_std",
                  "p_value", "borrowed")  # fmt: skip
@@ -414,6 +412,4 @@ class _PropertyFit(PropertySamples):
                 **moments,
             }
         ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
-        return of_sample[levels.sample].with_columns(
-            pl.Series("pathway", levels.pathway), pl.Series("level", levels.level)
-        )
+        return pl.concat([self._keys, of_sample], how="horizontal")

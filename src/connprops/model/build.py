@@ -8,13 +8,14 @@ import polars as pl
 
 from connprops import schema
 from connprops.declare import names, takes
-from connprops.distributions.rows import ENUMS
+from connprops.distributions.rows import ENUMS, enums_of_keys
 from connprops.errors import ConnpropsWarning
 from connprops.fits.copulas import copula_rows
 from connprops.fits.property import check_names, fit_properties
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
+from connprops.pathways import expanded
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 
@@ -34,7 +35,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     Returns
     -------
     Model
-        With one row set per pair of types and property; pathways without data borrow, see
+        With rows of each pathway that has data, and of each group of pathways that borrow, see
         :mod:`connprops.fits.levels`. A property without a finite value in any pathway is
         left out, with a warning.
 
@@ -55,13 +56,13 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
             options.progress("build", len(fitted), len(properties), "properties")
     model, fits, scores = (pl.concat(frames) for frames in zip(*fitted, strict=True))
     if correlated is not None:
-        of_copulas = copula_rows(correlated, stats, tables, model, shrinkage=options.shrinkage)
+        of_copulas = copula_rows(
+            correlated, stats, tables, expanded(model, stats.types, tables.pathways),
+            shrinkage=options.shrinkage,
+        )  # fmt: skip
         model = pl.concat([model, of_copulas])
-    model, fits = (
-        frame.with_columns(tables.pathways.columns(frame["pathway"].to_numpy()))
-        for frame in (model, fits)
-    )
     enums = {"property": pl.Enum([p.name for p in properties]), **ENUMS}
+    enums |= enums_of_keys(stats.types, tables.pathways)
     recorded = {name: getattr(options, name) for name in _RECORDED}
     labels = {p.name: list(p.labels) for p in properties if p.labels is not None}
     return Model(

@@ -142,7 +142,7 @@ def _described(model: Model, end: str) -> pl.DataFrame:
     """Return one row per pathway and property of a model, whose columns end in "_a" or "_b"."""
     sizes = pl.DataFrame(schema=_TEXT_KEYS | {"n": pl.Int64()})
     if model.fits is not None:
-        sizes = model.fits.select(pl.col(_KEYS).cast(pl.String), "n")
+        sizes = model.expanded(model.fits).select(pl.col(_KEYS).cast(pl.String), "n")
     text = pl.col(*_KEYS, "distribution").cast(pl.String)
     rows = model_statistics(model, {}).select(text, "level", "mean", "std")
     rows = rows.join(sizes, on=_KEYS, how="left")

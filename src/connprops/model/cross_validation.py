@@ -238,7 +238,7 @@ def _fold_scores(
         keys = samples.rows.select(pl.col(*PATHWAY).cast(pl.String))
         for name, model in models.items():
             of_training = (
-                cast("pl.DataFrame", model.fits)
+                model.expanded(cast("pl.DataFrame", model.fits))
                 .filter(pl.col("property") == prop.name)
                 .select(pl.col(*PATHWAY).cast(pl.String), "level", n_training="n")
             )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
 
@@ -11,12 +13,14 @@ import pyarrow as pa
 
 from connprops import schema
 from connprops.display import html_table
+from connprops.distributions.rows import LATER
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionStream, ConnectionTable
 from connprops.draw.source import DrawOptions
 from connprops.draw.tables import draw_synapses
-from connprops.errors import DatasetError, ModelError
+from connprops.errors import ConnpropsWarning, DatasetError, ModelError
 from connprops.model.reference_json import from_json, to_json
+from connprops.pathways import rows_of_types
 from connprops.store.tables import read_table, write_table
 from connprops.store.writing import refuse_existing, write_text
 
@@ -67,6 +71,15 @@ class Model(ModelTable):
         """
         return draw_synapses(self, connections, rng, **options)
 
+    def of_types(self, types: pl.DataFrame) -> Model:
+        """Return the model of some types alone: rows of :attr:`types`."""
+        kept = partial(rows_of_types, types=types)
+        return Model(
+            kept(self.table), types=types, units=self.units,
+            fits=None if self.fits is None else kept(self.fits), scores=self.scores,
+            facts=self.facts,
+        )  # fmt: skip
+
     def summary(self, n: int = 20) -> pl.DataFrame:
         """Return the n fits that are furthest from their data, by KS distance.
 
@@ -80,12 +93,16 @@ class Model(ModelTable):
                 "The model has no fits to rank", hint="fits.parquet belongs beside model.parquet"
             )
         observed = self.fits.filter((pl.col("level") == -1) & pl.col("ks").is_not_null())
-        return observed.sort("ks", *schema.FITS.keys, descending=[True, False, False, False]).head(
-            n
-        )
+        ties = [*schema.PATHWAY, "property"]
+        return observed.sort("ks", *ties, descending=[True, *[False] * len(ties)]).head(n)
 
-    def write(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write a model, its fits and scores, and its JSON form into a folder.
+    def write(
+        self, folder: str | Path, *, overwrite: bool = False, json_at_most: int = 1_000_000
+    ) -> list[Path]:
+        """Write a model, its fits and scores, and its JSON form into a folder; return its files.
+
+        The JSON has each pathway by itself. Of more than ``json_at_most`` distributions it is left
+        out, with a warning; without one if that is 0.
 
         Raises
         ------
@@ -93,8 +110,22 @@ class Model(ModelTable):
             As for :meth:`write_parquet`.
         """
         place = Path(folder)
-        self.write_parquet(place / "model.parquet", overwrite=overwrite)
-        self.write_json(place / "model.json", overwrite=overwrite)
+        model, form = place / "model.parquet", place / "model.json"
+        n_distributions = len(self.pathways) * len(self.properties)
+        if not overwrite:
+            refuse_existing(form)
+        self.write_parquet(model, overwrite=overwrite)
+        if n_distributions <= json_at_most:
+            return [model, self.write_json(form, overwrite=overwrite)]
+        form.unlink(missing_ok=True)
+        if json_at_most:
+            warnings.warn(
+                f"model.json is not written: it would have {n_distributions:,} distributions, more "
+                f"than {json_at_most:,}; json_at_most (--json-at-most) sets that, 0 for none",
+                ConnpropsWarning,
+                stacklevel=2,
+            )
+        return [model]
 
     def write_parquet(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model; its fits and scores go beside it where the model has them.
@@ -131,19 +162,18 @@ class Model(ModelTable):
         )
 
     def _repr_html_(self) -> str:
-        distributions = self.marginals.unique(["source_type", "target_type", "property"])
+        observed = (pl.col("level") < 0) & pl.col("other_property").is_null()
+        own = self.table.filter(observed).unique([*schema.PATHWAY, "property"])
         rows = []
         for name, unit in self.units.items():
-            of_property = distributions.filter(pl.col("property") == name)
-            counts = of_property["distribution"].value_counts().sort(
-                "count", "distribution", descending=[True, False]
-            )  # fmt: skip
-            used = ", ".join(f"{family} ({count:,})" for family, count in counts.iter_rows())
-            observed = int((of_property["level"] == -1).sum())
+            of_property = own.filter(pl.col("property") == name)
+            n_pathways = self.lent(name).n_pathways
+            families = sorted(n_pathways.items(), key=lambda item: (-item[1], item[0]))
+            used = ", ".join(f"{family} ({count:,})" for family, count in families)
             labels = self.labels.get(name)
             kind = f"{len(labels)} labels" if labels else self._dtypes.get(name, "")
-            rows.append((name, unit, kind, used, f"{observed:,}",
-                         f"{len(of_property) - observed:,}"))  # fmt: skip
+            rows.append((name, unit, kind, used, f"{len(of_property):,}",
+                         f"{sum(n_pathways.values()) - len(of_property):,}"))  # fmt: skip
         return html_table(
             "Model",
             f"{len(self.source_types)} source and {len(self.target_types)} target types, "
@@ -167,6 +197,8 @@ def read_model(path: str | Path) -> Model:
     if file.suffix == ".json":
         return from_json(file, Model)
     table, facts = read_table(file, schema.MODEL)
+    if facts["schema_version"] < schema.VERSION:
+        table = table.drop(LATER)
     try:
         types = pl.DataFrame(facts.pop("types"), schema=schema.TYPES.polars_schema(), orient="row")
         units = dict(facts.pop("units"))

@@ -353,13 +353,12 @@ def from_json(path: str | Path, kind: Callable[..., M]) -> M:
         orient="row",
     )  # fmt: skip
     units = {name: schema.unit_of(name) for name in properties}
-    return kind(
-        table.select(schema.MODEL.names), types=types, units=units, facts={"source": file.name}
-    )
+    return kind(table, types=types, units=units, facts={"source": file.name})
 
 
 _ROW = schema.MODEL.polars_schema(value=pl.List(pl.Float64), position=pl.Int32())
-del _ROW["position"]
+for _name in ("position", *schema.ROW_KEYS[2:]):
+    del _ROW[_name]
 
 _UNKNOWN = (None, None, None, None)
 """Standard error, interval and own value of a parameter."""

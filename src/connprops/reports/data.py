@@ -121,7 +121,7 @@ class ReportTables:
                 "quantiles": quantile_pairs(shown, model, at_most=points),
                 "parameters": model.marginals,
                 "model": model_statistics(model),
-                "fits": no_fits if model.fits is None else model.fits,
+                "fits": no_fits if model.fits is None else model.expanded(model.fits),
                 "correlations": model.correlations,
             }.items()
         }

@@ -39,6 +39,9 @@ from connprops.statistics.statistics import Statistics
 from connprops.store.writing import write_text
 
 _SIDES = {"light": LIGHT, "dark": DARK}
+_ROWS_AT_MOST = 64_000
+"""Pathways times properties that are shown where there are too many types to show all."""
+
 _MAP_SIZE = 540
 """Pixels of a map: two of them stand side by side on a screen 1440 wide."""
 
@@ -93,6 +96,12 @@ def _page(
     warnings: Iterable[str],
     progress: Progress | None,
 ) -> str:
+    n = math.isqrt(_ROWS_AT_MOST // max(len(stats.properties), 1))
+    types = maps.shown_types(stats.types, stats.pathways.collect(), min(n, maps.TYPES_AT_MOST))
+    if len(types) < len(stats.types):
+        of_all = f"{len(types):,} of {len(stats.types):,} types of both sides"
+        warnings = [f"Shown are those with most connections, {of_all}; tables have all", *warnings]
+        stats, model = stats.of_types(types), model.of_types(types)
     tables = ReportTables(stats, model)
     release_memory()  # for the process to come
     bundle = _vega()

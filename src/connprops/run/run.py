@@ -163,7 +163,7 @@ def _all_steps(
             stats.write(folder, correlations=options.correlations, overwrite=True)
     with _timed("build", steps):
         model = build(stats, progress=progress, **options.of(BuildOptions))
-        model.write(folder, overwrite=True)
+        model.write(folder, overwrite=True, json_at_most=options.json_at_most)
     with _timed("database", steps):
         write_database(folder, overwrite=True, resources=options.resources, progress=progress)
     with _timed("report", steps):
@@ -184,16 +184,19 @@ def _all_steps(
         "n_connections": int(pathways["n_connections"].sum()),
         "n_synapses": int(pathways["n_synapses"].sum()),
         "properties": _property_summaries(stats, model),
-        "artifacts": (*ARTIFACTS, *(ON_REQUEST if model.correlations.height else ())),
+        "artifacts": tuple(
+            name
+            for name in (*ARTIFACTS, *(ON_REQUEST if model.correlations.height else ()))
+            if name == RUN_FILE or (folder / name).exists()
+        ),
     }
 
 
 def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
-    distributions = model.marginals.filter(pl.col("level") < 0).select(
-        *PATHWAY, "property", "distribution"
-    )
+    observed = (pl.col("level") < 0) & pl.col("other_property").is_null()
+    distributions = model.table.filter(observed).select(*PATHWAY, "property", "distribution")
     summaries = []
     for prop in stats.properties:
         used = distributions.filter(pl.col("property") == prop.name).unique()["distribution"]

@@ -22,6 +22,7 @@ from connprops.arrays.histogram import normals_through_histograms
 from connprops.dataset.dataset import Dataset
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
+from connprops.pathways import rows_of_types
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
 from connprops.store.shards import Shard
@@ -127,6 +128,17 @@ class Statistics:
             "properties": [p.facts() for p in self.properties],
             "types": self.types.rows(),
         }
+
+    def of_types(self, types: pl.DataFrame) -> Statistics:
+        """Return the statistics of some types alone: rows of :attr:`types`."""
+        scans = {
+            name: rows_of_types(self._tables.lazy(schema.TABLES[name]), types) for name in TABLES
+        }
+        tables = StoredTables(scans, self._tables.dtypes)
+        return Statistics(
+            self.properties, types, tables, options=self.options, identity=self.identity,
+            versions=self.versions,
+        )  # fmt: skip
 
     def write(
         self,

@@ -182,6 +182,11 @@ def _open(path: str | Path) -> StoredTable:
     if name not in schema.TABLES:
         raise DatasetError.unknown(f"table in {file}", name, schema.TABLES)
     table = schema.TABLES[name]
+    if facts["schema_version"] < schema.VERSION:  # which lacks columns that are null in its rows
+        layout = table.polars_schema()
+        absent = [c.name for c in table.columns if c.nullable and c.name not in dtypes]
+        rows = rows.with_columns(pl.lit(None, layout[n]).alias(n) for n in absent)
+        dtypes = rows.collect_schema()
     table.check(pl.DataFrame(schema=dtypes), str(file))
     return StoredTable(table, rows.select(table.names), facts)
 
