@@ -48,7 +48,7 @@ _DTYPES = {
 
 def page() -> str:
     """Return the page, Markdown."""
-    small = [*schema.TABLES.values(), schema.PROPERTIES, schema.EDGE_POPULATION]
+    small = [*schema.TABLES.values(), schema.PROPERTIES, schema.EDGE_POPULATION, schema.GENERATIONS]
     parts = [_INTRODUCTION, "## Small tables\n"]
     parts += [_table(table) for table in small]
     parts.append("## Large tables\n\nViews of the Parquet files of the dataset.\n")

@@ -166,6 +166,7 @@ CROSS_VALIDATION = _TABLES["cross_validation"]
 COMPARISON = _TABLES["comparison"]
 PROPERTIES = _TABLES["properties"]
 EDGE_POPULATION = _TABLES["edge_population"]
+GENERATIONS = _TABLES["generations"]
 CONNECTIONS = _TABLES["connections"]
 SYNAPSES = _TABLES["synapses"]
 NODES = _TABLES["nodes"]
@@ -188,7 +189,7 @@ RESERVED = frozenset(
 TABLES: Mapping[str, Table] = {
     name: table
     for name, table in _TABLES.items()
-    if table not in (PROPERTIES, EDGE_POPULATION, *LARGE.values())
+    if table not in (PROPERTIES, EDGE_POPULATION, GENERATIONS, *LARGE.values())
 }
 """Tables that are files of their own."""
 

@@ -89,7 +89,7 @@ def test_every_table_and_column_says_what_it_is(folder):
             "and table_name in (select table_name from duckdb_tables()) "
             "or table_name in ('connections', 'synapses')"
         ).fetchall()
-    assert len(tables) == len(frames(folder)) + 3
+    assert len(tables) == len(frames(folder)) + 4
     assert [name for name, comment in tables if not comment] == []
     assert [row for row in columns if not row[2]] == []
     texts = {(table, column): comment for table, column, comment in columns}

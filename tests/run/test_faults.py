@@ -397,11 +397,17 @@ def flip(file, at=None):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("file", ["connections/00000.parquet", "synapses/00000.parquet"])
-def test_a_flipped_bit_of_a_dataset_reaches_no_reader(ours, file):
+def first_of(folder, kind):
+    """Return the first file of rows of a dataset: its name ends with a part of its checksum."""
+    (file,) = (folder / kind).glob("00000-*.parquet")
+    return file
+
+
+@pytest.mark.parametrize("kind", ["connections", "synapses"])
+def test_a_flipped_bit_of_a_dataset_reaches_no_reader(ours, kind):
     config, out = ours
     folder, expected = out / "dataset", content(out / "dataset")
-    flip(folder / file)
+    flip(file := first_of(folder, kind))
     readers = {
         "frames": lambda ds: ds.synapses.collect(),
         "SQL": lambda ds: ds.sql("select count(*) from synapses").fetchall(),
@@ -431,7 +437,7 @@ def test_a_part_that_was_damaged_meanwhile_is_written_again(ours, tmp_path, monk
         export(resolve_circuit(config), tmp_path / "d", properties=["u_syn"])
     monkeypatch.undo()
     stage = tmp_path / ".d.partial"
-    flip(stage / "dataset" / "connections" / "00000.parquet")
+    flip(first_of(stage / "dataset", "connections"))
     export(resolve_circuit(config), tmp_path / "d", properties=["u_syn"])
     assert content(tmp_path / "d").keys() == content(out / "dataset").keys()
     assert Dataset(tmp_path / "d").verify() == []
@@ -484,6 +490,11 @@ def test_tables_of_two_runs_do_not_mix(ours, tmp_path):
     _, out = ours
     extract(Dataset(out / "dataset"), sel_props=["u_syn"], hist_bins=3).write(tmp_path / "other")
     shutil.copy(tmp_path / "other" / "histograms.parquet", out)
+    with pytest.raises(
+        DatasetError, match=r"histograms\.parquet .* is not what connprops\.json says"
+    ):
+        read_statistics(out)
+    (out / "connprops.json").unlink()
     with pytest.raises(DatasetError, match="not of the same data and options"):
         read_statistics(out)
 
@@ -492,14 +503,17 @@ def test_verify(ours):
     _, out = ours
     assert verify(out).damaged == {}
     assert invoke("verify", out).exit_code == 0
-    for file in ("dataset/connections/00000.parquet", "report.html", "fits.parquet"):
-        flip(out / file)
-        assert list(verify(out).damaged) == [out / file]
-        assert list(verify(out / file).damaged) == [out / file]
+    for file in (
+        first_of(out / "dataset", "connections"),
+        *(out / name for name in ("dataset/source.json", "report.html", "fits.parquet")),
+    ):
+        flip(file)
+        assert list(verify(out).damaged) == [file]
+        assert list(verify(file).damaged) == [file]
         result = invoke("verify", out)
         assert result.exit_code == 2
-        assert str(out / file) in result.stderr
-        flip(out / file)
+        assert str(file) in result.stderr
+        flip(file)
     record = (out / "run.json").read_text()
     (out / "run.json").write_text(record.replace('"seed": 0', '"seed": 1'))
     assert verify(out).damaged == {out / "run.json": "has been changed by hand"}
@@ -524,11 +538,11 @@ def test_a_file_that_was_written_since_meets_no_old_result(ours):
     with pytest.raises(OutputError, match="differs in: time of the edge file"):
         export(circuit, folder, properties=["u_syn"])
     export(circuit, folder, properties=["u_syn"], overwrite=True, verify=True)
-    written = (folder / "connections" / "00000.parquet").stat().st_mtime_ns
+    written = first_of(folder, "connections").stat().st_mtime_ns
     os.utime(edges)
     export(circuit, folder, properties=["u_syn"], verify=True)  # all of its bytes say so
     export(circuit, folder, properties=["u_syn"])  # and the time is known now
-    assert (folder / "connections" / "00000.parquet").stat().st_mtime_ns == written
+    assert first_of(folder, "connections").stat().st_mtime_ns == written
     with_h5(
         config, lambda h5: h5[f"{EDGES}/0/u_syn"].write_direct(np.ones(1, "f4"), dest_sel=np.s_[:1])
     )
@@ -578,7 +592,7 @@ def test_info_tells_what_would_be_reused(ours):
     flip(out / "report.html")
     said = invoke("info", out).stdout
     assert "the dataset would be reused" in said
-    assert "report.html is not what run.json says" in said
+    assert "report.html is not what connprops.json says" in said
     os.utime(config.parent / "edges.h5")
     assert "exported again (other time of the edge file)" in invoke("info", out).stdout
     flip(out / "dataset" / "types.parquet")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from connprops.errors import OutputError
+from connprops.store.folder import write_text
 from connprops.store.stage import new_folder, staged
 from connprops.store.writing import (
     leftover_of,
@@ -18,7 +19,6 @@ from connprops.store.writing import (
     remove_leftovers,
     replacing,
     target_of,
-    write_text,
 )
 
 ANOTHER = 65534

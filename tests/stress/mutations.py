@@ -279,7 +279,7 @@ CASES: list[tuple[int, str, str, _Damage, Callable[[Path], str]]] = [
     (3, "any layout, node types", "circuit/cells_node_types.csv", odd_bytes, any_layout),
     (4, "any layout, configuration", "circuit/circuit_config.json", odd_json, any_layout),
     (3, "any layout, node sets", "circuit/node_sets.json", odd_json, any_layout),
-    (8, "Parquet of a dataset", "out/dataset/connections/00000.parquet", odd_bytes, dataset),
+    (8, "Parquet of a dataset", "out/dataset/connections/00000-*.parquet", odd_bytes, dataset),
     (4, "Parquet of a dataset", "out/dataset/nodes.parquet", odd_bytes, dataset),
     (8, "manifest", "out/dataset/manifest.json", odd_json, dataset),
     (8, "Parquet of statistics", "out/statistics.parquet", odd_bytes, tables),
@@ -314,7 +314,7 @@ def outcome(number: int, base: Path, folder: Path) -> tuple[str, str, str]:
             file, damage = "circuit/edges.h5", odd_bytes
     else:
         _copied(base, folder, with_results=file.startswith("out/"))
-    damage(folder / file, rng)
+    damage(next(folder.glob(file)), rng)
 
     def hang(*_: object) -> None:
         raise TimeoutError(f"longer than {SECONDS} s")

@@ -2,8 +2,8 @@
 
 Prints what failed.
 
-    python tests/stress/run.py --kills 200 --mutations 10000 --circuits 1000 --variants 2000 \\
-        --arguments 20000 --synapses 10000000
+    python tests/stress/run.py --calls 1 --readers 20 --kills 200 --mutations 10000 \\
+        --circuits 1000 --variants 2000 --arguments 20000 --synapses 10000000
 
 ends with 0 if nothing failed. The memory is limited by a control group where one can be made.
 """
@@ -90,6 +90,27 @@ def random_circuits(n: int, folder: Path, seed: int) -> list[str]:
     return failures
 
 
+def calls(n: int, folder: Path, _seed: int) -> list[str]:
+    """Kill every command at each n-th call that changes files."""
+    from generations import COMMANDS, kill_at_every_call, prepare
+
+    failures, circuits = [], prepare(folder)
+    for name in COMMANDS:
+        n_calls, wrong = kill_at_every_call(name, circuits, folder, n)
+        print(f"  {name}: {n_calls} calls, {len(wrong)} failures", flush=True)
+        failures += wrong
+    return failures
+
+
+def readers(n: int, folder: Path, _seed: int) -> list[str]:
+    """Let a hundred readers ask while n runs replace each other."""
+    from generations import read_beside_runs
+
+    answers, refused, failures = read_beside_runs(folder, n)
+    print(f"  {answers:,} answers, {refused:,} refused, {len(failures)} failures")
+    return failures
+
+
 def variants(n: int, folder: Path, seed: int) -> list[str]:
     """Try circuits laid out in all the ways that SONATA allows."""
     from variant_check import try_variants
@@ -133,6 +154,8 @@ def arguments(n: int, folder: Path, seed: int) -> list[str]:
 
 
 PARTS = {
+    "calls": calls,
+    "readers": readers,
     "circuits": random_circuits,
     "variants": variants,
     "arguments": arguments,

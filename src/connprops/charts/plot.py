@@ -31,7 +31,7 @@ from connprops.model.comparison import compare
 from connprops.model.cross_validation import CrossValidation
 from connprops.model.model import Model
 from connprops.statistics.statistics import Statistics
-from connprops.store.writing import replacing
+from connprops.store.folder import new_generation, output_file
 
 Format = Literal["html", "svg", "png", "pdf", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -259,10 +259,11 @@ def _write(
             f"{there[0]} exists already, and {len(there) - 1} others that would be written",
             hint="give another folder, or overwrite (overwrite=True, --overwrite)",
         )
-    for done, (file, chart) in enumerate(files.items(), 1):
-        write_chart(chart, file, overwrite=overwrite)
-        if progress:
-            progress("plot", done, len(files), "files")
+    with new_generation(folder) as stage:
+        for done, (file, chart) in enumerate(files.items(), 1):
+            write_chart(chart, stage / file.name)
+            if progress:
+                progress("plot", done, len(files), "files")
 
 
 def check_chart(file: Path) -> Format:
@@ -276,7 +277,7 @@ def check_chart(file: Path) -> Format:
 def write_chart(chart: Chart, file: Path, *, overwrite: bool = False) -> Path:
     """Write one chart, in the format that the file's name says; HTML needs no network."""
     kind = check_chart(file)
-    with alt.theme.enable(LIGHT.theme), replacing(file, overwrite=overwrite) as aside:
+    with alt.theme.enable(LIGHT.theme), output_file(file, overwrite=overwrite) as aside:
         options: dict[str, Any] = {"inline": True} if kind == "html" else {}
         chart.save(str(aside), format=kind, json_kwds={"cls": _ForScripts}, **options)
     return file

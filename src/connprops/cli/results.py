@@ -144,14 +144,17 @@ def verify(
 
     verdict = verify_files(path, progress)
     if verdict.damaged:
-        say("\n".join(verdict.lines()), err=True)
+        say("\n".join(verdict.lines(path)), err=True)
         raise DatasetError.of(
             f"{len(verdict.damaged)} of {verdict.n_checked} files are not as they were written",
             found=listing(verdict.damaged),
             hint="take them from a copy, or write them again with --overwrite: a dataset by "
             "export, statistics by extract, a model by build, all of them by run",
         )
-    return f"{verdict.n_checked} files are as they were written"
+    waiting = [
+        f"{place} holds what an interrupted command had finished" for place in verdict.waiting
+    ]
+    return "\n".join([f"{verdict.n_checked} files are as they were written", *waiting])
 
 
 def _check_sources(

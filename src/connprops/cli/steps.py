@@ -21,6 +21,8 @@ from connprops.resources import Resources
 
 if TYPE_CHECKING:
     from connprops.charts.plot import Format
+    from connprops.statistics.statistics import Statistics
+    from connprops.store.folder import Folder
 
 
 @command(
@@ -156,10 +158,13 @@ def plot(
     progress: Progress,
 ) -> str:
     """Draw statistics and model: maps of pathways, and one pathway's data against its model."""
+    from connprops.store.folder import reading
+
     place = out or folder / "charts"
+    stats, model = reading(folder, _read)
     charts = cp.plot(
-        cp.read_statistics(folder),
-        cp.read_model(folder / "model.parquet"),
+        stats,
+        model,
         place,
         cast("list[Format]", parse_names(formats)),  # plot knows which ones there are
         properties=sel_props,
@@ -169,6 +174,19 @@ def plot(
         progress=progress,
     )
     return f"{len(charts)} charts in {place}"
+
+
+def _read(folder: Folder) -> tuple[Statistics, cp.Model]:
+    """Return the statistics and the model of one generation of a folder."""
+    from connprops.errors import DatasetError
+
+    stats, model = cp.read_statistics(folder), cp.read_model(folder.path / "model.parquet", folder)
+    if model.facts.get("statistics") != stats.facts()["generation"]:
+        raise DatasetError.of(
+            f"{folder.path / 'model.parquet'} is of other statistics than those beside it",
+            hint=f"connprops build {folder.path} --overwrite makes it of these",
+        )
+    return stats, model
 
 
 def _shard_done(shard: str, place: Path) -> str:

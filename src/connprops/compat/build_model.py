@@ -21,11 +21,12 @@ from connprops.compat.conn_props import build, exported, plot
 from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
 from connprops.display import Progress
-from connprops.errors import ConnpropsError, ConnpropsWarning, OptionError, listing
+from connprops.errors import ConnpropsError, ConnpropsWarning, DatasetError, OptionError, listing
 from connprops.model.reference_json import as_text
 from connprops.statistics.extract import extract, extract_folds
 from connprops.statistics.statistics import Statistics, read_statistics
-from connprops.store.writing import write_text
+from connprops.store import sealed
+from connprops.store.folder import write_text
 
 SEED = 123456
 """The reference's, where a configuration names none."""
@@ -239,9 +240,12 @@ def _reusable_model(file: Path, facts: Mapping[str, Any]) -> ConnPropsModel | st
     if not file.exists():
         return "not there yet"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            content = json.loads(sealed.checked(opened, file))
         origin = content["__version_info__"]["built_from"]
         changed = [name for name in facts if origin.get(name) != facts[name]]
+    except DatasetError as error:
+        return str(error)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "of unknown origin"
     return f"other {' and '.join(changed)}" if changed else ConnPropsModel.model_from_file(file)

@@ -21,7 +21,8 @@ from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.model.model import Model
 from connprops.model.reference_json import as_text, to_json
 from connprops.schema import N_SYN_PER_CONN
-from connprops.store.writing import write_text
+from connprops.store import sealed
+from connprops.store.folder import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,7 +165,8 @@ class ConnPropsModel:
         if not file.is_file():
             raise CompatError.of(f'Model file "{file}" not found!')
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+            with file.open("rb") as opened:
+                content = json.loads(sealed.checked(opened, file))
         except (OSError, ValueError, RecursionError) as error:
             raise CompatError.of(f"{file} is not JSON", found=str(error)) from error
         if not isinstance(content, dict):

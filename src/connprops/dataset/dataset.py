@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.dataset.manifest import damage, damage_since, read_manifest
+from connprops.dataset.manifest import damage, damage_since, opened, seal_at
 from connprops.dataset.relations import BY_ID, DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
@@ -29,12 +31,15 @@ class Dataset:
     """The synapses of one edge population, on disk.
 
     Nothing is read before it is asked for. ``connections`` and ``synapses`` are lazy frames;
-    ``sql`` answers queries over the relations of ``sql/``.
+    ``sql`` answers queries over the relations of ``sql/``. A handle never reads what replaced the
+    dataset that it opened: of that, it raises :class:`DatasetError`. Nor does a frame that it gave:
+    the name of a file of rows has a part of the file's checksum.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder)
+    def __init__(self, folder: str | Path, generation: str | None = None) -> None:
+        self.folder, self.manifest = opened(Path(folder))
+        if generation not in (None, self.manifest.seal):
+            raise self._replaced()
         self.columns = self.manifest.columns
         self.identity = self.manifest.identity
         self.population: str = self.identity["edges"]["population"]
@@ -51,9 +56,8 @@ class Dataset:
     @cached_property
     def types(self) -> pl.DataFrame:
         """Return the types of both sides: :data:`connprops.schema.TYPES`."""
-        file = self.file("types.parquet")
-        frame = pl.read_parquet(file, glob=False)
-        schema.TYPES.check(frame, str(file))
+        frame = self.read("types.parquet")
+        schema.TYPES.check(frame, str(self.folder / "types.parquet"))
         return frame.select(schema.TYPES.names)
 
     @cached_property
@@ -69,7 +73,7 @@ class Dataset:
     @cached_property
     def numbered_nodes(self) -> pl.DataFrame:
         """Return the nodes of both sides by their numbers, with ``"@id"`` if they have others."""
-        return pl.read_parquet(self.file("nodes.parquet"), glob=False)
+        return self.read("nodes.parquet")
 
     @property
     def nodes(self) -> pl.DataFrame:
@@ -89,6 +93,11 @@ class Dataset:
         numbers = pl.DataFrame({"node": np.arange(n)})
         return numbers.join(of_side, on="node", how="left", maintain_order="left")[ID]
 
+    @cached_property
+    def node_sets(self) -> pl.DataFrame:
+        """Return the node sets of both sides, as ranges of nodes: side, node_set, start, stop."""
+        return self.read("node_sets.parquet")
+
     def node_population(self, side: str) -> str:
         """Return the name of the node population of a side."""
         return str(self.identity[f"{side}_population"])
@@ -101,8 +110,7 @@ class Dataset:
         OptionError
             Where the circuit has no such node set.
         """
-        sets = pl.read_parquet(self.file("node_sets.parquet"), glob=False)
-        sets = sets.filter(pl.col("side") == side)
+        sets = self.node_sets.filter(pl.col("side") == side)
         ranges = sets.filter(pl.col("node_set") == name).select("start", "stop").rows()
         if not ranges:
             names = sets["node_set"].unique(maintain_order=True)
@@ -117,27 +125,61 @@ class Dataset:
         DatasetError
             Where a file is damaged. Each is checked when it is first asked for.
         """
+        self.check_not_replaced()
         if kind not in self._intact:
-            names = [f"{kind}/{part:05d}.parquet" for part in range(self.n_parts)]
+            names = [
+                name
+                for part in self.manifest.parts
+                for name in part.sha256
+                if name.startswith(f"{kind}/")
+            ]
             with ThreadPoolExecutor() as pool:
-                self._intact[kind] = list(pool.map(self.file, names))
+                self._intact[kind] = list(pool.map(self._intact_file, names))
         return self._intact[kind]
 
-    def file(self, name: str) -> Path:
-        """Return a file of the dataset, after a look at its checksum.
+    def _intact_file(self, name: str) -> Path:
+        """Return a file of the dataset, after a look at its checksum."""
+        path = self.folder / name
+        if damaged := damage_since(path, *self._checks[name]):
+            raise self._damaged(path, damaged)
+        return path
+
+    def read(self, name: str) -> pl.DataFrame:
+        """Return the rows of one of the dataset's small files, after a look at its checksum.
 
         Raises
         ------
         DatasetError
             Where the file is damaged.
         """
+        self.check_not_replaced()
         path = self.folder / name
-        if damaged := damage_since(path, *self._checks[name]):
-            raise DatasetError.of(
-                f"{path} {damaged}",
-                hint="connprops verify lists all that is damaged; export again, with --overwrite",
-            )
-        return path
+        try:
+            content = path.read_bytes()
+            intact = hashlib.sha256(content).hexdigest() == self._checks[name][0]
+            damaged = "" if intact else "is not what its checksum says"
+        except OSError as error:
+            damaged = "is missing" if not path.exists() else f"cannot be read: {error}"
+        if damaged:
+            raise self._damaged(path, damaged)
+        return pl.read_parquet(io.BytesIO(content))
+
+    def _damaged(self, path: Path, how: str) -> DatasetError:
+        self.check_not_replaced()
+        return DatasetError.of(
+            f"{path} {how}",
+            hint="connprops verify lists all that is damaged; export again, with --overwrite",
+        )
+
+    def check_not_replaced(self) -> None:
+        """Raise :class:`DatasetError` where another dataset has taken this one's place."""
+        if seal_at(self.folder) != self.manifest.seal:
+            raise self._replaced()
+
+    def _replaced(self) -> DatasetError:
+        return DatasetError.of(
+            f"The dataset in {self.folder} was replaced since it was opened", hint="open it again"
+        )
 
     @property
     def n_parts(self) -> int:
@@ -170,20 +212,23 @@ class Dataset:
     def relations(self) -> DatasetRelations:
         """Return the SQL relations of the dataset, of files that are intact."""
         return DatasetRelations(
-            {
-                BY_ID.get(name, name) if self.has_ids else name: files
-                for name, files in (
-                    ("connection_rows", self.files("connections")),
-                    ("synapse_rows", self.files("synapses")),
-                    ("types", [self.file("types.parquet")]),
-                    ("nodes", [self.file("nodes.parquet")]),
-                    ("node_sets", [self.file("node_sets.parquet")]),
-                )
+            files={
+                self._bottom("connection_rows"): self.files("connections"),
+                "synapse_rows": self.files("synapses"),
+            },
+            frames={
+                "types": self.types,
+                self._bottom("nodes"): self.numbered_nodes,
+                "node_sets": self.node_sets,
             },
             n_target_types=len(self.target_types),
             properties=[column.name for column in self.columns],
             shared=[column.name for column in self.columns if not column.varies],
         )
+
+    def _bottom(self, name: str) -> str:
+        """Return the name of the relation that a file's rows are, whose nodes have numbers."""
+        return BY_ID[name] if self.has_ids else name
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with the dataset's relations as views; close it yourself."""
@@ -195,6 +240,7 @@ class Dataset:
 
     def sql(self, query: str, /, **bound: Any) -> duckdb.DuckDBPyRelation:
         """Answer a query over the dataset's relations; ``bound`` fills its ``$names``."""
+        self.check_not_replaced()
         relation: duckdb.DuckDBPyRelation = run(self._connection, query, query, **bound)
         return relation
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,15 +20,21 @@ import pyarrow.parquet as pq
 
 from connprops.display import Progress
 from connprops.errors import DatasetError, listing
-from connprops.store.records import read_record, record_or_none, write_record
+from connprops.store.records import read_record, write_record
+from connprops.store.stage import standing
 from connprops.store.writing import sha256_of
 
 MANIFEST = "manifest.json"
 
-_KINDS = ("connections", "synapses")
 
 SOURCE = "source.json"
 """The file of a dataset that tells when its source was last written, which no number depends on."""
+
+_ATTEMPTS = 3
+"""How often a dataset is looked for: between two looks, another may have taken its place."""
+
+KINDS = ("connections", "synapses")
+"""The tables of a part, each a file in the folder of its name."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,11 @@ class TableFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the files of a dataset hold, and the checksum of each."""
+    """What the files of a dataset hold, and the checksum of each.
+
+    The ``seal``, which is the manifest's own checksum, is the dataset's generation: it says what
+    all files are.
+    """
 
     schema_version: int
     identity: dict[str, Any]
@@ -76,6 +87,7 @@ class Manifest:
     contiguous: bool
     left_out: dict[str, str]
     left_out_rows: dict[str, int] = field(default_factory=dict)
+    seal: str = ""
 
     def files(self) -> Iterator[tuple[str, str, int]]:
         """Yield path, checksum and number of rows of each file."""
@@ -87,9 +99,14 @@ class Manifest:
                 yield name, digest, n
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a manifest, with the checksum of itself, which makes a folder a dataset."""
-    write_record(folder / MANIFEST, manifest, seal=True, sort_keys=True)
+def part_file(kind: str, number: int, sha256: str) -> str:
+    """Return the name of a file of a part; no other rows are ever in a file of this name."""
+    return f"{kind}/{number:05d}-{sha256[:16]}.parquet"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write a manifest, which makes a folder a dataset; return its seal."""
+    return write_record(folder / MANIFEST, manifest, seal=True, sort_keys=True)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -136,7 +153,10 @@ def _contradiction(manifest: Manifest) -> str | None:
     if lacking := {"types.parquet", "nodes.parquet", "node_sets.parquet"} - manifest.tables.keys():
         return f"no {min(lacking)}"
     for number, part in enumerate(manifest.parts):
-        if set(part.sha256) != {f"{kind}/{number:05d}.parquet" for kind in _KINDS}:
+        digests = sorted(part.sha256.items())  # of connections, then of synapses
+        if [
+            (part_file(kind, number, d), d) for kind, (_, d) in zip(KINDS, digests, strict=False)
+        ] != digests:
             return f"files of part {number}: {listing(part.sha256)}"
     sums = (sum(p.n_synapses for p in manifest.parts), sum(p.n_connections for p in manifest.parts))
     if not manifest.parts or sums != (manifest.n_synapses, manifest.n_connections):
@@ -144,14 +164,60 @@ def _contradiction(manifest: Manifest) -> str | None:
     return None
 
 
-def write_source(folder: Path, state: dict[str, int], sha256: str | None) -> None:
+def is_dataset(folder: Path) -> bool:
+    """Return whether a folder holds a dataset, whole or not."""
+    return (standing(folder) / MANIFEST).is_file()
+
+
+def opened(folder: Path) -> tuple[Path, Manifest]:
+    """Return the place of a dataset and its manifest, even while another takes its place."""
+    for _ in range(_ATTEMPTS):
+        place = standing(folder)
+        with suppress(DatasetError):
+            return place, read_manifest(place)
+    return folder, read_manifest(folder)
+
+
+def seal_at(folder: Path) -> str | None:
+    """Return the seal of the dataset that is in a folder now; None if there is none."""
+    try:
+        status = (folder / MANIFEST).stat()
+    except OSError:
+        return None
+    return _remembered_seal(folder, (status.st_size, status.st_mtime_ns, status.st_ino))
+
+
+@lru_cache(maxsize=64)
+def _remembered_seal(folder: Path, _state: object) -> str:
+    return read_manifest(folder).seal
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """The file that a dataset was made of: size and time; and checksum, where it was computed.
+
+    ``dataset`` is the seal of the dataset's manifest.
+    """
+
+    state: dict[str, int]
+    sha256: str | None
+    dataset: str
+
+
+def write_source(folder: Path, state: dict[str, int], sha256: str | None, dataset: str) -> None:
     """Note the state of the source file, and its checksum if that is known."""
-    write_record(folder / SOURCE, {**state, "sha256": sha256})
+    write_record(folder / SOURCE, SourceState(state, sha256, dataset), seal=True)
 
 
-def read_source(folder: Path) -> dict[str, int | str | None]:
-    """Return the state of the source file that the dataset was made of; empty if not known."""
-    return record_or_none(folder / SOURCE, dict[str, int | str | None]) or {}
+def read_source(folder: Path, manifest: Manifest) -> SourceState:
+    """Return the state of the source file that the dataset was made of, as it was written."""
+    file = folder / SOURCE
+    source = read_record(file, SourceState, sealed=True, hint="export again, with --overwrite")
+    if source.dataset != manifest.seal:
+        raise DatasetError.of(
+            f"{file} is of another dataset", hint="export again, with --overwrite"
+        )
+    return source
 
 
 def damage(
@@ -166,7 +232,7 @@ def damage(
     Every byte is read: 1.7 GB a second and processor, on a machine of 2024.
     """
     files = [file for file in manifest.files() if only in (None, file[0])]
-    if only is not None and not files:
+    if only not in (None, SOURCE) and not files:
         return {only: "is no file of this dataset"}
     damaged = {}
     with ThreadPoolExecutor() as pool:
@@ -176,6 +242,11 @@ def damage(
                 damaged[name] = what
             if progress:
                 progress("check", done, len(files), "files")
+    if only in (None, SOURCE):
+        try:
+            read_source(folder, manifest)
+        except DatasetError as error:
+            damaged[SOURCE] = str(error).removeprefix(f"{folder / SOURCE} ")
     return damaged
 
 

@@ -21,6 +21,7 @@ from connprops.resources import Resources
 
 if TYPE_CHECKING:
     import duckdb
+    import polars as pl
 
 CHAIN = (
     "connections_as_stored",
@@ -85,11 +86,12 @@ def named_in(sql: str) -> set[str]:
 class DatasetRelations:
     """The chain of relations of one dataset.
 
-    ``files`` are those of each relation at the bottom; ``shared`` are the properties of which the
-    synapses of a connection have one value.
+    At the bottom each is of ``files``, or one of the ``frames``; ``shared`` are the properties of
+    which the synapses of a connection have one value.
     """
 
     files: Mapping[str, Sequence[Path]]
+    frames: Mapping[str, pl.DataFrame]
     n_target_types: int
     properties: Sequence[str]
     shared: Sequence[str]
@@ -105,9 +107,14 @@ class DatasetRelations:
         }
 
     @property
+    def bottom(self) -> set[str]:
+        """Return the names of the relations that are of files or frames."""
+        return {*self.files, *self.frames}
+
+    @property
     def chain(self) -> tuple[str, ...]:
         """Return the relations that can be made, in order; without properties, none of values."""
-        by_id = tuple(name for name in BY_ID if name not in self.files)
+        by_id = tuple(name for name in BY_ID if name not in self.bottom)
         return by_id + (CHAIN if self.properties else CHAIN[: CHAIN.index("connection_values")])
 
     def sql(self, name: str) -> str:
@@ -123,6 +130,8 @@ class DatasetRelations:
         connection = duckdb.connect(config=(resources or Resources()).duckdb_config())
         for name, files in self.files.items():
             connection.read_parquet([str(file) for file in files]).create_view(name)
+        for name, frame in self.frames.items():
+            connection.register(name, frame)
         self.define(connection)
         return connection
 

@@ -26,6 +26,7 @@ from connprops.draw.connections import ConnectionBatch
 from connprops.draw.drawer import Drawer, Values
 from connprops.draw.source import Source
 from connprops.errors import OptionError, OutputError, listing
+from connprops.store.sealed import KEY, UNSEALED
 
 _ROWS_AT_ONCE = 1 << 18
 
@@ -38,6 +39,7 @@ def edge_file(path: Path, source: Source, *, anew: bool) -> Iterator[NewEdges | 
     """
     edges = source.edges
     with edges.reader() as reader, created(path) as (h5, disk):
+        h5.attrs[KEY] = np.bytes_(UNSEALED)
         yield RedrawnEdges(h5, disk, source, reader) if anew else NewEdges(h5, disk, source)
     with h5py.File(path, "r") as h5:
         is_indexed = "indices" in h5[edges.place]
@@ -196,7 +198,8 @@ class RedrawnEdges:
 
 def _copy(old: h5py.Group, new: h5py.Group, without: set[str]) -> None:
     for name, value in old.attrs.items():
-        new.attrs[name] = value
+        if name != KEY:
+            new.attrs[name] = value
     for name, item in old.items():
         if item.name in without:
             continue

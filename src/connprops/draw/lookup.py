@@ -13,7 +13,7 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.circuit.circuit import EdgePopulation
 from connprops.dataset.dataset import Dataset, open_dataset
-from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.manifest import is_dataset
 from connprops.distributions.table import ModelTable
 from connprops.errors import ModelError, OptionError, listing
 from connprops.fits.levels import borrowed_levels
@@ -52,7 +52,7 @@ class TypeCodes:
 
 def as_table(nodes: Any) -> pl.DataFrame | Dataset | None:
     """Return nodes that are a table or a dataset, or its folder; None where they are neither."""
-    if isinstance(nodes, str | Path) and (Path(nodes) / MANIFEST).is_file():
+    if isinstance(nodes, str | Path) and is_dataset(Path(nodes)):
         return open_dataset(nodes)
     return nodes if isinstance(nodes, pl.DataFrame | Dataset) else None
 

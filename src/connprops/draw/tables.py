@@ -23,7 +23,8 @@ from connprops.draw.edges import NewEdges, RedrawnEdges, edge_file
 from connprops.draw.lookup import SIDES
 from connprops.draw.source import DrawOptions, Source
 from connprops.errors import OutputError
-from connprops.store.writing import replacing
+from connprops.store.folder import output_file
+from connprops.store.sealed import KEY, UNSEALED, sealing
 
 ROWS_PER_GROUP = 122_880
 
@@ -165,7 +166,8 @@ def write(
     file, anew = Path(path), connections is None
     n_done = total = 0
     with ExitStack() as stack:
-        aside = stack.enter_context(replacing(file, overwrite=overwrite))
+        aside = stack.enter_context(output_file(file, overwrite=overwrite))
+        stack.enter_context(sealing(aside))
         sink: _Parquet | NewEdges | RedrawnEdges
         if file.suffix == ".h5":
             total = source.edges.size if anew else 0
@@ -219,7 +221,9 @@ class _Parquet(SynapseTable):
         drawer = source.drawer
         facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": drawer.seed,
                  "connprops_version": __version__, "model": drawer.model.facts}  # fmt: skip
-        described = self.schema.with_metadata({schema.METADATA_KEY: json.dumps(facts)})
+        described = self.schema.with_metadata(
+            {schema.METADATA_KEY: json.dumps(facts), KEY: UNSEALED}
+        )
         # Drawn floats hardly repeat: a dictionary of them is tried in vain.
         few = [field.name for field in self.schema if not pa.types.is_floating(field.type)]
         self.writer = pq.ParquetWriter(file, described, compression="snappy", use_dictionary=few)

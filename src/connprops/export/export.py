@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from connprops.dataset.manifest import TableFile, read_manifest, write_manifest, write_source
+from connprops.dataset.manifest import KINDS, TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
 from connprops.display import Progress
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
@@ -88,9 +88,14 @@ def export(circuit: Network, folder: str | Path, options: ExportOptions) -> Path
                 summaries = _write_parts(plan(request, stage), resources, progress)
                 finish(request, stage, tables, summaries)
                 put_in_place(stage / "dataset", target)
-    for text in read_manifest(target).warnings:
-        warnings.warn(text, ConnpropsWarning, stacklevel=3)
+    warn_of(target)
     return target
+
+
+def warn_of(target: Path) -> None:
+    """Say what in a dataset changes what is computed from it."""
+    for text in read_manifest(target).warnings:
+        warnings.warn(text, ConnpropsWarning, stacklevel=4)
 
 
 def finish(
@@ -105,8 +110,13 @@ def finish(
             f"{request.edges.file} has changed while it was read",
             hint="export again when nobody writes it any more",
         )
-    write_manifest(stage / "dataset", manifest_of(request, tables, summaries))
-    write_source(stage / "dataset", request.state, request.sha256)
+    dataset = stage / "dataset"
+    written = {dataset / name for summary in summaries for name in summary.sha256}
+    for kind in KINDS:  # what another plan of the same parts has left
+        for file in {*(dataset / kind).iterdir()} - written:
+            file.unlink()
+    manifest = manifest_of(request, tables, summaries)
+    write_source(dataset, request.state, request.sha256, write_manifest(dataset, manifest))
 
 
 def _checked_shard(shard: str | tuple[int, int], options: ExportOptions) -> Shard:
@@ -121,7 +131,7 @@ def _checked_shard(shard: str | tuple[int, int], options: ExportOptions) -> Shar
         raise OptionError.of(
             "A shard does not read all of the edge file",
             found="verify=True (--verify)",
-            hint="connprops verify --circuit compares a dataset with its circuit",
+            hint="export what the shards have merged again with --verify, over it (--overwrite)",
         )
     return Shard.parse(shard)
 
@@ -145,7 +155,7 @@ def _write_shard(
 
 def write_node_tables(request: ExportRequest, folder: Path) -> dict[str, TableFile]:
     """Write the tables of nodes; return what the manifest says of each."""
-    for name in ("connections", "synapses"):
+    for name in KINDS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     files = {}
     for name, frame in node_tables(request.sides, request.node_sets).items():

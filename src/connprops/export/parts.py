@@ -7,6 +7,7 @@ writes two files and a note of what they hold, and can be run anywhere and again
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -25,6 +26,7 @@ from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.gather import by_id, run_rows, value_of
+from connprops.dataset.manifest import part_file
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
@@ -153,9 +155,11 @@ def _key_of(spec: RangeSpec) -> dict[str, Any]:
             "sorted": spec.sorted_file is not None}  # fmt: skip
 
 
-def _put_aside(spec: RangeSpec, path: Path) -> AbstractContextManager[Path]:
+def _put_aside(
+    spec: RangeSpec, path: Path, named: Callable[[Path], Path] | None = None
+) -> AbstractContextManager[Path]:
     """Give a path of our own: a worker that was given up may still be writing the same part."""
-    return renamed(spec.notes / f"{path.name}.{uuid4().hex}.tmp", path)
+    return renamed(spec.notes / f"{path.name}.{uuid4().hex}.tmp", path, named)
 
 
 @dataclass(frozen=True)
@@ -413,7 +417,6 @@ def differs_within(values: NDArray[Any], goes_on: Bools) -> Bools:
 
 def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str]:
     """Write a table as Parquet; return the file's name and its digest."""
-    name = f"{kind}/{spec.part:05d}.parquet"
     # Where there can be no nulls, none need be encoded and decoded.
     layout = pa.schema(
         [f.with_nullable(f.name in spec.varying or table.column(f.name).null_count > 0)
@@ -421,11 +424,19 @@ def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str
         metadata={schema.METADATA_KEY: spec.facts},
     )  # fmt: skip
     table = pa.Table.from_arrays(table.columns, schema=layout)
-    with _put_aside(spec, spec.folder / name) as aside:
-        # A file of Python's own would want the interpreter for each page.
-        with pa.OSFile(os.fsencode(aside), "wb") as file:
-            encode(table, kind, file)
-        return name, sha256_of(aside)
+    digest, name = "", ""
+
+    def named(aside: Path) -> Path:
+        nonlocal digest, name
+        digest = sha256_of(aside)
+        name = part_file(kind, spec.part, digest)
+        return spec.folder / name
+
+    path = spec.folder / f"{kind}/{spec.part:05d}.parquet"
+    # A file of Python's own would want the interpreter for each page.
+    with _put_aside(spec, path, named) as aside, pa.OSFile(os.fsencode(aside), "wb") as file:
+        encode(table, kind, file)
+    return name, digest
 
 
 def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:

@@ -231,10 +231,11 @@ def is_reusable(
         return False
     if not check_files:
         return True
-    damaged = damage(target, read_manifest(target), progress=progress)
+    manifest = read_manifest(target)
+    damaged = damage(target, manifest, progress=progress)
     if not damaged:
-        if request.sha256 and read_source(target) != {**request.state, "sha256": request.sha256}:
-            write_source(target, request.state, request.sha256)
+        if read_source(target, manifest).state != request.state:  # but with the same checksum
+            write_source(target, request.state, request.sha256, manifest.seal)
         return True
     file, what = next(iter(damaged.items()))
     more = f", and {len(damaged) - 1} more files are damaged" if len(damaged) > 1 else ""
@@ -257,14 +258,29 @@ def differences(target: Path, request: ExportRequest) -> list[str] | None:
             expected="a new or an empty folder",
             hint="choose another folder with -o",
         )
-    before, now = read_manifest(target).identity, request.identity
+    manifest = read_manifest(target)
+    before, now = manifest.identity, request.identity
     changed = sorted(name for name in before | now if before.get(name) != now.get(name))
-    source = read_source(target)
-    by_content = request.sha256 is not None and source.get("sha256") is not None
-    expected = {"sha256": request.sha256} if by_content else request.state
-    if "edges" not in changed and not expected.items() <= source.items():
-        changed.append("content of the edge file" if by_content else "time of the edge file")
+    if "edges" not in changed:
+        changed += _changes_of_source(target, manifest, request)
     return changed
+
+
+def _changes_of_source(target: Path, manifest: Manifest, request: ExportRequest) -> list[str]:
+    """Return in what the edge file differs, its structure apart: in its checksum, or its time.
+
+    A checksum that was not computed before cannot be compared now, and never becomes that of the
+    file that was read then.
+    """
+    try:
+        source = read_source(target, manifest)
+    except DatasetError:
+        return ["source.json, which is damaged"]
+    if request.sha256 is None:
+        return [] if source.state == request.state else ["time of the edge file"]
+    if source.sha256 is None:
+        return ["checksum of the edge file, which an export without --verify has not recorded"]
+    return [] if source.sha256 == request.sha256 else ["content of the edge file"]
 
 
 def manifest_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 
 import polars as pl
 
@@ -18,6 +19,7 @@ from connprops.options import BuildOptions, StepOptions
 from connprops.pathways import expanded
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
+from connprops.store.records import seal_of
 
 _RECORDED = [name for name in names(BuildOptions) if name not in names(StepOptions)]
 """Options that numbers depend on, for the model's metadata."""
@@ -65,17 +67,20 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     enums |= enums_of_keys(stats.types, tables.pathways)
     recorded = {name: getattr(options, name) for name in _RECORDED}
     labels = {p.name: list(p.labels) for p in properties if p.labels is not None}
+    facts = {
+        "identity": stats.identity,
+        "options": {"extract": stats.options, "build": recorded},
+        "versions": {**stats.versions, "scipy": version("scipy")},
+        "statistics": stats.facts()["generation"],
+        **({"labels": labels} if labels else {}),
+    }
     return Model(
         model.select(schema.MODEL.names),
         fits=schema.FITS.conform(fits, enums),
         scores=schema.SCORES.conform(scores, enums),
         types=stats.types,
         units={p.name: p.unit for p in properties},
-        facts={
-            "identity": stats.identity,
-            "options": {"extract": stats.options, "build": recorded},
-            **({"labels": labels} if labels else {}),
-        },
+        facts={**facts, "generation": seal_of(facts)},
     )
 
 

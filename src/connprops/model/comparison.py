@@ -15,8 +15,9 @@ from connprops.distributions.distances import distribution_distances
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import model_statistics
 from connprops.model.model import Model, read_model
+from connprops.store.folder import output_file
 from connprops.store.tables import write_table
-from connprops.store.writing import check_format, replacing
+from connprops.store.writing import check_format
 
 _KEYS = [*schema.PATHWAY, "property"]
 _TEXT_KEYS = dict.fromkeys(_KEYS, pl.String())
@@ -99,7 +100,7 @@ def write_comparison(
     check_format(file)
     if file.suffix == ".parquet":
         return write_table(comparison, schema.COMPARISON, file, overwrite=overwrite)
-    with replacing(file, overwrite=overwrite) as aside:
+    with output_file(file, overwrite=overwrite) as aside:
         if file.suffix == ".json":
             comparison.write_json(aside)
         else:

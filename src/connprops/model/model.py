@@ -21,8 +21,12 @@ from connprops.draw.tables import draw_synapses
 from connprops.errors import ConnpropsWarning, DatasetError, ModelError
 from connprops.model.reference_json import from_json, to_json
 from connprops.pathways import rows_of_types
+from connprops.store.folder import Folder, new_generation, reading, write_text
 from connprops.store.tables import read_table, write_table
-from connprops.store.writing import refuse_existing, write_text
+from connprops.store.writing import refuse_existing
+
+FILES = frozenset({"model.parquet", "fits.parquet", "scores.parquet", "model.json"})
+"""The files of a model in a folder: others of these names make way."""
 
 
 class Model(ModelTable):
@@ -110,20 +114,26 @@ class Model(ModelTable):
             As for :meth:`write_parquet`.
         """
         place = Path(folder)
-        model, form = place / "model.parquet", place / "model.json"
-        n_distributions = len(self.pathways) * len(self.properties)
         if not overwrite:
-            refuse_existing(form)
-        self.write_parquet(model, overwrite=overwrite)
+            refuse_existing(*(place / name for name in FILES))
+        with new_generation(place, FILES) as stage:
+            written = self.write_into(stage, json_at_most)
+        return [place / file.name for file in written]
+
+    def write_into(self, stage: Path, json_at_most: int) -> list[Path]:
+        """Write the files of a model into a stage; return those that the model is in."""
+        model, form = stage / "model.parquet", stage / "model.json"
+        n_distributions = len(self.pathways) * len(self.properties)
+        self.write_parquet(model, overwrite=True)
         if n_distributions <= json_at_most:
-            return [model, self.write_json(form, overwrite=overwrite)]
+            return [model, self.write_json(form, overwrite=True)]
         form.unlink(missing_ok=True)
         if json_at_most:
             warnings.warn(
                 f"model.json is not written: it would have {n_distributions:,} distributions, more "
                 f"than {json_at_most:,}; json_at_most (--json-at-most) sets that, 0 for none",
                 ConnpropsWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return [model]
 
@@ -183,20 +193,24 @@ class Model(ModelTable):
         )
 
 
-def read_model(path: str | Path) -> Model:
+def read_model(path: str | Path, folder: Folder | None = None) -> Model:
     """Read a model: Parquet, or the JSON of connectome-manipulator, by the file's name.
 
-    Fits and scores are read too where they lie beside the Parquet file and are of the same data.
+    Fits and scores are read too where they lie beside the Parquet file. ``folder`` is the
+    generation to read, by default the one that is there.
 
     Raises
     ------
     DatasetError, ModelError
-        Where the file is missing, damaged or foreign, or the model does not hold together.
+        Where a file is missing, damaged, foreign or of another model, or the model does not hold
+        together.
     """
     file = Path(path)
+    if folder is None:
+        return reading(file.parent, partial(read_model, file))
     if file.suffix == ".json":
-        return from_json(file, Model)
-    table, facts = read_table(file, schema.MODEL)
+        return from_json(file, Model, folder)
+    table, facts = read_table(file, schema.MODEL, folder)
     if facts["schema_version"] < schema.VERSION:
         table = table.drop(LATER)
     try:
@@ -208,10 +222,13 @@ def read_model(path: str | Path) -> Model:
     beside = {}
     for name in ("fits", "scores"):
         other = file.with_name(f"{name}.parquet")
-        if other.is_file():
-            frame, its_facts = read_table(other, schema.TABLES[name])
-            if _about(its_facts) == about:
-                beside[name] = frame
+        if folder.file(other.name).is_file():
+            beside[name], its_facts = read_table(other, schema.TABLES[name], folder)
+            if _about(its_facts) != about:
+                raise DatasetError.of(
+                    f"{other} is of another model than {file.name}",
+                    hint="write the model again, or move one of them to another folder",
+                )
     return Model(table, types=types, units=units, facts=about, **beside)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,8 +23,12 @@ from connprops.errors import ConnpropsWarning, ModelError, listing
 from connprops.families.registry import REFERENCE_FAMILIES
 from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN
+from connprops.store import sealed
+from connprops.store.folder import Folder
 
 _KIND = "ConnPropsModel"
+_UNSEALED = "0" * 64
+"""What is in the place of the text's checksum while that is computed."""
 
 _TAIL = 1e-10
 """Probability that the counts of a distribution without end may leave out at either end."""
@@ -75,7 +80,8 @@ def to_json(model: ModelTable) -> str:
     """
     distributions = {name: _property(model, name) for name in model.properties}
     correlations = _correlations_of(model, distributions)
-    return as_text(model.source_types, model.target_types, distributions, correlations)
+    about = {k: model.facts[k] for k in ("generation",) if k in model.facts}
+    return as_text(model.source_types, model.target_types, distributions, correlations, **about)
 
 
 def as_text(
@@ -87,7 +93,7 @@ def as_text(
 ) -> str:
     """Return the JSON of a model file from what stands in it, one distribution a line.
 
-    ``facts`` go where readers do not look, beside the version.
+    ``facts`` go where readers do not look, beside the version, and with them the text's checksum.
     """
     fields = {
         "src_types": json.dumps(source_types),
@@ -96,9 +102,13 @@ def as_text(
         "prop_cov": json.dumps(prop_cov, allow_nan=False),
         "data_keys": "[]",
         "model": json.dumps(_KIND),
-        "__version_info__": json.dumps({"connprops": schema.VERSION, **facts}),
+        "__version_info__": json.dumps(
+            {"connprops": schema.VERSION, **facts, sealed.KEY: sealed.UNSEALED}
+        ),
     }
-    return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
+    text = "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in fields.items()) + "\n}\n"
+    before, _, after = text.rpartition(_UNSEALED)
+    return before + hashlib.sha256(text.encode()).hexdigest() + after
 
 
 def _nested(distributions: Mapping[str, Any], depth: int = 2) -> str:
@@ -306,8 +316,8 @@ class _About(msgspec.Struct):
     upper_bound: float | None = None
 
 
-def from_json(path: str | Path, kind: Callable[..., M]) -> M:
-    """Read a model that the reference wrote, or :func:`to_json`, as ``kind``.
+def from_json(file: Path, kind: Callable[..., M], folder: Folder) -> M:
+    """Read a model that the reference wrote, or :func:`to_json`, as ``kind``, from its ``folder``.
 
     Keys that begin with two underscores are passed over, as the reference does. Such files tell
     neither classes, layers and numbers of nodes of types, which are null and 0, nor levels and
@@ -319,9 +329,11 @@ def from_json(path: str | Path, kind: Callable[..., M]) -> M:
         Where the file is missing, not valid JSON, or not such a model, or its distributions do not
         hold together.
     """
-    file = Path(path)
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
+        with folder.open(file.name) as opened:
+            text = sealed.checked(opened, file)
+        folder.check(file.name, hashlib.sha256(text).hexdigest())
+        raw = json.loads(text.decode())
         model = msgspec.convert(raw, _Kind).model
         if model != _KIND:
             raise ModelError.of(

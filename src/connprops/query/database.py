@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ import polars as pl
 from connprops import schema
 from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.manifest import MANIFEST, is_dataset
 from connprops.display import Progress
 from connprops.errors import DatasetError
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal, quoted
+from connprops.store.folder import Folder, new_generation, reading, write_text
 from connprops.store.tables import read_table
-from connprops.store.writing import refuse_existing, replacing, write_text
+from connprops.store.writing import refuse_existing, replacing, sha256_of
 
 DATABASE, VIEWS = "connprops.duckdb", "views.sql"
 """Names of the two files."""
@@ -66,27 +67,37 @@ set file_search_path = getvariable('folder');
 """  # noqa: S608 - our own names
 
 
-def dataset_of(folder: str | Path) -> Dataset | None:
+def dataset_of(folder: Folder) -> Dataset | None:
     """Return the dataset that a folder is, or that a run has put into it; None without."""
-    for place in (Path(folder), Path(folder) / "dataset"):
-        if (place / MANIFEST).is_file():
-            return Dataset(place)
+    for place in (folder.path, folder.file("dataset")):
+        if is_dataset(place):
+            dataset = Dataset(place)
+            if place != folder.path:
+                folder.check(f"dataset/{MANIFEST}", sha256_of(dataset.folder / MANIFEST))
+            return dataset
     return None
 
 
-def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Table, pl.DataFrame]:
-    """Return the tables of a folder that memory holds: those of its files and of its dataset."""
+def small_tables(
+    folder: Folder, dataset: Dataset | None, but: Collection[str] = ()
+) -> dict[schema.Table, pl.DataFrame]:
+    """Return the tables of a folder that memory holds: of its files ``but`` some, and its dataset.
+
+    Raises :class:`DatasetError` where they are not of one generation.
+    """
     frames: dict[schema.Table, pl.DataFrame] = {}
     facts: dict[str, Any] = {}
+    generations = {} if dataset is None else {"dataset": dataset.manifest.seal}
     for name, table in schema.TABLES.items():
-        file = Path(folder) / f"{name}.parquet"
-        if table is not schema.TYPES and file.is_file():
-            frames[table], of_file = read_table(file, table)
+        file = folder.path / f"{name}.parquet"
+        if table is not schema.TYPES and file.name not in but and folder.file(file.name).is_file():
+            frames[table], of_file = read_table(file, table, folder)
             facts |= {key: of_file[key] for key in ("types", "properties") if key in of_file}
+            _check_generation(file, of_file, generations)
     if dataset is None and not frames:
         raise DatasetError.of(
-            f"{folder} holds neither a dataset nor tables of connprops",
-            found="a folder of something else" if Path(folder).is_dir() else "no such folder",
+            f"{folder.path} holds neither a dataset nor tables of connprops",
+            found="a folder of something else" if folder.path.is_dir() else "no such folder",
             expected="the folder of a run, or that of a dataset",
         )
     if dataset is not None:
@@ -105,7 +116,29 @@ def small_tables(folder: str | Path, dataset: Dataset | None) -> dict[schema.Tab
         meanings = {name: quantity.meaning for name, quantity in schema.QUANTITIES.items()}
         rows = [(*row, meanings.get(row[0])) for row in facts["properties"]]
         frames[schema.PROPERTIES] = _frame(schema.PROPERTIES, rows)
+    if generations:
+        rows = sorted(generations.items())
+        frames[schema.GENERATIONS] = _frame(schema.GENERATIONS, rows)
     return frames
+
+
+def _check_generation(file: Path, facts: Mapping[str, Any], known: dict[str, str]) -> None:
+    """Raise where a table is of other data than those before it; ``known`` is what they are of.
+
+    Statistics name the dataset that they are of, and a model the statistics.
+    """
+    if "generation" not in facts:
+        return
+    named = {"statistics": facts["generation"], "dataset": facts["identity"].get("dataset")}
+    if "statistics" in facts:
+        named |= {"model": facts["generation"], "statistics": facts["statistics"]}
+    for step, generation in named.items():
+        if known.setdefault(step, generation) not in (None, generation):
+            raise DatasetError.of(
+                f"{file} goes with another {step} than the other files of its folder",
+                hint="make it again from them: connprops extract for statistics, connprops build "
+                "for the model, connprops run for all, with --overwrite",
+            )
 
 
 def _frame(table: schema.Table, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
@@ -125,22 +158,42 @@ def write_database(
     tables have the same rows, not the same bytes.
     """
     place, limits = Path(folder), resources or Resources()
-    dataset = dataset_of(place)
-    frames = small_tables(place, dataset)
-    files = (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
     if not overwrite:
-        refuse_existing(*files)
+        refuse_existing(place / DATABASE, place / VIEWS)
+    dataset, frames = reading(place, tables_of)
+    with new_generation(place, (DATABASE, VIEWS)) as stage:
+        write_database_into(stage, place, dataset, frames, limits, progress)
+    return (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
+
+
+def tables_of(folder: Folder) -> tuple[Dataset | None, dict[schema.Table, pl.DataFrame]]:
+    """Return the dataset of a folder, and the tables that memory holds."""
+    dataset = dataset_of(folder)
+    return dataset, small_tables(folder, dataset)
+
+
+def write_database_into(
+    stage: Path,
+    folder: Path,
+    dataset: Dataset | None,
+    frames: Mapping[schema.Table, pl.DataFrame],
+    limits: Resources,
+    progress: Progress | None,
+) -> None:
+    """Write the two files into a stage, for the folder in which the dataset will be."""
+    # DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
+    # backslash for a slash: it writes where the folder's name has no say.
     with (
-        replacing(place / DATABASE, overwrite=overwrite) as aside,
-        # DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and
-        # a backslash for a slash: it writes where the folder's name has no say.
+        replacing(stage / DATABASE, overwrite=True) as aside,
         tempfile.TemporaryDirectory(dir=limits.temp_dir, prefix="connprops-") as temporary,
     ):
         _write(Path(temporary) / DATABASE, frames, dataset, limits, progress)
         shutil.copyfile(Path(temporary) / DATABASE, aside)
     if dataset is not None:
-        write_text(place / VIEWS, _views(dataset, place, frames), overwrite=overwrite)
-    return files
+        is_folder = dataset.folder.absolute() == folder.absolute()
+        write_text(
+            stage / VIEWS, _views(dataset, "" if is_folder else "dataset/", frames), overwrite=True
+        )
 
 
 def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
@@ -205,7 +258,7 @@ def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
     numbers = tuple(relations.BY_ID.values()) if dataset.has_ids else ()
     sources = {
         relation: f"from read_parquet(folder || '/{_FILES_OF[relation]}')"
-        if relation in dataset.relations.files
+        if relation in dataset.relations.bottom
         else _with_values(relation, dataset)
         for relation in (*numbers, *chain)
     }
@@ -221,12 +274,10 @@ def _with_values(relation: str, dataset: Dataset) -> str:
     return text
 
 
-def _views(dataset: Dataset, folder: Path, frames: Mapping[schema.Table, pl.DataFrame]) -> str:
-    within = dataset.folder.relative_to(folder).as_posix()
-    prefix = "" if within == "." else f"{within}/"
+def _views(dataset: Dataset, prefix: str, frames: Mapping[schema.Table, pl.DataFrame]) -> str:
     parts = [_VIEWS_HEAD]
     for name, files in _FILES_OF.items():
-        if name not in dataset.relations.files:
+        if name not in dataset.relations.bottom:
             continue
         source = f"read_parquet({literal(prefix + files)})"
         parts.append(f"create or replace temp view {name} as\nfrom {source};\n")

@@ -25,10 +25,11 @@ from connprops import schema
 from connprops.dataset import relations
 from connprops.display import Writable, write_csv
 from connprops.errors import OptionError, QueryError
-from connprops.query.database import create_macros, dataset_of, small_tables
+from connprops.query.database import create_macros, tables_of
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal
-from connprops.store.writing import check_format, replacing
+from connprops.store.folder import output_file, reading
+from connprops.store.writing import check_format
 
 _BATCH = 10_000
 
@@ -124,7 +125,7 @@ class Answer:
         """
         file = Path(path)
         check_format(file)
-        with replacing(file, overwrite=overwrite) as aside:
+        with output_file(file, overwrite=overwrite) as aside:
             if file.suffix == ".parquet":
                 self._write_parquet(aside)
                 return file
@@ -193,17 +194,20 @@ class Session:
         self.connection = duckdb.connect(config=config)
         if not progress_bar:
             self.connection.execute("set enable_progress_bar = false")
-        dataset = dataset_of(folder)
+        dataset, frames = reading(folder, tables_of)
+        self._dataset = dataset
         self.tables: dict[str, str] = {}
         self._relations: list[str] = []
-        for table, frame in small_tables(folder, dataset).items():
+        for table, frame in frames.items():
             self.connection.register(table.name, frame)
             self.tables[table.name] = table.grain
         if dataset is not None:
             for name, files in dataset.relations.files.items():
+                rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
+                self.connection.register(name, rows)
+            for name, frame in dataset.relations.frames.items():
                 if name not in self.tables:
-                    rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
-                    self.connection.register(name, rows)
+                    self.connection.register(name, frame)
             self._relations = dataset.relations.define(self.connection, self.tables)
             large = {name: table.grain for name, table in schema.LARGE.items()}
             self.tables |= large | {
@@ -221,7 +225,10 @@ class Session:
         ------
         QueryError
             Where one is wrong or not allowed; the message shows the line.
+        DatasetError
+            Where another dataset has taken the place of the one that was opened.
         """
+        self._check_not_replaced()
         place = 0
         for statement in self._statements(sql):
             place = sql.index(statement.query, place)
@@ -300,8 +307,13 @@ class Session:
             except KeyboardInterrupt:
                 self.connection.interrupt()
                 raise
-            except duckdb.Error as error:
+            except (duckdb.Error, OSError) as error:
+                self._check_not_replaced()
                 raise _explained(error, first_line) from error
+
+    def _check_not_replaced(self) -> None:
+        if self._dataset is not None:
+            self._dataset.check_not_replaced()
 
     def close(self) -> None:
         """Close the connection."""
@@ -323,7 +335,7 @@ class Session:
         return statements
 
 
-def _explained(error: duckdb.Error, first_line: int) -> QueryError:
+def _explained(error: duckdb.Error | OSError, first_line: int) -> QueryError:
     """Return the error with lines counted from the beginning of all statements."""
     text = _LINE.sub(lambda line: f"LINE {int(line[1]) + first_line}:", str(error))
     hint = None

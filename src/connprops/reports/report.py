@@ -36,7 +36,7 @@ from connprops.model.model import Model
 from connprops.reports.data import ReportTables
 from connprops.resources import release_memory
 from connprops.statistics.statistics import Statistics
-from connprops.store.writing import write_text
+from connprops.store.folder import write_text
 
 _SIDES = {"light": LIGHT, "dark": DARK}
 _ROWS_AT_MOST = 64_000

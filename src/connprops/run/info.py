@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from connprops.circuit.circuit import Circuit
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import MANIFEST, damage
+from connprops.dataset.manifest import damage, is_dataset
 from connprops.display import console_on, show_table
 from connprops.errors import CircuitError, ConnpropsError
 from connprops.export.opening import open_network
@@ -32,7 +32,7 @@ def describe(path: Path, stream: TextIO) -> None:
     console = console_on(stream)
     if path.suffix == ".parquet" and not _is_foreign(path):
         _describe_table(path, console)
-    elif (path / MANIFEST).is_file():
+    elif is_dataset(path):
         _describe_dataset(Dataset(path), console)
     elif (record := record_of(path)) is not None:
         _describe_run(path, record, console)
@@ -124,6 +124,8 @@ def _describe_run(folder: Path, record: Record, console: Console) -> None:
     elif record.error is not None:
         console.print(record.error)
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
+    if leftover_of(folder / "run").is_dir():
+        console.print(f"An interrupted run waits in {leftover_of(folder / 'run')}")
     console.print("The same run again:")
     for line in why_not_reused(folder, record):
         console.print(f"  {line}")

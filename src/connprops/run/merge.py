@@ -10,17 +10,19 @@ from typing import Any
 import polars as pl
 
 from connprops import schema
-from connprops.dataset.manifest import MANIFEST, read_manifest
-from connprops.errors import ConnpropsWarning, OutputError
+from connprops.dataset.dataset import Dataset
+from connprops.dataset.manifest import is_dataset, read_manifest
+from connprops.errors import ConnpropsWarning, DatasetError, OutputError, listing
 from connprops.export.export import finish, write_node_tables
 from connprops.export.opening import open_network
 from connprops.export.parts import noted
 from connprops.export.plan import in_order, plan, revised, sort_first
 from connprops.export.request import describe, is_reusable
 from connprops.options import EdgeOptions
-from connprops.statistics.statistics import TABLES, described
+from connprops.statistics.statistics import FILES, TABLES, described, read_statistics
 from connprops.statistics.tables import enums_of, layout_of
 from connprops.statistics.units import TABLES_OF, is_finished, merged, stage_of, stage_target
+from connprops.store.folder import new_generation
 from connprops.store.shards import ranges, shards_of
 from connprops.store.stage import asked_of_shards, check_same, put_in_place, staged
 from connprops.store.tables import write_table
@@ -58,10 +60,13 @@ def merge(folder: str | Path, *, overwrite: bool = False) -> list[Path]:
         return [_merge_dataset(target, overwrite=overwrite)]
     if asked_of_shards(stage_of(target)) is not None:
         return _merge_statistics(target, overwrite=overwrite)
-    if (target / MANIFEST).is_file():
+    if is_dataset(target):
+        if damaged := Dataset(target).verify():
+            raise DatasetError.of(f"{target} is damaged", found=listing(damaged))
         return [target]
     tables = [target / f"{name}.parquet" for name in TABLES]
     if all(file.is_file() for file in tables):
+        read_statistics(target)  # or the error that a table has
         return tables
     raise OutputError.of(
         f"No shards have left anything at {target}",
@@ -106,13 +111,15 @@ def _merge_statistics(folder: Path, *, overwrite: bool) -> list[Path]:
             _check_whole(str(folder), kind, left, n, asked["shards"])
         if not overwrite:
             refuse_existing(*(folder / f"{name}.parquet" for name in TABLES))
-        return _write_statistics(stage, folder, units, asked["facts"])
+        with new_generation(folder, FILES) as new:
+            names = _write_statistics(stage, new, units, asked["facts"])
+        return [folder / name for name in names]
 
 
 def _write_statistics(
     stage: Path, folder: Path, n_units: Mapping[str, int], facts: Mapping[str, Any]
-) -> list[Path]:
-    """Write the tables of statistics of which all units are in a stage; return the files.
+) -> list[str]:
+    """Write the tables of statistics of which all units are in a stage; return the files' names.
 
     ``n_units`` has the number of units of each kind that there is.
     """
@@ -124,8 +131,7 @@ def _write_statistics(
         kind = "ranges" if table is schema.CORRELATIONS else "buckets"
         empty = pl.DataFrame(schema=layout_of(table, dtypes))
         frame = merged(stage, table, empty, n_units[kind])
-        file = folder / f"{name}.parquet"
-        files.append(write_table(frame, table, file, overwrite=True, facts=facts))
+        files.append(write_table(frame, table, folder / f"{name}.parquet", facts=facts).name)
     return files
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from connprops._version import __version__
-from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.manifest import is_dataset
 from connprops.errors import DatasetError, OutputError
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
+from connprops.store.folder import RECORD, place_of, unfinished
 from connprops.store.records import read_record, record_or_none, write_record
-from connprops.store.writing import is_leftover, sha256_of, writing
+from connprops.store.writing import is_leftover, writing
 
 RUN_FILE = "run.json"
 """Name of the file that marks a folder as that of a run."""
@@ -117,11 +118,12 @@ def write_run(folder: Path, record: Record) -> None:
 
 def record_of(folder: Path) -> Record | None:
     """Return what a run's folder says of the run; None for any other folder."""
-    record = record_or_none(folder / RUN_FILE, Record)
+    file = place_of(folder, RUN_FILE)
+    record = record_or_none(file, Record)
     if record is None or record.state != "complete":
         return record
     try:
-        return read_record(folder / RUN_FILE, CompleteRun, sealed=True)
+        return read_record(file, CompleteRun, sealed=True)
     except DatasetError:
         return replace(record, state="changed")
 
@@ -131,23 +133,17 @@ def started_with(record: Record) -> dict[str, Any]:
     return {f.name: getattr(record, f.name) for f in fields(Record) if f.name != "state"}
 
 
-def digests_of(folder: Path, artifacts: tuple[str, ...]) -> dict[str, str]:
-    """Return the checksum of each file of a run's own; its dataset has a manifest of its files."""
-    names = [f"dataset/{MANIFEST}", *(n for n in artifacts if n not in ("dataset", RUN_FILE))]
-    return {name: sha256_of(folder / name) for name in names}
-
-
 def check_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
     """Raise unless the folder is new, empty, or that of a run which may be replaced."""
     with writing(folder):
         items = list(folder.iterdir()) if folder.is_dir() else []
-        contents = {item.name for item in items if not is_leftover(item)}
+        contents = {item.name for item in items if not is_leftover(item)} - unfinished(folder)
         if not folder.exists() or (folder.is_dir() and not contents):
             return  # new, empty, or left by a run that was killed at once
     earlier = record_of(folder)
     if earlier is None:
-        of_steps = {*ARTIFACTS, *ON_REQUEST, "charts"} - {RUN_FILE}
-        if not (folder / "dataset" / MANIFEST).is_file() or not contents <= of_steps:
+        of_steps = {*ARTIFACTS, *ON_REQUEST, RECORD, "charts"} - {RUN_FILE}
+        if not is_dataset(place_of(folder, "dataset")) or contents - of_steps:
             raise OutputError.of(
                 f"{folder} holds something else",
                 found="a folder without a run's run.json" if folder.is_dir() else "a file",

@@ -1,13 +1,16 @@
 """The whole way, from a circuit to a model and a report, in one folder.
 
-The folder is marked as ours by ``run.json``, which is there from the first moment and says how
-far the run has come. What was checked without reading edges is checked before anything is written.
+A new folder is marked as ours by ``run.json``, which is there from the first moment and says how
+far the run has come. Results are written aside, in ``.run.partial``, and replace earlier ones all
+at once (:mod:`connprops.store.folder`). What was checked without reading edges is checked before
+anything is written.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,9 +23,10 @@ from typing import Any
 
 import polars as pl
 
+from connprops import schema
 from connprops._version import __version__
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import damage, read_manifest
+from connprops.dataset.manifest import MANIFEST, damage, read_manifest
 from connprops.dataset.selection import conditions_of, select_nodes
 from connprops.display import Progress
 from connprops.errors import (
@@ -32,14 +36,14 @@ from connprops.errors import (
     OutputError,
     collected_warnings,
 )
-from connprops.export.export import export
+from connprops.export.export import export, warn_of
 from connprops.export.opening import open_network
-from connprops.export.request import ExportRequest, describe, differences
+from connprops.export.request import ExportRequest, describe, differences, is_reusable
 from connprops.fits.property import check_names
 from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
-from connprops.query.database import write_database
+from connprops.query.database import small_tables, write_database_into
 from connprops.reports.report import report
 from connprops.resources import release_memory
 from connprops.run.record import (
@@ -52,7 +56,6 @@ from connprops.run.record import (
     Record,
     Step,
     check_folder,
-    digests_of,
     record_of,
     started_with,
     versions,
@@ -62,8 +65,18 @@ from connprops.run.verify import verify as check_files
 from connprops.schema import PATHWAY, unit_of
 from connprops.sources.source import Network
 from connprops.statistics.extract import chosen_properties, extract
-from connprops.statistics.statistics import Statistics, read_statistics
-from connprops.store.writing import locked, writing
+from connprops.statistics.statistics import FILES, TABLES, Statistics, read_statistics
+from connprops.store.folder import (
+    RECORD,
+    Folder,
+    ListedFile,
+    clean,
+    commit,
+    listed,
+    listing,
+    place_of,
+)
+from connprops.store.writing import leftover_of, locked, make_private, writing
 
 
 def run(
@@ -98,27 +111,24 @@ def run(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         check_folder(folder, record, overwrite=overwrite)
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, str(folder)):
+        stage = _stage_in(folder)
+        with locked(stage, str(folder)):
             earlier = record_of(folder)
-            if isinstance(earlier, CompleteRun) and not reasons_to_run(
-                folder, earlier, record, request, progress
-            ):
+            changed, damaged = _reasons(folder, earlier, record, request, progress)
+            if isinstance(earlier, CompleteRun) and not changed and not damaged:
+                shutil.rmtree(stage)
                 return replace(earlier, out=str(folder), reused=True)
-            write_run(folder, record)
+            # What has been complete says so until all of the new results are.
+            place = stage if place_of(folder, RECORD).is_file() else folder
+            write_run(place, record)
             began = time.perf_counter()
-            try:
-                results = _all_steps(
-                    opened, folder, options, progress, steps, collected, verify=verify
-                )
-            except BaseException as error:
-                reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-                with suppress(
-                    OutputError
-                ):  # where nothing can be written, the first error says why
-                    write_run(folder, replace(record, state="failed", error=reason))
-                raise
+            with _failure_noted(record, place, stage):
+                results, known = _all_steps(
+                    opened, request, folder, stage, options, progress, steps, collected,
+                    verify=verify,
+                )  # fmt: skip
+            for what in damaged:  # not in the report, whose bytes do not tell of repairs
+                warnings.warn(f"{what}: it is replaced", ConnpropsWarning, stacklevel=2)
             complete = CompleteRun(
                 **started_with(record),
                 **results,
@@ -126,57 +136,89 @@ def run(
                 out=str(folder),
                 steps=tuple(steps),
                 warnings=tuple(collected),
-                sha256=digests_of(folder, results["artifacts"]),
+                sha256={name: file.sha256 or "" for name, file in known.items()},
                 seconds=round(time.perf_counter() - began, 3),
             )
-            write_run(folder, complete)
+            write_run(stage, complete)
+            # Its content changes with the day, so that of the list does not depend on it.
+            known[RUN_FILE] = ListedFile(None, None)
+            commit(folder, stage, {*ARTIFACTS, *ON_REQUEST}, known)
     return complete
+
+
+def _stage_in(folder: Path) -> Path:
+    """Return where a run writes in its folder, both of which are made."""
+    stage = leftover_of(folder / "run")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        clean(folder)
+        make_private(stage)
+    return stage
+
+
+@contextmanager
+def _failure_noted(record: Record, place: Path, stage: Path) -> Iterator[None]:
+    """Note in the record of a run why it failed; a stage in which nothing was finished goes."""
+    try:
+        yield
+    except BaseException as error:
+        reason = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+        with suppress(OutputError):  # where nothing can be written, the first error says why
+            write_run(place, replace(record, state="failed", error=reason))
+        if place == stage and {item.name for item in stage.iterdir()} <= {RUN_FILE}:
+            shutil.rmtree(stage)
+        raise
 
 
 def _all_steps(
     circuit: Network,
+    request: ExportRequest,
     folder: Path,
+    stage: Path,
     options: RunOptions,
     progress: Progress | None,
     steps: list[Step],
     collected: list[str],
     *,
     verify: bool,
-) -> dict[str, Any]:
-    """Do the steps; return what the record of a complete run says of their results."""
+) -> tuple[dict[str, Any], dict[str, ListedFile]]:
+    """Do the steps; return what the record of a complete run says of their results, and the files.
+
+    What the folder has already stays there; all else goes to the stage.
+    """
     with _timed("export", steps):
-        place = export(
-            circuit,
-            folder / "dataset",
-            overwrite=True,
-            verify=verify,
-            **options.edges(),
-            resources=options.resources,
-            progress=progress,
-        )
-    dataset = Dataset(place)
+        dataset = _exported(circuit, request, folder, stage, options, progress, verify=verify)
     with _timed("extract", steps):
         stats = extract(dataset, progress=progress, **options.of(ExtractOptions))
-        if stored := _stored(stats, folder, correlations=options.correlations):
-            stats = stored
-        else:
-            stats.write(folder, correlations=options.correlations, overwrite=True)
+        stats, kept = _described(stats, folder, stage, correlations=options.correlations)
     with _timed("build", steps):
         model = build(stats, progress=progress, **options.of(BuildOptions))
-        model.write(folder, overwrite=True, json_at_most=options.json_at_most)
+        model.write_into(stage, options.json_at_most)
+    unwanted = () if options.correlations else ON_REQUEST
     with _timed("database", steps):
-        write_database(folder, overwrite=True, resources=options.resources, progress=progress)
+        tables = small_tables(Folder(folder, stage), dataset, unwanted)
+        write_database_into(stage, folder, dataset, tables, options.limits, progress)
     with _timed("report", steps):
         report(
             stats,
             model,
-            folder / "report.html",
+            stage / "report.html",
             title=f"Synapses of {circuit.name}: {dataset.population}",
             facts=_report_facts(circuit, options),
             warnings=collected,
             overwrite=True,
             progress=progress,
         )
+    artifacts = tuple(
+        name
+        for name in (*ARTIFACTS, *(ON_REQUEST if options.correlations else ()))
+        if name in ("dataset", RUN_FILE) or name in kept or (stage / name).exists()
+    )
+    for item in stage.iterdir():  # of an earlier run that was killed
+        if item.name not in artifacts or item.name == RUN_FILE:
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+    known = kept | listing(stage, {})
+    known |= {f"dataset/{MANIFEST}": listed(dataset.folder / MANIFEST)}
     pathways = stats.pathways.select("n_connections", "n_synapses").collect()
     return {
         "population": dataset.population,
@@ -184,12 +226,52 @@ def _all_steps(
         "n_connections": int(pathways["n_connections"].sum()),
         "n_synapses": int(pathways["n_synapses"].sum()),
         "properties": _property_summaries(stats, model),
-        "artifacts": tuple(
-            name
-            for name in (*ARTIFACTS, *(ON_REQUEST if model.correlations.height else ()))
-            if name == RUN_FILE or (folder / name).exists()
-        ),
-    }
+        "artifacts": artifacts,
+    }, known
+
+
+def _exported(
+    circuit: Network,
+    request: ExportRequest,
+    folder: Path,
+    stage: Path,
+    options: RunOptions,
+    progress: Progress | None,
+    *,
+    verify: bool,
+) -> Dataset:
+    """Return the dataset of the folder, where it is what was asked for; else a new one."""
+    place = folder / "dataset"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConnpropsWarning)  # the run says what it replaces
+        reusable = is_reusable(place, request, overwrite=True, progress=progress)
+    if reusable:
+        shutil.rmtree(stage / "dataset", ignore_errors=True)
+        warn_of(place)
+        return Dataset(place)
+    asked = {**options.edges(), "resources": options.resources, "progress": progress}
+    return Dataset(export(circuit, stage / "dataset", overwrite=True, verify=verify, **asked))
+
+
+def _described(
+    stats: Statistics, folder: Path, stage: Path, *, correlations: bool
+) -> tuple[Statistics, dict[str, ListedFile]]:
+    """Return statistics as they are stored, and which of their files are in the folder already."""
+    if stored := _stored(stats, stage, correlations=correlations):
+        return stored, {}
+    names = [*TABLES, *([schema.CORRELATIONS.name] if correlations else [])]
+    with suppress(DatasetError):
+        before = Folder(folder).listed or {}
+        files = {f"{n}.parquet": before.get(f"{n}.parquet") for n in names}
+        kept = {name: file for name, file in files.items() if file is not None}
+        if len(kept) == len(names) and (
+            stored := _stored(stats, folder, correlations=correlations)
+        ):
+            for name in FILES:  # of an earlier run that was killed
+                (stage / name).unlink(missing_ok=True)
+            return stored, kept
+    stats.write_into(stage, stage, folder, correlations=correlations)
+    return stats, {}
 
 
 def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
@@ -227,22 +309,29 @@ def _median_ks(model: Model, name: str) -> float | None:
     return float(median) if isinstance(median, int | float) else None
 
 
-def reasons_to_run(
+def _reasons(
     folder: Path,
-    earlier: Record,
+    earlier: Record | None,
     record: Record,
     request: ExportRequest,
     progress: Progress | None = None,
-) -> list[str]:
-    """Return why an earlier run's results cannot stand for those of another; none if they can."""
-    if earlier.flaw:
-        return [f"{folder / RUN_FILE} {earlier.flaw}"]
-    changed = [f"other {n}" for n in COMPARED if getattr(earlier, n) != getattr(record, n)]
+) -> tuple[list[str], list[str]]:
+    """Return why an earlier run's results cannot stand for those of another; none if they can.
+
+    First in what it is another run, then what is wrong with its files.
+    """
+    changed = [f"other {n}" for n in COMPARED if getattr(earlier, n, None) != getattr(record, n)]
+    if earlier is not None and earlier.flaw:
+        changed.append(f"{folder / RUN_FILE} {earlier.flaw}")
+    if not place_of(folder, RECORD).exists() and not isinstance(earlier, CompleteRun):
+        return changed, []
     try:
         changed += [f"other {name}" for name in differences(folder / "dataset", request) or ()]
     except (DatasetError, OutputError) as error:
-        return [*changed, str(error)]
-    return [*dict.fromkeys(changed), *check_files(folder, progress).lines()]
+        return [*dict.fromkeys(changed)], [str(error)]
+    return [*dict.fromkeys(changed)], check_files(folder, progress).lines(
+        folder, {*ARTIFACTS, *ON_REQUEST, RECORD}
+    )
 
 
 def _checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:
@@ -270,8 +359,8 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
     same = replace(record, input=request.identity, versions=versions())
-    reasons = reasons_to_run(folder, record, same, request)
-    if not reasons:
+    changed, damaged = _reasons(folder, record, same, request)
+    if not (reasons := [*changed, *damaged]):
         return ["everything would be reused: input, options, versions and files are the same"]
     dataset = folder / "dataset"
     try:

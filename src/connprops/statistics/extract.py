@@ -10,7 +10,7 @@ from typing import Any
 from connprops import schema
 from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
-from connprops.dataset.manifest import MANIFEST
+from connprops.dataset.manifest import is_dataset
 from connprops.dataset.selection import Choice
 from connprops.declare import takes
 from connprops.display import Progress
@@ -78,8 +78,10 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
         resources,
         progress,
     )
+    # In the order that they have when they are read again.
+    identity = dict(sorted({**dataset.identity, "dataset": dataset.manifest.seal}.items()))
     return Statistics(
-        properties, tables.grouping.types, tables, options=recorded, identity=dataset.identity
+        properties, tables.grouping.types, tables, options=recorded, identity=identity
     )
 
 
@@ -129,7 +131,7 @@ def _opened(
     resources: Resources,
     progress: Progress | None,
 ) -> Dataset:
-    if isinstance(data, str | Path) and (Path(data) / MANIFEST).is_file():
+    if isinstance(data, str | Path) and is_dataset(Path(data)):
         data = Dataset(data)
     if not isinstance(data, Dataset):
         extra = [name for name in sel_props or () if name != N_SYN_PER_CONN]

@@ -25,11 +25,16 @@ from connprops.errors import DatasetError, OptionError
 from connprops.pathways import rows_of_types
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
+from connprops.store.folder import Folder, new_generation, reading
+from connprops.store.records import seal_of
 from connprops.store.shards import Shard
 from connprops.store.tables import TableWriter, open_table
 from connprops.store.writing import refuse_existing, replacing
 
 TABLES = ("pathways", "statistics", "histograms", "values", "order_statistics")
+
+FILES = frozenset(f"{name}.parquet" for name in (*TABLES, schema.CORRELATIONS.name))
+"""The files of statistics in a folder: others of these names make way."""
 
 
 class Statistics:
@@ -120,14 +125,18 @@ class Statistics:
         return self.types.filter(pl.col("side") == side).sort("code")["type"].to_list()
 
     def facts(self) -> dict[str, Any]:
-        """Return what the files' metadata says of these statistics."""
-        return {
+        """Return what the files' metadata says of these statistics; ``generation`` is its digest.
+
+        Tables of one generation go together. The identity has the seal of the dataset.
+        """
+        facts = {
             "identity": self.identity,
             "options": self.options,
             "versions": self.versions,
             "properties": [p.facts() for p in self.properties],
             "types": self.types.rows(),
         }
+        return {**facts, "generation": seal_of(facts)}
 
     def of_types(self, types: pl.DataFrame) -> Statistics:
         """Return the statistics of some types alone: rows of :attr:`types`."""
@@ -177,22 +186,30 @@ class Statistics:
         if shard is not None:
             number = Shard.parse(shard)
             return self.computed.write_shard(place, number, self.facts(), correlations=correlations)
-        self._take_over(place)
-        tables = [schema.TABLES[name] for name in names]
+        with new_generation(place, FILES) as stage:
+            self.write_into(stage, place, correlations=correlations)
+        return files
+
+    def write_into(self, stage: Path, *earlier: Path, correlations: bool) -> None:
+        """Write all tables into a stage; those that ``earlier`` folders have too are copied."""
+        for folder in earlier:
+            self._take_over(folder)
+        names = [*TABLES, *([schema.CORRELATIONS.name] if correlations else [])]
+        files = {schema.TABLES[name]: stage / f"{name}.parquet" for name in names}
         with ExitStack() as stack:
             writers = {}
-            for table, file in zip(tables, files, strict=True):
-                aside = stack.enter_context(replacing(file, overwrite=overwrite))
+            for table, file in files.items():
+                aside = stack.enter_context(replacing(file, overwrite=True))
                 dtypes = layout_of(table, self._tables.dtypes)
                 writers[table.name] = TableWriter(aside, table, dtypes, self.facts())
-            for table, rows in self._tables.pieces(tables):
+            for table, rows in self._tables.pieces([*files]):
                 writers[table.name].write(rows)
             for writer in writers.values():
                 writer.close()
         if isinstance(self._tables, ComputedTables):
-            for table, file in zip(tables[1:], files[1:], strict=True):
-                self._tables.take(table, open_table(file, table).rows)
-        return files
+            for table, file in files.items():
+                if table is not schema.PATHWAYS:
+                    self._tables.take(table, open_table(file, table).rows)
 
     def _take_over(self, folder: Path) -> None:
         """Take tables of the folder that are the very same: other bins change histograms alone."""
@@ -277,7 +294,7 @@ class Statistics:
         )
 
 
-def read_statistics(folder: str | Path) -> Statistics:
+def read_statistics(folder: str | Path | Folder) -> Statistics:
     """Read the tables that :meth:`Statistics.write` wrote.
 
     Raises
@@ -285,25 +302,27 @@ def read_statistics(folder: str | Path) -> Statistics:
     DatasetError
         Where a table is missing, damaged, or not of this package.
     """
+    if not isinstance(folder, Folder):
+        return reading(folder, read_statistics)
     scans: dict[str, pl.LazyFrame] = {}
     facts: dict[str, Any] = {}
     for name in TABLES:
-        file = Path(folder) / f"{name}.parquet"
-        _, scans[name], found = open_table(file, schema.TABLES[name])
+        file = folder.path / f"{name}.parquet"
+        _, scans[name], found = open_table(file, schema.TABLES[name], folder)
         found.pop("table")
         if facts and facts != found:
             raise DatasetError.of(
-                f"The tables in {folder} are not of the same data and options",
+                f"The tables in {folder.path} are not of the same data and options",
                 found=f"{file.name} goes with none of those before it",
                 hint="write them again, with --overwrite",
             )
         facts = found
-    correlations = Path(folder) / f"{schema.CORRELATIONS.name}.parquet"
-    if correlations.is_file():
-        _, rows, found = open_table(correlations, schema.CORRELATIONS)
+    correlations = folder.path / f"{schema.CORRELATIONS.name}.parquet"
+    if folder.file(correlations.name).is_file():
+        _, rows, found = open_table(correlations, schema.CORRELATIONS, folder)
         if all(found.get(k) == facts.get(k) for k in ("identity", "options", "properties")):
             scans[schema.CORRELATIONS.name] = rows
-    properties, types = described(facts, folder)
+    properties, types = described(facts, folder.path)
     dtypes = enums_of(types, [p.name for p in properties])
     return Statistics(
         properties, types, StoredTables(scans, dtypes), options=facts["options"],

@@ -205,6 +205,7 @@ class Task:
     """All that is needed to work on a unit, wherever the dataset's folder can be read."""
 
     folder: Path
+    generation: str
     spec: UnitSpec
     unit: Unit
     resources: Resources
@@ -213,7 +214,7 @@ class Task:
 
 def compute_unit(task: Task) -> list[GroupTables]:
     """Return the tables of a unit, for each choice of nodes."""
-    dataset = Dataset(task.folder)
+    dataset = Dataset(task.folder, task.generation)
     groups = [choice.grouping(dataset).groups for choice in task.spec.choices]
     rows = task.rows
     if rows is None:
@@ -238,7 +239,9 @@ def compute_units(
         rows = _rows_for(dataset, spec, units, replace(own, workers=resources.workers), stack)
         ahead = isinstance(rows, RowsAhead)  # one thread is busy with reading
         own = replace(own, workers=None, threads=own.threads - ahead)
-        tasks = [Task(dataset.folder, spec, unit, own, rows) for unit in units]
+        tasks = [
+            Task(dataset.folder, dataset.manifest.seal, spec, unit, own, rows) for unit in units
+        ]
         for i, tables in run_units(compute_unit, tasks, resources.workers, spec.unit_name):
             yield i, tables
             done += weights[i]

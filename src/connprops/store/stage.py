@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def staged(target: Path) -> Iterator[Path]:
             expected="the name of a new folder, or of one to replace",
         )
     with writing(target), locked(stage / "lock", str(target)):
-        _restore(target)
+        restore(target)
         yield stage
         shutil.rmtree(stage)
 
@@ -168,11 +168,17 @@ def _as_json(plan: Mapping[str, Any]) -> dict[str, Any]:
     return msgspec.json.decode(msgspec.json.encode(plan), type=dict[str, Any])
 
 
+def standing(target: Path) -> Path:
+    """Return where a folder is, which a process may be putting another one in the place of."""
+    old = _old_of(target)
+    return old if not target.exists() and old.exists() else target
+
+
 def _old_of(target: Path) -> Path:
     return target.parent / f".{target.name}.old"
 
 
-def _restore(target: Path) -> None:
+def restore(target: Path) -> None:
     """Put an older folder back that a process was killed about, or finish removing it."""
     target = target_of(target)
     old = _old_of(target)
@@ -181,3 +187,17 @@ def _restore(target: Path) -> None:
             shutil.rmtree(old)
         else:
             old.rename(target)
+
+
+def restored(target: Path) -> None:
+    """Do what :func:`restore` does, unless another process is writing the target.
+
+    A stage goes that holds nothing finished.
+    """
+    stage = leftover_of(target)
+    holds = {item.name for item in stage.iterdir()} if stage.is_dir() else set()
+    if stage.is_dir() or _old_of(target).exists():
+        with suppress(OutputError), locked(stage / "lock", str(target)):
+            restore(target)
+            if holds <= {"lock"}:
+                shutil.rmtree(stage)

@@ -6,11 +6,9 @@ a flipped bit in Parquet: they return other values, or the process dies.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -18,16 +16,8 @@ import pyarrow.parquet as pq
 
 from connprops import schema
 from connprops.errors import DatasetError
-from connprops.store.writing import replacing
-
-_SEAL_KEY = "connprops.seal"
-_SEAL = b"connprops-sha256:"
-_UNSEALED = b"0" * 64
-_PARQUET = b"PAR1"
-_FOOTER = 8
-"""Bytes at the end of a Parquet file: the length of its metadata, and its name."""
-
-_PIECE = 1 << 20
+from connprops.store import sealed
+from connprops.store.folder import Folder, output_file
 
 _ROWS_PER_GROUP, _LISTS_PER_GROUP = 1 << 17, 1 << 13
 """Rows of a row group: of numbers and names, and where columns are lists."""
@@ -58,7 +48,7 @@ class TableWriter:
         self._waiting: list[pl.DataFrame] = []
         metadata = {
             **schema.metadata(table, **facts),
-            _SEAL_KEY: (_SEAL + _UNSEALED).decode(),
+            sealed.KEY: sealed.UNSEALED,
         }
         layout = _to_arrow(pl.DataFrame(schema=dtypes)).schema.with_metadata(metadata)
         self._writer = pq.ParquetWriter(
@@ -86,14 +76,7 @@ class TableWriter:
         if any(map(len, self._waiting)):
             self._write_group(pl.concat(self._waiting))
         self._writer.close()
-        with self._file.open("r+b") as content:
-            content.seek(-_FOOTER, os.SEEK_END)
-            length = int.from_bytes(content.read(4), "little")
-            start = content.seek(-_FOOTER - length, os.SEEK_END)
-            at = start + content.read(length).rindex(_SEAL) + len(_SEAL)
-            checksum = _checksum(content, at)
-            content.seek(at)
-            content.write(checksum)
+        sealed.seal(self._file)
 
 
 def write_table(
@@ -120,7 +103,7 @@ def write_pieces(
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a table whose rows come piece by piece, in the order of its keys; return the path."""
-    with replacing(path, overwrite=overwrite) as aside:
+    with output_file(path, overwrite=overwrite) as aside:
         writer = TableWriter(aside, table, dtypes, facts or {})
         for piece in pieces:
             writer.write(piece)
@@ -142,21 +125,26 @@ def _without_floats(layout: pa.Schema) -> list[str]:
     return names
 
 
-def read_table(path: str | Path, table: schema.Table) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """Read a table that :func:`write_table` wrote; return it and the facts of its metadata."""
-    stored = open_table(path, table)
+def read_table(
+    path: str | Path, table: schema.Table, folder: Folder | None = None
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """Read a table that :func:`write_table` wrote; return it and the facts of its metadata.
+
+    With the ``folder`` that it is in, it is of that generation.
+    """
+    stored = open_table(path, table, folder)
     return stored.rows.collect(), stored.facts
 
 
 def read_any_table(path: str | Path) -> tuple[schema.Table, pl.DataFrame, dict[str, Any]]:
     """Read a table that :func:`write_table` wrote, whichever it is; return it, rows and facts."""
-    table, rows, facts = _open(path)
+    table, rows, facts = _open(Path(path), None)
     return table, rows.collect(), facts
 
 
-def open_table(path: str | Path, table: schema.Table) -> StoredTable:
+def open_table(path: str | Path, table: schema.Table, folder: Folder | None = None) -> StoredTable:
     """Open a table that was written as ``table``: its rows are read when they are collected."""
-    stored = _open(path)
+    stored = _open(Path(path), folder)
     if stored.table is not table:
         raise DatasetError.of(
             f"{path} holds another table", found=repr(stored.table.name), expected=repr(table.name)
@@ -164,17 +152,21 @@ def open_table(path: str | Path, table: schema.Table) -> StoredTable:
     return stored
 
 
-def _open(path: str | Path) -> StoredTable:
-    file = Path(path)
-    if not file.is_file():
-        raise DatasetError.of(f"No file {file}", expected="a table of connprops, as Parquet")
+def _open(file: Path, folder: Folder | None) -> StoredTable:
     try:
-        with file.open("rb") as content:
-            _check_seal(content, file)  # before a parser meets what could bring it down
+        with file.open("rb") if folder is None else folder.open(file.name) as content:
+            # Before a parser meets what could bring it down.
+            sha256 = sealed.check_seal(content, file)
+            if folder is not None:
+                folder.check(file.name, sha256)
+            content.seek(0)
             raw = pl.read_parquet_metadata(content)
             content.seek(0)
             rows = pl.scan_parquet(content, glob=False)  # holds it: another in its place is none
             dtypes = rows.collect_schema()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        expected = "a table of connprops, as Parquet"
+        raise DatasetError.of(f"No file {file}", expected=expected) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
     facts = schema.read_metadata(raw, str(file))
@@ -189,42 +181,3 @@ def _open(path: str | Path) -> StoredTable:
         dtypes = rows.collect_schema()
     table.check(pl.DataFrame(schema=dtypes), str(file))
     return StoredTable(table, rows.select(table.names), facts)
-
-
-def _checksum(content: BinaryIO, seal: int) -> bytes:
-    """Return the SHA-256 of a file in which the checksum at ``seal`` is not written yet."""
-    digest, stop = hashlib.sha256(), seal + len(_UNSEALED)
-    content.seek(0)
-    at = 0
-    while piece := content.read(_PIECE):
-        first, last = (min(max(edge - at, 0), len(piece)) for edge in (seal, stop))
-        digest.update(piece[:first] + _UNSEALED[: last - first] + piece[last:])
-        at += len(piece)
-    return digest.hexdigest().encode()
-
-
-def _check_seal(content: BinaryIO, file: Path) -> None:
-    """Raise unless each byte of a Parquet file is as :meth:`TableWriter.close` left it."""
-    size = content.seek(0, os.SEEK_END)
-    content.seek(0)
-    head = content.read(len(_PARQUET))
-    content.seek(max(size - _FOOTER, 0))
-    tail = content.read(_FOOTER)
-    length = int.from_bytes(tail[:4], "little")
-    if size < len(_PARQUET) + _FOOTER + length or {head, tail[4:]} != {_PARQUET}:
-        raise DatasetError.of(
-            f"{file} cannot be read as Parquet", hint="another format, or cut short?"
-        )
-    start = content.seek(size - _FOOTER - length)
-    metadata = content.read(length)
-    at = metadata.rfind(_SEAL) + len(_SEAL)
-    if at < len(_SEAL):
-        raise DatasetError.of(
-            f"{file} was not written by connprops", expected="Parquet with its checksum within"
-        )
-    if metadata[at : at + len(_UNSEALED)] != _checksum(content, start + at):
-        raise DatasetError.of(
-            f"{file} is damaged: it is not what its checksum says",
-            hint="take it from a copy, or write it again",
-        )
-    content.seek(0)

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -206,13 +206,18 @@ def _clean_once(folder: Path) -> None:
 
 
 @contextmanager
-def renamed(aside: Path, target: Path) -> Iterator[Path]:
-    """Put a file that is written meanwhile in the target's place; remove it after an error."""
+def renamed(
+    aside: Path, target: Path, named: Callable[[Path], Path] | None = None
+) -> Iterator[Path]:
+    """Put a file that is written meanwhile in the target's place; remove it after an error.
+
+    ``named`` gives it another name than the target's, which follows from what was written.
+    """
     with writing(target):
         try:
             yield aside
             sync(aside)
-            aside.replace(target)
+            aside.replace(target if named is None else named(aside))
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -222,13 +227,6 @@ def check_format(path: str | Path, formats: Sequence[str] = FORMATS) -> None:
     """Raise :class:`OptionError` unless a file's name ends in a format that we write."""
     if Path(path).suffix not in formats:
         raise OptionError.unknown("format", Path(path).suffix, formats, hint=f"the name was {path}")
-
-
-def write_text(path: str | Path, text: str, *, overwrite: bool = False) -> Path:
-    """Write text as UTF-8, whole or not at all; return the path."""
-    with replacing(path, overwrite=overwrite) as aside:
-        aside.write_text(text, encoding="utf-8")
-    return Path(path)
 
 
 def sync(path: Path) -> None:
