@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from known_distributions import SCIPY, stacked
 from scipy import stats
 
-from connprops.families.composed import adapted, rounded
+from connprops.families.composed import adapted, inflated, rounded
+from connprops.families.goodness import ks, wasserstein
 from connprops.families.registry import FAMILIES
-from connprops.families.sample import Known, Sample
+from connprops.families.sample import POINTS, Known, Sample
 
 BEFORE = {
     "gamma": {"mean": 3.0, "std": 1.6},
@@ -151,3 +153,89 @@ def test_a_shifted_family_is_the_family_of_what_is_above_one():
     for key in ("mean", "dispersion"):
         assert found.std_error[key][0] == pytest.approx(expected.std_error[key][0])
     assert found.parameters["dispersion"][0] == expected.parameters["dispersion"][0]
+
+
+BESIDE = [
+    ("gamma", {"mean": 2.0, "std": 1.0}, 0.0, 0.25),
+    ("normal", {"mean": 2.0, "std": 1.0}, 1.5, 0.1),
+    ("gamma", {"mean": 2.0, "std": 1.0}, -1.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("name", "others", "point", "share"), BESIDE)
+def test_a_family_beside_a_point_is_a_mixture_of_both(name, others, point, share):
+    family = FAMILIES[f"inflated_{name}"]
+    assert family is inflated(FAMILIES[name])
+    params = stacked([others | {"point": point, "p_point": share}])
+    beside = SCIPY[name](**others)
+    x = np.array([-3, -1, 0, 0.7, 1.5, 2.2, 9])
+    upto = (1 - share) * beside.cdf(x) + share * (x >= point)
+    np.testing.assert_allclose(family.cdf(x[None], params)[0], upto, atol=1e-14)
+    below, _ = family.cdf_sides(x[None], params)
+    np.testing.assert_allclose(below[0], upto - share * (x == point), atol=1e-14)
+    density = np.where((x == point) & (share > 0), share, (1 - share) * beside.pdf(x))
+    np.testing.assert_allclose(np.exp(family.logpdf(x[None], params)[0]), density, atol=1e-14)
+    mean = (1 - share) * beside.mean() + share * point
+    square = (1 - share) * (beside.var() + beside.mean() ** 2) + share * point**2
+    assert family.mean(params)[0] == pytest.approx(mean)
+    assert family.std(params)[0] == pytest.approx(np.sqrt(square - mean**2))
+    q = np.random.default_rng(2).random((1, 2000))
+    drawn = family.ppf(q, params)
+    rank = np.sort(drawn[0])
+    assert (drawn == point).mean() == pytest.approx(share, abs=0.03)
+    after = np.searchsorted(rank, x, side="right") / rank.size
+    np.testing.assert_allclose(after, upto, atol=0.04)
+    again = family.ppf(family.cdf(drawn, params), params)
+    np.testing.assert_allclose(again, drawn, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [400, 20 * POINTS])
+def test_the_share_of_a_point_and_the_family_beside_it_are_recovered(n):
+    rng = np.random.default_rng(4)
+    values = np.where(rng.random((60, n)) < 0.2, 0.0, rng.gamma(4, 0.5, (60, n)))
+    sample = Sample.from_values(list(values))
+    family = FAMILIES["inflated_gamma"]
+    estimate = family.fit(sample)
+    found = estimate.parameters
+    np.testing.assert_array_equal(found["p_point"], (values == 0).mean(axis=1))
+    for key, truth in (("mean", 2.0), ("std", 1.0), ("p_point", 0.2)):
+        z = (found[key] - truth) / estimate.std_error[key]
+        assert abs(z.mean()) < 4 / np.sqrt(60) + 2.5 / np.sqrt(n), key
+        assert abs(z.std() - 1) < 4 / np.sqrt(2 * 60), key
+    alone = FAMILIES["gamma"].fit(Sample.from_values([row[row > 0] for row in values]))
+    tolerance = 1e-9 if n < POINTS else 3e-3  # a thinned sample's moments are those of its points
+    np.testing.assert_allclose(found["std"], alone.parameters["std"], rtol=tolerance)
+    assert ks(sample, family, found).max() < 1.5 / np.sqrt(n)
+    assert wasserstein(sample, family, found).max() < 3 / np.sqrt(n)
+
+
+def test_where_there_is_no_such_value_the_family_is_alone():
+    values = np.random.default_rng(5).gamma(4, 1, (3, 50))
+    sample = replace(Sample.from_values(list(values)), known=Known(point=-1.0, repeats=True))
+    found, alone = FAMILIES["inflated_gamma"].fit(sample), FAMILIES["gamma"].fit(sample)
+    assert found.parameters["p_point"].tolist() == [0, 0, 0]
+    assert np.isnan(found.std_error["p_point"]).all()
+    np.testing.assert_array_equal(found.parameters["std"], alone.parameters["std"])
+
+
+def test_zero_inflated_counts_are_zeros_beside_counts_from_one_on():
+    """With another name for their parameters, zero-inflated Poisson distributions."""
+    rng = np.random.default_rng(6)
+    values = np.where(rng.random(30_000) < 0.3, 0, rng.poisson(4, 30_000))
+    family = FAMILIES["inflated_ztpoisson"]
+    found = family.fit(Sample.from_values([values])).parameters
+    k = np.arange(15.0)
+    expected = 0.7 * stats.poisson(4).pmf(k) + 0.3 * (k == 0)
+    np.testing.assert_allclose(np.exp(family.logpdf(k[None], found)[0]), expected, atol=0.006)
+    assert family.std(found)[0] == pytest.approx(values.std(), rel=0.02)
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ([0.0, 0, 0], "too few values: found 0, expected at least 2"),
+    ([0.0, -1, 2, 3], "outside the support: found -1, expected values > 0"),
+    ([0.0, 2, 2, 2], "constant: found 2 in all 3 values, expected different values"),
+])  # fmt: skip
+def test_what_is_not_the_point_has_to_suit_the_family(values, message):
+    assert FAMILIES["inflated_gamma"].fit(Sample.from_values([values])).message.tolist() == [
+        message
+    ]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
 from benchmarks.recovery import DISTRIBUTIONS, chosen, recovered, simulated
+from connprops.families.goodness import aicc, bic, fold_of_rank, held_out, n_ends
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Known, Sample
 from connprops.fits.choice import (
     MARGIN,
-    aicc,
-    bic,
     chosen_families,
     common_shape,
-    fold_of_rank,
-    held_out,
-    n_ends,
+    repeated_value,
     score,
 )
 from connprops.schema import Property
@@ -80,7 +79,8 @@ def test_criteria_by_hand():
     assert aicc(loglik, free, 2, n) == pytest.approx(20 + 2 * 6 + 2 * 2 * 3 / 27)
     assert bic(loglik, free, 2, n) == pytest.approx(20 + 6 * np.log(30))
     ends = {name: n_ends(family) for name, family in FAMILIES.items()}
-    assert {name for name, count in ends.items() if count} == {"uniform", "truncnorm", "beta"}
+    with_ends = {name for name, count in ends.items() if count}
+    assert with_ends == {"uniform", "truncnorm", "beta", "inflated_truncnorm"}
 
 
 @pytest.mark.parametrize("pathways", [1, 3, 10, 30])
@@ -229,8 +229,48 @@ def test_candidates_that_fail_are_passed_over():
     values[0, 0] = 0.0  # a value that neither gamma nor Weibull can have
     sample = Sample.from_values(list(values))
     wanted, scores = chosen_families(["gamma", "exponential"], sample, sample, FLOAT, "aicc")
-    assert wanted[0] == "exponential"
+    assert wanted[0] == "gamma"  # which fails on one of twelve: the others decide
     assert scores["n_failed"].to_list() == [1, 0]
+    others = Sample.from_values(list(values[1:]))
+    expected = score(family_named("exponential"), others, "aicc")
+    assert scores["aicc"][1] == pytest.approx(expected.aicc, rel=1e-12)
+    values[1:3, 0] = 0.0
+    sample = Sample.from_values(list(values))
+    wanted, scores = chosen_families(["gamma", "exponential"], sample, sample, FLOAT, "aicc")
+    assert wanted[0] == "exponential"  # three of twelve are more than a few
+    assert scores["n_failed"].to_list() == [3, 0]
     assert scores["delta"].to_list() == [None, 0]
     wanted, _ = chosen_families(["gamma", "weibull"], sample, sample, FLOAT, "aicc")
-    assert wanted[0] == "gamma"  # both fail on one; the others decide
+    assert wanted[0] == "gamma"  # both fail on these
+
+
+def test_a_value_that_is_repeated_is_a_point_beside_a_family():
+    rng = np.random.default_rng(7)
+    values = rng.gamma(4, 1, (20, 80))
+    for share, point, expected in ((0.2, 0.0, "inflated_gamma"), (0.05, -1.0, "inflated_gamma")):
+        of = np.where(rng.random(values.shape) < share, point, values)
+        sample = Sample.from_values(list(of))
+        assert repeated_value(sample) == point
+        sample = replace(sample, known=Known(point=point, repeats=True))
+        assert chosen(sample) == expected
+    assert repeated_value(Sample.from_values(list(values))) is None
+    assert repeated_value(Sample.from_values(list(values.round(1)))) is None
+    values[3, 5] = 0.0  # one of 1,600 is none
+    sample = Sample.from_values(list(values))
+    assert repeated_value(sample) is None
+    assert chosen(sample) == "gamma"
+
+
+@pytest.mark.parametrize("draw", [
+    lambda rng, size: np.where(rng.random(size) < 0.4, rng.gamma(20, 0.02, size),
+                               rng.gamma(40, 0.05, size)),
+    lambda rng, size: rng.standard_t(3, size),
+    lambda rng, size: np.minimum(rng.gamma(4, 0.25, size), 1.2 + 0.1 * np.arange(size[0])[:, None]),
+], ids=["two humps", "heavy tails", "clipped"])  # fmt: skip
+def test_what_no_family_fits_has_its_quantiles(draw):
+    sample = Sample.from_values(list(draw(np.random.default_rng(8), (12, 250))))
+    wanted, scores = chosen_families("auto", sample, sample, FLOAT, "aicc")
+    assert set(wanted) == {"quantiles"}
+    assert scores.filter("chosen")["distribution"].to_list() == ["quantiles"]
+    few = Sample.from_values(list(draw(np.random.default_rng(8), (12, 60))))
+    assert chosen(few) != "quantiles"

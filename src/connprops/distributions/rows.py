@@ -314,6 +314,8 @@ def faults_of(distributions: Distributions, *, whole: bool) -> Iterator[tuple[Ar
         yield np.abs(total - 1) > SUM_TO_ONE, "has probabilities that do not sum to 1"
         n_values, n_p = (np.isfinite(values[name]).sum(axis=1) for name in ("val", "p"))
         yield n_values != n_p, "has values and probabilities of different number"
+    if "quantile" in values:
+        yield (np.diff(values["quantile"]) < 0).any(axis=1), "has quantiles that decrease"
     if {"min", "max"} <= values.keys():
         yield values["min"] > values["max"], "has min above max"
     mean, std = family.mean(values), family.std(values)

@@ -18,6 +18,8 @@ from scipy import special
 
 from connprops.arrays import Floats, Ints
 from connprops.distributions.distributions import Distributions
+from connprops.families.continuous import levels
+from connprops.families.family import Family
 
 _STEPS_AT_MOST = 4096
 _CELLS_AT_MOST = 256
@@ -81,11 +83,13 @@ def _function(distributions: Distributions) -> Function:
         return _lists(distributions)
     if family.kind == "discrete" and family.name not in ("constant", "zero"):
         return _Counts(distributions)
-    if family.name == "truncnorm":
-        return _TruncatedNormal(distributions)
-    if family.name in _TRANSFORMS:
-        return _Panels(distributions)
-    return _exact(distributions)
+    if family.beside is not None:
+        return _beside_point(distributions, family.beside)
+    ways: dict[str, Callable[[Distributions], Function]] = {
+        "quantiles": _interpolated, "truncnorm": _TruncatedNormal,
+        **dict.fromkeys(_TRANSFORMS, _Panels),
+    }  # fmt: skip
+    return ways.get(family.name, _exact)(distributions)
 
 
 def _exact(distributions: Distributions) -> Function:
@@ -98,6 +102,41 @@ def _rounded(distributions: Distributions) -> Function:
     family = distributions.family.unrounded or distributions.family
     unrounded = _function(replace(distributions, family=family))
     return lambda row, q: np.rint(unrounded(row, q))
+
+
+def _beside_point(distributions: Distributions, family: Family) -> Function:
+    """Return the quantiles of a family beside a point, from those of the family."""
+    free = np.full(len(distributions), np.inf)
+    others = _function(replace(distributions, family=family, lower=-free, upper=free))
+    point, share = (distributions.parameters[name] for name in ("point", "p_point"))
+    below = (1 - share) * family.cdf(point, distributions.parameters)
+    lower, upper = distributions.lower, distributions.upper
+
+    def quantiles(row: Rows, q: Floats) -> Floats:
+        start, mass = below[row], share[row]
+        at_point = (q > start) & (q <= start + mass)
+        rest = np.where(q <= start, q, q - mass) / np.maximum(1 - mass, _ALMOST_0)
+        values = others(row, np.where(at_point, 0.5, rest))
+        return np.asarray(np.clip(np.where(at_point, point[row], values), lower[row], upper[row]))
+
+    return quantiles
+
+
+def _interpolated(distributions: Distributions) -> Function:
+    """Return the quantiles of lists of quantiles, which lie on straight lines between these."""
+    quantile = distributions.parameters["quantile"]
+    p, flat, count = levels(quantile.shape[1]), quantile.ravel(), quantile.shape[1]
+    width = np.diff(p)
+    lower, upper = distributions.lower, distributions.upper
+
+    def quantiles(row: Rows, q: Floats) -> Floats:
+        cell = np.clip(np.searchsorted(p, q, side="right") - 1, 0, count - 2)
+        at = row * np.int64(count) + cell
+        low = flat[at]
+        values = low + (flat[at + 1] - low) * ((q - p[cell]) / width[cell])
+        return np.asarray(np.clip(values, lower[row], upper[row]))
+
+    return quantiles
 
 
 def _lists(distributions: Distributions) -> Function:

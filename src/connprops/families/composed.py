@@ -1,4 +1,4 @@
-"""Families made of others: shifted, or rounded to whole numbers within bounds.
+"""Families made of others: shifted, beside a point, or rounded to whole numbers within bounds.
 
 What is made of a family has its parameters, so that whatever is said of them, their scales or how
 they are borrowed, holds for both.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from connprops.families.family import (
     Estimates,
     Family,
     Formulas,
+    Parameter,
+    Requirement,
     not_below,
     positive,
     some_positive,
@@ -48,7 +50,7 @@ would do."""
 
 def adapted(family: Family, known: Known) -> Family:
     """Return the family of the values of a property of which something is known."""
-    if family.kind == "continuous" and known.rounded:
+    if family.kind == "continuous" and family.beside is None and known.rounded:
         return rounded(family, known.lower, known.upper)
     return family
 
@@ -83,6 +85,102 @@ def shifted(family: Family, by: float) -> Family:
         ),
         requirements=tuple(requirements.get(r, r) for r in family.requirements),
         estimate=estimate,
+    )
+
+
+_POINT = (
+    Parameter("point", "property", "the value that is repeated"),
+    Parameter("p_point", "1", "its probability", lower=0, upper=1),
+)
+
+
+@cache
+def inflated(family: Family) -> Family:
+    """Return a family's distributions beside a point, which a share of the values equals.
+
+    Zero-inflated, say. Its parameters are the family's, of the other values, then the point, which
+    is known (:attr:`Known.point`), and its share.
+    """
+    f = family.formulas
+    on_rest = tuple(_on_rest(requirement) for requirement in family.requirements)
+
+    def upto(x: Floats, *p: Floats) -> Floats:
+        low, high = f.support(*p)
+        return np.where(x < low, 0.0, np.where(x >= high, 1.0, f.cdf(x, *p)))
+
+    def support(*p: Floats) -> tuple[Floats, Floats]:
+        *own, point, share = p
+        low, high = f.support(*own)
+        is_there = share > 0
+        return (np.where(is_there, np.minimum(low, point), low),
+                np.where(is_there, np.maximum(high, point), high))  # fmt: skip
+
+    def std(*p: Floats) -> Floats:
+        *own, point, share = p
+        away = (f.mean(*own) - point) ** 2
+        return np.sqrt((1 - share) * (f.std(*own) ** 2 + share * away))
+
+    def logpdf(x: Floats, *p: Floats) -> Floats:
+        *own, point, share = p
+        low, high = f.support(*own)
+        beside = np.where((x < low) | (x > high), -np.inf, f.logpdf(x, *own) + np.log1p(-share))
+        return np.where((x == point) & (share > 0), np.log(share), beside)
+
+    def ppf(q: Floats, *p: Floats) -> Floats:
+        *own, point, share = p
+        below = (1 - share) * upto(point, *own)
+        rest = np.where(q <= below, q, np.maximum(q - share, below)) / (1 - share)
+        at_point = (q > below) & (q <= below + share)
+        return np.where(at_point, point, f.ppf(np.clip(rest, 0, 1), *own))
+
+    def atom(*p: Floats) -> tuple[Floats | bool, Floats | float]:
+        *own, point, share = p
+        is_atom, at = f.atom(*own)
+        return (share == 1) | ((share == 0) & is_atom), np.where(share == 1, point, at)
+
+    return replace(
+        family,
+        name=f"inflated_{family.name}",
+        parameters=(*family.parameters, *_POINT),
+        formulas=Formulas(
+            support=support,
+            mean=lambda *p: (1 - p[-1]) * f.mean(*p[:-2]) + p[-1] * p[-2],
+            std=std,
+            logpdf=logpdf,
+            cdf=lambda x, *p: (1 - p[-1]) * upto(x, *p[:-2]) + p[-1] * (x >= p[-2]),
+            ppf=ppf,
+            atom=atom,
+            step=lambda x, *p: np.where(x == p[-2], p[-1], 0.0),
+        ),
+        requirements=on_rest,
+        estimate=lambda sample: _fit_inflated(family, sample),
+        beside=family,
+        n_known=1,
+    )
+
+
+def other_values(sample: Sample) -> Sample:
+    """Return the values of samples that are not the point beside which a family may be."""
+    is_point = sample.value == sample.known.point
+    has = np.flatnonzero((is_point & (sample.weight > 0)).any(axis=1))
+    rest = sample.take(has).with_weights(np.where(is_point[has], 0.0, sample.weight[has]))
+    return sample.replaced(has, rest)
+
+
+def _on_rest(requirement: Requirement) -> Requirement:
+    return lambda sample: requirement(other_values(sample))
+
+
+def _fit_inflated(family: Family, sample: Sample) -> Estimates:
+    """Fit the share of the point, and the family to the other values."""
+    values, errors = family.estimate(other_values(sample))
+    at_point = (sample.value == sample.known.point) * sample.weight
+    share = at_point.sum(axis=1) / sample.n
+    point, none = np.full_like(share, sample.known.point), np.full_like(share, np.nan)
+    error = np.where(share > 0, np.sqrt(share * (1 - share) / sample.n), np.nan)
+    return (
+        values | {"point": point, "p_point": share},
+        errors | {"point": none, "p_point": error},
     )
 
 

@@ -1,10 +1,12 @@
-"""Continuous families on a half-line or the whole line.
+"""Continuous families on a half-line or the whole line, and lists of quantiles.
 
 Estimators maximise the likelihood; standard errors come from the Fisher information. Formulas:
 Johnson, Kotz, Balakrishnan, "Continuous Univariate Distributions", 2nd edition, 1994.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import special
@@ -280,3 +282,136 @@ WEIBULL = Family(
     requirements=(at_least(2), varied, positive),
     estimate=_fit_weibull,
 )
+
+
+# Quantiles, at probabilities that narrow towards both ends; between them the density is constant
+
+N_QUANTILES = 33
+_OWN_FROM = 100.0
+"""Number of values from which quantiles are a sample's own."""
+
+
+def levels(count: int = N_QUANTILES) -> Floats:
+    """Return the probabilities of a list of quantiles."""
+    return np.asarray(np.sin(np.linspace(0, np.pi / 2, count)) ** 2)
+
+
+def _own_quantiles(sample: Sample) -> Floats:
+    """Return the quantiles of samples, (g, k); repeated values fill as much as they are.
+
+    The distribution ends half a distance of values beyond a sample's extremes that come once, yet
+    has no negative values where the sample has none.
+    """
+    own = np.empty((len(sample), N_QUANTILES))
+    upto = np.cumsum(sample.weight, axis=1)
+    for row, (value, weight, after) in enumerate(
+        zip(sample.value, sample.weight, upto, strict=True)
+    ):
+        x, w = value[weight > 0], weight[weight > 0]
+        ends = np.stack([after[: x.size] - w + 0.5, after[: x.size] - 0.5], axis=1)
+        gaps = np.diff(x, prepend=x[0], append=x[-1])[[min(1, x.size - 1), -2]] / 2
+        first, last = x[[0, -1]] + np.where(w[[0, -1]] == 1, gaps, 0.0) * [-1, 1]
+        own[row] = np.interp(
+            levels() * sample.n[row],
+            np.concatenate([[0], ends.ravel(), sample.n[row : row + 1]]),
+            np.concatenate([[first if x[0] < 0 else max(first, 0.0)], np.repeat(x, 2), [last]]),
+        )
+    return own
+
+
+def common_quantiles(sample: Sample) -> tuple[float, ...]:
+    """Return the quantiles that samples have in common, in units of their std from their mean."""
+    sample = sample.take((sample.std > 0) & (sample.n >= min(_OWN_FROM, sample.n.max(initial=0))))
+    if not len(sample):
+        return ()
+    own = (_own_quantiles(sample) - sample.mean[:, None]) / sample.std[:, None]
+    return tuple(np.average(own, axis=0, weights=sample.n).tolist())
+
+
+def _fit_quantiles(sample: Sample) -> Estimates:
+    """Take a sample's own quantiles; of few values, in part the common ones, moved to them."""
+    own = _own_quantiles(sample)
+    shape = np.array(sample.known.shape or special.ndtri(levels() * 0.998 + 0.001))
+    common = sample.mean[:, None] + sample.std[:, None] * shape
+    common = np.maximum(common, np.minimum(sample.min, 0.0)[:, None])
+    share = np.minimum(sample.n / _OWN_FROM, 1.0)[:, None]
+    quantile = share * own + (1 - share) * common
+    # Straight lines lose a little of mean and std; where values are repeated, these stay in place.
+    mean, std = _mean_quantiles(quantile.T), _std_quantiles(quantile.T)
+    moved = sample.mean[:, None] + (quantile - mean[:, None]) * (sample.std / std)[:, None]
+    stays = (np.diff(quantile) == 0).any(axis=1) | ((sample.min >= 0) & (moved[:, 0] < 0))
+    quantile = np.where(stays[:, None], quantile, moved)
+    p = levels()
+    slope = (quantile[:, 2:] - quantile[:, :-2]) / (p[2:] - p[:-2])
+    error = np.full_like(quantile, np.nan)
+    error[:, 1:-1] = np.sqrt(p * (1 - p))[1:-1] * slope / np.sqrt(sample.n)[:, None]
+    return {"quantile": quantile}, {"quantile": error}
+
+
+def _cells(quantile: Floats) -> Iterator[tuple[float, Floats, Floats]]:
+    """Give the cells between quantiles: their probability and both ends."""
+    return zip(np.diff(levels(len(quantile))), quantile[:-1], quantile[1:], strict=True)
+
+
+def _mean_quantiles(quantile: Floats) -> Floats:
+    return np.asarray(sum(p * (low + high) / 2 for p, low, high in _cells(quantile)))
+
+
+def _std_quantiles(quantile: Floats) -> Floats:
+    away = quantile - _mean_quantiles(quantile)
+    square = sum(p * (a**2 + a * b + b**2) / 3 for p, a, b in _cells(away))
+    return np.asarray(np.sqrt(square))
+
+
+def _step_quantiles(x: Floats, quantile: Floats) -> Floats:
+    at_x = (p * ((low == high) & (x == low)) for p, low, high in _cells(quantile))
+    return np.asarray(sum(at_x), dtype=np.float64)
+
+
+def _logpdf_quantiles(x: Floats, quantile: Floats) -> Floats:
+    density = np.zeros(np.broadcast_shapes(x.shape, quantile.shape[1:]))
+    for p, low, high in _cells(quantile):
+        density = np.where((x >= low) & (x <= high) & (high > low), p / (high - low), density)
+    step = _step_quantiles(x, quantile)
+    return np.log(np.where(step > 0, step, density))
+
+
+def _cdf_quantiles(x: Floats, quantile: Floats) -> Floats:
+    below = (
+        p * np.where(high > low, np.clip((x - low) / (high - low), 0, 1), x >= low)
+        for p, low, high in _cells(quantile)
+    )
+    return np.asarray(sum(below))
+
+
+def _ppf_quantiles(q: Floats, quantile: Floats) -> Floats:
+    p = levels(len(quantile))
+    q = np.broadcast_to(q, np.broadcast_shapes(q.shape, quantile.shape[1:]))
+    cell = np.clip(np.searchsorted(p, q, side="right") - 1, 0, len(p) - 2)
+    low, high = (np.take_along_axis(quantile, at[None], 0)[0] for at in (cell, cell + 1))
+    return np.asarray(low + (high - low) * (q - p[cell]) / (p[cell + 1] - p[cell]))
+
+
+QUANTILES = Family(
+    name="quantiles",
+    kind="continuous",
+    parameters=(
+        Parameter(
+            "quantile", "property", "quantiles, the k-th of 33 at sin^2(pi k / 64)", is_list=True
+        ),
+    ),
+    formulas=Formulas(
+        support=lambda quantile: (quantile[0], quantile[-1]),
+        mean=_mean_quantiles,
+        std=_std_quantiles,
+        logpdf=_logpdf_quantiles,
+        cdf=_cdf_quantiles,
+        ppf=_ppf_quantiles,
+        atom=lambda quantile: (quantile[0] == quantile[-1], quantile[0]),
+        step=_step_quantiles,
+    ),
+    requirements=(at_least(2), varied),
+    estimate=_fit_quantiles,
+)
+"""What no other family fits. A list moves as a whole: to borrow, take a location, a scale, and the
+mean of standardised lists, place by place, as :func:`common_quantiles` does."""

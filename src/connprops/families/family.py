@@ -77,7 +77,8 @@ class Formulas:
     They take the parameters in order, which broadcast against values ``x`` within the support, or
     probabilities ``q``; a list parameter has its own axis first. ``support`` gives its ends,
     ``atom`` whether the parameters describe a single point, and that point; ``loglik`` is the
-    log-likelihood of a :class:`Sample` from its moments, None where they do not suffice.
+    log-likelihood of a :class:`Sample` from its moments, None where they do not suffice; ``step``
+    is the probability of exactly x, in a continuous family, None where that is always 0.
     """
 
     support: Callable[..., tuple[Floats | float, Floats | float]]
@@ -88,6 +89,7 @@ class Formulas:
     ppf: Callable[..., Floats]
     atom: Callable[..., tuple[Floats | bool, Floats | float]] = _nowhere
     loglik: Callable[..., Floats] | None = None
+    step: Callable[..., Floats] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,10 @@ class Family:
         standard errors, both by parameter.
     unrounded
         Of a family of rounded values, that of the values before; else None.
+    beside
+        Of a family beside a point, that family; else None.
+    n_known
+        How many of the parameters are known, not estimated.
     """
 
     name: str
@@ -125,6 +131,8 @@ class Family:
     requirements: tuple[Requirement, ...]
     estimate: Callable[[Sample], Estimates]
     unrounded: Family | None = None
+    beside: Family | None = None
+    n_known: int = 0
 
     def _aligned(self, params: Parameters, ndim: int) -> list[Floats]:
         """Return the parameters shaped to broadcast against values of ``ndim`` dimensions."""
@@ -207,9 +215,9 @@ class Family:
         upto = self.cdf(x, params)
         if self.kind == "discrete":
             return self.cdf(np.nextafter(x, -np.inf), params), upto
-        # Continuous distributions have a step only where they are a single point.
         p = self._aligned(params, x.ndim)
-        return self._settled(upto, p, lambda at: np.where(x > at, 1.0, 0.0)), upto
+        below = upto if self.formulas.step is None else upto - self.formulas.step(x, *p)
+        return self._settled(below, p, lambda at: np.where(x > at, 1.0, 0.0)), upto
 
     @_quietly
     def ppf(self, q: ArrayLike, params: Parameters) -> Floats:
@@ -233,7 +241,7 @@ class Family:
         if lists:
             return np.asarray(np.count_nonzero(~np.isnan(lists[0]), axis=-1) - 1.0)
         shape = np.broadcast_shapes(*(np.shape(params[p.name]) for p in self.parameters))
-        return np.full(shape, float(len(self.parameters)))
+        return np.full(shape, float(len(self.parameters) - self.n_known))
 
     @_quietly
     def loglik(self, sample: Sample, params: Parameters) -> Floats:

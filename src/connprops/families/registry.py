@@ -15,7 +15,8 @@ from types import MappingProxyType
 
 from connprops.errors import OptionError
 from connprops.families.bounded import BETA, TRUNCNORM, UNIFORM
-from connprops.families.continuous import EXPONENTIAL, GAMMA, LOGNORMAL, NORMAL, WEIBULL
+from connprops.families.composed import inflated
+from connprops.families.continuous import EXPONENTIAL, GAMMA, LOGNORMAL, NORMAL, QUANTILES, WEIBULL
 from connprops.families.discrete import (
     CONSTANT,
     DISCRETE,
@@ -42,6 +43,7 @@ REFERENCE_FAMILIES = _by_name(
 FAMILIES = _by_name(
     *REFERENCE_FAMILIES.values(), LOGNORMAL, WEIBULL, BETA, EXPONENTIAL, UNIFORM,
     NEGATIVE_BINOMIAL, GEOMETRIC, SHIFTED_POISSON, SHIFTED_NEGATIVE_BINOMIAL,
+    QUANTILES, *map(inflated, (GAMMA, LOGNORMAL, NORMAL, TRUNCNORM, ZTPOISSON)),
 )  # fmt: skip
 """All families by name: those of connectome-manipulator, then the others."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,8 @@ from connprops.errors import OptionError
 
 POINTS = 512
 """Number of weighted points beyond which a group's sample is thinned."""
+
+S = TypeVar("S", bound="Sample")
 
 _ROUNDING = 1e-10
 """Share of the greatest variance of a mixture of moments below which one is but rounding."""
@@ -30,11 +32,18 @@ class Known:
         Whether they are whole numbers, to which other values are rounded.
     lower, upper
         Bounds: a value beyond one is replaced by it.
+    point, repeats
+        A value, and whether so large a share of the values is just that as no continuum has.
+    shape
+        Quantiles that pathways have in common, in units of the std from the mean; or empty.
     """
 
     rounded: bool = False
     lower: float = -np.inf
     upper: float = np.inf
+    point: float = 0.0
+    repeats: bool = False
+    shape: tuple[float, ...] = ()
 
     @classmethod
     def of_counts(
@@ -180,6 +189,25 @@ class Sample(Moments):
             weight[thinned[kept]] = changed[kept]
         return weight
 
+    def with_weights(self, weight: Floats) -> Self:
+        """Return samples of the same points with other weights; points without weight go."""
+        order = np.argsort(weight == 0, axis=1, kind="stable")
+        weight = np.take_along_axis(weight, order, axis=1)
+        value = np.take_along_axis(self.value, order, axis=1)
+        last = np.maximum(np.count_nonzero(weight, axis=1) - 1, 0)[:, None]
+        greatest = np.take_along_axis(value, last, axis=1)
+        return of_points(np.where(weight > 0, value, greatest), weight, self)
+
+    def replaced(self, rows: NDArray[np.intp], part: Self) -> Self:
+        """Return these samples with others in place of some."""
+        arrays: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[field.name] = value.copy()
+                arrays[field.name][rows] = getattr(part, field.name)
+        return replace(self, **arrays)
+
     def pool(self, index: ArrayLike, n_groups: int | None = None) -> Self:
         """Merge groups: moments exactly, points thinned again where there are too many.
 
@@ -216,7 +244,7 @@ class Sample(Moments):
         )
 
 
-def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
+def of_points(value: Floats, weight: Floats, like: S) -> S:
     """Return samples that consist of points alone, (g, k): moments too are those of the points.
 
     So a thinned sample, whose moments are those of all its values, and simulated ones, of which
@@ -235,7 +263,7 @@ def of_points(value: Floats, weight: Floats, like: Sample) -> Sample:
         mean_log = average(log)
         std_log = np.sqrt(average((log - mean_log[:, None]) ** 2))
         positive = value[:, 0] > 0
-        return Sample(
+        return type(like)(
             n=n,
             mean=mean,
             std=std,

@@ -13,12 +13,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.arrays import Bools, Floats, Ints
-from connprops.arrays.random_numbers import bits
-from connprops.families.composed import adapted
+from connprops.arrays import Bools, Floats
+from connprops.families.composed import adapted, inflated, other_values
 from connprops.families.family import Family, Parameters
+from connprops.families.goodness import aicc, bic, held_out, ks, n_ends, of_unlisted
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample, of_points
+from connprops.families.sample import Sample
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import Property
 
@@ -29,7 +29,8 @@ CONTINUOUS = {
 }  # fmt: skip
 COUNTS = {
     "poisson": 0, "ztpoisson": 1, "shifted_poisson": 1, "geometric": 1, "negative_binomial": 0,
-    "shifted_negative_binomial": 1, "gamma": 0, "lognormal": 0, "discrete": -np.inf,
+    "shifted_negative_binomial": 1, "inflated_ztpoisson": 0, "gamma": 0, "lognormal": 0,
+    "discrete": -np.inf,
 }  # fmt: skip
 """Candidates, each with the smallest value that it is meant for; those of counts are rounded."""
 
@@ -48,8 +49,15 @@ _COMPARED_AT_MOST = 400
 _NEGATIVE_AT_MOST = 1e-3
 """Mass below zero that a family may have, as a mean over pathways, where no value is negative."""
 
-_FOLDS = 5
-_RANKS = 1 << 16  # ranks after which folds repeat
+_STRAYS_AT_MOST, _FAILED_AT_MOST = 0.01, 0.1
+"""Shares of values outside a family's support, and of pathways that it fails on, that do not rule
+it out: candidates are then compared where all can be fitted."""
+
+_REPEATED, _REPEATED_FROM = 5, 0.01
+
+_POOR_FROM, _SURELY, _VISIBLY, _POOR = 100, (1.36, 0.95), 0.04, 0.25
+"""From how many values on, at which distance times root n (5 % of right fits are beyond; of those
+with ends fewer), at which distance, and in what share of these pathways a fit is poor."""
 
 
 def chosen_families(
@@ -65,7 +73,7 @@ def chosen_families(
     families = np.full(len(samples), asked if isinstance(asked, str) else "", dtype="U32")
     if isinstance(asked, str) and asked not in (AUTO, AUTO_PER_PATHWAY):
         return families, _no_scores()
-    informative = _informative(observed)
+    informative = _informative(other_values(observed) if observed.known.repeats else observed)
     candidates = of_each = _candidates(informative) if isinstance(asked, str) else asked
     if isinstance(asked, str) and "normal" in candidates:
         below = np.average(_mass_below_zero(informative), weights=informative.n)
@@ -75,12 +83,16 @@ def chosen_families(
     if len(candidates) == 1 or not len(compared):
         families[:] = candidates[0] if len(candidates) == 1 else "constant"
         return families, _no_scores()
-    scores = [
-        score(adapted(family_named(name), observed.known), compared, criterion)
-        for name in candidates
-    ]
+    scores = _scores(candidates, compared, criterion)
+    if observed.known.repeats and isinstance(asked, str):
+        scores = [replace(each, family=inflated(each.family)) for each in scores]
+        of_each = [f"inflated_{name}" for name in of_each]
     values = _comparable_values(scores)
     best = _best(scores, values)
+    if asked == AUTO and _is_poor(family_named(best), compared):
+        best = "quantiles"
+        scores = [*scores, score(family_named(best), compared, criterion)]
+        values = _comparable_values(scores)
     families[:] = best
     if asked == AUTO_PER_PATHWAY:
         varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
@@ -123,9 +135,48 @@ def _candidates(sample: Sample) -> Sequence[str]:
             }
     elif _repeats(sample).all():
         return ["discrete"]
-    low, high = sample.min.min(), sample.max.max()
-    return [name for name, least in families.items()
-            if low >= least and (name != "beta" or high <= 1)]  # fmt: skip
+    names = [name for name, least in families.items() if _nearly_all(sample, least)]
+    if sample.known.repeats:
+        return [name for name in names if f"inflated_{name}" in FAMILIES]
+    return [name for name in names if name != "beta" or sample.max.max() <= 1]
+
+
+def _is_poor(family: Family, sample: Sample) -> bool:
+    """Return whether even the best continuous family fits many of the larger pathways badly.
+
+    Surely, by the Kolmogorov-Smirnov distance with estimated parameters, and by a distance that
+    one would see.
+    """
+    large = sample.take(sample.n >= _POOR_FROM)
+    if sample.known.rounded or sample.known.repeats or family.kind == "discrete" or not len(large):
+        return False
+    distance = ks(large, family, family.fit(large).parameters)
+    surely = _SURELY[0] if n_ends(family) else _SURELY[1]
+    poor = (distance * np.sqrt(large.n) > surely) & (distance > _VISIBLY)
+    return bool(poor.mean() > _POOR)
+
+
+def _nearly_all(sample: Sample, least: float) -> bool:
+    """Return whether next to no value is below one: a few do not rule a family out."""
+    below = sample.weight[sample.value < least].sum()
+    pathways = np.count_nonzero(sample.min < least)
+    return bool(below <= _STRAYS_AT_MOST * sample.n.sum()
+                and pathways <= _FAILED_AT_MOST * len(sample))  # fmt: skip
+
+
+def repeated_value(sample: Sample) -> float | None:
+    """Return the value that is repeated as no continuum has it, if there is one.
+
+    It is at least 1 % of all values, and comes five times as often as any other.
+    """
+    sample = sample.take((sample.std > 0) & ~_repeats(sample))
+    _, value, weight = sample.points()
+    value, place = np.unique(value, return_inverse=True)
+    times = np.bincount(place, weights=weight)
+    *others, most = np.sort(times)
+    if not others or most < max(_REPEATED * others[-1], _REPEATED_FROM * sample.n.sum()):
+        return None
+    return float(value[times.argmax()])
 
 
 def _mass_below_zero(sample: Sample) -> Floats:
@@ -166,26 +217,6 @@ class Score:
     held_out: float = np.nan
 
 
-def n_ends(family: Family) -> int:
-    """Return how many parameters of a family are ends of its support."""
-    return sum(parameter.name in ("min", "max") for parameter in family.parameters)
-
-
-def aicc(loglik: Floats, free: Floats, ends: int, n: Floats) -> Floats:
-    """Return the corrected information criterion of Akaike, ends of a support counted twice.
-
-    Where n does not exceed the number of parameters by 2, the correction is as if it did.
-    """
-    regular = free - ends
-    correction = regular * (regular + 1) / np.maximum(n - regular - 1, 1)
-    return 2 * (free + ends + correction - loglik)
-
-
-def bic(loglik: Floats, free: Floats, ends: int, n: Floats) -> Floats:
-    """Return the information criterion of Schwarz, ends of a support counted twice."""
-    return (free + ends) * np.log(n) - 2 * loglik
-
-
 def score(family: Family, sample: Sample, criterion: Criterion) -> Score:
     """Score a candidate on the samples of pathways."""
     estimate = family.fit(sample)
@@ -206,6 +237,26 @@ def score(family: Family, sample: Sample, criterion: Criterion) -> Score:
         return own
     names = ("n_parameters", "common_shape", "given_extremes")
     return replace(own, **{name: getattr(common, name) for name in names})
+
+
+def _scores(candidates: Sequence[str], sample: Sample, criterion: Criterion) -> list[Score]:
+    """Score candidates; where some fail on a few pathways, on those where none of these fails."""
+    families = [adapted(family_named(name), sample.known) for name in candidates]
+    scores = [score(family, sample, criterion) for family in families]
+    rivals = [each for each in scores if 0 < each.n_failed <= _FAILED_AT_MOST * len(sample)]
+    if not rivals:
+        return scores
+    ok = np.ones(len(sample), dtype=np.bool_)
+    for each in rivals:
+        estimate = each.family.fit(sample)
+        finite = np.isfinite(each.family.loglik(sample, estimate.parameters))
+        ok &= (estimate.status == "ok") & finite
+    fitted = sample.take(ok)
+    for place, each in enumerate(scores):
+        if ok.any() and each.n_failed <= _FAILED_AT_MOST * len(sample):
+            again = score(each.family, fitted, criterion)
+            scores[place] = replace(again, n_pathways=len(sample), n_failed=each.n_failed)
+    return scores
 
 
 @np.errstate(invalid="ignore")
@@ -229,7 +280,7 @@ def _scored(
             "bic": float(bic(loglik, free, ends, n)[ok].sum() + n_common * np.log(total)),
         }
 
-    whole, given_extremes = sums(loglik - _unlisted(family, sample), free, ends), np.nan
+    whole, given_extremes = sums(loglik - of_unlisted(family, sample), free, ends), np.nan
     if ends:
         extremes = family.logpdf(np.stack([sample.min, sample.max], axis=1), parameters).sum(axis=1)
         with np.errstate(invalid="ignore"):  # both infinite, of numbers that hardly differ
@@ -247,68 +298,14 @@ def _scored(
     )
 
 
-def _unlisted(family: Family, sample: Sample) -> Floats:
-    """Return what a list of values costs beyond its number of parameters, (g,), in nats.
-
-    A value that occurs once is not listed without it: left out, it would be a stray one, spread
-    evenly over the range of the sample.
-    """
-    if family.name != "discrete":
-        return np.zeros_like(sample.n)
-    once = np.count_nonzero(np.rint(sample.weight) == 1, axis=1)
-    return np.asarray(once * np.log(sample.max - sample.min + 1))
-
-
-def held_out(family: Family, sample: Sample) -> Floats:
-    """Return minus twice the log-likelihood of values left out of the fit, (g,).
-
-    Each value is left out once, in the fold that its rank gives. A fit to m values grants a share
-    of 1/(m + 1) to strays, spread evenly over the sample's range.
-    """
-    deviance = np.zeros(len(sample))
-    upto = np.round(np.cumsum(sample.weight, axis=1)).astype(np.int64)
-    with np.errstate(over="ignore"):
-        width = sample.max - sample.min + (1.0 if family.kind == "discrete" else 0.0)
-    folds = fold_of_rank(np.arange(_RANKS))
-    for fold in range(_FOLDS):
-        before = np.concatenate([[0], np.cumsum(folds == fold)])
-        inside = upto // _RANKS * before[-1] + before[upto % _RANKS]
-        left_out = np.diff(inside, axis=1, prepend=0).astype(np.float64)
-        training = _with_weights(sample, np.maximum(sample.weight - left_out, 0.0))
-        estimate = family.fit(training)
-        n = training.n[:, None]
-        with np.errstate(all="ignore"):
-            density = np.exp(family.logpdf(sample.value, estimate.parameters))
-            density = np.where(np.isfinite(density), density, 0.0)
-            granted = (n * density + 1 / width[:, None]) / (n + 1)
-            logs = np.where(left_out > 0, left_out * np.log(granted), 0.0)
-        deviance -= 2 * logs.sum(axis=1)
-    return deviance
-
-
-def fold_of_rank(rank: Ints) -> Ints:
-    """Return in which fold the value of a rank is left out: folds are as good as random."""
-    hashed = bits(np.zeros(rank.shape, dtype=np.uint64), rank - 1)
-    return (hashed % np.uint64(_FOLDS)).astype(np.int64)
-
-
-def _with_weights(sample: Sample, weight: Floats) -> Sample:
-    """Return samples of the same points with other weights; points without weight go."""
-    order = np.argsort(weight == 0, axis=1, kind="stable")
-    weight = np.take_along_axis(weight, order, axis=1)
-    value = np.take_along_axis(sample.value, order, axis=1)
-    last = np.maximum(np.count_nonzero(weight, axis=1) - 1, 0)[:, None]
-    greatest = np.take_along_axis(value, last, axis=1)
-    return of_points(np.where(weight > 0, value, greatest), weight, sample)
-
-
 def _comparable_values(scores: Sequence[Score]) -> dict[str, float]:
     """Return the values of the candidates that failed least, such that all can be compared.
 
     Families with ends differ by their values given the extremes, from the best of them on.
     """
     fewest = min(scored.n_failed for scored in scores)
-    rivals = [scored for scored in scores if scored.n_failed == fewest]
+    few = max(fewest, _FAILED_AT_MOST * scores[0].n_pathways)
+    rivals = [scored for scored in scores if scored.n_failed <= few]
     values = {scored.family.name: scored.value for scored in rivals}
     with_ends = [scored for scored in rivals if np.isfinite(scored.given_extremes)]
     if with_ends:
@@ -339,7 +336,7 @@ def _best_of_each(
         if criterion == "held-out":
             values = held_out(family, samples)
         else:
-            loglik = loglik - _unlisted(family, samples)
+            loglik = loglik - of_unlisted(family, samples)
             values = {"aicc": aicc, "bic": bic}[criterion](loglik, free, n_ends(family), samples.n)
         ok = (estimate.status == "ok") & np.isfinite(loglik) & np.isfinite(values)
         if name == "normal":

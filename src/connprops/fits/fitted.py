@@ -13,7 +13,7 @@ from connprops.distributions.distributions import Distributions
 from connprops.families.composed import adapted
 from connprops.families.discrete import DISCRETE
 from connprops.families.family import Family, at_least
-from connprops.families.registry import family_named
+from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Sample
 from connprops.fits.levels import Levels, Places
 
@@ -119,6 +119,10 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
 
     for name in np.unique(asked).tolist():
         attempt(name, np.flatnonzero(asked == name))
+    for name in np.unique(asked).tolist():  # a few zeros, say, that the family cannot have
+        left = np.flatnonzero((status == "failed") & (asked == name))
+        if left.size and f"inflated_{name}" in FAMILIES:
+            attempt(f"inflated_{name}", left)
     for name in FALLBACKS:
         left = np.flatnonzero((status == "failed") & (asked != name))
         if left.size:

@@ -52,11 +52,11 @@ def ks_p_values(
     -------
     numpy.ndarray
         (g,): (1 + number of simulated distances at least as large) / (1 + number simulated); NaN
-        where the family cannot be fitted, or lists or repeats the data's values (constant,
-        discrete, zero), at a distance of 0 whatever the data.
+        where the family cannot be fitted, or lists or repeats the data's values or quantiles
+        (constant, discrete, zero, quantiles), at next to no distance whatever the data.
     """
     p_values = np.full(len(sample), np.nan)
-    if not family.parameters or family.name in ("constant", "discrete"):
+    if not family.parameters or family.name in ("constant", "discrete", "quantiles"):
         return p_values
 
     def drawn(parameters: Parameters) -> Distributions:

@@ -25,10 +25,11 @@ from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
-from connprops.families.goodness import ks, wasserstein
+from connprops.families.continuous import common_quantiles
+from connprops.families.goodness import aicc, bic, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Sample
-from connprops.fits.choice import aicc, bic, chosen_families, n_ends
+from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
 from connprops.fits.fitted import (
     Fitted,
@@ -160,8 +161,11 @@ class _PropertyFit(PropertySamples):
         name, options = self.prop.name, self.options
         counted = values.is_integer or name == N_SYN_PER_CONN or bool(values.whole.all())
         asked = options.data_types.get(name, "int") == "int" and options.truncnorm != "histogram"
-        if self.prop.labels is not None or not len(values) or not (counted and asked):
+        if self.prop.labels is not None or not len(values):
             return Known()
+        if not (counted and asked):
+            point = None if counted else repeated_value(values)
+            return Known() if point is None else Known(point=point, repeats=True)
         lower, upper = options.data_bounds.get(name) or (None, None)
         least, most = values.min.min(), values.max.max()
         if name == N_SYN_PER_CONN:
@@ -189,7 +193,11 @@ class _PropertyFit(PropertySamples):
             options.distr_types.get(name, AUTO), observed, self.all, self.prop, options.criterion
         )
         is_labelled = self.prop.labels is not None
-        fitted = fit_labels(self.all) if is_labelled else fit_with_fallbacks(families, self.all)
+        samples = self.all
+        if "quantiles" in families:
+            shape = common_quantiles(observed)
+            samples = replace(samples, known=replace(samples.known, shape=shape))
+        fitted = fit_labels(samples) if is_labelled else fit_with_fallbacks(families, samples)
         p_value = self._p_values(fitted)
         if options.truncnorm == "histogram":
             fitted = self._through_histograms(fitted, families)
