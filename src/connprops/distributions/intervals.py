@@ -191,7 +191,7 @@ def _count(lowest: float, *, spread: bool) -> _Interval:
 
 def _share(value: Floats, _: Floats, n: Floats) -> Bounds:
     """Return Jeffreys's interval of a probability."""
-    n = n[:, None]
+    n = n.reshape(-1, *[1] * (value.ndim - 1))
     a, b = n * value + 0.5, n * (1 - value) + 0.5
     low, high = (np.asarray(special.betaincinv(a, b, p), dtype=np.float64) for p in (LOW, HIGH))
     return low, high
@@ -211,6 +211,7 @@ _OF: dict[tuple[str, str], _Interval] = {
     ("discrete", "p"): _share,
     ("discrete", "val"): _unknown,
     ("constant", "mean"): _unknown,
+    ("quantiles", "quantile"): lambda value, error, n: _location(value, error, n[:, None]),
 }
 
 
@@ -218,6 +219,10 @@ def _interval_of(family: Family, parameter: Parameter) -> _Interval:
     """Return how the interval of a family's parameter is found."""
     if (family.name, parameter.name) in _OF:
         return _OF[family.name, parameter.name]
+    if parameter.name == "p_point":
+        return _share
+    if family.beside is not None:
+        return _interval_of(family.beside, parameter)
     if family.kind == "discrete" and parameter.name == "mean":
         return _count(parameter.lower, spread=len(family.parameters) > 1)
     return _scale if parameter.lower == 0 else _location

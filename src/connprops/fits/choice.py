@@ -170,6 +170,8 @@ def repeated_value(sample: Sample) -> float | None:
     It is at least 1 % of all values, and comes five times as often as any other.
     """
     sample = sample.take((sample.std > 0) & ~_repeats(sample))
+    if not len(sample):
+        return None
     _, value, weight = sample.points()
     value, place = np.unique(value, return_inverse=True)
     times = np.bincount(place, weights=weight)
