@@ -86,7 +86,7 @@ def _design_effects(
     """
     family, rows = distributions.family, np.flatnonzero(within * (size - 1) > 0)
     names = [p.name for p in family.parameters if not p.is_list and p.name not in ("min", "max")]
-    if not rows.size or len(names) < len(family.parameters) - 2:
+    if not (rows.size and names) or len(names) < len(family.parameters) - 2:
         return {}
     part, w = distributions.take(rows).parameters, within[rows]
     with np.errstate(all="ignore"):
