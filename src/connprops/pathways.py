@@ -42,11 +42,15 @@ def check_number(n_source_types: int, n_target_types: int) -> None:
 
 
 def rows_of_types(rows: Frame, types: pl.DataFrame) -> Frame:
-    """Return the rows whose ``source_type`` and ``target_type``, where they name one, are given."""
+    """Return the rows whose types, classes and layers, where they name one, are those given."""
+    columns = rows.collect_schema()
     for side in ("source", "target"):
-        names = types.filter(pl.col("side") == side)["type"].to_list()
-        name = pl.col(f"{side}_type")
-        rows = rows.filter(name.is_null() | name.cast(pl.String).is_in(names))
+        own = types.filter(pl.col("side") == side)
+        for of_rows, of_types in (("type", "type"), ("class", "synapse_class"), ("layer", "layer")):
+            if (key := f"{side}_{of_rows}") in columns:
+                name = pl.col(key)
+                known = own[of_types].drop_nulls().to_list()
+                rows = rows.filter(name.is_null() | name.cast(pl.String).is_in(known))
     return rows
 
 

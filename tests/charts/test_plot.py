@@ -103,7 +103,8 @@ def test_files_are_written_once(tables, tmp_path):
     stats_, model = tables
     options = {"properties": ["property_0"], "statistics": ["mean"]}
     drawn = plot(stats_, model, tmp_path, formats=("svg",), **options)
-    assert {f.name for f in tmp_path.iterdir()} == {f"{name}.svg" for name in drawn}
+    charts = {f"{name}.svg" for name in drawn}
+    assert {f.name for f in tmp_path.iterdir()} == charts | {"connprops.json"}
     assert (tmp_path / "qq_property_0.svg").read_text().startswith("<svg")
     with pytest.raises(OutputError, match="exists already"):
         plot(stats_, model, tmp_path, formats=("svg",), **options)

@@ -31,7 +31,12 @@ def made(tmp_path_factory):
         with pytest.warns(UserWarning, match="span several"):
             dataset = export(resolve_circuit(circuit.config), folder / f"d{seed}")
         stats = extract(dataset, sel_props=["conductance", "u_syn", "decay_time"])
-        models.append((stats, build(stats, correlations=True, distr_types={"u_syn": "normal"})))
+        models.append(
+            (
+                stats,
+                build(stats, correlations=True, distr_types={"u_syn": "normal"}, shrinkage=False),
+            )
+        )
     return models
 
 

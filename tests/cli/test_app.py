@@ -333,7 +333,8 @@ def test_an_interrupted_or_failed_run_says_so(circuit, tmp_path, monkeypatch, er
     assert says in result.stderr
     assert "Traceback" not in result.stderr
     assert json.loads((out / "run.json").read_text())["state"] == "failed"
-    assert not list(out.rglob(".*"))  # nothing half-written
+    # What is finished waits for the next run.
+    assert {item.name for item in out.rglob(".*")} == {".run.partial"}
     debugged = invoke("run", circuit, "-o", out, "--debug")
     assert debugged.exit_code == code
     assert "Traceback" in debugged.stderr

@@ -296,7 +296,8 @@ def test_nothing_is_written_where_one_file_exists(tmp_path):
 def test_the_fits_of_another_model_are_not_taken(tmp_path):
     built(tmp_path).write_parquet(tmp_path / "model.parquet")
     model().write_parquet(tmp_path / "model.parquet", overwrite=True)
-    assert read_model(tmp_path / "model.parquet").fits is None
+    with pytest.raises(DatasetError, match=r"fits\.parquet is of another model"):
+        read_model(tmp_path / "model.parquet")
 
 
 def test_damaged_and_foreign_files(tmp_path):
