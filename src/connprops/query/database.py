@@ -6,6 +6,7 @@ its tables and columns carry their meanings and units as comments.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -196,13 +197,18 @@ def write_database_into(
         )
 
 
+_RELATION = re.compile(r"\brelation := '(\w+)'")
+"""A table that a macro is given by name."""
+
+
 def create_macros(connection: duckdb.DuckDBPyConnection) -> None:
     """Create the macros of ``sql/macros.sql`` whose tables the connection has."""
     names = connection.sql("select table_name from duckdb_tables() union all "
                            "select view_name from duckdb_views()").fetchall()  # fmt: skip
     present = {name for (name,) in names}
     for statement in connection.extract_statements(relations.text("macros")):
-        if relations.named_in(statement.query) & schema.TABLES.keys() <= present:
+        named = relations.named_in(statement.query) | {*_RELATION.findall(statement.query)}
+        if named & schema.TABLES.keys() <= present:
             connection.execute(statement)
 
 
