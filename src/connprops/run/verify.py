@@ -102,7 +102,8 @@ def _folder(top: Path, progress: Progress | None) -> Verdict:
     names = folder.names
     parts = [_dataset(top, progress)] if MANIFEST in names else []
     parts += [_dataset(top / "dataset", progress)] if "dataset" in names else []
-    parts += [_folder(top / n, progress) for n in names if (top / n / RECORD).is_file()]
+    if folder.listed is not None:  # charts, for one; other folders are not this one's
+        parts += [_folder(top / n, progress) for n in names if (top / n / RECORD).is_file()]
     own = {n for n in names if n in (*ARTIFACTS, *ON_REQUEST) or n.endswith(".parquet")}
     own |= {n for n in names if n.endswith(".h5") and _may_be_sealed(top / n)}
     if MANIFEST in names:  # which lists the dataset's own files
