@@ -59,7 +59,8 @@ def agrees(case: tuple, folder: Path, threads: int) -> None:
                           properties=[NAME]))  # fmt: skip
     stats = extract(data, sel_props=[NAME], resources=resources)
     assert_agrees(stats, source, target, {NAME: values}, types)
-    model = build(stats, distr_types={NAME: "normal", "n_syn_per_conn": "discrete"})
+    families = {NAME: "normal", "n_syn_per_conn": "discrete"}
+    model = build(stats, distr_types=families, shrinkage=False)
     distributions = {
         (row["source_type"], row["target_type"]): row["value"]
         for row in model.table.iter_rows(named=True)

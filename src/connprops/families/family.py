@@ -209,6 +209,7 @@ class Family:
         inside = np.where(x < lower, 0.0, np.where(x >= upper, 1.0, self.formulas.cdf(x, *p)))
         return self._settled(inside, p, lambda at: np.where(x >= at, 1.0, 0.0))
 
+    @_quietly
     def cdf_sides(self, x: ArrayLike, params: Parameters) -> tuple[Floats, Floats]:
         """Return the probabilities of values below x, and of values up to and including x."""
         x = np.asarray(x, dtype=np.float64)

@@ -125,7 +125,10 @@ def fit_properties(
     """Fit properties, several at once: numpy and scipy leave the processors free to others."""
 
     def fit(prop: Property) -> PropertyTables:
-        return _PropertyFit(tables, prop, stats, options).to_rows()
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # at the ends of floats: what is not finite becomes null
+            return _PropertyFit(tables, prop, stats, options).to_rows()
 
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from map(fit, properties)

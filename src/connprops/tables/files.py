@@ -216,7 +216,9 @@ def is_table(path: str | Path) -> bool:
     place = Path(str(path).partition("::")[0])
     if "://" in str(path) or _suffix(place) in _KINDS or "*" in place.name:
         return True
-    return place.is_dir() and any(_suffix(f) in _KINDS for f in place.iterdir())
+    if not place.is_dir() or (place / "circuit_config.json").exists():
+        return False
+    return any(_suffix(f) in _KINDS for f in place.iterdir())
 
 
 def _kind_of(files: Sequence[Path]) -> str:
