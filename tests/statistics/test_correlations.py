@@ -199,8 +199,8 @@ def test_correlations_of_other_statistics_are_not_taken(dataset, statistics, tmp
 
 
 def test_the_model_has_them_and_borrows_where_data_are_few(statistics, tmp_path):
-    model = build(statistics, correlations=True)
-    plain = build(statistics)
+    model = build(statistics, correlations=True, shrinkage=False)
+    plain = build(statistics, shrinkage=False)
     assert_frame_equal(model.marginals, plain.table, check_exact=True)
     table = statistics.correlations.collect()
     shared, own = model.copulas(shared=True), model.copulas(shared=False)
@@ -229,7 +229,7 @@ def test_the_model_has_them_and_borrows_where_data_are_few(statistics, tmp_path)
 
 def test_pools_take_the_mean_of_fisher_s_z_weighed_by_n(dataset):
     stats_ = extract(dataset, sel_props=["g", "n"])
-    model = build(stats_, correlations=True)
+    model = build(stats_, correlations=True, shrinkage=False)
     table = of(stats_.correlations.collect(), "g", "n").filter(pl.col("n") > 50)
     few = extract(dataset, sel_props=["g", "n"], min_sample_size_per_group=50)
     assert of(model.correlations, "g", "n").height == 9
@@ -239,7 +239,7 @@ def test_pools_take_the_mean_of_fisher_s_z_weighed_by_n(dataset):
     )
     few.types = bare
     with pytest.warns(UserWarning, match="borrow without"):
-        pooled = build(few, correlations=True).correlations
+        pooled = build(few, correlations=True, shrinkage=False).correlations
     row = of(pooled.filter(pl.col("level") == 4), "g", "n")
     weight = table["n"].to_numpy() / table["n"].sum()
     expected = np.tanh((weight * np.arctanh(table["r"].to_numpy())).sum())
@@ -247,14 +247,14 @@ def test_pools_take_the_mean_of_fisher_s_z_weighed_by_n(dataset):
 
 
 def test_shared_within_of_the_model_decides(statistics):
-    model = build(statistics, correlations=True, shared_within={"n": False})
+    model = build(statistics, correlations=True, shrinkage=False, shared_within={"n": False})
     assert model.copulas(shared=True).properties == ("g", "k")
     assert "n" not in model.copulas(shared=False).properties
 
 
 def test_drawn_values_have_the_correlations(statistics):
     """From synapses to the model and back: values drawn through it correlate as they did."""
-    model = build(statistics, correlations=True)
+    model = build(statistics, correlations=True, shrinkage=False)
     copulas = model.copulas(shared=True)
     z = np.random.default_rng(5).standard_normal((20_000, 3))
     u = copulas.uniforms(z, np.zeros(20_000, dtype=np.int64))
