@@ -83,7 +83,7 @@ create or replace macro quantiles_of(
     group by all
     order by all;
 
--- the rows of a model, or of its fits, that count for one pathway: its own, or those that it borrows
+-- the rows of a model, or of its fits, that count for a pathway: its own, or those it borrows
 create or replace macro model_of(source, target, relation := 'model') as table
     select lent.*
     from query_table(relation) as lent

@@ -31,7 +31,7 @@ described as (
         end as skewness,
         case when min(value) < max(value) then kurtosis_pop(value / unit) end as kurtosis
     from property_values
-    join units using (source_type, target_type, property)
+    inner join units using (source_type, target_type, property)
     where isfinite(value)
     group by all
 ),

@@ -197,6 +197,7 @@ def test_what_the_reference_cannot_correlate_is_left_out_with_a_warning():
 
 def test_matrices_of_the_reference_that_are_singular_become_definite(tmp_path):
     content = json.loads(to_json(model(*PAIRS)))
+    del content["__version_info__"]["connprops.seal"]
     content["prop_cov"]["cov"]["A"]["A"] = [[1, 0.9, 0.9], [0.9, 1, -0.9], [0.9, -0.9, 1]]
     (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.warns(ConnpropsWarning, match="no normal variables can have"):
@@ -210,6 +211,7 @@ def test_matrices_of_the_reference_that_are_singular_become_definite(tmp_path):
 ])  # fmt: skip
 def test_files_with_other_correlations_are_refused(tmp_path, change):
     content = json.loads(to_json(model(*PAIRS)))
+    del content["__version_info__"]["connprops.seal"]
     content["prop_cov"] |= change
     (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.raises(ModelError, match="not a model of connectome-manipulator"):
