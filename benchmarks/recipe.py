@@ -183,8 +183,8 @@ def main() -> None:
         ours, theirs = (
             summary(compared(fitted_pathways(stats, model), truth, times))
             for model, times in (
-                (cp.build(stats, distr_types=FAMILIES), _BOOTSTRAP),
-                (cp.build(stats, distr_types=FAMILIES, truncnorm="histogram"), 0),
+                (cp.build(stats, distr_types=FAMILIES, shrinkage=False, **options), times)
+                for options, times in (({}, _BOOTSTRAP), ({"truncnorm": "histogram"}, 0))
             )
         )
     chosen = {str(row["property"]): str(row["distribution"]) for row in auto.to_dicts()}

@@ -33,8 +33,17 @@ def statistics(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(statistics):
     truth = truths(json.loads((CIRCUIT / "recipe.json").read_text()))
-    model = build(statistics, distr_types=FAMILIES)
+    # Simulated samples are fitted each by itself, and so must the pathways be.
+    model = build(statistics, distr_types=FAMILIES, shrinkage=False)
     return compared(fitted_pathways(statistics, model), truth, times=79)
+
+
+@pytest.fixture(scope="module")
+def shrunk(statistics):
+    truth = truths(json.loads((CIRCUIT / "recipe.json").read_text()))
+    return compared(
+        fitted_pathways(statistics, build(statistics, distr_types=FAMILIES)), truth, times=0
+    )
 
 
 @pytest.mark.parametrize("name", ["u_syn", "decay_time"])
@@ -63,6 +72,14 @@ def test_the_recipes_parameters_lie_inside_intervals_as_often_as_they_should(row
         # Intervals of a cut normal distribution are wider than need be where it is nearly flat.
         found = scipy_stats.binomtest(inside, z.size, 0.95, alternative=alternative)
         assert found.pvalue > CHANCE, (family, inside, z.size)
+
+
+def test_parameters_that_borrow_are_as_near_to_the_recipes_as_they_say(shrunk):
+    z = np.abs(shrunk["z"].explode().to_numpy())
+    inside = int((z < COVERED).sum())
+    assert z.size > 300
+    assert np.mean(z**2) < 1
+    assert scipy_stats.binomtest(inside, z.size, 0.95, alternative="less").pvalue > CHANCE
 
 
 def test_the_distributions_are_chosen_without_being_named(statistics):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -94,6 +97,33 @@ def test_a_run_over_another_leaves_nothing_of_it(runs, circuits, tmp_path):
     run(circuits[1], tmp_path / "out", P)
     assert content(runs[1]) == content(tmp_path / "out")
     assert [answer(folder) for folder in runs] == [(1, 1, 1), (10, 10, 10)]
+
+
+def test_killed_commands_and_readers_beside_runs(tmp_path):
+    script = Path(__file__).parents[1] / "stress" / "run.py"
+    done = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, str(script), "--calls", "60", "--readers", "3"],
+        capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("0 failures\n")
+
+
+def test_a_commit_that_was_killed_before_its_rename_is_done_again(circuits, ours):
+    """What it left, a stage with a record, is no folder of its own to be locked twice."""
+    stage = ours / ".run.partial"
+    stage.mkdir(mode=0o700)
+    shutil.copy(ours / "connprops.json", stage)
+    done = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, "-c", "from connprops.cli import main; main()",
+         "run", str(circuits[1]), "-o", str(ours), "--overwrite", "-q",
+         "--distr-type", "p=normal"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert answer(ours) == (10, 10, 10)
+    assert not stage.exists()
 
 
 @pytest.mark.parametrize("has_record", [True, False])

@@ -113,6 +113,7 @@ def run(
         check_folder(folder, record, overwrite=overwrite)
         stage = _stage_in(folder)
         with locked(stage, str(folder)):
+            (stage / RECORD).unlink(missing_ok=True)  # a commit that was killed may have left it
             earlier = record_of(folder)
             changed, damaged = _reasons(folder, earlier, record, request, progress)
             if isinstance(earlier, CompleteRun) and not changed and not damaged:
