@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from html.parser import HTMLParser
 
@@ -12,7 +13,14 @@ from circuits import two_types
 
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.display import Printable, html_table, printable, write_csv
+from connprops.display import (
+    Printable,
+    console_on,
+    html_table,
+    printable,
+    show_table,
+    write_csv,
+)
 from connprops.export.export import export
 from connprops.model.build import build
 from connprops.statistics.extract import extract
@@ -120,3 +128,47 @@ def test_no_text_in_csv_is_a_formula():
     rows = [("=cmd|x", -1.5), ("+1", 2), ("-1", None), ("@a", 3), ("\tb", 4), ("a=1", 5)]
     write_csv(["=head", "n"], rows, stream)
     assert stream.getvalue() == "'=head,n\n'=cmd|x,-1.5\n'+1,2\n'-1,\n'@a,3\n'\tb,4\na=1,5\n"
+
+
+def on_a_terminal(monkeypatch, columns, head, rows):
+    """Return the lines that a table has in a pseudo-terminal of so many columns."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream, os.fdopen(ours, "rb") as shown:
+        show_table(console_on(stream), head, rows)
+        stream.flush()
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.read1().decode())
+    lines = [line.rstrip() for line in text.replace("\r", "").split("\n")]
+    assert max(map(len, lines)) <= columns
+    return [line for line in lines if line and "─" not in line]
+
+
+NUMBERS = [0.123456, 65432.1, -1.23457e-05]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100])
+def test_numbers_are_never_broken_and_columns_are_left_out_in_the_middle(monkeypatch, columns):
+    head = ["source_type", *(f"column_{i}" for i in range(20)), "last"]
+    shown = on_a_terminal(monkeypatch, columns, head, [("L5_TTPC1", *NUMBERS * 7)])
+    names, cells = shown[0].split(), shown[1].split()
+    dots = names.index("…")
+    assert cells[dots] == "…"
+    assert names[:dots] == head[:dots]
+    assert names[dots + 1 :] == head[len(head) - (len(names) - dots - 1) :]
+    assert {*cells} - {"…"} <= {"L5_TTPC1", *(f"{n:.6g}" for n in NUMBERS)}
+    n_left_out = len(head) - (len(names) - 1)
+    assert shown[2] == f"{n_left_out} of {len(head)} columns left out"
+
+
+def test_texts_break_between_words_and_long_ones_after_underscores(monkeypatch):
+    rows = [("conductance_scale_factor", "one two three four five", 12345.6), ("L5_TTPC1", "", 1.0)]
+    head = ("property", "meaning", "n")
+    assert [line.split() for line in on_a_terminal(monkeypatch, 48, head, rows)] == [
+        ["property", "meaning", "n"],
+        ["conductance_scale_", "one", "two", "three", "12345.6"],
+        ["factor", "four", "five"],
+        ["L5_TTPC1", "1"],
+    ]
+    stream = io.StringIO()
+    show_table(console_on(stream), [*"abc"] * 70, [range(210)])  # a file takes all of it
+    assert stream.getvalue().split()[-210:] == [str(n) for n in range(210)]

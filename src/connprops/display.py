@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -29,6 +30,18 @@ _CELLS_OF_BAR = 12
 
 _WIDTH = 180
 """Columns of a table where there is no terminal to ask."""
+
+_SPACE = 2
+"""Blanks that each column of a table takes beside its text."""
+
+_UNBROKEN = 12
+"""Words so short are never broken over lines."""
+
+_PROSE = 16
+"""Texts of several words give way down to this width before others do."""
+
+_WORD, _PIECE = re.compile(r"[^ \n]*[ \n]|[^ \n]+"), re.compile(r"[^_]*_|[^_]+")
+"""What texts are broken into, and long words."""
 
 _NUMBER = re.compile(r"[-+]?([0-9]|nan|inf|$)")
 
@@ -212,20 +225,106 @@ def console_on(stream: TextIO) -> Console:
 def show_table(
     console: Console, head: Sequence[str], rows: Iterable[Sequence[object]], *, digits: int = 6
 ) -> None:
-    """Write a table; columns whose cells all begin as numbers do stand to the right."""
+    """Write a table; columns whose cells all begin as numbers do stand to the right.
+
+    On a terminal too narrow for it, texts break between words, and long words after underscores.
+    Numbers never break: columns in the middle are left out instead, and how many is said below.
+    """
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     cells = [[_cell(value, digits) for value in row] for row in rows]
-    for place, name in enumerate(head):
-        is_numeric = all(_NUMBER.match(row[place]) for row in cells)
-        table.add_column(
-            printable(name), justify="right" if is_numeric else "left", overflow="fold"
-        )
-    for row in cells:
-        table.add_row(*row)
+    width = console.width if console.is_terminal else 0
+    columns = [
+        _Column.of(printable(name), [row[place] for row in cells], width or _WIDTH)
+        for place, name in enumerate(head)
+    ]
+    shown = _fitting(columns, width) if width else columns
+    room = (width or _WIDTH) - _SPACE * len(shown)
+    while sum(column.width for column in shown) > room:
+        widest = max(shown, key=_Column.order)
+        if widest.width <= widest.least:
+            break
+        widest.width -= 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in shown:
+        justify: Any = "right" if column.is_numeric else "left"
+        table.add_column(_broken(column.name, column.width), justify=justify, no_wrap=True)
+    for place in range(len(cells)):
+        table.add_row(*(_broken(column.cells[place], column.width) for column in shown))
     console.print(table)
+    if left_out := len(columns) - len(shown) + (len(shown) < len(columns)):
+        console.print(f"{left_out} of {len(columns)} columns left out")
+
+
+@dataclass
+class _Column:
+    """A column as it is shown: how wide it is, and how narrow it can be."""
+
+    name: str
+    cells: list[str]
+    is_numeric: bool
+    width: int
+    least: int
+
+    @classmethod
+    def of(cls, name: str, cells: list[str], room: int) -> _Column:
+        """Return a column that takes at most a third of the room, unless it is of numbers."""
+        from rich.cells import cell_len
+
+        texts = [name, *cells]
+        words = [word for text in texts for word in _WORD.findall(text)]
+        least = max((_least(word.rstrip()) for word in words), default=0)
+        width = max(map(cell_len, texts))
+        return cls(name, cells, all(map(_NUMBER.match, cells)), width, min(least, room // 3))
+
+    def order(self) -> tuple[bool, bool, int]:
+        """Return what is greatest of the column that gives way next."""
+        is_prose = self.width > _PROSE and any(" " in cell for cell in self.cells)
+        return self.width > self.least, is_prose, self.width
+
+
+def _least(word: str) -> int:
+    """Return how narrow a column can be for a word."""
+    from rich.cells import cell_len
+
+    width = cell_len(word)
+    return width if width <= _UNBROKEN else max(_UNBROKEN, *map(cell_len, _PIECE.findall(word)))
+
+
+def _fitting(columns: list[_Column], width: int) -> list[_Column]:
+    """Return the columns that fit, from both ends, with one of dots where others are left out."""
+
+    def fits(chosen: Sequence[_Column]) -> bool:
+        return sum(column.least + _SPACE for column in chosen) <= width
+
+    if fits(columns):
+        return columns
+    dots = _Column("…", ["…"] * len(columns[0].cells), is_numeric=False, width=1, least=1)
+    first, last = columns[:1], columns[len(columns) :]
+    for n_shown in range(1, len(columns)):
+        first_more = columns[: n_shown // 2 + 1]
+        last_more = columns[len(columns) - (n_shown + 1) // 2 :]
+        if not fits([*first_more, dots, *last_more]):
+            break
+        first, last = first_more, last_more
+    return [*first, dots, *last]
+
+
+def _broken(text: str, width: int) -> str:
+    """Return a text in lines of at most a width, broken after spaces and underscores if it can."""
+    from rich.cells import cell_len, chop_cells
+
+    if cell_len(text) <= width:
+        return text
+    lines = [""]
+    for word in _WORD.findall(text):
+        for piece in [word] if cell_len(word.rstrip()) <= width else _PIECE.findall(word):
+            if cell_len(lines[-1] + piece.rstrip()) <= width:
+                lines[-1] += piece
+            else:
+                lines += chop_cells(piece, width) if cell_len(piece.rstrip()) > width else [piece]
+    return "\n".join(line.rstrip() for line in lines if line)
 
 
 def _cell(value: object, digits: int) -> str:

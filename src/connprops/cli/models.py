@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
     from connprops.draw.lookup import Missing
 
-_SHOWN = ("source_type", "target_type", "property", "distribution_a", "distribution_b",
-          "n_a", "n_b", "mean_a", "mean_b", "shift", "ks", "wasserstein")  # fmt: skip
-
 
 def chart_file(text: str) -> Any:
     """Return the option that says where a chart goes."""
@@ -97,21 +94,19 @@ def _show_scores(summary: DataFrame, stream: TextIO) -> None:
     rows = [
         (
             row["property"],
-            row["distribution"],
-            row["distribution_reference"],
+            f"{row['distribution']} ({row['distribution_reference']})",
             f"{row['n']:,}",
-            f"{row['gain']:.4f} ± {row['gain_error']:.4f}",
-            f"{row['ks']:.3f}",
-            f"{row['ks_reference']:.3f}",
-            f"{row['n_outside']:,}",
-            f"{row['n_outside_reference']:,}",
+            f"{row['gain']:.3f} ± {row['gain_error']:.3f}",
+            f"{row['ks']:.3f} ({row['ks_reference']:.3f})",
+            f"{row['n_outside']:,} ({row['n_outside_reference']:,})",
             {True: "yes", False: "no", None: None}[row["better"]],
         )
         for row in summary.iter_rows(named=True)
     ]
-    head = ("property", "distribution", "baseline's", "test values", "gain per value", "KS",
-            "baseline's", "excluded", "baseline's", "better")  # fmt: skip
-    show_table(console_on(stream), head, rows)
+    head = ("property", "distribution", "test values", "gain per value", "KS", "excluded", "better")
+    console = console_on(stream)
+    show_table(console, head, rows)
+    console.print("In parentheses: the baseline, the choices of connectome-manipulator.")
 
 
 @command(
@@ -157,19 +152,25 @@ def compare(
         say(write_chart(drawn, chart, overwrite=overwrite), err=True)
     if out:
         say(write_comparison(differences, out, overwrite=overwrite), err=True)
-    _show(summarized(differences))
+    pathway = pl.format("{}\N{NO-BREAK SPACE}→ {}", "source_type", "target_type").alias("pathway")
+    of_properties = summarized(differences)
+    _show(of_properties.select(pl.exclude("source_type", "target_type"), pathway), digits=3)
     apart = differences.filter((pl.col("status") == "both") & (pl.col("ks") > 0))
     # As the two-sample test weighs a distance: by the values that both distributions rest on.
     weight = (pl.col("n_a") * pl.col("n_b") / (pl.col("n_a") + pl.col("n_b"))).sqrt()
     ranks = [pl.col("ks") * weight.fill_null(1), "source_type", "target_type", "property"]
     largest = apart.sort(ranks, descending=[True, False, False, False]).head(rows)
     if len(largest):
-        _show(largest.select(_SHOWN))
+        families = [pl.col(f"distribution_{end}").cast(pl.String) for end in "ab"]
+        same, other = families[0] == families[1], pl.format("{} → {}", *families)
+        family = pl.when(same).then(families[0]).otherwise(other).alias("family")
+        numbers = [pl.col(f"{what}_{end}").alias(f"{what} {end}") for what in ("n", "mean")
+                   for end in "ab"]  # fmt: skip
+        _show(largest.select(pathway, "property", family, *numbers, pl.col("ks").alias("KS")), 4)
 
 
-def _show(frame: DataFrame) -> None:
-
-    show_table(console_on(sys.stdout), frame.columns, frame.rows(), digits=4)
+def _show(frame: DataFrame, digits: int) -> None:
+    show_table(console_on(sys.stdout), frame.columns, frame.rows(), digits=digits)
 
 
 @command(
