@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 from html.parser import HTMLParser
 
 import polars as pl
@@ -134,10 +135,14 @@ def on_a_terminal(monkeypatch, columns, head, rows):
     """Return the lines that a table has in a pseudo-terminal of so many columns."""
     monkeypatch.setenv("COLUMNS", str(columns))
     ours, theirs = os.openpty()
-    with os.fdopen(theirs, "w", encoding="utf-8") as stream, os.fdopen(ours, "rb") as shown:
+    with os.fdopen(theirs, "w", encoding="utf-8") as stream:
         show_table(console_on(stream), head, rows)
         stream.flush()
-        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.read1().decode())
+        shown = b""
+        while select.select([ours], [], [], 0)[0]:
+            shown += os.read(ours, 65536)
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
     lines = [line.rstrip() for line in text.replace("\r", "").split("\n")]
     assert max(map(len, lines)) <= columns
     return [line for line in lines if line and "─" not in line]

@@ -29,7 +29,10 @@ _CELLS_OF_BAR = 12
 """So few that numbers have room beside it in a window of 80."""
 
 _WIDTH = 180
-"""Columns of a table where there is no terminal to ask."""
+"""Columns in which texts of a table break where there is no terminal to ask."""
+
+_ENDLESS = 10**6
+"""Columns of a file: what does not fit into fewer is as wide as it is."""
 
 _SPACE = 2
 """Blanks that each column of a table takes beside its text."""
@@ -210,7 +213,7 @@ def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequen
 
 
 def console_on(stream: TextIO) -> Console:
-    """Return a console that shows every text as it is; wide enough where it is no terminal."""
+    """Return a console that shows every text as it is; endlessly wide where it is no terminal."""
     from rich.console import Console as Rich
 
     class Console(Rich):
@@ -218,7 +221,7 @@ def console_on(stream: TextIO) -> Console:
             shown = (printable(text) if isinstance(text, str) else text for text in texts)
             super().print(*shown, **more)
 
-    width = None if stream.isatty() else _WIDTH
+    width = None if stream.isatty() else _ENDLESS
     return Console(file=stream, markup=False, highlight=False, soft_wrap=True, width=width)
 
 
