@@ -67,8 +67,11 @@ def test_identifiers_stay_out_of_the_default_properties_and_sentinels_are_named(
     }
     source, target = np.arange(n) // 2 % 3, np.arange(n) // 20
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 3)
-    with pytest.warns(ConnpropsWarning, match="'rho' is -1 in 9 places"):
+    with pytest.warns(ConnpropsWarning) as told:
         ds = Dataset(export(resolve_circuit(config), tmp_path / "d"))
+    texts = " ".join(str(warning.message) for warning in told)
+    assert "'rho' is -1 in 9 places" in texts
+    assert "'synapse_id' has 60 whole numbers that all differ" in texts
     assert {c.name: c.role for c in ds.columns} == {
         "synapse_id": "identifier",
         "rho": "property",
@@ -77,3 +80,5 @@ def test_identifiers_stay_out_of_the_default_properties_and_sentinels_are_named(
     assert [p.name for p in extract(ds).properties] == ["kind", "rho", "n_syn_per_conn"]
     asked = extract(ds, sel_props=["synapse_id"])
     assert asked.table.collect()["max"].max() == n + 6
+    named = Dataset(export(resolve_circuit(config), tmp_path / "n", properties=["synapse_id"]))
+    assert [p.name for p in extract(named).properties] == ["synapse_id", "n_syn_per_conn"]

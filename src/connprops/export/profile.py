@@ -37,16 +37,17 @@ class Profile:
     high: float | None
     distinct: bool
 
-    def role(self, dtype: str, labels: Sequence[str] | None) -> Role:
+    def role(self, dtype: str, labels: Sequence[str] | None, *, is_asked: bool = False) -> Role:
         """Return what the column is good for.
 
-        Integers that are all different are identifiers: they count something, but measure nothing.
+        Integers that are all different are identifiers: they count something, but measure nothing;
+        unless somebody has asked for them.
         """
         if labels is not None:
             return "categories"
         if not dtype.startswith(("int", "uint")) or self.low is None or self.high is None:
             return "property"
-        if self.distinct and self.n >= _IDENTIFIER_FROM:
+        if self.distinct and self.n >= _IDENTIFIER_FROM and not is_asked:
             return "identifier"
         if max(abs(self.low), abs(self.high)) > _EXACT:
             return "too large"

@@ -58,7 +58,8 @@ class ExportRequest:
     """What an export is to be of.
 
     ``identity`` is all that the dataset's content depends on; ``state`` the size and modification
-    time of the edge file, ``sha256`` its checksum where that was asked for.
+    time of the edge file, ``sha256`` its checksum where that was asked for. ``are_asked`` says
+    that the columns were named, so that even identifiers are properties.
     """
 
     config: Path
@@ -71,6 +72,7 @@ class ExportRequest:
     identity: dict[str, Any]
     state: dict[str, int]
     sha256: str | None
+    are_asked: bool = False
 
     @property
     def depends_on(self) -> dict[str, Any]:
@@ -128,12 +130,14 @@ def describe(
         "source_type": sides["source"].by,
         "target_type": sides["target"].by,
         "properties": [column.name for column in columns],
+        **({} if properties is None else {"properties_named": True}),
         **_counted(asked),
     }
     sha256 = edges.sha256() if verify else None
     return ExportRequest(
-        network.config, edges, asked, where, columns, sides, node_sets, identity, state, sha256
-    )
+        network.config, edges, asked, where, columns, sides, node_sets, identity, state, sha256,
+        are_asked=properties is not None,
+    )  # fmt: skip
 
 
 def _counted(asked: EdgeOptions) -> dict[str, Any]:
@@ -296,7 +300,9 @@ def manifest_of(
             unit=schema.unit_of(column.name),
             labels=column.labels,
             varies=column.name in varying,
-            role=profiles[column.name].role(column.stored, column.labels),
+            role=profiles[column.name].role(
+                column.stored, column.labels, is_asked=request.are_asked
+            ),
             n_not_finite=profiles[column.name].n_not_finite,
         )
         for column in request.columns
@@ -347,6 +353,11 @@ def _warnings(profiles: Mapping[str, Profile], columns: Sequence[DatasetColumn])
             yield (
                 f"property {name!r} is -1 in {profile.n_minus_one:,} places and else never "
                 "negative: if -1 stands for 'none' there, leave the property out"
+            )
+        if column.role == "identifier":
+            yield (
+                f"column {name!r} has {profile.n:,} whole numbers that all differ, as identifiers "
+                "do: it has no statistics unless it is asked for (--sel-props, properties=)"
             )
         if column.role == "too large":
             yield (

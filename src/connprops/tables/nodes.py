@@ -30,11 +30,26 @@ def check_kinds(tables: Sequence[tuple[TableFiles, str]]) -> None:
                 hint="floating numbers have no room for ids beyond 2^53",
             )  # fmt: skip
         kinds[f"{name!r} of {table.path}"] = "text" if is_text(kind) else "integers"
+    _warn_of_signs(tables)
     if len({*kinds.values()}) > 1:
         raise TableError.of(
             "The ids of nodes are of two kinds, so that none can be found",
             found="; ".join(f"{what} in {place}" for place, what in kinds.items()),
             expected="integers everywhere, or text everywhere",
+        )
+
+
+def _warn_of_signs(tables: Sequence[tuple[TableFiles, str]]) -> None:
+    """Warn of ends of which one has integers with signs and the other without."""
+    kinds = {name: table.schema.field(name).type for table, name in tables[:2]}
+    signs = {pa.types.is_signed_integer(kind) for kind in kinds.values()}
+    if len(signs) > 1 and all(pa.types.is_integer(kind) for kind in kinds.values()):
+        warnings.warn(
+            "the ids of both ends have different types ("
+            + ", ".join(f"{name!r} {kind}" for name, kind in kinds.items())
+            + "): equal numbers are taken as the same neuron",
+            ConnpropsWarning,
+            stacklevel=2,
         )
 
 

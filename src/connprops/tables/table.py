@@ -30,7 +30,7 @@ from connprops.sources.parquet_rows import ParquetRows
 from connprops.sources.source import SourceColumn
 from connprops.store.writing import sha256_of
 from connprops.tables import names as guess
-from connprops.tables.columns import described, numbers
+from connprops.tables.columns import check_counts, described, numbers
 from connprops.tables.files import TableFiles, TableOpener
 from connprops.tables.nodes import check_kinds, listed, named, numbered, with_unlisted
 
@@ -199,6 +199,8 @@ class TableNetwork:
         properties = described(edges, [name for name in columns if name not in taken])
         if count is not None:
             of_count = described(edges, [count])[count]
+            if options.where is None:  # else rows that count are known only as they are read
+                check_counts(edges, count)
             properties[schema.MULTIPLICITY] = replace(of_count, name=schema.MULTIPLICITY)
         made_of = {
             "ends": list(ends), "count": count,
