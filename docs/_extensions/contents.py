@@ -11,6 +11,7 @@ CONTENTS = {
         "/docs/python",
         "/docs/sql",
         "/docs/tables",
+        "/docs/model-format",
         "/docs/cluster",
         "/docs/trust",
     ],

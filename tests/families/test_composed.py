@@ -239,3 +239,15 @@ def test_what_is_not_the_point_has_to_suit_the_family(values, message):
     assert FAMILIES["inflated_gamma"].fit(Sample.from_values([values])).message.tolist() == [
         message
     ]
+
+
+def test_lists_of_quantiles_are_of_whole_numbers_too():
+    counts = np.random.default_rng(3).negative_binomial(3, 0.2, (2, 400)) * 1.0
+    family = rounded(FAMILIES["quantiles"])
+    found = family.fit(Sample.from_values(counts))
+    assert found.status.tolist() == ["ok", "ok"]
+    np.testing.assert_allclose(family.mean(found.parameters), counts.mean(axis=1), rtol=0.02)
+    np.testing.assert_allclose(family.std(found.parameters), counts.std(axis=1), rtol=0.03)
+    k = np.arange(60.0)
+    upto = (counts[:, :, None] <= k).mean(axis=1)
+    np.testing.assert_allclose(family.cdf(np.tile(k, (2, 1)), found.parameters), upto, atol=0.05)

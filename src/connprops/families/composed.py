@@ -217,7 +217,8 @@ def rounded(family: Family, lower: float = -np.inf, upper: float = np.inf) -> Fa
         return np.asarray(np.clip(k, low, high))
 
     def moments(*p: Floats) -> tuple[Floats, Floats]:
-        low, high = (ppf(np.full_like(p[0], q), *p) for q in (_FAR, 1 - _FAR))
+        groups = p[-1].shape[-1:]  # a list has an axis before that
+        low, high = (ppf(np.full(groups, q), *p) for q in (_FAR, 1 - _FAR))
         return _moments_of_counts(upto, low, high, f.mean(*p), f.std(*p), p)
 
     def atom(*p: Floats) -> tuple[Floats | bool, Floats | float]:
@@ -252,7 +253,7 @@ def _moments_of_counts(
     few = np.flatnonzero(high - low < _LISTED)
     if few.size:
         excess = np.arange(int(np.max((high - low)[few])) + 2)
-        above = 1 - upto(low[few, None] + excess, *(x[few, None] for x in p))
+        above = 1 - upto(low[few, None] + excess, *(x[..., few, None] for x in p))
         of_excess = above.sum(axis=1)
         square = ((2 * excess + 1) * above).sum(axis=1)
         mean[few] = low[few] + of_excess
@@ -290,7 +291,7 @@ def _fit_rounded(family: Family, base: Family, upper: float, sample: Sample) -> 
     values, errors = base.estimate(start)
     least = _FAR_FROM_0 if is_positive else -np.inf
     narrow = np.flatnonzero((sample.std < _WIDE) | (sample.min < least))
-    free = [p for p in base.parameters if p.name not in ("min", "max")]
+    free = [p for p in base.parameters if p.name not in ("min", "max") and not p.is_list]
     if not narrow.size or not free:
         return values, errors
     part = sample.take(narrow)
