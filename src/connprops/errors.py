@@ -48,16 +48,21 @@ class ConnpropsError(Exception):
 
     @classmethod
     def unknown(
-        cls, what: str, name: object, known: Iterable[object], *, hint: str | None = None
+        cls,
+        what: str,
+        name: object,
+        known: Iterable[object],
+        *,
+        hint: str | None = None,
+        at_most: int = _LISTED,
     ) -> Self:
-        """Build the error for a name that is not one of the ``known`` ones, which it lists."""
+        """Build the error for a name that is not one of the ``known`` ones."""
         names = [str(k) for k in known]
         hints = [hint] if hint else []
         for similar in difflib.get_close_matches(str(name), names, n=1):
             hints.insert(0, f"did you mean {similar!r}?")
-        return cls.of(
-            f"Unknown {what}: {name!r}", expected=listing(names), hint="; ".join(hints) or None
-        )
+        expected = listing(names, at_most)
+        return cls.of(f"Unknown {what}: {name!r}", expected=expected, hint="; ".join(hints) or None)
 
 
 class CircuitError(ConnpropsError):
@@ -112,13 +117,13 @@ def is_text(text: str) -> bool:
     return not _NO_TEXT.search(text)
 
 
-def listing(names: Iterable[object]) -> str:
+def listing(names: Iterable[object], at_most: int = _LISTED) -> str:
     """Write names for a message: quoted, with commas, the first few where there are many."""
     quoted = [repr(str(name)) for name in names]
     if not quoted:
         return "(there is none)"
-    shown = ", ".join(quoted[:_LISTED])
-    more = len(quoted) - _LISTED
+    shown = ", ".join(quoted[:at_most])
+    more = len(quoted) - at_most
     return f"{shown} and {more} more" if more > 0 else shown
 
 

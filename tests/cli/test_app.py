@@ -242,6 +242,8 @@ BAD = {
     "selection": (lambda c, _: [c, "--sel-src", "{"], "no valid JSON"),
     "node set": (lambda c, _: [c, "--sel-src", "Lef"], "did you mean 'Left'"),
     "value": (lambda c, _: [c, "--sel-dest", '{"layer": "9"}'], "expected: '4', '5'"),
+    "empty selection": (lambda c, _: [c, "--sel-src", "[]"], "source selection is empty"),
+    "all distributions": (lambda c, _: [c, "--distr-type", "u_syn=x"], "'auto-per-pathway'"),
     "node": (lambda c, _: [c, "--sel-dest", "[99]"], "ids from 0 to 9"),
     "memory": (lambda c, _: [c, "--memory", "much"], "no amount of bytes"),
     "temporary folder": (lambda c, _: [c, "--temp-dir", "/nowhere"], "temp_dir is no folder"),

@@ -440,7 +440,7 @@ def test_a_full_disk_leaves_no_file(tmp_path):
 def test_the_command_line_draws(tmp_path):
     PLAIN.write_parquet(tmp_path / "model.parquet")
     pairs(20, 20).write_parquet(tmp_path / "list.parquet")
-    arguments = ["draw", str(tmp_path / "model.parquet"), "-o", str(tmp_path / "drawn.parquet")]
+    arguments = ["draw", str(tmp_path), "-o", str(tmp_path / "drawn.parquet")]
     given = [*arguments, "--connections", str(tmp_path / "list.parquet"), "--seed", "6"]
     result = CliRunner().invoke(app, [*given, "--sel-props", "u_syn"])
     assert result.exit_code == 0, result.output
@@ -448,6 +448,9 @@ def test_the_command_line_draws(tmp_path):
     found = pl.read_parquet(tmp_path / "drawn.parquet")
     assert found["u_syn"].equals(expected["u_syn"])
     assert f"{expected.height:,} synapses" in result.output
+    other = CliRunner().invoke(app, [*given, "-o", str(tmp_path / "drawn.txt")])
+    assert other.exit_code == 2
+    assert "expected: '.parquet', '.h5'" in other.stderr
     again = CliRunner().invoke(app, given)
     assert again.exit_code == 2
     assert "exists already" in again.output

@@ -199,6 +199,8 @@ def test_selections(tmp_path):
         ({"sel_src": {"colour": "red"}}, "Unknown source node attribute: 'colour'"),
         ({"sel_dest": {"layer": "6"}}, "expected: '4', '5'"),
         ({"sel_src": [99]}, "ids from 0 to 9"),
+        ({"sel_src": []}, "The source selection is empty\n  found:    none of 10 nodes"),
+        ({"sel_dest": {"mtype": "L4_PC", "layer": "5"}}, "The target selection is empty"),
         ({"sel_props": ["conductanse"]}, "did you mean 'conductance'"),
         ({"hist_bins": 0}, "at least 1"),
         ({"hist_bins": [3, 2]}, "increasing"),
@@ -211,6 +213,16 @@ def test_options_that_cannot_be_met(tmp_path, options, says):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     with pytest.raises(OptionError, match=says):
         extract(ds, **options)
+
+
+def test_a_value_that_no_node_has_is_warned_of_beside_others(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    says = "no source node has the layer '6', '7' of the selection"
+    with pytest.warns(ConnpropsWarning, match=says):
+        some = extract(ds, sel_src={"layer": ["4", "6", "7"]}, sel_props=["u_syn"])
+    assert some.table.collect().equals(
+        extract(ds, sel_src={"layer": "4"}, sel_props=["u_syn"]).table.collect()
+    )
 
 
 def test_samples_are_nested_and_do_not_depend_on_the_selection(tmp_path):

@@ -59,8 +59,9 @@ def cross_validate(
     progress: Progress,
 ) -> Callable[[TextIO], None]:
     """Score a model on data held back, beside the choices of connectome-manipulator."""
-    from connprops.store.writing import refuse_existing
+    from connprops.store.writing import check_format, refuse_existing
 
+    check_format(out, (".parquet",))
     files = [out, chart] if chart else [out]
     if chart:
         from connprops.charts.plot import check_chart, write_chart
@@ -182,7 +183,7 @@ def _show(frame: DataFrame, digits: int) -> None:
     ),
 )  # fmt: skip
 def draw(
-    model: Annotated[Path, argument("MODEL", "The model: Parquet, or JSON.")],
+    model: Annotated[Path, argument("MODEL", "The model: a run's folder, Parquet, or JSON.")],
     *,
     out: Annotated[Path, out("The synapses: .parquet, or .h5 for a SONATA edge file.")],
     connections: Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,7 +18,7 @@ from connprops.arrays.arrow import to_numpy
 from connprops.arrays.gather import by_id
 from connprops.arrays.random_numbers import sampling_key
 from connprops.dataset.dataset import Dataset
-from connprops.errors import OptionError
+from connprops.errors import ConnpropsWarning, OptionError, listing
 from connprops.options import Selection
 from connprops.pathways import number_of_pair
 from connprops.sources.node_types import ID, TYPE, group_nodes
@@ -101,6 +102,11 @@ class Choice:
         fold = None if folds is None else FoldNodes.parse(folds)
         return cls(conditions_of(sel_src), conditions_of(sel_dest), fold, seed, by)
 
+    def warn_of_unknown(self, dataset: Dataset) -> None:
+        """Warn of values in a selection that no node has."""
+        for side, conditions in (("source", self.source), ("target", self.target)):
+            warn_of_unknown(dataset.numbered_nodes.filter(side=side), side, conditions)
+
     def grouping(self, dataset: Dataset) -> Grouping:
         """Return how the nodes of a dataset form groups."""
         return _grouping(dataset, self)
@@ -156,7 +162,10 @@ def conditions_of(selection: Selection) -> Conditions:
 def select_nodes(
     nodes: pl.DataFrame, side: str, conditions: Conditions, members: Callable[[str], Ints]
 ) -> Bools:
-    """Return which of a side's ``nodes`` meet all conditions; ``members`` gives node sets' ids."""
+    """Return which of a side's ``nodes`` meet all conditions; ``members`` gives node sets' ids.
+
+    Raises :class:`OptionError` where none does.
+    """
     selected = np.ones(len(nodes), dtype=np.bool_)
     for name, values in conditions:
         if name == _NODE_SET:
@@ -165,7 +174,26 @@ def select_nodes(
             selected &= _by_id(values, nodes, side)
         else:
             selected &= _by_attribute(name, values, nodes, side)
+    if conditions and not selected.any():
+        raise OptionError.of(
+            f"The {side} selection is empty", found=f"none of {len(nodes):,} nodes",
+            expected="at least one node that meets all conditions",
+        )  # fmt: skip
     return selected
+
+
+def warn_of_unknown(nodes: pl.DataFrame, side: str, conditions: Conditions) -> None:
+    """Warn of values in a selection that no node has, where others of the same list are there."""
+    for name, values in conditions:
+        if name not in (_NODE_SET, _ID):
+            unknown = [text for text in map(str, values) if text not in _present(nodes, name)]
+            if unknown:
+                text = f"no {side} node has the {name} {listing(unknown)} of the selection"
+                warnings.warn(text, ConnpropsWarning, stacklevel=3)
+
+
+def _present(nodes: pl.DataFrame, attribute: str) -> set[str]:
+    return set(nodes[attribute].cast(pl.String).drop_nulls().unique())
 
 
 def _by_id(ids: tuple[Any, ...], nodes: pl.DataFrame, side: str) -> Bools:
@@ -205,14 +233,12 @@ def _by_attribute(attribute: str, values: tuple[Any, ...], nodes: pl.DataFrame, 
     if attribute not in attributes:
         raise OptionError.unknown(f"{side} node attribute", attribute, [*attributes, _NODE_SET])
     texts = [str(value) for value in values]
-    column = nodes[attribute].cast(pl.String)
-    present = set(column.drop_nulls().unique())
-    for text in texts:
-        if text not in present:
-            raise OptionError.unknown(
-                f"value of {side} node attribute {attribute!r}", text, sorted(present)
-            )
-    return column.is_in(texts).fill_null(value=False).to_numpy()
+    present = _present(nodes, attribute)
+    if texts and present.isdisjoint(texts):
+        raise OptionError.unknown(
+            f"value of {side} node attribute {attribute!r}", texts[0], sorted(present)
+        )
+    return nodes[attribute].cast(pl.String).is_in(texts).fill_null(value=False).to_numpy()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from connprops.draw.source import DrawOptions, Source
 from connprops.errors import OutputError
 from connprops.store.folder import output_file
 from connprops.store.sealed import KEY, UNSEALED, sealing
+from connprops.store.writing import check_format
 
 ROWS_PER_GROUP = 122_880
 
@@ -164,6 +165,7 @@ def write(
 ) -> int:
     """Draw the synapses of a source, and write them as they come; return their number."""
     file, anew = Path(path), connections is None
+    check_format(file, (".parquet", ".h5"))
     n_done = total = 0
     with ExitStack() as stack:
         aside = stack.enter_context(output_file(file, overwrite=overwrite))

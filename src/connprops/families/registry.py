@@ -51,5 +51,5 @@ FAMILIES = _by_name(
 def family_named(name: str) -> Family:
     """Return the family of that name; an :class:`OptionError` where there is none."""
     if name not in FAMILIES:
-        raise OptionError.unknown("distribution", name, FAMILIES)
+        raise OptionError.unknown("distribution", name, FAMILIES, at_most=len(FAMILIES))
     return FAMILIES[name]

@@ -92,7 +92,8 @@ def check_names(options: FitOptions, properties: Sequence[Property]) -> None:
             raise OptionError.of(f"distr_types has no candidate for property {name!r}")
         for family in [asked] if isinstance(asked, str) else asked:
             if family not in (choices if isinstance(asked, str) else FAMILIES):
-                raise OptionError.unknown(f"distribution for property {name!r}", family, choices)
+                what, n = f"distribution for property {name!r}", len(choices)
+                raise OptionError.unknown(what, family, choices, at_most=n)
     for prop in properties:
         if prop.labels is not None:
             _check_labelled(options, prop)

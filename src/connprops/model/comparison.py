@@ -52,7 +52,7 @@ def compare(a: Model | str | Path, b: Model | str | Path) -> pl.DataFrame:
     DatasetError, ModelError
         Where a file is missing or damaged, or holds no model.
     """
-    first, second = (model if isinstance(model, Model) else _read(Path(model)) for model in (a, b))
+    first, second = (model if isinstance(model, Model) else read_model(model) for model in (a, b))
     both = _described(first, "a").join(_described(second, "b"), on=_KEYS, how="full", coalesce=True)
     distances = model_distances(first, second)
     seen_a, seen_b = (pl.col(f"level_{end}").eq_missing(-1) for end in "ab")
@@ -133,10 +133,6 @@ def summarized(comparison: pl.DataFrame) -> pl.DataFrame:
         ks.max().alias("largest KS"),
         *(pl.col(name).filter(in_both).get(worst).alias(name) for name in schema.PATHWAY),
     ).sort("property")  # fmt: skip
-
-
-def _read(path: Path) -> Model:
-    return read_model(path / "model.parquet" if path.is_dir() else path)
 
 
 def _described(model: Model, end: str) -> pl.DataFrame:

@@ -194,7 +194,7 @@ class Model(ModelTable):
 
 
 def read_model(path: str | Path, folder: Folder | None = None) -> Model:
-    """Read a model: Parquet, or the JSON of connectome-manipulator, by the file's name.
+    """Read a model: Parquet, the JSON of connectome-manipulator, or that of a run's folder.
 
     Fits and scores are read too where they lie beside the Parquet file. ``folder`` is the
     generation to read, by default the one that is there.
@@ -206,6 +206,8 @@ def read_model(path: str | Path, folder: Folder | None = None) -> Model:
         together.
     """
     file = Path(path)
+    if file.is_dir():
+        file /= "model.parquet"
     if folder is None:
         return reading(file.parent, partial(read_model, file))
     if file.suffix == ".json":

@@ -27,7 +27,7 @@ from connprops import schema
 from connprops._version import __version__
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, damage, read_manifest
-from connprops.dataset.selection import conditions_of, select_nodes
+from connprops.dataset.selection import conditions_of, select_nodes, warn_of_unknown
 from connprops.display import Progress
 from connprops.errors import (
     ConnpropsError,
@@ -345,7 +345,9 @@ def _checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> Ex
         ("target", request.edges.target, options.sel_dest),
     ):
         nodes, members = request.sides[side].nodes, partial(circuit.node_set, population)
-        select_nodes(nodes, side, conditions_of(selection), members)
+        conditions = conditions_of(selection)
+        select_nodes(nodes, side, conditions, members)
+        warn_of_unknown(nodes, side, conditions)
     return request
 
 

@@ -78,6 +78,7 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
         resources,
         progress,
     )
+    choice.warn_of_unknown(dataset)
     # In the order that they have when they are read again.
     identity = dict(sorted({**dataset.identity, "dataset": dataset.manifest.seal}.items()))
     return Statistics(
