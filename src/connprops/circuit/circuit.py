@@ -190,6 +190,7 @@ class EdgePopulation(Population):
     source: NodePopulation
     target: NodePopulation
     _of = "edge"
+    unmet: ClassVar[int] = 0
 
     @contextmanager
     def reader(self) -> Iterator[EdgeReader]:

@@ -57,7 +57,7 @@ _ENCODINGS: dict[Kind, dict[str, str]] = {
 """Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
 
 _UNLISTED, _UNTYPED = "source or target is no node", "the type of source or target is not known"
-_UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn_per_conn"
+UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn_per_conn"
 """Why rows do not count."""
 
 _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
@@ -265,7 +265,7 @@ def _counting(
         columns = spec.where.columns
         values = {c.name: rows.column(c, spec.start, spec.stop) for c in columns}
         meets = spec.where.holds(values)
-        left_out[_UNMET] = int((~meets).sum() if counts is None else (counts & ~meets).sum())
+        left_out[UNMET] = int((~meets).sum() if counts is None else (counts & ~meets).sum())
         counts = meets if counts is None else counts & meets
     if counts is None or counts.all():
         return None, {}

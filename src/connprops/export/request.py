@@ -36,7 +36,7 @@ from connprops.errors import (
     OutputError,
     listing,
 )
-from connprops.export.parts import RangeSummary
+from connprops.export.parts import UNMET, RangeSummary
 from connprops.export.profile import Profile, merged
 from connprops.options import EdgeOptions
 from connprops.pathways import check_number
@@ -309,6 +309,8 @@ def manifest_of(
     )
     left_out = _left_out(request.edges.columns.values())
     left_out = {name: why for name, why in left_out.items() if name not in profiles}
+    unmet = {UNMET: request.edges.unmet} if request.edges.unmet else {}
+    left_out_rows = _summed([unmet, *(summary.left_out for summary in summaries)])
     return Manifest(
         schema_version=schema.VERSION,
         identity=request.identity,
@@ -320,12 +322,9 @@ def manifest_of(
         left_out=left_out,
         parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
         tables=dict(tables),
-        left_out_rows=_summed(summary.left_out for summary in summaries),
+        left_out_rows=left_out_rows,
         warnings=(
-            *(
-                f"{n:,} rows are left out: {why}"
-                for why, n in _summed(summary.left_out for summary in summaries).items()
-            ),
+            *(f"{n:,} rows are left out: {why}" for why, n in left_out_rows.items()),
             *(
                 f"column {name!r} is left out: {why}"
                 for name, why in left_out.items()

@@ -109,6 +109,10 @@ class SourceEdges(Protocol):
         """Return the columns by name, each a :class:`SourceColumn`."""
 
     @property
+    def unmet(self) -> int:
+        """Return the number of rows that are left out already, as they do not meet "where"."""
+
+    @property
     def source(self) -> SourceNodes:
         """Return the nodes that edges come from."""
 

@@ -2,18 +2,21 @@
 
 Parquet files are read where they are. Everything else is copied once, as it streams by, into a
 temporary folder: what lies on an object store by Polars, which fetches only the columns that are
-wanted; text, JSON and tables of DuckDB by DuckDB; Arrow files and frames by Polars and Arrow.
+wanted, and only the row groups that may meet a condition; text, JSON and tables of DuckDB by
+DuckDB; Arrow files and frames by Polars and Arrow.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +47,20 @@ _KINDS = {
 }  # fmt: skip
 _COMPRESSED = (".gz", ".zst")
 
+_COMPARISON = re.compile(
+    r'\s*"?(?P<name>\w+)"?\s*(?P<sign>>=|<=|=|>|<)\s*(?P<number>-?\d{1,15}(?:\.\d+)?)\s*'
+)
+
 Wanted = Callable[[Sequence[str]], Sequence[str]]
 """Which columns of a table are wanted, of all that it has."""
 
 
 @dataclass(frozen=True)
 class TableFiles:
-    """A table as Parquet files: its name, the files, and what tells its content from another's."""
+    """A table as Parquet files: its name, the files, and what tells its content from another's.
+
+    ``unmet`` is the number of rows that were not copied, as they do not meet the condition.
+    """
 
     name: str
     path: Path
@@ -59,6 +69,7 @@ class TableFiles:
     state: dict[str, int]
     is_text: bool
     limits: dict[str, Any]
+    unmet: int = 0
 
     @property
     def schema(self) -> pa.Schema:
@@ -83,13 +94,16 @@ class TableOpener:
         self._folder: Path | None = None
         self._n = 0
 
-    def open(self, table: Any, what: str, wanted: Wanted) -> TableFiles:
-        """Return a table of edges or nodes, as ``what`` says, with the columns wanted at least."""
+    def open(self, table: Any, what: str, wanted: Wanted, where: str | None = None) -> TableFiles:
+        """Return a table of edges or nodes, as ``what`` says, with the columns wanted at least.
+
+        Rows that do not meet the condition ``where`` may lack.
+        """
         if not isinstance(table, str | Path):
             return self._of_frame(table, what)
         text = str(table)
         if "://" in text:
-            return self._of_url(text, wanted)
+            return self._of_url(text, wanted, where)
         path, _, name = text.partition("::")
         files = _files_at(Path(path))
         kind = _kind_of(files)
@@ -169,7 +183,7 @@ class TableOpener:
             )  # fmt: skip
         return self._of_copy(what, "(frame)", aside)
 
-    def _of_url(self, url: str, wanted: Wanted) -> TableFiles:
+    def _of_url(self, url: str, wanted: Wanted, where: str | None) -> TableFiles:
         """Copy the wanted columns of what lies on an object store or a web server."""
         aside = self._aside()
         kind = _kind_of([Path(url.split("?", maxsplit=1)[0])])
@@ -181,10 +195,38 @@ class TableOpener:
             raise OptionError.of(f"{url} is of a kind that is read from disks only", found=kind)
         with _reading(url, kind):
             rows = scans[kind](url)
-            names = rows.collect_schema().names()
-            rows.select(wanted(names)).sink_parquet(aside, row_group_size=_ROW_GROUP)
+            columns = rows.collect_schema()
+            needed = conditions(where or "", columns) if kind == "parquet" else []
+            kept = rows.filter(*needed) if needed else rows
+            kept.select(wanted(columns.names())).sink_parquet(aside, row_group_size=_ROW_GROUP)
+            n_rows = rows.select(pl.len()).collect().item() if needed else 0
         name = Path(url.split("?", maxsplit=1)[0]).name.split(".")[0]
-        return self._of_copy(name, url, aside, is_text=kind == "csv")
+        copy = self._of_copy(name, url, aside, is_text=kind == "csv")
+        return replace(copy, unmet=n_rows - pq.read_metadata(aside).num_rows) if needed else copy
+
+
+def conditions(where: str, columns: Mapping[str, pl.DataType]) -> list[pl.Expr]:
+    """Return what all rows that meet a condition meet, by which a reader may skip row groups.
+
+    That is known of comparisons of columns with numbers, joined by "and". Bounds of floating
+    numbers are a little wider than said, so that their rounding does not matter here.
+    """
+    needed = []
+    for part in re.split(r"\band\b", where, flags=re.IGNORECASE):
+        found = _COMPARISON.fullmatch(part)
+        dtype = columns.get(found["name"]) if found else None
+        if found is None or dtype is None or not (dtype.is_float() or dtype.is_integer()):
+            return []
+        column, bound = pl.col(found["name"]), float(found["number"])
+        room = 0.0 if dtype.is_integer() else abs(bound) * 1e-6
+        low, high = bound - room, bound + room
+        if dtype.is_integer():
+            low, high = math.ceil(low), math.floor(high)
+        if not found["sign"].startswith("<"):
+            needed.append(column >= low)
+        if not found["sign"].startswith(">"):
+            needed.append(column <= high)
+    return needed
 
 
 def _files_at(path: Path) -> list[Path]:

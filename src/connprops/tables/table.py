@@ -85,6 +85,11 @@ class TableEdges:
         """Return what tells this content from another's."""
         return {"population": self.name, **self.table.facts, **self.made_of}
 
+    @property
+    def unmet(self) -> int:
+        """Return the number of rows left out as they were fetched, as they do not meet "where"."""
+        return self.table.unmet
+
     def state(self) -> dict[str, int]:
         """Return what changes whenever somebody writes the edges."""
         return self.table.state
@@ -134,7 +139,7 @@ class TableNetwork:
     ) -> None:
         self._options, self._properties = options, properties
         self._opener = TableOpener(resources or Resources())
-        self._edges = self._opener.open(edges, "edges", self._wanted)
+        self._edges = self._opener.open(edges, "edges", self._wanted, options.where)
         self._nodes = (
             None if options.nodes is None else self._opener.open(options.nodes, "nodes", list)
         )
