@@ -18,6 +18,7 @@ from connprops.cli import app
 from connprops.display import Lines, show_progress
 from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
+from connprops.families.registry import FAMILIES
 from connprops.options import RunOptions
 from connprops.run import run as run_module
 from connprops.run.record import ARTIFACTS
@@ -114,6 +115,7 @@ def test_a_run_writes_all_artifacts_and_tells_of_them(finished):
     assert f"{len(pairs)} connections" in result.stdout
     for word in ("conductance", "nS", "median KS", "peak memory", "report.html", str(out)):
         assert word in result.stdout
+    assert result.stdout.endswith(f"\nReport: {out / 'report.html'}\n")
 
 
 def test_the_summary_says_what_the_tables_say(finished):
@@ -207,6 +209,55 @@ def test_info(circuit, finished, which, says):
     result = invoke("info", path)
     assert result.exit_code == 0, result.output
     assert says in result.stdout
+
+
+@pytest.mark.parametrize("which", ["circuit", "run", "dataset", "fits.parquet"])
+def test_info_for_programs(circuit, finished, which):
+    out, _ = finished
+    path = {"circuit": circuit, "run": out}.get(which, out / which)
+    facts = json.loads(invoke("info", path, "--json").stdout)
+    assert facts["kind"] == ("table" if which == "fits.parquet" else which)
+    n_synapses = (
+        pl.scan_parquet(out / "pathways.parquet").select("n_synapses").sum().collect().item()
+    )
+    fits = pl.read_parquet(out / "fits.parquet")
+    told = {
+        "circuit": lambda: [p["rows"] for p in facts["edges"]] == [n_synapses],
+        "run": lambda: (facts["state"], facts["n_synapses"]) == ("complete", n_synapses),
+        "dataset": lambda: (facts["n_synapses"], facts["damaged"]) == (n_synapses, {}),
+        "fits.parquet": lambda: (
+            [(c["name"]) for c in facts["columns"]] == fits.columns and facts["rows"] == len(fits)
+        ),
+    }
+    assert told[which]()
+
+
+def test_a_run_a_comparison_and_a_check_for_programs(circuit, finished):
+    out, _ = finished
+    again = json.loads(invoke("run", circuit, "-o", out, "--json", "--quiet").stdout)
+    assert (again["reused"], again["n_pathways"]) == (True, 4)
+    same = json.loads(invoke("compare", out, out, "--json").stdout)
+    assert {row["largest KS"] for row in same} == {0.0}
+    checked = json.loads(invoke("verify", out, "--json").stdout)
+    assert (checked["n_checked"] > 10, checked["damaged"]) == (True, {})
+
+
+def test_families_are_listed_with_their_parameters():
+    text = re.sub(" +\n", "\n", invoke("families").stdout)
+    assert re.search(r"^ gamma +continuous +mean +property +mean$", text, re.MULTILINE)
+    assert {name for name in FAMILIES if re.search(rf"^ {name} ", text, re.MULTILINE)} == {
+        *FAMILIES
+    }
+
+
+def test_flags_show_no_type_and_the_shell_completes(monkeypatch):
+    text = invoke("run", "--help").stdout
+    assert "--overwrite" in text
+    assert "<bool>" not in text
+    monkeypatch.setenv("_CONNPROPS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "connprops comp")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert CliRunner().invoke(app, [], prog_name="connprops").stdout.split() == ["compare"]
 
 
 def without_edges(circuit, _):
@@ -355,6 +406,9 @@ def test_warnings_are_listed_and_kept(circuit, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "build", warn)
     result = invoke("run", circuit, "-o", tmp_path / "out")
     assert result.stderr.count("Warning: mind this") == 1
+    quiet = invoke("run", circuit, "-o", tmp_path / "out", "--quiet")
+    assert quiet.exit_code == 0
+    assert quiet.output == ""
     assert "mind this" in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"]
 
 

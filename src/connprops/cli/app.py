@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from connprops._version import __version__
 from connprops.cli.ending import errors, say, show_warnings
@@ -74,9 +75,12 @@ class CommandOptions(Checked):
         panel=OUTPUT,
     )  # fmt: skip
     quiet: bool = option(
-        default=False, help="Show neither progress nor a summary.", flags=("--quiet", "-q"),
-        panel=MESSAGES,
+        default=False, help="Show neither progress, warnings nor a summary. A run's warnings are "
+        "in run.json and in the report.", flags=("--quiet", "-q"), panel=MESSAGES,
     )  # fmt: skip
+    as_json: bool = option(
+        default=False, help="Print JSON, for programs.", flags=("--json",), panel=MESSAGES
+    )
     debug: bool = option(default=False, help="Show where an error comes from.", panel=MESSAGES)
 
 
@@ -101,8 +105,30 @@ def _epilog(*lines: str) -> str:
     return "\n\n".join(("Examples:", *lines))
 
 
+class _Command(TyperCommand):
+    """A command whose flags show no type: they have no value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
+
+
+class _Commands(TyperGroup):
+    """The program itself, likewise."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _without_types(super().get_params(ctx))
+
+
+def _without_types(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
 app = typer.Typer(
     name="connprops",
+    cls=_Commands,
     help="Statistics and models of the synapses of SONATA circuits.\n\n"
     "`connprops run CIRCUIT` does everything. export, extract, build and plot are its steps, each "
     "of which reads what the previous one has written. `connprops demo` tries it on a small "
@@ -110,7 +136,6 @@ app = typer.Typer(
     ""
     "129 its terminal has gone, 130 interrupted, 141 its reader has gone, 143 terminated.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -143,7 +168,7 @@ def command(
         of_classes = (n for c in chosen for n in ([c] if isinstance(c, str) else names(c)))
         read = [n for n in of_classes if n in _READ and about(_DECLARED[n][1]).panel]
         name = function.__name__.replace("_", "-")
-        app.command(name, epilog=_epilog(*examples))(_as_command(function, read))
+        app.command(name, cls=_Command, epilog=_epilog(*examples))(_as_command(function, read))
         return function
 
     return register
@@ -176,7 +201,8 @@ def _as_command(function: Callable[..., Any], read: list[str]) -> Callable[..., 
                 if "progress" in rest:
                     arguments["progress"] = progress
                 result = function(**arguments)
-            show_warnings(texts)
+            if not quiet:
+                show_warnings(texts)
             if callable(result) and not quiet:
                 result(sys.stdout)
             elif result is not None and not quiet:

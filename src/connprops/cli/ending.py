@@ -126,3 +126,10 @@ def show_warnings(texts: Iterable[str]) -> None:
 def say(text: object, *, err: bool = False) -> None:
     """Write a line to standard output, or to standard error."""
     typer.echo(printable(str(text)), err=err)
+
+
+def say_json(facts: object) -> None:
+    """Write facts as JSON to standard output: NaN is null, and paths are texts."""
+    import msgspec
+
+    say(msgspec.json.format(msgspec.json.encode(facts, enc_hook=str), indent=1).decode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import connprops as cp
 from connprops.cli.app import argument, command, out, setting
-from connprops.cli.ending import say
+from connprops.cli.ending import say, say_json
 from connprops.display import Progress, console_on, show_table
 from connprops.options import (
     OUTPUT,
@@ -128,6 +128,7 @@ def compare(
     ] = None,
     rows: Annotated[int, setting("N", "How many of the largest to print.", min=0)] = 10,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Show where two models differ: pathways, distributions, means, and their distances.
 
@@ -153,6 +154,9 @@ def compare(
         say(write_chart(drawn, chart, overwrite=overwrite), err=True)
     if out:
         say(write_comparison(differences, out, overwrite=overwrite), err=True)
+    if as_json:
+        say_json(summarized(differences).to_dicts())
+        return
     pathway = pl.format("{}\N{NO-BREAK SPACE}→ {}", "source_type", "target_type").alias("pathway")
     of_properties = summarized(differences)
     _show(of_properties.select(pl.exclude("source_type", "target_type"), pathway), digits=3)
@@ -172,6 +176,27 @@ def compare(
 
 def _show(frame: DataFrame, digits: int) -> None:
     show_table(console_on(sys.stdout), frame.columns, frame.rows(), digits=digits)
+
+
+@command(examples=("connprops families",))
+def families() -> Callable[[TextIO], None]:
+    """List the distributions that a property can have, with their parameters."""
+    from connprops.families.family import Parameter
+    from connprops.families.registry import FAMILIES
+
+    none = Parameter("-", "1", "it has none")
+
+    def show(stream: TextIO) -> None:
+        rows = [
+            (*((name, family.kind) if place == 0 else ("", "")), p.name, p.unit, p.meaning)
+            for name, family in FAMILIES.items()
+            for place, p in enumerate(family.parameters or (none,))
+        ]
+        show_table(
+            console_on(stream), ("distribution", "values", "parameter", "unit", "meaning"), rows
+        )
+
+    return show
 
 
 @command(

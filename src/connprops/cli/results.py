@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from connprops.cli.app import argument, command, out, setting
-from connprops.cli.ending import say
+from connprops.cli.ending import say, say_json
 from connprops.display import Printable, Progress, console_on, show_table
 from connprops.errors import DatasetError, OptionError, listing
 from connprops.options import RunOptions
@@ -121,11 +122,16 @@ def info(
             "PATH", "A circuit, a dataset, the folder of a run, or a Parquet file of connprops."
         ),
     ],
+    *,
+    as_json: bool,
 ) -> None:
     """Describe a path: populations and sizes, properties and units, where it came from."""
-    from connprops.run.info import describe
+    from connprops.run import info as about
 
-    describe(path, sys.stdout)
+    if as_json:
+        say_json(about.facts(path))
+    else:
+        about.describe(path, sys.stdout)
 
 
 @command(examples=("connprops verify results", "connprops verify results/dataset"))
@@ -137,20 +143,27 @@ def verify(
         ),
     ],
     *,
+    as_json: bool,
     progress: Progress,
-) -> str:
+) -> str | None:
     """Check every file against its checksum and number of rows; exit code 2 if one is damaged."""
     from connprops.run.verify import verify as verify_files
 
     verdict = verify_files(path, progress)
+    if as_json:
+        damaged = {str(file): what for file, what in verdict.damaged.items()}
+        say_json({**asdict(verdict), "damaged": damaged})
     if verdict.damaged:
-        say("\n".join(verdict.lines(path)), err=True)
+        if not as_json:
+            say("\n".join(verdict.lines(path)), err=True)
         raise DatasetError.of(
             f"{len(verdict.damaged)} of {verdict.n_checked} files are not as they were written",
             found=listing(verdict.damaged),
             hint="take them from a copy, or write them again with --overwrite: a dataset by "
             "export, statistics by extract, a model by build, all of them by run",
         )
+    if as_json:
+        return None
     waiting = [
         f"{place} holds what an interrupted command had finished" for place in verdict.waiting
     ]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 from connprops.cli.app import Circuit, argument, command, out, setting
+from connprops.cli.ending import say_json
 from connprops.display import Progress
 from connprops.errors import ConnpropsWarning
 from connprops.options import ExtractOptions, RunOptions
 from connprops.resources import Resources
+
+if TYPE_CHECKING:
+    from connprops.run.record import CompleteRun
 
 
 @command(
@@ -36,23 +41,41 @@ def run(
     overwrite: bool,
     verify: bool,
     dry_run: bool,
+    as_json: bool,
     options: RunOptions,
     progress: Progress,
-) -> str | Callable[[TextIO], None]:
+) -> str | Callable[[TextIO], None] | None:
     """Do everything: export a circuit's synapses, describe and model each pathway, and report.
 
     OUT then holds the dataset, tables of statistics and the model as Parquet, the model as JSON
     too, report.html, and run.json, a record of the run.
     """
-    from connprops.run.info import show_summary
-    from connprops.run.run import run as run_all
-
     if dry_run:
         return _planned(circuit, out, options)
-    summary = run_all(circuit, out, options, progress, overwrite=overwrite, verify=verify)
+    summary = _done(circuit, out, options, progress, overwrite=overwrite, verify=verify)
+    if as_json:
+        say_json(asdict(summary))
+        return None
+    return partial(_show, summary)
+
+
+def _done(
+    circuit: Path, out: Path | None, options: RunOptions, progress: Progress, **how: bool
+) -> CompleteRun:
+    """Do a run; its warnings, which it has collected, are given on."""
+    from connprops.run.run import run as run_all
+
+    summary = run_all(circuit, out, options, progress, **how)
     for text in summary.warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=2)
-    return partial(show_summary, summary)
+    return summary
+
+
+def _show(summary: CompleteRun, stream: TextIO, more: str = "") -> None:
+    from connprops.run.info import show_summary
+
+    show_summary(summary, stream)
+    stream.write(f"{more}Report: {Path(summary.out) / 'report.html'}\n")
 
 
 @command(examples=("connprops demo", "connprops demo large --synapses 10000000"))
@@ -72,21 +95,9 @@ def demo(
     from connprops.demo import write_demo
 
     written = write_demo(folder, synapses=synapses, seed=seed, progress=progress)
-    show = run(
-        written.config,
-        out=folder.with_name(f"{folder.absolute().name}-connprops"),
-        overwrite=overwrite,
-        verify=False,
-        dry_run=False,
-        options=RunOptions(),
-        progress=progress,
-    )
-
-    def show_all(stream: TextIO) -> None:
-        show(stream)
-        stream.write(f"The circuit and its truth lie in {folder}\n")
-
-    return show_all
+    results = folder.with_name(f"{folder.absolute().name}-connprops")
+    summary = _done(written.config, results, RunOptions(), progress, overwrite=overwrite)
+    return partial(_show, summary, more=f"The circuit and its truth lie in {folder}\n")
 
 
 def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:

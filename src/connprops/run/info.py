@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,23 +45,74 @@ def describe(path: Path, stream: TextIO) -> None:
             _describe_edges(network.population(), console)
 
 
-def _describe_circuit(circuit: Circuit, console: Console) -> None:
-    console.print(f"Circuit {circuit.name}: {circuit.config}")
+def facts(path: Path) -> dict[str, Any]:
+    """Return what a path holds, as JSON has it; ``kind`` says which of the five it is."""
+    if path.suffix == ".parquet" and not _is_foreign(path):
+        table, frame, about = read_any_table(path)
+        columns = [asdict(column) | {"dtype": str(column.dtype)} for column in table.columns]
+        of_table = {"name": table.name, "grain": table.grain, "rows": len(frame)}
+        return {"kind": "table", **of_table, "columns": columns, "about": about}
+    if is_dataset(path):
+        dataset = Dataset(path)
+        return {
+            "kind": "dataset",
+            "n_synapses": dataset.n_synapses,
+            "n_connections": dataset.n_connections,
+            "source_types": dataset.source_types,
+            "target_types": dataset.target_types,
+            "properties": [asdict(column) for column in dataset.columns],
+            "left_out": dataset.manifest.left_out,
+            "damaged": damage(dataset.folder, dataset.manifest),
+            "identity": dataset.identity,
+        }
+    if (record := record_of(path)) is not None:
+        return {"kind": "run", **asdict(record)}
+    network = open_network(path, EdgeOptions())
+    if isinstance(network, Circuit):
+        edges, nodes, faults = _populations(network)
+        return {
+            "kind": "circuit",
+            "name": network.name,
+            "config": str(network.config),
+            "edges": [dict(zip(_OF_EDGES, row, strict=True)) for row in edges],
+            "nodes": [dict(zip(_OF_NODES, row, strict=True)) for row in nodes],
+            "faults": {name: str(fault) for (_, name), fault in faults.items()},
+        }
+    of = network.population()
+    stored = {column.name: column.stored for column in of.columns.values()}
+    return {"kind": "edges", "name": of.name, "file": str(of.file), "rows": of.size,
+            "columns": stored}  # fmt: skip
+
+
+_OF_EDGES = ("name", "kind", "source", "target", "rows", "columns")
+_OF_NODES = ("name", "kind", "nodes")
+
+
+def _populations(
+    circuit: Circuit,
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], dict[tuple[str, str], CircuitError]]:
+    """Return a circuit's populations of edges and of nodes, and why others cannot be read."""
     edges, nodes, faults = [], [], dict(circuit.faults)
     for e in circuit.edges.values():
         try:
-            of_edges = (e.source.name, e.target.name, f"{e.size:,}", len(e.columns))
-            edges.append((e.name, e.kind, *of_edges))
+            edges.append((e.name, e.kind, e.source.name, e.target.name, e.size, len(e.columns)))
         except CircuitError as error:
             faults["edges", e.name] = error
     for population in circuit.nodes.values():
         try:
-            nodes.append((population.name, population.kind, f"{population.size:,}"))
+            nodes.append((population.name, population.kind, population.size))
         except CircuitError as error:
             faults["nodes", population.name] = error
-    columns = ("edge population", "kind", "from", "to", "rows", "columns")
-    show_table(console, columns, edges)
-    show_table(console, ("node population", "kind", "nodes"), nodes)
+    return edges, nodes, faults
+
+
+def _describe_circuit(circuit: Circuit, console: Console) -> None:
+    console.print(f"Circuit {circuit.name}: {circuit.config}")
+    edges, nodes, faults = _populations(circuit)
+    head = ("edge population", "kind", "from", "to", "rows", "columns")
+    show_table(console, head, [(*row[:-2], f"{row[-2]:,}", row[-1]) for row in edges])
+    of_nodes = ("node population", "kind", "nodes")
+    show_table(console, of_nodes, [(*row[:-1], f"{row[-1]:,}") for row in nodes])
     for (what, name), fault in faults.items():
         console.print(f"{name!r} of {what} cannot be read: {fault}")
 
