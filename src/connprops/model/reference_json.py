@@ -33,6 +33,9 @@ _UNSEALED = "0" * 64
 _TAIL = 1e-10
 """Probability that the counts of a distribution without end may leave out at either end."""
 
+_REWRITTEN = ("exponential", "uniform")
+"""Families that are written as others that the reference has."""
+
 _VALUES = 256
 """How many values stand for a distribution that the reference lacks, at most."""
 
@@ -79,6 +82,7 @@ def to_json(model: ModelTable) -> str:
         Where a pathway has no distribution, which the reference does not allow.
     """
     distributions = {name: _property(model, name) for name in model.properties}
+    _warn_of_families(model)
     correlations = _correlations_of(model, distributions)
     about = {k: model.facts[k] for k in ("generation",) if k in model.facts}
     return as_text(model.source_types, model.target_types, distributions, correlations, **about)
@@ -138,7 +142,7 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     for distributions in model.distributions(name):
         numbers = distributions.pathway.tolist()
         bounds = zip(distributions.lower.tolist(), distributions.upper.tolist(), strict=True)
-        of_family = _specs(distributions, name)
+        of_family = _specs(distributions)
         for number, spec, (lower, upper) in zip(numbers, of_family, bounds, strict=True):
             if within[number] is not None:
                 spec["shared_within"] = float(within[number] >= _SHARED_FROM)
@@ -166,14 +170,32 @@ def _warn_of_within(name: str, lost: Sequence[float]) -> None:
             low, high = min(correlations), max(correlations)
             warnings.warn(
                 "connectome-manipulator has no correlation within connections: the values of "
-                f"property {name!r} are written as {written} within connections in "
-                f"{len(correlations)} pathways where they correlate by {low:.2f} to {high:.2f}",
+                f"property {name!r} are written as {written} within connections where they "
+                f"correlate by {low:.2f} to {high:.2f}",
                 ConnpropsWarning,
                 stacklevel=4,
             )
 
 
-def _specs(distributions: Distributions, name: str) -> list[Spec]:
+def _warn_of_families(model: ModelTable) -> None:
+    """Say which properties have distributions that the reference lacks, and what they become."""
+    families: dict[str, list[str]] = {}
+    for name in model.properties:
+        for family in sorted({d.family.name for d in model.distributions(name)}):
+            if family not in (*REFERENCE_FAMILIES, *_REWRITTEN):
+                families.setdefault(family, []).append(name)
+    if families:
+        lacking = ", ".join(f"{f!r} (for {listing(names)})" for f, names in families.items())
+        warnings.warn(
+            f"connectome-manipulator has no {lacking}: its JSON lists values with their "
+            f"probabilities instead, counts but for {2 * _TAIL:g} in the tails, and {_VALUES} "
+            "values where there are more, off by some 1 % of a standard deviation on average",
+            ConnpropsWarning,
+            stacklevel=3,
+        )
+
+
+def _specs(distributions: Distributions) -> list[Spec]:
     """Return type and parameters of each pathway."""
     family, values = distributions.family, dict(distributions.parameters)
     kind = family.name if family.name in REFERENCE_FAMILIES else None
@@ -187,7 +209,7 @@ def _specs(distributions: Distributions, name: str) -> list[Spec]:
         kind = "truncnorm"
         values = {"norm_loc": (low + high) / 2, "norm_scale": wide, "min": low, "max": high}
     if kind is None:
-        return _tabulated(distributions, name)
+        return _tabulated(distributions)
     kinds = pl.repeat(kind, len(distributions), eager=True)
     specs = pl.DataFrame({"type": kinds, **values}).to_dicts()
     if kind == "gamma":
@@ -206,8 +228,8 @@ def _listed(values: Floats, p: Floats) -> list[Spec]:
     ]
 
 
-def _tabulated(distributions: Distributions, name: str) -> list[Spec]:
-    """Return discrete distributions in place of those the reference lacks, with a warning."""
+def _tabulated(distributions: Distributions) -> list[Spec]:
+    """Return discrete distributions in place of those the reference lacks."""
     family, specs = distributions.family, {}
     few = np.zeros(len(distributions), dtype=bool)
     if family.kind == "discrete":
@@ -227,17 +249,6 @@ def _tabulated(distributions: Distributions, name: str) -> list[Spec]:
     )
     p = np.broadcast_to(np.diff(_SLICES), medians.shape)
     specs |= zip(rows.tolist(), _listed(medians, p), strict=True)
-    for n, substitute in (
-        (few.sum(), f"the counts with their probabilities, but for {2 * _TAIL:g} in the tails"),
-        (rows.size, f"{_VALUES} values, off by some 1 % of a standard deviation on average"),
-    ):
-        if n:
-            warnings.warn(
-                f"connectome-manipulator has no {family.name!r}: property {name!r} is written as "
-                f"{substitute}, in {n} pathways",
-                ConnpropsWarning,
-                stacklevel=2,
-            )
     return [specs[i] for i in range(few.size)]
 
 
