@@ -225,6 +225,12 @@ _NO_PROPERTIES = ("@", *_SIDES)
 _NO_STATISTICS = (*_NO_PROPERTIES, "delay", "spine_length")
 """Parts of names of columns that are not exported, and have no statistics, unless asked for."""
 
+_BUILDERS = {
+    "distance_range", "dynamics_params", "model_template", "source_query", "target_query",
+    "target_sections", "weight_function", "weight_sigma",
+}  # fmt: skip
+"""Columns that tell a builder or simulator what to do: no properties unless asked for."""
+
 
 def is_exported_by_default(name: str) -> bool:
     """Return whether a column is a value of synapses, by its name: not a place, id or number."""
@@ -233,7 +239,7 @@ def is_exported_by_default(name: str) -> bool:
 
 def has_statistics_by_default(name: str) -> bool:
     """Return whether a property is one that the reference makes statistics of."""
-    return not any(part in name for part in _NO_STATISTICS)
+    return name not in _BUILDERS and not any(part in name for part in _NO_STATISTICS)
 
 
 def unit_of(name: str) -> str:

@@ -330,6 +330,13 @@ def test_inherited_text_is_not_overwritten_by_numbers(tmp_path):
         write_synapses(model, None, tmp_path / "drawn.h5", nodes=config)
     write_synapses(model, None, tmp_path / "drawn.h5", nodes=config, properties=["conductance"])
     assert edges_of(tmp_path / "drawn.h5")["conductance"].min() > 0
+    described = connprops.extract(
+        connprops.open_circuit(config, tmp_path / "d"), sel_props=["receptor", "conductance"]
+    )
+    write_synapses(connprops.build(described), None, tmp_path / "texts.h5", nodes=config)
+    with h5py.File(tmp_path / "texts.h5") as h5:
+        assert set(h5["edges/default/0/receptor"].asstr()[:]) == {"AMPA"}
+        assert h5["edges/default/0/receptor"].size == h5["edges/default/edge_type_id"].size
 
 
 def test_a_damaged_circuit_leaves_no_file(tmp_path):

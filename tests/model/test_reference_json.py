@@ -301,9 +301,9 @@ def test_correlations_within_connections_become_true_or_false():
     shared = {name: written["prop_stats"][name]["A"]["A"].get("shared_within") for name in "ghij"}
     assert shared == {"g": 1.0, "h": 0.0, "i": 1.0, "j": 0.0}
     said = [str(w.message) for w in caught]
-    assert "'g' are written as shared within connections where" in said[0]
+    assert "values of 'g' as shared within connections where" in said[0]
     assert "correlate by 0.88 to 0.88" in said[0]
-    assert "'h' are written as independent" in said[1]
+    assert "values of 'h' as independent" in said[1]
     assert "without correlations are" in said[2]
     assert len(said) == 3
 

@@ -26,7 +26,7 @@ from connprops.errors import ConnpropsWarning, OptionError, OutputError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
-from connprops.statistics.extract import extract, extract_folds
+from connprops.statistics.extract import chosen_properties, extract, extract_folds
 from connprops.statistics.rows import DatasetRows
 from connprops.statistics.statistics import TABLES, read_statistics
 
@@ -213,6 +213,14 @@ def test_options_that_cannot_be_met(tmp_path, options, says):
     ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
     with pytest.raises(OptionError, match=says):
         extract(ds, **options)
+
+
+def test_builders_words_are_no_properties_unless_asked_for():
+    words = ["target_sections", "distance_range", "dynamics_params", "model_template"]
+    columns = [(name, "int32", "", ("a", "b"), True) for name in [*words, "u_syn"]]
+    assert [p.name for p in chosen_properties(columns, None)] == ["u_syn", "n_syn_per_conn"]
+    asked = chosen_properties(columns, words)
+    assert [p.name for p in asked] == [*words, "n_syn_per_conn"]
 
 
 def test_a_value_that_no_node_has_is_warned_of_beside_others(tmp_path):

@@ -97,7 +97,7 @@ class RedrawnEdges:
                 "Skipped synapses keep their values, but the circuit lacks a property",
                 found=listing(sorted(new)), expected=listing(self._edges.columns),
             )  # fmt: skip
-        for name in self._drawer.properties:
+        for name in set(self._drawer.properties) - self._drawer.model.labels.keys():
             column = self._edges.columns.get(name)
             if column is not None and column.inherited is not None and column.labels is not None:
                 raise _no_numbers(f"{self._edges.types_file}: {name!r}", "text")
@@ -114,6 +114,8 @@ class RedrawnEdges:
         if column is None or column.labels is None:
             return np.arange(len(labels))
         paths = [f"{group}/{path_in_group(name)}" for group in self._reader.groups]
+        if column.inherited is not None:  # text of edge types, which rows of their own override
+            return np.array(labels, dtype=object)
         if any(path in population and hdf5.is_text(population[path].dtype) for path in paths):
             if column.partial and self._missing == "skip":
                 raise _no_numbers(f"{self._edges.place}: {name!r}", "text in some groups only")

@@ -82,6 +82,7 @@ def to_json(model: ModelTable) -> str:
         Where a pathway has no distribution, which the reference does not allow.
     """
     distributions = {name: _property(model, name) for name in model.properties}
+    _warn_of_within(model)
     _warn_of_families(model)
     correlations = _correlations_of(model, distributions)
     about = {k: model.facts[k] for k in ("generation",) if k in model.facts}
@@ -137,7 +138,6 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     pathways = model.pathways
     rows = model.marginals.filter(pl.col("property") == name).unique(schema.PATHWAY)
     within = dict(rows.select(pathways.number_of_row, "within_correlation").iter_rows())
-    _warn_of_within(name, [w for w in within.values() if w is not None and 0 < w < 1])
     specs: dict[int, Spec] = {}
     for distributions in model.distributions(name):
         numbers = distributions.pathway.tolist()
@@ -161,19 +161,22 @@ def _property(model: ModelTable, name: str) -> dict[str, dict[str, Spec]]:
     return _by_types(pathways, (specs[number] for number in range(len(pathways))))
 
 
-def _warn_of_within(name: str, lost: Sequence[float]) -> None:
+def _warn_of_within(model: ModelTable) -> None:
     """Say what is lost where values of a connection are alike, though they are not shared."""
-    shared = [within for within in lost if within >= _SHARED_FROM]
-    independent = [within for within in lost if within < _SHARED_FROM]
-    for written, correlations in (("shared", shared), ("independent", independent)):
-        if correlations:
-            low, high = min(correlations), max(correlations)
+    within = pl.col("within_correlation")
+    lost = model.marginals.filter(within > 0, within < 1)
+    for written, is_it in (("shared", within >= _SHARED_FROM),
+                           ("independent", within < _SHARED_FROM)):  # fmt: skip
+        of = lost.filter(is_it)
+        if len(of):
+            low, high = of.select(within.min().alias("low"), within.max().alias("high")).row(0)
+            names = listing(of["property"].cast(pl.String).unique(maintain_order=True))
             warnings.warn(
-                "connectome-manipulator has no correlation within connections: the values of "
-                f"property {name!r} are written as {written} within connections where they "
-                f"correlate by {low:.2f} to {high:.2f}",
+                "connectome-manipulator has no correlation within connections: its JSON has the "
+                f"values of {names} as {written} within connections where they correlate by "
+                f"{low:.2f} to {high:.2f}",
                 ConnpropsWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
 
 
