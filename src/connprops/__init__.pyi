@@ -5,6 +5,7 @@ from .errors import ConnpropsError, ConnpropsWarning
 from .export.opening import open_circuit, open_table
 from .model.build import build
 from .model.comparison import compare
+from .model.conversion import convert
 from .model.cross_validation import CrossValidation, cross_validate, read_cross_validation
 from .model.model import Model, read_model
 from .query.describe import describe
@@ -20,6 +21,7 @@ __all__ = [
     "Model",
     "build",
     "compare",
+    "convert",
     "cross_validate",
     "describe",
     "extract",

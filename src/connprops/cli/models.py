@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from polars import DataFrame
 
     from connprops.draw.lookup import Missing
+    from connprops.model.builders import Grouping
+    from connprops.model.conversion import Format
 
 
 def chart_file(text: str) -> Any:
@@ -241,6 +243,63 @@ def draw(
         progress=progress,
     )
     return f"{n_synapses:,} synapses in {out}"
+
+
+@command(
+    examples=(
+        "connprops convert results --to recipe -o recipe.json",
+        "connprops convert model.parquet --to obi-one -o blocks.json --distances distances.csv",
+    )
+)
+def convert(
+    model: Annotated[Path, argument("MODEL", "The model: a run's folder, Parquet, or JSON.")],
+    *,
+    to: Annotated[
+        str,
+        setting(
+            "FORMAT", "recipe (functionalizer), obi-one, reference (connectome-manipulator) or csv."
+        ),
+    ],
+    by: Annotated[
+        str | None,
+        setting(
+            "WHAT", "What a recipe or blocks tell apart: class, the synapse classes of both sides; "
+            "or pathway. [default: class for a recipe, pathway for obi-one]",
+        ),
+    ] = None,
+    out: Annotated[Path | None, out("The file. [default: standard output]", "FILE")] = None,
+    distances: Annotated[
+        Path | None,
+        setting(
+            "FILE", "Write how far each pathway's distribution is from what is written, as "
+            ".parquet, .csv or .json.", panel=OUTPUT,
+        ),
+    ] = None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:  # fmt: skip
+    """Convert a model to what other builders read, and say how far it is then, and what is lost."""
+    from connprops.model.conversion import write_distances
+    from connprops.store.writing import check_format, refuse_existing
+
+    if distances:
+        check_format(distances)
+    if not overwrite:
+        refuse_existing(*(file for file in (out, distances) if file))
+    converted = cp.convert(model, cast("Format", to), by=cast("Grouping | None", by))
+    if out:
+        converted.write(out, overwrite=overwrite)
+    else:
+        sys.stdout.write(converted.text)
+    if distances:
+        write_distances(converted.distances, distances, overwrite=overwrite)
+    if quiet:
+        return
+    summary = converted.summary()
+    if len(summary):
+        show_table(console_on(sys.stderr), summary.columns, summary.rows(), digits=3)
+    say("\n".join(["Not carried over:", *(f"- {loss}" for loss in converted.losses)]), err=True)
+    say("\n".join(str(file) for file in (out, distances) if file), err=True)
 
 
 @command(
