@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import polars as pl
+import pyarrow.dataset
 import pytest
 from circuits import write_circuit
 from typer.testing import CliRunner
@@ -195,6 +196,32 @@ def test_what_a_handle_gave_never_reads_another_dataset(circuits, tmp_path):
         with pytest.raises(Exception, match=r"00000-"):  # names the file that is gone
             read()
     assert Dataset(folder).synapses.collect()["p"].sum() == pytest.approx(10 * before["p"].sum())
+
+
+def test_a_session_that_a_replacement_overtakes_opens_the_new_dataset(ours, circuits, monkeypatch):
+    """Files that were found intact may be gone when they are opened."""
+    original, commits = pyarrow.dataset.dataset, []
+
+    def overtaken(*arguments, **options):
+        if not commits:
+            commits.append(run(circuits[1], ours, P, overwrite=True))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(pyarrow.dataset, "dataset", overtaken)
+    assert answer(ours) == (10, 10, 10)
+    (commit,) = commits
+    assert commit.state == "complete"
+
+
+def test_an_export_that_was_killed_at_its_end_leaves_nothing(circuits, tmp_path):
+    folder = tmp_path / "d"
+    export(resolve_circuit(circuits[0]), folder)
+    stage = tmp_path / ".d.partial"
+    (stage / "notes").mkdir(parents=True)
+    for name in ("lock", "plan.json"):
+        (stage / name).touch()
+    export(resolve_circuit(circuits[0]), folder)
+    assert [item.name for item in tmp_path.iterdir()] == ["d"]
 
 
 # --- records

@@ -39,6 +39,7 @@ from connprops.store.stage import (
     keep_for_shards,
     one_at_a_time,
     put_in_place,
+    restored,
     staged,
     staged_shard,
 )
@@ -88,6 +89,7 @@ def export(circuit: Network, folder: str | Path, options: ExportOptions) -> Path
                 summaries = _write_parts(plan(request, stage), resources, progress)
                 finish(request, stage, tables, summaries)
                 put_in_place(stage / "dataset", target)
+    restored(target)  # or what a process that was killed at its end has left
     warn_of(target)
     return target
 

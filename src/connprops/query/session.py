@@ -18,17 +18,19 @@ from typing import Any, Self
 
 import duckdb
 import msgspec
+import polars as pl
 import pyarrow.dataset
 import pyarrow.parquet
 
 from connprops import schema
 from connprops.dataset import relations
+from connprops.dataset.dataset import Dataset
 from connprops.display import Writable, write_csv
-from connprops.errors import OptionError, QueryError
+from connprops.errors import DatasetError, OptionError, QueryError
 from connprops.query.database import create_macros, tables_of
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal
-from connprops.store.folder import output_file, reading
+from connprops.store.folder import Folder, output_file, reading
 from connprops.store.writing import check_format
 
 _BATCH = 10_000
@@ -194,7 +196,7 @@ class Session:
         self.connection = duckdb.connect(config=config)
         if not progress_bar:
             self.connection.execute("set enable_progress_bar = false")
-        dataset, frames = reading(folder, tables_of)
+        dataset, frames, rows = reading(folder, _opened)
         self._dataset = dataset
         self.tables: dict[str, str] = {}
         self._relations: list[str] = []
@@ -202,9 +204,8 @@ class Session:
             self.connection.register(table.name, frame)
             self.tables[table.name] = table.grain
         if dataset is not None:
-            for name, files in dataset.relations.files.items():
-                rows = pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
-                self.connection.register(name, rows)
+            for name, of_files in rows.items():
+                self.connection.register(name, of_files)
             for name, frame in dataset.relations.frames.items():
                 if name not in self.tables:
                     self.connection.register(name, frame)
@@ -333,6 +334,24 @@ class Session:
         if not statements:
             raise QueryError.of("There is no SQL in the query", expected="such as: from pathways")
         return statements
+
+
+def _opened(
+    folder: Folder,
+) -> tuple[Dataset | None, dict[schema.Table, pl.DataFrame], dict[str, pyarrow.dataset.Dataset]]:
+    """Return the dataset of a folder, the tables that memory holds, and the rows of its files."""
+    dataset, frames = tables_of(folder)
+    if dataset is None:
+        return None, frames, {}
+    try:
+        rows = {
+            name: pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
+            for name, files in dataset.relations.files.items()
+        }
+    except OSError as error:
+        dataset.check_not_replaced()
+        raise DatasetError.of(f"{dataset.folder} cannot be read", found=str(error)) from error
+    return dataset, frames, rows
 
 
 def _explained(error: duckdb.Error | OSError, first_line: int) -> QueryError:

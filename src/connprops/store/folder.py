@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -150,18 +150,20 @@ def new_generation(folder: Path, replaces: Collection[str] = ()) -> Iterator[Pat
 
     Files that it had before stay, but for those that the new one ``replaces``, written or not.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        clean(folder, wait=True)
-        stage = folder / f"{_PARTIAL}{uuid4().hex}"
-        stage.mkdir()
-    try:
-        with locked(stage, str(folder)):
+    stage = folder / f"{_PARTIAL}{uuid4().hex}"
+    with ExitStack() as held:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            clean(folder, wait=True)
+            with locked(folder, str(folder), wait=True):  # or others clean it up before its lock
+                stage.mkdir()
+                held.enter_context(locked(stage, str(folder)))
+        try:
             yield stage
             commit(folder, stage, replaces)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
 
 
 def commit(

@@ -26,6 +26,9 @@ from connprops.store.records import record_or_none, write_record
 from connprops.store.shards import Shard
 from connprops.store.writing import leftover_of, locked, sync, target_of, writing
 
+_NOTHING_FINISHED = {"lock", "planning.lock", "plan.json", "notes", "sorted.parquet"}
+"""What is of no use in a stage by itself: it describes, or leads to, what is finished."""
+
 
 @dataclass(frozen=True)
 class _Plan:
@@ -195,9 +198,8 @@ def restored(target: Path) -> None:
     A stage goes that holds nothing finished.
     """
     stage = leftover_of(target)
-    holds = {item.name for item in stage.iterdir()} if stage.is_dir() else set()
     if stage.is_dir() or _old_of(target).exists():
         with suppress(OutputError), locked(stage / "lock", str(target)):
             restore(target)
-            if holds <= {"lock"}:
+            if {item.name for item in stage.iterdir()} <= _NOTHING_FINISHED:
                 shutil.rmtree(stage)
