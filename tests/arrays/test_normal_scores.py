@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from oracle import intraclass
-from scipy import stats
+from scipy import special, stats
 
 from connprops.arrays.normal_scores import (
     FEWEST,
     intraclass_correlations,
     latent_correlations,
     latent_intraclass,
+    normal_quantile,
     normal_scores,
 )
 
@@ -173,3 +174,9 @@ def test_ties_do_not_hide_correlations_within_classes(margin, r):
     latent, its_error = latent_intraclass(found, error, shares)
     assert latent.mean() == pytest.approx(r, abs=0.03)
     assert its_error.mean() == pytest.approx(latent.std(), rel=0.2)
+
+
+def test_normal_quantiles_are_scipys():
+    p = np.concatenate([np.linspace(0, 1, 10_001), 10.0 ** -np.arange(1, 301, 3)])[:-1]
+    assert normal_quantile(p) == pytest.approx(special.ndtri(p), rel=3e-15, abs=1e-16)
+    assert normal_quantile(p.reshape(2, -1)).shape == (2, p.size // 2)

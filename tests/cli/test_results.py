@@ -235,6 +235,15 @@ def test_rows_come_in_batches_and_alike_each_time(folder):
             session.ask("from nowhere")
 
 
+@pytest.fixture
+def interruptible():
+    """Let interrupts interrupt, even where the tests run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_long_query(folder):
     endless = "select sum(sin(a.range * b.range)) from range(10000000) a, range(1000000) b"
     interrupt = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
@@ -246,6 +255,7 @@ def test_an_interrupt_ends_a_long_query(folder):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command_says_so(folder):
     endless = "select sum(sin(a.range * b.range)) from range(10000000) a, range(1000000) b"
     running = subprocess.Popen(  # noqa: S603 - our own arguments
