@@ -103,7 +103,7 @@ def test_little_memory_gives_the_same_bits(data, options, allowed):
 
 def test_rows_of_many_small_groups_are_put_in_order(data):
     by = ("@node", "@node")
-    for a, b in zip(tables_of(data, by=by), tables_of(data, 3_000, by=by), strict=True):
+    for a, b in zip(tables_of(data, by=by), tables_of(data, 40_000, by=by), strict=True):
         assert len(a)
         assert a.equals(b)
 
