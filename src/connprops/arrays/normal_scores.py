@@ -124,7 +124,10 @@ def normal_quantile(p: Floats) -> Floats:
 
 
 def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Floats) -> Floats:
-    above, below = (np.polynomial.polynomial.polyval(x, np.array(c)) for c in coefficients)
+    """Return a ratio of polynomials, whose coefficients begin with that of the power 0."""
+    above, below = np.zeros_like(x), np.zeros_like(x)
+    for a, b in zip(*(reversed(c) for c in coefficients), strict=True):
+        above, below = above * x + a, below * x + b
     return above / below
 
 
