@@ -18,6 +18,7 @@ from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import Levels
+from connprops.fits.property import foretold
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.model.build import build
 from connprops.statistics.extract import extract
@@ -342,3 +343,30 @@ def test_shrinkage_is_on_or_off(tmp_path):
     stats = extract(Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
     with pytest.raises(OptionError, match="true or false"):
         build(stats, shrinkage="much")
+
+
+def test_a_value_that_stands_for_zero_says_nothing_of_other_pathways():
+    rng = np.random.default_rng(5)
+    others = [rng.gamma(9, mean / 9, 12) for mean in rng.uniform(8, 12, 8)]
+    for name in ("gamma", "lognormal", "weibull", "exponential"):
+        family = family_named(name)
+        means = [
+            family.mean(borrowed_for(name, samples)[1].values)[:8]
+            for samples in (others, [*others, [2.7e-21]])
+        ]
+        np.testing.assert_allclose(means[1], means[0], rtol=0.02)
+
+
+def test_ends_pay_where_many_values_tell_them():
+    rng = np.random.default_rng(6)
+    centre = rng.uniform(5, 50, (12, 1))
+
+    def gain(values):
+        """Return how much likelier ends make the values that estimates have not seen."""
+        sample, levels = Sample.from_values(list(values)), levels_of(len(values))
+        return foretold("uniform", sample, levels) - foretold("normal", sample, levels)
+
+    assert gain(centre * rng.uniform(0.8, 1.2, (12, 100))) > 0
+    assert gain(centre * rng.normal(1, 0.1, (12, 100))) < 0
+    # Of a few values, though they are uniform, ends are known too badly.
+    assert gain(centre * rng.uniform(0.8, 1.2, (12, 8))) < 0

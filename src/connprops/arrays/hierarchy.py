@@ -77,6 +77,20 @@ def posterior(y: Floats, variance: Floats, groups: Sequence[Places]) -> Posterio
     return Posterior(mean, its_variance, weight, new_mean, new_variance, own.spread, own.loglik)
 
 
+def dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
+    """Return the weight of the common probabilities in those of each pathway, (k,)."""
+    k, categories = p.shape
+    if categories == 1:
+        return np.zeros(k)
+    # Pearson's statistic is (categories - 1) (1 + (n - 1) r) on average, r being how much
+    # values of a pathway have in common, and 1 / r - 1 the concentration.
+    pearson = n * ((p - common) ** 2 / common).sum(axis=1)
+    alike = (pearson.sum() / (categories - 1) - (k - 1)) / max((n - 1).sum(), 1)
+    alike = min(max(alike, 0.0), 1.0)
+    weight: Floats = (1 - alike) / ((1 - alike) + alike * n) * (k - 3) / (k - 1)
+    return weight
+
+
 def _order(y: Floats, variance: Floats, groups: Sequence[Places]) -> Places:
     """Return an order in which groups are contiguous, and which depends on content, not numbers.
 

@@ -9,7 +9,7 @@ needs a class or layer that a type does not have is skipped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -363,17 +363,26 @@ class Hierarchy:
         return np.arange(self.n_observed + self.member.size) < self.n_observed
 
     def toward(
-        self, own: Floats, variance: Floats, least: int = LEAST
+        self, own: Floats, variance: Floats, least: int = LEAST, furthest: float = np.inf
     ) -> tuple[Floats, Floats, Floats]:
         """Return what own estimates and the levels say of a parameter, its variance, and a weight.
 
         All are of all rows, of which pools have no estimate of their own; the weight is that of the
-        levels: NaN where too few pathways have an estimate.
+        levels: NaN where too few pathways have an estimate. Estimates further than ``furthest``
+        from the median stay as they are, and say nothing of others.
         """
         y, v = own[: self.n_observed], variance[: self.n_observed]
-        if np.count_nonzero(np.isfinite(y) & (v > 0) & np.isfinite(v)) < least:
+        known = np.isfinite(y) & (v > 0) & np.isfinite(v)
+        if np.count_nonzero(known) < least:
             return own, variance, np.full_like(own, np.nan)
-        best = posterior(y, v, self.groups)
+        apart = known & (np.abs(y - np.median(y[known])) > furthest)
+        best = posterior(np.where(apart, np.nan, y), v, self.groups)
+        best = replace(
+            best,
+            mean=np.where(apart, y, best.mean),
+            variance=np.where(apart, v, best.variance),
+            weight=np.where(apart, 1.0, best.weight),
+        )
         known = self.member >= 0
         new = [np.where(known, x[self.step, self.member], np.nan)
                for x in (best.new_mean, best.new_variance)]  # fmt: skip

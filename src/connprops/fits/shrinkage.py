@@ -12,6 +12,7 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Bools, Floats
+from connprops.arrays.hierarchy import dirichlet_weight
 from connprops.arrays.solvers import inverse_trigamma
 from connprops.distributions.distributions import Distributions
 from connprops.families.bounded import (
@@ -37,6 +38,10 @@ _SHAPES_FROM = (20, 10, 6, 4)
 _LEAST_DENSITY = 0.05
 _LEAST_C = 1e-2
 _SHAPE_FROM = 4
+_VASTLY = np.log(1e9)
+"""Logarithm of how many times smaller or larger than the median pathway's a number may be to say
+something of others': one of 1e-20 among others of 10 stands for 0."""
+
 _OWN_SHAPE_FROM = 200
 """Values from which on a pathway's own shape between ends counts, alone and not with others."""
 
@@ -121,7 +126,8 @@ def _log_scale(
     # Of two values, whose logarithms depend less on the shape, half as much.
     half = freedom / 2 / (2 * unit) ** np.where(freedom > 1, 1.0, 0.5)
     bias = (special.psi(half) - np.log(half)) / 2
-    return hierarchy.toward(own - bias, unit * special.polygamma(1, freedom / 2) / 2)
+    variance = unit * special.polygamma(1, freedom / 2) / 2
+    return hierarchy.toward(own - bias, variance, furthest=_VASTLY)
 
 
 def _freedom(sample: Sample) -> Floats:
@@ -131,6 +137,15 @@ def _freedom(sample: Sample) -> Floats:
 def _or(estimate: Floats, moment: Floats) -> Floats:
     """Return estimates, and a sample's moment where there are too few values for one."""
     return np.where(np.isfinite(estimate), estimate, moment)
+
+
+def _mean_of_logs(mean: Floats, variance: Floats, own: Floats) -> Floats:
+    """Return means of numbers whose logarithms are normal, none above what is observed.
+
+    The mean of a log-normal distribution is beyond any of its numbers if its spread is large.
+    """
+    greatest = np.nanmax(own, initial=-np.inf)
+    return np.exp(np.maximum(mean, np.minimum(mean + variance / 2, greatest)))
 
 
 def _normal(location: str, scale: str) -> _Way:
@@ -143,7 +158,9 @@ def _normal(location: str, scale: str) -> _Way:
         freedom = _freedom(sample)
         unbiased = np.log(std * np.sqrt(sample.n / freedom))
         log_std, v_std, weight = _log_scale(unbiased, 0.5, freedom, hierarchy)
-        mean, v_mean, other = hierarchy.toward(mean, np.exp(2 * log_std) / sample.n)
+        furthest = np.inf if location == "mean" else _VASTLY
+        v_own = np.exp(2 * log_std) / sample.n
+        mean, v_mean, other = hierarchy.toward(mean, v_own, furthest=furthest)
         # A value that is not known yet varies also by what is not known of the mean.
         law = {location: mean, scale: np.sqrt(np.exp(2 * (log_std + v_std)) + v_mean)}
         errors = {location: np.sqrt(v_mean), scale: np.exp(log_std) * np.sqrt(v_std)}
@@ -165,8 +182,10 @@ def _gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     total = sample.n * shape  # the shape of the sum of the values
     own_mean = np.log(_or(own.parameters["mean"], sample.mean))
     own_mean += np.log(total) - special.psi(total)
-    log_mean, v_mean, other = hierarchy.toward(own_mean, special.polygamma(1, total))
-    mean = np.exp(log_mean + v_mean / 2)
+    log_mean, v_mean, other = hierarchy.toward(
+        own_mean, special.polygamma(1, total), furthest=_VASTLY
+    )
+    mean = _mean_of_logs(log_mean, v_mean, own_mean)
     # The logarithm of a value varies also by what is not known of the mean.
     shape = inverse_trigamma(special.polygamma(1, np.exp(-2 * (log_ratio + v_ratio))) + v_mean)
     std = mean / np.sqrt(shape)
@@ -188,8 +207,10 @@ def _weibull(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     inverse = np.exp(log_inverse)
     own_scale = np.where(sample.n > 1, np.log(own.parameters["scale"]),
                          sample.mean_log + np.euler_gamma * inverse)  # fmt: skip
-    log_scale, v_scale, other = hierarchy.toward(own_scale, _WEIBULL_SCALE * inverse**2 / sample.n)
-    mean = np.exp(log_scale + v_scale / 2) * special.gamma(1 + inverse)
+    log_scale, v_scale, other = hierarchy.toward(
+        own_scale, _WEIBULL_SCALE * inverse**2 / sample.n, furthest=_VASTLY
+    )
+    mean = _mean_of_logs(log_scale, v_scale, own_scale) * special.gamma(1 + inverse)
     wide = np.sqrt(np.exp(2 * (log_inverse + v_shape)) + v_scale / _GUMBEL)
     scale = mean / special.gamma(1 + wide)
     errors = {"shape": np.sqrt(v_shape) / wide, "scale": scale * np.sqrt(v_scale)}
@@ -200,8 +221,10 @@ def _exponential(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mo
     """Return exponential distributions: the mean's logarithm."""
     own_log = np.log(_or(own.parameters["mean"], sample.mean))
     own_log += np.log(sample.n) - special.psi(sample.n)
-    log_mean, variance, weight = hierarchy.toward(own_log, special.polygamma(1, sample.n))
-    mean = np.exp(log_mean + variance / 2)
+    log_mean, variance, weight = hierarchy.toward(
+        own_log, special.polygamma(1, sample.n), furthest=_VASTLY
+    )
+    mean = _mean_of_logs(log_mean, variance, own_log)
     return {"mean": mean}, {"mean": mean * np.sqrt(variance)}, [weight]
 
 
@@ -431,7 +454,7 @@ def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
         members, p = members[order], p[order]
         n = sample.n[members]
         common = n @ p / n.sum()
-        weight = _dirichlet_weight(p, n, common)
+        weight = dirichlet_weight(p, n, common)
         for i in np.flatnonzero(pools.own[members] == pool):
             mixed = p[i] + weight[i] * (common - p[i])
             error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
@@ -447,20 +470,6 @@ def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
 
     values = {"val": padded(0), "p": padded(1)}
     return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]
-
-
-def _dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
-    """Return the weight of the common probabilities in those of each pathway, (k,)."""
-    k, categories = p.shape
-    if categories == 1:
-        return np.zeros(k)
-    # Pearson's statistic is (categories - 1) (1 + (n - 1) r) on average, r being how much
-    # values of a pathway have in common, and 1 / r - 1 the concentration.
-    pearson = n * ((p - common) ** 2 / common).sum(axis=1)
-    alike = (pearson.sum() / (categories - 1) - (k - 1)) / max((n - 1).sum(), 1)
-    alike = min(max(alike, 0.0), 1.0)
-    weight: Floats = (1 - alike) / ((1 - alike) + alike * n) * (k - 3) / (k - 1)
-    return weight
 
 
 def _own_lists(own: Parameters, values: Parameters) -> Parameters:
@@ -484,14 +493,8 @@ _WAYS: Mapping[str, _Way] = {
     "beta": _beta,
     "discrete": _listed,
     **dict.fromkeys(
-        (
-            "poisson",
-            "ztpoisson",
-            "shifted_poisson",
-            "geometric",
-            "negative_binomial",
-            "shifted_negative_binomial",
-        ),
+        ("poisson", "ztpoisson", "shifted_poisson", "geometric", "negative_binomial",
+         "shifted_negative_binomial"),
         _counts,
     ),
-}
+}  # fmt: skip
