@@ -250,6 +250,18 @@ def unit_of(name: str) -> str:
     return "µm" if name.startswith(places) else ""
 
 
+def field_metadata(table: Table, name: str) -> dict[str, str]:
+    """Return what the Arrow field of a column says of it: its unit and what it is."""
+    for column in table.columns:
+        if column.name == name:
+            return {"unit": column.unit, "description": column.meaning}
+    if table not in (CONNECTIONS, SYNAPSES):
+        return {}
+    known = QUANTITIES.get(name)
+    meaning = known.meaning if known else "a property of the synapses"
+    return {"unit": unit_of(name), "description": meaning}
+
+
 def metadata(table: Table, **facts: Any) -> dict[str, str]:
     """Return the key-value metadata of a Parquet file that holds ``table``.
 

@@ -387,7 +387,7 @@ def test_property_by_layer(ask, synapses, connections):
 
 
 def test_heaviest_tails(ask, folder):
-    rows = pl.read_parquet(folder / "statistics.parquet").cast({pl.Enum: pl.String})
+    rows = pl.read_parquet(folder / "statistics.parquet").cast({pl.Categorical: pl.String})
     expected = rows.filter(pl.col("kurtosis").is_not_null()).select(
         *PAIR,
         "property",
@@ -427,7 +427,7 @@ def test_missing_values(tmp_path):
 
 
 def test_worst_fits(ask, folder):
-    rows = pl.read_parquet(folder / "fits.parquet").cast({pl.Enum: pl.String})
+    rows = pl.read_parquet(folder / "fits.parquet").cast({pl.Categorical: pl.String})
     expected = rows.filter((pl.col("level") == -1) & pl.col("ks").is_not_null()).select(
         *PAIR, "property", "distribution", "n", "ks",
         pl.when(pl.col("data_std") > 0).then(pl.col("wasserstein") / pl.col("data_std"))
@@ -439,7 +439,7 @@ def test_worst_fits(ask, folder):
 
 
 def test_what_the_model_is_made_of(ask, folder):
-    rows = pl.read_parquet(folder / "model.parquet").cast({pl.Enum: pl.String})
+    rows = pl.read_parquet(folder / "model.parquet").cast({pl.Categorical: pl.String})
     distributions = rows.unique([*PAIR, "property"])
     chosen = (
         distributions.filter(pl.col("level") == -1)

@@ -64,6 +64,28 @@ def test_tables_come_back_as_they_were(file):
     assert facts == {"schema_version": schema.VERSION, "table": "values", **FACTS}
 
 
+def test_two_files_of_other_names_join_and_concatenate_in_polars(tmp_path, file):
+    other = values().cast({pl.Enum: pl.String}).with_columns(
+        pl.col("source_type").replace("L4", "L6")
+    ).cast({"source_type": pl.Enum([NASTY, "L6", "L5"]), "target_type": pl.Enum(["L4", "L5"]),
+            "property": pl.Enum(["conductance", "u_syn"])})  # fmt: skip
+    write_table(other, schema.VALUES, tmp_path / "other.parquet")
+    a, b = pl.read_parquet(file), pl.read_parquet(tmp_path / "other.parquet")
+    keys = ["source_type", "target_type", "property"]
+    assert len(pl.concat([a, b])) == 8
+    assert sorted(a.join(b, on=keys)["count"]) == [0, 1, 2**62]
+    assert read_table(tmp_path / "other.parquet", schema.VALUES)[0].schema == other.schema
+
+
+def test_fields_say_their_unit_and_what_they_are(file):
+    fields = {field.name: field.metadata for field in pq.read_schema(file)}
+    for column in schema.VALUES.columns:
+        assert fields[column.name][b"unit"] == column.unit.encode()
+        assert fields[column.name][b"description"] == column.meaning.encode()
+    of_property = schema.field_metadata(schema.SYNAPSES, "conductance")
+    assert of_property == {"unit": "nS", "description": "peak conductance"}
+
+
 def test_tables_are_sorted_and_their_bytes_depend_on_content_alone(tmp_path, file):
     for seed in range(3):
         shuffled = values().sample(fraction=1, shuffle=True, seed=seed)
@@ -78,7 +100,7 @@ def test_tables_are_sorted_and_their_bytes_depend_on_content_alone(tmp_path, fil
 
 
 def test_other_readers_read_them(file):
-    assert pl.read_parquet(file).equals(values())
+    assert pl.read_parquet(file).cast(values().schema).equals(values())
     found = duckdb.sql(f"select * from read_parquet('{file}')").fetchall()  # noqa: S608
     assert found == values().rows()
     table = pq.read_table(file)

@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import polars as pl
 
 from connprops import schema
 from connprops._version import __version__
@@ -156,9 +157,8 @@ def write_demo(
             write_record(stage / _NODE_SETS, _node_sets(model))
             write_record(stage / _CONFIG, _CONTENT)
             facts = {"schema_version": schema.VERSION, "table": "truth", **recipe}
-            model.truth().write_parquet(
-                stage / _TRUTH, metadata={schema.METADATA_KEY: json.dumps(facts)}
-            )
+            truth = model.truth().with_columns(pl.col(pl.Enum).cast(pl.String))
+            truth.write_parquet(stage / _TRUTH, metadata={schema.METADATA_KEY: json.dumps(facts)})
             n_connections = int(model.pathways.get_column("n_connections").sum())
             note = _Note(synapses, seed, __version__, len(model.neurons), n_connections, n_synapses)
             write_record(stage / _NOTE, note)

@@ -197,7 +197,10 @@ class SynapseTable:
         }
         fields |= {f"{side}_type": pa.dictionary(pa.int32(), pa.string()) for side in SIDES}
         fields |= {name: pa.from_numpy_dtype(drawer.dtype(name)) for name in drawer.properties}
-        self.schema = pa.schema(fields)
+        self.schema = pa.schema(
+            pa.field(name, dtype, metadata=schema.field_metadata(schema.SYNAPSES, name))
+            for name, dtype in fields.items()
+        )
 
     def batch(self, connections: ConnectionBatch) -> pa.RecordBatch:
         """Return the synapses of the connections that are not skipped."""

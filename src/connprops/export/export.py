@@ -20,8 +20,10 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from connprops import schema
 from connprops.dataset.manifest import KINDS, TableFile, read_manifest, write_manifest, write_source
 from connprops.declare import shared, takes
 from connprops.display import Progress
@@ -163,9 +165,11 @@ def write_node_tables(request: ExportRequest, folder: Path) -> dict[str, TableFi
     for name, frame in node_tables(request.sides, request.node_sets).items():
         file = folder / f"{name}.parquet"
         with replacing(file, overwrite=True) as aside:
-            pq.write_table(
-                frame.rechunk().to_arrow(), aside, row_group_size=ROW_GROUP, compression="zstd"
-            )
+            rows = frame.rechunk().to_arrow()
+            table = schema.LARGE.get(name, schema.TYPES)
+            fields = [f.with_metadata(schema.field_metadata(table, f.name)) for f in rows.schema]
+            rows = pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
+            pq.write_table(rows, aside, row_group_size=ROW_GROUP, compression="zstd")
         files[file.name] = TableFile(len(frame), sha256_of(file))
     return files
 

@@ -419,8 +419,8 @@ def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str
     """Write a table as Parquet; return the file's name and its digest."""
     # Where there can be no nulls, none need be encoded and decoded.
     layout = pa.schema(
-        [f.with_nullable(f.name in spec.varying or table.column(f.name).null_count > 0)
-         for f in table.schema],
+        [pa.field(f.name, f.type, f.name in spec.varying or table.column(f.name).null_count > 0,
+                  schema.field_metadata(schema.LARGE[kind], f.name)) for f in table.schema],
         metadata={schema.METADATA_KEY: spec.facts},
     )  # fmt: skip
     table = pa.Table.from_arrays(table.columns, schema=layout)

@@ -6,6 +6,7 @@ a flipped bit in Parquet: they return other values, or the process dies.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ _ROWS_PER_GROUP, _LISTS_PER_GROUP = 1 << 17, 1 << 13
 """Rows of a row group: of numbers and names, and where columns are lists."""
 
 
+_ORDER = "order"
+"""Key of a field's metadata under which the names of a dictionary stand in their order."""
+
+
 class StoredTable(NamedTuple):
     """A table in a file, which stays as it was when it was opened, whatever replaces it there."""
 
@@ -35,8 +40,9 @@ class TableWriter:
     """Writes a table whose rows come piece by piece, in the order of its keys.
 
     The file depends on the rows and the facts alone, not on the pieces: row groups have a fixed
-    number of rows. Enum columns come back as Enums in Polars, and as dictionaries or text
-    elsewhere. Every Parquet reader knows Snappy and data pages 1.0.
+    number of rows. Enum columns are dictionaries, whose order a field's metadata keep for our own
+    readers: Enums of two files would neither join nor concatenate in Polars, Categoricals do.
+    Every field says its unit and what it is. Every reader knows Snappy and data pages 1.0.
     """
 
     def __init__(
@@ -50,7 +56,7 @@ class TableWriter:
             **schema.metadata(table, **facts),
             sealed.KEY: sealed.UNSEALED,
         }
-        layout = _to_arrow(pl.DataFrame(schema=dtypes)).schema.with_metadata(metadata)
+        layout = _layout(table, dtypes).with_metadata(metadata)
         self._writer = pq.ParquetWriter(
             file,
             layout,
@@ -69,7 +75,9 @@ class TableWriter:
             self._waiting = [waiting[self._size :]]
 
     def _write_group(self, rows: pl.DataFrame) -> None:
-        self._writer.write_table(_to_arrow(rows.rechunk()), row_group_size=self._size)
+        columns = _to_arrow(rows.rechunk()).columns
+        group = pa.Table.from_arrays(columns, schema=self._writer.schema)
+        self._writer.write_table(group, row_group_size=self._size)
 
     def close(self) -> None:
         """Write what is left, and seal the file."""
@@ -113,6 +121,26 @@ def write_pieces(
 
 def _to_arrow(rows: pl.DataFrame) -> pa.Table:
     return rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _layout(table: schema.Table, dtypes: pl.Schema) -> pa.Schema:
+    """Return the Arrow schema of a file, whose fields say what they are."""
+    fields = []
+    for field in _to_arrow(pl.DataFrame(schema=dtypes)).schema:
+        about, dtype = schema.field_metadata(table, field.name), dtypes[field.name]
+        if isinstance(dtype, pl.Enum):
+            about[_ORDER] = json.dumps(dtype.categories.to_list())
+        fields.append(pa.field(field.name, field.type, field.nullable, about))
+    return pa.schema(fields)
+
+
+def _with_order(rows: pl.LazyFrame, layout: pa.Schema) -> pl.LazyFrame:
+    """Return rows with the Enums that they were written with."""
+    orders = {f.name: f.metadata[_ORDER.encode()] for f in layout
+              if f.metadata and _ORDER.encode() in f.metadata}  # fmt: skip
+    return rows.with_columns(
+        pl.col(name).cast(pl.Enum(json.loads(order))) for name, order in orders.items()
+    )
 
 
 def _without_floats(layout: pa.Schema) -> list[str]:
@@ -162,12 +190,15 @@ def _open(file: Path, folder: Folder | None) -> StoredTable:
             content.seek(0)
             raw = pl.read_parquet_metadata(content)
             content.seek(0)
-            rows = pl.scan_parquet(content, glob=False)  # holds it: another in its place is none
+            layout = pq.read_schema(content)
+            content.seek(0)
+            # It holds the file: another in its place is none.
+            rows = _with_order(pl.scan_parquet(content, glob=False), layout)
             dtypes = rows.collect_schema()
     except (FileNotFoundError, IsADirectoryError) as error:
         expected = "a table of connprops, as Parquet"
         raise DatasetError.of(f"No file {file}", expected=expected) from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
     facts = schema.read_metadata(raw, str(file))
     name = str(facts.get("table"))
