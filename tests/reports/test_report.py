@@ -6,8 +6,10 @@ import html
 import json
 import re
 import subprocess
+import warnings
 import zlib
 
+import duckdb
 import frames
 import numpy as np
 import polars as pl
@@ -19,7 +21,8 @@ from benchmarks.chromium import CHROMIUM, Browser
 from connprops.charts.maps import type_order
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.errors import OutputError
+from connprops.demo.circuit import write_demo
+from connprops.errors import ConnpropsWarning, OutputError
 from connprops.export.export import export
 from connprops.model.build import build
 from connprops.reports.report import report
@@ -246,6 +249,122 @@ def test_it_draws_in_a_browser(tmp_path, names):
     assert dom.count("<canvas") == 2
     assert len(re.findall(r"<svg[^>]*marks", dom)) == 2
     assert "Uncaught" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def borrowing(tmp_path_factory):
+    """Write the report of a circuit whose pathways borrow; return it, statistics and model."""
+    folder = tmp_path_factory.mktemp("borrowing")
+    circuit = write_demo(folder / "demo", synapses=3000, seed=1).config
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConnpropsWarning)  # types that span layers
+        dataset = export(resolve_circuit(circuit), folder / "d")
+    stats_ = extract(Dataset(dataset), sel_props=["conductance", "u_syn"])
+    model = build(stats_)
+    return report(stats_, model, folder / "report.html"), stats_, model
+
+
+def test_words_and_classes_say_what_the_tables_say(borrowing):
+    file, stats_, model = borrowing
+    index, pathways = index_of(file.read_text()), stats_.pathways.collect()
+    n, n_synapses = (pathways[name].sum() for name in ("n_connections", "n_synapses"))
+    first = index["words"][0]
+    assert (
+        f"{n:,} connections, which have {n_synapses:,} synapses, {n_synapses / n:.3g} each" in first
+    )
+    assert f"{len(pathways):,} of {len(model.pathways):,} pathways" in first
+    assert " for conductance" in index["words"][1]
+    assert any("standard errors" in each for each in index["words"][2:])
+    assert any("than chance explains" in each for each in index["words"][2:])
+    nodes = stats_.types.group_by("side", "synapse_class").agg(pl.col("n_nodes").sum())
+    size = {(side, str(name)): count for side, name, count in nodes.iter_rows()}
+    rows = {row[0]: row for row in index["classes"]["rows"]}
+    pair = pathways.filter(
+        pl.col("source_class").cast(pl.String) == "EXC",
+        pl.col("target_class").cast(pl.String) == "INH",
+    )
+    _, n, probability, per, mean = rows["EXC → INH"]
+    assert n == pair["n_connections"].sum()
+    assert probability == pytest.approx(n / size["source", "EXC"] / size["target", "INH"])
+    assert per == pytest.approx(pair["n_synapses"].sum() / n)
+    of_pair = stats_.table.collect().filter(pl.col("property") == "conductance").join(
+        pair, on=["source_type", "target_type"]
+    )  # fmt: skip
+    assert mean == pytest.approx((of_pair["mean"] * of_pair["n"]).sum() / of_pair["n"].sum())
+
+
+def test_borrowed_distributions_have_a_curve(borrowing):
+    file, _, model = borrowing
+    page = file.read_text()
+    part = chunk_of(page, "property-0")
+    index = index_of(page)
+    curve = part["model"]["curve"]
+    levels = part["model"]["level"]
+    assert [c is not None for c in curve] == [level >= 0 for level in levels]
+    at = curve.index(next(c for c in curve if c is not None))
+    pathway = pathways_of(part["model"])[at]
+    source, target = divmod(pathway, len(index["targets"]))
+    drawn = part["curves"][str(curve[at])]
+    edges = drawn["edges"][0] + drawn["width"] * np.arange(len(drawn["share"]) + 1)
+    upto = model.cdf("conductance", index["sources"][source], index["targets"][target], edges)
+    np.testing.assert_allclose(drawn["share"], np.diff(upto), rtol=2e-3)
+    assert sum(drawn["share"]) == pytest.approx(0.996, abs=2e-3)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_links_search_and_what_is_kept_beside(borrowing, tmp_path):
+    file, stats_, _ = borrowing
+    names = chunk_of(file.read_text(), "property-0")["model"]
+    index = index_of(file.read_text())
+    number = pathways_of(names)[next(i for i, c in enumerate(names["curve"]) if c is not None)]
+    source, target = (index[side][i] for side, i in zip(
+        ("sources", "targets"), divmod(number, len(index["targets"])), strict=True))  # fmt: skip
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(file)
+        browser.wait("document.documentElement?.dataset.ready")
+        assert "source=" in browser.evaluate("location.hash")
+        first = browser.evaluate("state.pathway")
+        browser.evaluate("byId('keep').click()")
+        browser.wait("byId('keep').textContent.startsWith('Drop')")
+        link = {"property": "u_syn", "statistic": "std", "source": source, "target": target}
+        browser.evaluate(
+            f"location.hash = '#' + new URLSearchParams({json.dumps(link)})"
+            " + '&' + new URLSearchParams({besideSource: source(state.kept), "
+            "besideTarget: target(state.kept)})"
+        )
+        opened = f"u_syn {source} → {target}"
+        browser.wait(f"document.documentElement.dataset.opened === {json.dumps(opened)}")
+        browser.wait("document.documentElement.dataset.drawn === 'u_syn std'")
+        assert browser.evaluate("state.kept") == first
+        # The borrowed pathway shows its density, and the one kept its data.
+        assert browser.evaluate("views.get('histogram').data('bins').length") > 1
+        title = "byId('histogram').textContent"
+        assert "share of values" in browser.evaluate(title)
+        assert browser.evaluate("views.get('histogram-kept').data('bins').some((b) => b.count > 0)")
+        assert browser.evaluate("byId('moments').querySelectorAll('th').length") == 5
+        # Borrowed cells are striped in the map of the model, and only there.
+        n_borrowed = sum(level >= 0 for level in names["level"])
+        assert browser.evaluate("views.get('map-model').data('borrowed').length") == n_borrowed
+        assert not browser.evaluate("views.get('map-data').data('cells').some((c) => c.borrowed)")
+        cell = browser.evaluate("views.get('map-model').data('cells').find((c) => !c.borrowed)")
+        assert {"values", "std", "from"} <= cell.keys()
+        browser.evaluate(
+            f"byId('search').value = {json.dumps(f'{source} → {target}'.lower())};"
+            " byId('search').dispatchEvent(new Event('input'))"
+        )
+        found = browser.evaluate(
+            "[...byId('found').querySelectorAll('button')].map((b) => b.textContent)"
+        )
+        assert f"{source} → {target}" in found
+        queries = browser.evaluate("[byId('sql-map').textContent, byId('sql-pathway').textContent]")
+        assert (browser.errors, browser.requests) == ([], [])
+    with duckdb.connect() as connection:
+        connection.register("statistics", stats_.table.collect().with_columns(
+            pl.col(pl.Enum).cast(pl.String)).to_arrow())  # fmt: skip
+        assert len(connection.sql(queries[0]).fetchall()) == stats_.table.collect().filter(
+            pl.col("property") == "u_syn"
+        ).height  # fmt: skip
+    assert f"model_of('{source}', '{target}')" in queries[1]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from connprops import schema
@@ -16,10 +17,12 @@ from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
 from connprops.charts.rows import quantile_pairs, rows_of, whole_bins, whole_numbers
 from connprops.charts.theme import axis_title, diverging_scale, ticks
+from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import model_statistics
 from connprops.families.registry import FAMILIES
 from connprops.model.model import Model
 from connprops.pathways import Pathways
+from connprops.reports.words import class_rows, words_of
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 
@@ -27,6 +30,9 @@ _LISTED = 12
 """Elements that are shown of a parameter that is a list."""
 
 _WORST = 200
+_CURVE = 40
+"""Bins in which a borrowed distribution is drawn."""
+
 _ENOUGH = 10
 """Fits to fewer values, far from any model by chance, do not crowd out others among the worst."""
 
@@ -97,7 +103,7 @@ class ReportTables:
         bins_at_most: int = 1_000_000,
         quantiles_at_most: int = 500_000,
     ) -> None:
-        self.types, self.properties = stats.types, stats.properties
+        self.types, self.properties, self._model = stats.types, stats.properties, model
         self.pathways = Pathways(
             maps.type_order(stats.types, "source"), maps.type_order(stats.types, "target")
         )
@@ -146,9 +152,33 @@ class ReportTables:
             ),
             "histograms": _columns(self._bars(rows["histograms"])),
             "quantiles": _columns(rows["quantiles"].select("pathway", "data", "model")),
-            "model": _columns(evidence) | _parameters(rows["parameters"], evidence),
+            "model": _columns(evidence)
+            | _parameters(rows["parameters"], evidence)
+            | {"curve": self._curve_of(of.name, evidence["pathway"])},
+            "curves": self._curves(of.name),
             "maps": dict(_map_drawings(of, rows["statistics"], evidence)),
         }
+
+    def _curve_of(self, name: str, pathways: pl.Series) -> list[int | None]:
+        """Return which of the borrowed distributions each pathway has, None where it has its own.
+
+        ``pathways`` are numbered as in the maps.
+        """
+        row_of = self._model.lent(name).row_of
+        order = [self._model.pathways.number(*self.pathways.names(p)) for p in pathways.to_list()]
+        n = len(self._model.pathways)
+        return [int(row_of[p]) - n if row_of[p] >= n else None for p in order]
+
+    def _curves(self, name: str) -> dict[int, dict[str, Any]]:
+        """Return the shares of values in bins of equal width, of each borrowed distribution."""
+        n, curves = len(self._model.pathways), {}
+        for distributions in self._model.lent(name).rows:
+            lent = distributions.take(distributions.pathway >= n)
+            for i, number in enumerate(lent.pathway.tolist()):
+                one = lent.take(np.array([i]))
+                low, high = one.ppf(np.array([[0.002, 0.998]]))[0].tolist()
+                curves[number - n] = _curve(one, low, high, whole=self._model.dtype(name) == "int")
+        return curves
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return counts, expected counts and edges, a histogram a row.
@@ -234,6 +264,8 @@ class ReportTables:
                 ["synapses", int(pathways["n_synapses"].sum())],
                 ["properties", len(self.properties)],
             ],
+            "words": words_of(self._frames, self.types, self.properties),
+            "classes": class_rows(self._frames, self.types, self.properties),
             "properties": [self._summary(of) for of in self.properties],
             "statistics": [
                 {
@@ -337,19 +369,23 @@ def _without_moments(statistics: pl.DataFrame, labelled: pl.Expr) -> pl.DataFram
 
 def _parameters(long: pl.DataFrame, evidence: pl.DataFrame) -> dict[str, Any]:
     """Return by parameter its value in each pathway, a list where there are several."""
-    parameters, errors = {}, {}
+    told = ("std_error", "ci_low", "ci_high")
+    parameters: dict[str, Any] = {}
+    beside: dict[str, dict[str, Any]] = {name: {} for name in told}
     rows = long.sort("pathway", "position").group_by("pathway", "parameter", maintain_order=True)
-    lists = rows.agg(pl.col("value").head(_LISTED), pl.col("std_error").first())
+    lists = rows.agg(pl.col("value").head(_LISTED), pl.col(told).first())
     for (name,), of in lists.group_by("parameter", maintain_order=True):
         aligned = evidence.select("pathway").join(
             of, on="pathway", how="left", maintain_order="left"
         )
-        columns = _columns(aligned.select("value", "std_error"))
+        columns = _columns(aligned.select("value", *told))
         parameters[str(name)] = [
             values[0] if values and len(values) == 1 else values for values in columns["value"]
         ]
-        errors[str(name)] = columns["std_error"]
-    return {"parameters": parameters, "errors": errors}
+        for column in told:
+            beside[column][str(name)] = columns[column]
+    names = dict(zip(told, ("errors", "low", "high"), strict=True))
+    return {"parameters": parameters} | {names[column]: beside[column] for column in told}
 
 
 def _map_drawings(
@@ -367,6 +403,23 @@ def _map_drawings(
         style = maps.distance_style(of.name, measure, of.unit, measured[measure])
         yield measure, {"model": _drawing(style)}
     yield "level", {"model": _drawing(maps.level_style(of.name))}
+
+
+def _curve(one: Distributions, low: float, high: float, *, whole: bool) -> dict[str, Any]:
+    """Return the shares of drawn values in equal bins between two values."""
+    if whole:
+        low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
+        width = float(max(1, math.ceil(count / _CURVE)))
+        edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1)
+    elif high > low:
+        width = (high - low) / _CURVE
+        edges = low + width * np.arange(_CURVE + 1)
+    else:  # a point: as narrow as its size tells
+        width = abs(low) / _CURVE or 1 / _CURVE
+        edges = low + width * (np.arange(4) - 1.5)
+    share = np.diff(one.cdf(edges[None])[0])
+    return {"edges": [float(edges[0])], "width": float(width),
+            "share": [float(f"{x:.4g}") for x in share.tolist()]}  # fmt: skip
 
 
 def _drawing(style: maps.MapStyle) -> dict[str, Any]:

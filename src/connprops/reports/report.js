@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 const nTargets = index.targets.length;
 const chunks = new Map(); // promises of what is unpacked, by the id of its element
 const views = new Map(); // Vega views, by the id of their element
-const state = { property: 0, statistic: null, pathway: null, sort: "ks", down: true, shown: 25 };
+const state = { property: 0, statistic: null, pathway: null, kept: null, sort: "ks", down: true, shown: 25 };
 let drawing = 0; // number of the last request to draw the maps: later ones overtake earlier ones
 let opening = 0;
 
@@ -125,7 +125,27 @@ function ofProperty(chart, about, title, rows) {
   return { ...spec, title, datasets: { ...spec.datasets, ...rows } };
 }
 
-function mapSpec(drawn, values) {
+// How sure a cell is: faded where few values tell, striped where the model is borrowed.
+function sureness(chunk, side, pathway) {
+  const level = pick(chunk.model, "level", pathway);
+  const n = pick(chunk.statistics, "n", pathway);
+  const borrowed = side !== "data" && level !== null && level >= 0;
+  const few = !borrowed && n !== null && n < index.enough;
+  const std = pick(side === "data" ? chunk.statistics : chunk.model, "std", pathway);
+  const tips = { values: n ?? 0, std: text(std), from: borrowed ? index.levels[level + 1] : "own values" };
+  const ends = ["low", "high"].map((end) => chunk.model[end]?.mean?.[chunk.model.at.get(pathway)] ?? null);
+  if (side !== "data" && !ends.includes(null)) tips.interval = `${text(ends[0])} to ${text(ends[1])}`;
+  return { tips, borrowed, opacity: few ? 0.45 : 1 };
+}
+
+const stripes = (spec, size) => ({
+  data: { name: "borrowed" },
+  mark: { type: "point", shape: "M-1,1L1,-1", strokeWidth: 1.2, stroke: "#ffffff", opacity: 0.85,
+    size: 0.4 * size ** 2, clip: true, tooltip: null },
+  encoding: Object.fromEntries(["x", "y"].map((axis) => [axis, spec.layer[0].encoding[axis]])),
+});
+
+function mapSpec(drawn, values, sure = null) {
   // A map's specification comes whole from Altair, but for its rows, scale, legend and title.
   const spec = inTheme(drawn.kind);
   const cells = [];
@@ -134,9 +154,13 @@ function mapSpec(drawn, values) {
     const row = { source_type: source(pathway), target_type: target(pathway) };
     const value = values(pathway);
     if (value === null || value === undefined) missing.push(row);
-    else cells.push({ ...row, value, pathway });
+    else {
+      const { tips = {}, borrowed = false, opacity = 1 } = sure ? sure(pathway) : {};
+      cells.push({ ...row, value, pathway, opacity, borrowed, ...tips });
+    }
   }
-  spec.datasets = { ...spec.datasets, cells, missing };
+  const borrowed = cells.filter((each) => each.borrowed);
+  spec.datasets = { ...spec.datasets, cells, missing, borrowed };
   if (!missing.length) spec.layer = spec.layer.filter((layer) => layer.data?.name !== "missing");
   const layer = spec.layer.find((each) => each.data?.name === "cells");
   const colour = layer.encoding.color;
@@ -147,6 +171,15 @@ function mapSpec(drawn, values) {
     if (drawn.ticks) colour.legend.values = drawn.ticks;
   }
   layer.encoding.tooltip.find((each) => each.field === "value").title = drawn.legend;
+  if (sure) {
+    layer.encoding.opacity = { field: "opacity", type: "quantitative", scale: null, legend: null };
+    for (const [field, title] of [["values", "values"], ["std", "standard deviation"],
+      ["interval", "95 % interval of the mean"], ["from", "from"]]) {
+      if (cells.some((each) => field in each)) layer.encoding.tooltip.push({ field, title, type: "nominal" });
+    }
+    const step = Math.min(spec.width.step, spec.height.step);
+    if (borrowed.length) spec.layer.splice(spec.layer.indexOf(layer) + 1, 0, stripes(spec, step));
+  }
   spec.title = { text: drawn.title, subtitle: drawn.note };
   spec.description = `${drawn.title}. Sources are rows, targets columns. ${drawn.note}`;
   return spec;
@@ -229,7 +262,8 @@ async function drawMaps() {
   };
   const shown = (side) => (statistic.kind === "category" ? words(value[side]) : value[side]);
   const specs = [];
-  if (data) specs.push(mapSpec(data, shown("data")));
+  const sure = (side) => (pathway) => sureness(chunk, side, pathway);
+  if (data) specs.push(mapSpec(data, shown("data"), sure("data")));
   const other = byId("comparison").querySelector("input:checked").value;
   if (comparable && other === "difference") {
     specs.push(mapSpec(difference, (pathway) => {
@@ -237,19 +271,94 @@ async function drawMaps() {
       if (a === null || b === null) return null;
       if (statistic.kind !== "category") return b - a;
       return index.agreement[a === b ? 0 : b ? 1 : 2];
-    }));
-  } else if (model) specs.push(mapSpec(model, shown("model")));
+    }, sure("difference")));
+  } else if (model) specs.push(mapSpec(model, shown("model"), sure("model")));
   await drawMap("map-data", specs[0]);
   await drawMap("map-model", specs[1] ?? null);
+  byId("marks").textContent =
+    `Faded: fewer than ${index.enough} values. Striped: no data, borrowed from similar pathways.`;
+  byId("sql-map").textContent = mapQuery(about.name, statistic.name);
+  remember();
   highlight();
   document.documentElement.dataset.drawn = `${about.name} ${statistic.name}`;
+}
+
+// ---- SQL of what is seen, for connprops sql RUN "..."
+
+const quoted = (name) => `'${name.replaceAll("'", "''")}'`;
+
+function mapQuery(name, statistic) {
+  const relation = ["ks", "wasserstein", "level"].includes(statistic) ? "fits" : "statistics";
+  return [`select source_type, target_type, "${statistic}"`, `from ${relation}`,
+    `where property = ${quoted(name)}`, "order by source_type, target_type"].join("\n");
+}
+
+function pathwayQuery(name, pathway) {
+  const ends = `${quoted(source(pathway))}, ${quoted(target(pathway))}`;
+  return [`-- the model`, `from model_of(${ends})`, `where property = ${quoted(name)};`, "",
+    "-- the data", "from statistics", `where (source_type, target_type) = (${ends})`,
+    `  and property = ${quoted(name)};`].join("\n");
+}
+
+// ---- links: what is seen stands in the address
+
+function remember() {
+  if (state.pathway === null) return;
+  const seen = { property: index.properties[state.property].name, statistic: state.statistic,
+    source: source(state.pathway), target: target(state.pathway) };
+  if (state.kept !== null) Object.assign(seen, { besideSource: source(state.kept), besideTarget: target(state.kept) });
+  const hash = `#${new URLSearchParams(seen)}`;
+  if (hash !== location.hash) history.replaceState(null, "", hash);
+}
+
+function asked() {
+  const params = new URLSearchParams(location.hash.slice(1));
+  const pathway = (from, to) => {
+    const ends = [index.sources.indexOf(params.get(from)), index.targets.indexOf(params.get(to))];
+    return ends.includes(-1) ? null : ends[0] * nTargets + ends[1];
+  };
+  const property = index.properties.findIndex((each) => each.name === params.get("property"));
+  return { property: Math.max(property, 0), statistic: params.get("statistic"),
+    pathway: pathway("source", "target") ?? index.first, kept: pathway("besideSource", "besideTarget") };
+}
+
+// ---- search
+
+function search(words) {
+  const [from, to] = words.toLowerCase().split(/→|->|\bto\b/);
+  const tokens = (part) => (part ?? "").split(/[\s,]+/).filter(Boolean);
+  const has = (name, parts) => parts.every((part) => name.toLowerCase().includes(part));
+  const found = [];
+  for (let pathway = 0; pathway < index.sources.length * nTargets; pathway += 1) {
+    const fits = to === undefined
+      ? has(arrow(pathway), tokens(from))
+      : has(source(pathway), tokens(from)) && has(target(pathway), tokens(to));
+    if (fits) found.push(pathway);
+  }
+  return found;
+}
+
+function showFound() {
+  const words = byId("search").value.trim();
+  const found = words ? search(words) : [];
+  const buttons = found.slice(0, 12).map((pathway) => element("button", { type: "button",
+    onclick: () => open(pathway).catch(fail) }, arrow(pathway)));
+  const rest = found.length - buttons.length;
+  byId("found").replaceChildren(...buttons,
+    ...(words && !found.length ? ["No such pathway."] : rest > 0 ? [`and ${text(rest)} more`] : []));
+  return found;
 }
 
 // ---- one pathway
 
 function binRows(chunk, pathway) {
   const counts = pick(chunk.histograms, "count", pathway);
-  if (!counts) return null;
+  if (!counts) { // what the model alone says: shares of values
+    const curve = chunk.curves[pick(chunk.model, "curve", pathway)];
+    return curve ? curve.share.map((expected, i) => ({
+      left: curve.edges[0] + i * curve.width, right: curve.edges[0] + (i + 1) * curve.width,
+      count: 0, expected })) : null;
+  }
   const ends = pick(chunk.histograms, "edges", pathway);
   const width = pick(chunk.histograms, "width", pathway);
   const edge = (i) =>
@@ -288,6 +397,22 @@ async function drawCorrelations(pathway) {
     pairs.length ? { ...spec, datasets: { ...spec.datasets, pairs } } : null);
 }
 
+function interval(model, name, pathway) {
+  const [low, high] = ["low", "high"].map((end) => model[end][name][model.at.get(pathway)] ?? null);
+  return low === null && high === null ? null : `${text(low)} to ${text(high)}`;
+}
+
+async function drawHistogram(id, about, chunk, pathway) {
+  const bins = binRows(chunk, pathway);
+  const spec = bins && ofProperty("histogram", about, `${about.name}: ${arrow(pathway)}`, { bins });
+  if (spec && !chunk.histograms.at.has(pathway)) {
+    for (const { encoding } of spec.layer) {
+      Object.assign(encoding.y, { title: "share of values, by the model (1)", axis: {} });
+    }
+  }
+  await draw(id, spec);
+}
+
 function parameterRows(chunk, about, pathway) {
   const model = chunk.model;
   const rows = [];
@@ -302,6 +427,7 @@ function parameterRows(chunk, about, pathway) {
       name,
       listed ? value.map((v) => text(word(v))).join(", ") + (value.length < index.listed ? "" : ", …") : word(value),
       listed ? null : error,
+      listed ? null : interval(model, name, pathway),
       unit === "property" ? about.unit : unit ?? null,
       meaning ?? null,
     ]);
@@ -337,26 +463,35 @@ async function open(pathway, { focus = false } = {}) {
   byId("pathway-heading").textContent = `Pathway ${arrow(pathway)}, ${about.name}`;
   byId("verdict").textContent = verdict(chunk, pathway);
   const unit = about.unit || "unit unknown";
+  const beside = state.kept !== null && state.kept !== pathway ? state.kept : null;
   const { statistics, model } = chunk;
   byId("parameters").replaceChildren(table(
     `Parameters of ${pick(model, "distribution", pathway) ?? "the model"}`,
-    ["parameter", "value", "standard error", "unit", "meaning"],
+    ["parameter", "value", "standard error", "95 % interval", "unit", "meaning"],
     parameterRows(chunk, about, pathway)));
   byId("moments").replaceChildren(about.labels ? "" : table(
-    `Statistics (${unit})`, ["statistic", "data", "model"],
-    index.moments.map((name) => [
-      name, pick(statistics, name, pathway), pick(model, name, pathway)])));
+    `Statistics (${unit})`,
+    ["statistic", "data", "model", ...(beside === null ? [] : [`data of ${arrow(beside)}`, "its model"])],
+    [...index.moments.map((name) => [
+      name, ...[pathway, ...(beside === null ? [] : [beside])].flatMap((each) => [
+        pick(statistics, name, each), pick(model, name, each)])]),
+    ["n", ...[pathway, ...(beside === null ? [] : [beside])].flatMap((each) => [
+      pick(statistics, "n", each) ?? 0, null])]]));
   byId("goodness").replaceChildren(table(
     pick(model, "level", pathway) < 0 ? "Goodness of fit" : "Goodness of fit to the pooled values",
     ["measure", "value"],
     index.measures.map(({ name, label }) => [
       label.replace("unit of the property", () => unit), pick(model, name, pathway)])));
-  const bins = binRows(chunk, pathway);
-  const name = `${about.name}: ${arrow(pathway)}`;
-  await draw("histogram", bins && ofProperty("histogram", about, name, { bins }));
+  await drawHistogram("histogram", about, chunk, pathway);
+  if (beside === null) await draw("histogram-kept", null);
+  else await drawHistogram("histogram-kept", about, chunk, beside);
   const points = about.labels ? null : pointRows(chunk, pathway);
   await draw("qq", points && ofProperty("qq", about, "Quantiles", { points }));
   await drawCorrelations(pathway);
+  byId("keep").textContent = state.kept === null ? "Keep beside" : `Drop ${arrow(state.kept)}`;
+  byId("keep").setAttribute("aria-pressed", String(state.kept !== null));
+  byId("sql-pathway").textContent = pathwayQuery(about.name, pathway);
+  remember();
   highlight();
   markChosen();
   if (focus) byId("pathway-heading").focus();
@@ -459,6 +594,26 @@ function setTheme(name) {
   button.setAttribute("aria-pressed", String(name === "dark"));
 }
 
+async function show({ property: number, statistic, pathway, kept }) {
+  Object.assign(state, { property: number, statistic, pathway, kept });
+  await choose(number);
+}
+
+async function copy(button, words) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(words);
+    button.textContent = "Copied";
+  } catch { // a page from a file may not: select it, or show it
+    button.textContent = "Press Ctrl+C";
+    const area = element("textarea", { readonly: true, "aria-label": "to copy" }, words);
+    button.after(area);
+    area.select();
+    area.addEventListener("blur", () => area.remove());
+  }
+  setTimeout(() => { button.textContent = before; }, 2000);
+}
+
 async function redraw() {
   await drawMaps();
   if (state.pathway !== null) await open(state.pathway);
@@ -475,6 +630,9 @@ function setUpOverview() {
       element("button", { type: "button", onclick: () => choose(number).catch(fail) }, each.name),
       each.unit || "unknown", each.n_pathways,
       each.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), each.ks])));
+  byId("words").replaceChildren(...index.words.map((each) => element("p", {}, each)));
+  byId("classes").replaceChildren(index.classes
+    ? table("Connections between classes", index.classes.heads, index.classes.rows) : "");
   byId("facts").hidden = !index.facts.length;
   byId("facts").replaceChildren(table("Run", ["fact", "value"],
     index.facts.map(([name, value]) => [name, text(value)])));
@@ -513,16 +671,26 @@ async function main() {
   for (const id of ["scope", "least"]) {
     byId(id).addEventListener("change", () => { state.shown = 25; drawWorst().catch(fail); });
   }
+  byId("search").addEventListener("input", showFound);
+  byId("search").addEventListener("keydown", (event) => {
+    const [first] = event.key === "Enter" ? showFound() : [];
+    if (first !== undefined) open(first).catch(fail);
+  });
+  byId("keep").addEventListener("click", () => {
+    state.kept = state.kept === null ? state.pathway : null;
+    open(state.pathway).catch(fail);
+  });
+  byId("link").addEventListener("click", () => copy(byId("link"), location.href));
+  document.querySelectorAll("[data-copies]").forEach((button) =>
+    button.addEventListener("click", () => copy(button, byId(button.dataset.copies).textContent)));
+  addEventListener("hashchange", () => show(asked()).catch(fail));
   byId("more").addEventListener("click", () => { state.shown += 100; drawWorst().catch(fail); });
   if (!index.properties.length || !index.sources.length || !nTargets) {
     byId("maps").replaceChildren("There are no pathways.");
     document.documentElement.dataset.ready = "empty";
     return;
   }
-  offerStatistics();
-  await drawMaps();
-  await open(index.first);
-  await drawWorst();
+  await show(asked());
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 
