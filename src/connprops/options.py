@@ -118,8 +118,13 @@ class EdgeOptions(Checked):
     """Which edges an export takes, how it groups their nodes, and where a table has what."""
 
     population: str | None = option(
-        None, help="Edge population; needed where there are several and none is named default.",
+        None, help="Edge population; needed where there are several and none is named default. "
+        "A run takes several too: A,B or all, each in a folder of its own.",
         metavar="P", panel=SELECTION,
+    )  # fmt: skip
+    merge_populations: bool = option(
+        default=False, help="Take several populations (--population A,B or all) as one, with the "
+        "columns that all have; types are named with their population.", panel=SELECTION,
     )  # fmt: skip
     type: str | None = option(
         None, help="Node attribute that groups neurons, or @population, or @node.",

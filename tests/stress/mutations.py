@@ -36,7 +36,7 @@ from connprops.export.export import export
 from connprops.model.model import read_model
 from connprops.options import read_options
 from connprops.run.record import record_of
-from connprops.run.run import _checked_input, run
+from connprops.run.run import checked_input, run
 from connprops.statistics.extract import extract
 from connprops.store.tables import read_table
 
@@ -253,7 +253,7 @@ def model(folder: Path) -> str:
 def options(folder: Path) -> str:
     """Check options."""
     given = read_options(folder / "options.json")
-    _checked_input(resolve_circuit(folder / "circuit" / "circuit_config.json"), given, verify=False)
+    checked_input(resolve_circuit(folder / "circuit" / "circuit_config.json"), given, verify=False)
     return ""
 
 

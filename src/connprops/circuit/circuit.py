@@ -303,6 +303,11 @@ class Circuit:
         name = next((name for name in above if name.lower() not in _NO_NAMES), "circuit")
         return Path(f"{name}-connprops")
 
+    @property
+    def populations(self) -> list[str]:
+        """Return the names of the edge populations that can be read."""
+        return list(self.edges)
+
     def population(self, name: str | None = None) -> EdgePopulation:
         """Return the edge population of that name, or the default one.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
@@ -17,6 +17,7 @@ from connprops.options import ExtractOptions, RunOptions
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
+    from connprops.run.populations import SeveralRuns
     from connprops.run.record import CompleteRun
 
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         "connprops run CIRCUIT",
         "connprops run CIRCUIT -o results --population S1__S1__chemical",
         "connprops run CIRCUIT --sel-src Excitatory --min-sample-size-per-group 10",
+        "connprops run CIRCUIT --population all",
         """connprops run CIRCUIT --sel-dest '{"layer": ["4", "5"]}'""",
         "connprops run CIRCUIT --sel-props conductance,u_syn --distr-type u_syn=beta",
         "connprops run CIRCUIT --config options.toml --memory 8GB",
@@ -51,7 +53,7 @@ def run(
     too, report.html, and run.json, a record of the run.
     """
     if dry_run:
-        return _planned(circuit, out, options)
+        return _planned_for_all(circuit, out, options)
     summary = _done(circuit, out, options, progress, overwrite=overwrite, verify=verify)
     if as_json:
         say_json(asdict(summary))
@@ -61,21 +63,23 @@ def run(
 
 def _done(
     circuit: Path, out: Path | None, options: RunOptions, progress: Progress, **how: bool
-) -> CompleteRun:
+) -> CompleteRun | SeveralRuns:
     """Do a run; its warnings, which it has collected, are given on."""
-    from connprops.run.run import run as run_all
+    from connprops.run.populations import run_populations
 
-    summary = run_all(circuit, out, options, progress, **how)
+    summary = run_populations(circuit, out, options, progress, **how)
     for text in summary.warnings:
         warnings.warn(text, ConnpropsWarning, stacklevel=2)
     return summary
 
 
-def _show(summary: CompleteRun, stream: TextIO, more: str = "") -> None:
+def _show(summary: CompleteRun | SeveralRuns, stream: TextIO, more: str = "") -> None:
     from connprops.run.info import show_summary
+    from connprops.run.populations import INDEX, SeveralRuns
 
     show_summary(summary, stream)
-    stream.write(f"{more}Report: {Path(summary.out) / 'report.html'}\n")
+    page = INDEX if isinstance(summary, SeveralRuns) else "report.html"
+    stream.write(f"{more}Report: {Path(summary.out) / page}\n")
 
 
 @command(examples=("connprops demo", "connprops demo large --synapses 10000000"))
@@ -98,6 +102,19 @@ def demo(
     results = folder.with_name(f"{folder.absolute().name}-connprops")
     summary = _done(written.config, results, RunOptions(), progress, overwrite=overwrite)
     return partial(_show, summary, more=f"The circuit and its truth lie in {folder}\n")
+
+
+def _planned_for_all(circuit: Path, out: Path | None, options: RunOptions) -> str:
+    """Say what a run would do, for each population where several are named."""
+    from connprops.run.populations import named
+
+    names = named(circuit, options)
+    if names is None:
+        return _planned(circuit, out, options)
+    plans = (
+        _planned(circuit, out and out / name, replace(options, population=name)) for name in names
+    )
+    return "\n".join(f"{name}:\n{plan}" for name, plan in zip(names, plans, strict=True))
 
 
 def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:

@@ -15,6 +15,7 @@ from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.options import EdgeOptions, ExportOptions, TableOptions
 from connprops.resources import Resources
+from connprops.sources.merged import MergedNetwork
 from connprops.sources.source import Network
 from connprops.tables.files import is_table
 from connprops.tables.table import TableNetwork
@@ -33,14 +34,27 @@ def open_network(
         asked = EdgeOptions(**shared(options, EdgeOptions))
         return TableNetwork(path, asked, properties, resources)
     if isinstance(path, str | Path) and Path(path).suffix in (".h5", ".hdf5", ".sonata"):
-        return bare_circuit(Path(path), None if options.nodes is None else Path(options.nodes))
+        nodes = None if options.nodes is None else Path(options.nodes)
+        return merged(bare_circuit(Path(path), nodes), options)
     of_tables = [n for n in (*_OF_TABLES, "nodes") if getattr(options, n) is not None]
     if of_tables:
         raise OptionError.of(
             f"{of_tables[0]} is an option of tables", found=f"a circuit, {path}",
             expected="a table of synapses or connections: Parquet, CSV, ...",
         )  # fmt: skip
-    return resolve_circuit(path)
+    return merged(resolve_circuit(path), options)
+
+
+def merged(network: Network, options: EdgeOptions) -> Network:
+    """Return a network as it is, or one of the populations to merge, where that is asked for."""
+    if not options.merge_populations:
+        return network
+    given, known = options.population or "all", network.populations
+    names = known if given == "all" else [name.strip() for name in given.split(",")]
+    if len(names) == 1:
+        return network
+    by = ((side or options.type or "mtype") for side in (options.source_type, options.target_type))
+    return MergedNetwork(network, names, *by)
 
 
 def open_circuit(
@@ -48,6 +62,7 @@ def open_circuit(
     folder: str | Path | None = None,
     *,
     edges_popul_name: str | None = None,
+    merge_populations: bool = False,
     source_type: str = "mtype",
     target_type: str = "mtype",
     properties: Sequence[str] | None = None,
@@ -59,16 +74,22 @@ def open_circuit(
     """Open a circuit: export its edges on first use, reuse the dataset afterwards.
 
     Without ``folder`` the dataset goes to ``NAME-connprops/dataset`` in the working folder,
-    NAME being the circuit's, where ``connprops run`` puts it too. The other options are those
-    of :func:`connprops.export.export.export`.
+    NAME being the circuit's, where ``connprops run`` puts it too. With ``merge_populations``,
+    ``edges_popul_name`` may name several, ``"A,B"``, or ``"all"``. The other options are those of
+    :func:`connprops.export.export.export`.
     """
-    resolved = resolve_circuit(circuit)
+    asked = EdgeOptions(
+        population=edges_popul_name, merge_populations=merge_populations, source_type=source_type,
+        target_type=target_type,
+    )  # fmt: skip
+    resolved = merged(resolve_circuit(circuit), asked)
     place = Path(folder) if folder else resolved.results_folder() / "dataset"
     return Dataset(
         export(
             resolved,
             place,
             population=edges_popul_name,
+            merge_populations=merge_populations,
             source_type=source_type,
             target_type=target_type,
             properties=properties,

@@ -197,6 +197,47 @@ def write_database_into(
         )
 
 
+def write_joined(file: Path, databases: Mapping[str, Path], limits: Resources) -> None:
+    """Write one database of those of several populations, by name: their tables one below another.
+
+    Each row has the name of its ``population`` in front. Macros, which are of one model, have no
+    place there.
+    """
+    with (
+        replacing(file, overwrite=True) as aside,
+        tempfile.TemporaryDirectory(dir=limits.temp_dir, prefix="connprops-") as temporary,
+        duckdb.connect(config=limits.duckdb_config()) as connection,
+    ):
+        joined = Path(temporary) / DATABASE
+        connection.execute(
+            f"attach {literal(str(joined))} as artifact (storage_version '{_STORAGE}'); "
+            "use artifact"
+        )
+        of_table: dict[str, list[str]] = {}
+        for number, (population, place) in enumerate(databases.items()):
+            link = Path(temporary) / f"{number}.duckdb"
+            link.symlink_to(place.absolute())
+            connection.execute(f"attach {literal(str(link))} as of{number} (read_only)")
+            query = f"select table_name from duckdb_tables() where database_name = 'of{number}'"  # noqa: S608
+            for (name,) in connection.sql(query).fetchall():
+                of_table.setdefault(name, []).append(
+                    f"select {literal(population)} as population, * "  # noqa: S608 - quoted
+                    f"from of{number}.main.{quoted(name)}"
+                )
+        of_run = (schema.EDGE_POPULATION, schema.PROPERTIES, schema.GENERATIONS)
+        for table in (*of_run, *schema.TABLES.values()):
+            name = table.name
+            if selects := of_table.get(name):
+                rows = " union all by name ".join(selects)
+                connection.execute(f"create table {quoted(name)} as {rows}")
+                connection.execute(_comments(table, "table"))
+                connection.execute(
+                    f"comment on column {quoted(name)}.population is 'name of the edge population'"
+                )
+        connection.execute("use memory; detach artifact")
+        shutil.copyfile(joined, aside)
+
+
 _RELATION = re.compile(r"\brelation := '(\w+)'")
 """A table that a macro is given by name."""
 

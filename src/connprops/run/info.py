@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -17,6 +18,8 @@ from connprops.display import console_on, show_table
 from connprops.errors import CircuitError, ConnpropsError
 from connprops.export.opening import open_network
 from connprops.options import EdgeOptions
+from connprops.query.database import DATABASE
+from connprops.run.populations import INDEX, SeveralRuns, runs_in
 from connprops.run.record import RUN_FILE, CompleteRun, Record, record_of
 from connprops.run.run import why_not_reused
 from connprops.schema import METADATA_KEY
@@ -37,6 +40,8 @@ def describe(path: Path, stream: TextIO) -> None:
         _describe_dataset(Dataset(path), console)
     elif (record := record_of(path)) is not None:
         _describe_run(path, record, console)
+    elif path.is_dir() and (runs := runs_in(path)):
+        _show_several(runs, console)
     else:
         network = open_network(path, EdgeOptions())
         if isinstance(network, Circuit):
@@ -46,7 +51,7 @@ def describe(path: Path, stream: TextIO) -> None:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """Return what a path holds, as JSON has it; ``kind`` says which of the five it is."""
+    """Return what a path holds, as JSON has it; ``kind`` says which it is."""
     if path.suffix == ".parquet" and not _is_foreign(path):
         table, frame, about = read_any_table(path)
         columns = [asdict(column) | {"dtype": str(column.dtype)} for column in table.columns]
@@ -67,6 +72,8 @@ def facts(path: Path) -> dict[str, Any]:
         }
     if (record := record_of(path)) is not None:
         return {"kind": "run", **asdict(record)}
+    if path.is_dir() and (runs := runs_in(path)):
+        return {"kind": "runs", "runs": [asdict(run) for run in runs]}
     network = open_network(path, EdgeOptions())
     if isinstance(network, Circuit):
         edges, nodes, faults = _populations(network)
@@ -203,9 +210,13 @@ def _describe_table(file: Path, console: Console) -> None:
         console.print(f"Options: {json.dumps(facts['options'], ensure_ascii=False)}")
 
 
-def show_summary(run: CompleteRun, stream: TextIO) -> None:
+def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
     """Write what a run has computed, as tables."""
     console = console_on(stream)
+    if isinstance(run, SeveralRuns):
+        _show_several(run.runs, console)
+        console.print(f"Everything lies in {run.out}: a folder each, {INDEX}, {DATABASE}")
+        return
     console.print(_sizes(run))
     show_table(
         console,
@@ -232,6 +243,24 @@ def show_summary(run: CompleteRun, stream: TextIO) -> None:
     console.print(f"Everything lies in {run.out}")
     for artifact in run.artifacts:
         console.print(f"  {artifact}")
+
+
+def _show_several(runs: Sequence[CompleteRun], console: Console) -> None:
+    show_table(
+        console,
+        ("edge population", "pathways", "connections", "synapses", "properties", "seconds"),
+        [
+            (
+                run.population,
+                f"{run.n_pathways:,}",
+                f"{run.n_connections:,}",
+                f"{run.n_synapses:,}",
+                len(run.properties),
+                "as before" if run.reused else f"{run.seconds:.1f}",
+            )
+            for run in runs
+        ],
+    )
 
 
 def _sizes(run: CompleteRun) -> str:

@@ -100,7 +100,7 @@ def run(
     with collected_warnings() as collected:
         with _timed("open", steps):
             opened = open_network(circuit, options, options.columns, options.limits)
-            request = _checked_input(opened, options, verify=verify)
+            request = checked_input(opened, options, verify=verify)
         folder = Path(out) if out is not None else opened.results_folder()
         record = Record(
             state="running",
@@ -335,7 +335,7 @@ def _reasons(
     )
 
 
-def _checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:
+def checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:
     """Return what is to be exported, after checking all options that edges need not be read for."""
     request = describe(circuit, options, options.columns, verify=verify)
     columns = [(c.name, c.dtype, unit_of(c.name), c.labels, True) for c in request.columns]
@@ -358,7 +358,7 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
         circuit = open_network(record.circuit, options, options.columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConnpropsWarning)
-            request = _checked_input(circuit, options, verify=False)
+            request = checked_input(circuit, options, verify=False)
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
     same = replace(record, input=request.identity, versions=versions())

@@ -66,7 +66,9 @@ def group_nodes(
             ConnpropsWarning,
             stacklevel=3,
         )
-    if by == BY_POPULATION or has_none:
+    if (by == BY_POPULATION or has_none) and BY_POPULATION in nodes.columns:  # of several
+        values = nodes[BY_POPULATION]
+    elif by == BY_POPULATION or has_none:
         values = pl.repeat(population, len(nodes), eager=True)
     elif by == BY_NODE:
         values = nodes[ID if ID in nodes.columns else "node"]
@@ -79,7 +81,7 @@ def group_nodes(
         raise OptionError.unknown(
             f"attribute of node population {population!r}",
             by,
-            [name for name in nodes.columns if name not in ("node", ID)],
+            [name for name in nodes.columns if name not in ("node", ID, BY_POPULATION)],
             hint=f"give --{side}-type one of these, or {BY_POPULATION}",
         )
     nodes = nodes.with_columns(values.alias(TYPE))

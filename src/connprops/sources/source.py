@@ -147,6 +147,10 @@ class Network(Protocol):
     def results_folder(self) -> Path:
         """Return the folder of the results where none is given."""
 
+    @property
+    def populations(self) -> list[str]:
+        """Return the names of all populations of edges."""
+
     def population(self, name: str | None = None) -> Any:
         """Return the :class:`SourceEdges` of that name, or the default ones."""
 

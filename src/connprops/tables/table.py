@@ -154,6 +154,11 @@ class TableNetwork:
         """Return the folder of the results where none is given: named after the table."""
         return Path(f"{self.name}-connprops")
 
+    @property
+    def populations(self) -> list[str]:
+        """Return the name of the table."""
+        return [self.name]
+
     def population(self, name: str | None = None) -> TableEdges:
         """Return the edges; ``name`` must be that of the table, if any."""
         if name not in (None, self.name):
