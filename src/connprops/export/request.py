@@ -85,8 +85,8 @@ class ExportRequest:
         return {
             **{name: getattr(self.asked, name) for name in names(EdgeOptions)},
             "circuit": str(self.config.resolve()),
-            "population": self.edges.name,
-            "properties": [column.name for column in self.columns],
+            **({} if self.asked.merge_populations else {"population": self.edges.name}),
+            "properties": [c.name for c in self.columns] if self.are_asked else None,
         }
 
 
