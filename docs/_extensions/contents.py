@@ -20,6 +20,8 @@ CONTENTS = {
         "/notebooks/statistics",
         "/notebooks/distributions",
         "/notebooks/comparing",
+        "/notebooks/table_to_model",
+        "/notebooks/many_types",
         "/notebooks/drawing",
         "/notebooks/from_connectome_manipulator",
     ],
