@@ -45,3 +45,11 @@ def test_scales_of_odd_values_have_a_length_and_ticks(values):
 def test_no_grey_of_missing_data_is_in_a_scale():
     for palette in (LIGHT, DARK):
         assert palette.no_data not in (*palette.diverging, *palette.levels, palette.data)
+
+
+def test_differences_of_a_millionth_have_no_colours():
+    low, high = sequential_scale(np.array([0.2, 0.2 + 2e-7, 0.2 - 2e-7])).to_dict()["domain"]
+    assert low == pytest.approx(0.1)
+    assert high == pytest.approx(0.3)
+    values = np.array([0.2, 0.201])
+    assert sequential_scale(values).to_dict()["domain"] == values.tolist()

@@ -40,7 +40,7 @@ STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_wi
 
 _UNITS = {c.name: c.unit for table in (schema.FITS, schema.STATISTICS) for c in table.columns}
 
-_RESOLUTION = 1e-6
+_RESOLUTION = 1e-5
 """Relative to the data: smaller differences are rounding, most data being of single precision."""
 
 

@@ -268,10 +268,17 @@ def _finite(values: ArrayLike) -> Floats:
     return array[np.isfinite(array)]
 
 
+_VISIBLE = 1e-5
+"""Relative to the values: smaller differences have no colours of their own."""
+
+
 def _domain(finite: Floats) -> tuple[float, float]:
-    """Return the range of values, widened where it is a point: a gradient needs a length."""
+    """Return the range of values, widened where it is next to a point.
+
+    A gradient needs a length, and differences of a millionth are not worth a colour.
+    """
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    if high - low > 1e-9 * max(abs(low), abs(high)):
+    if high - low > _VISIBLE * max(abs(low), abs(high)):
         return low, high
     middle = (low + high) / 2
     half = abs(middle) / 2

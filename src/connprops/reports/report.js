@@ -402,6 +402,21 @@ function interval(model, name, pathway) {
   return low === null && high === null ? null : `${text(low)} to ${text(high)}`;
 }
 
+// Axes of values that are all the same have one tick, which says them in full: 0.2 is not "0".
+function atPoint(points, spec) {
+  const numbers = points.flatMap(({ data, model }) => [data, model]);
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  if (high - low > 1e-6 * Math.max(Math.abs(low), Math.abs(high))) return spec;
+  const half = Math.abs(low) / 2 || 1;
+  for (const { encoding } of spec.layer) {
+    for (const axis of [encoding.x, encoding.y]) {
+      axis.scale = { domain: [low - half, low + half], nice: false };
+      axis.axis = { values: [low], format: ".4~g" };
+    }
+  }
+  return spec;
+}
+
 async function drawHistogram(id, about, chunk, pathway) {
   const bins = binRows(chunk, pathway);
   const spec = bins && ofProperty("histogram", about, `${about.name}: ${arrow(pathway)}`, { bins });
@@ -486,7 +501,7 @@ async function open(pathway, { focus = false } = {}) {
   if (beside === null) await draw("histogram-kept", null);
   else await drawHistogram("histogram-kept", about, chunk, beside);
   const points = about.labels ? null : pointRows(chunk, pathway);
-  await draw("qq", points && ofProperty("qq", about, "Quantiles", { points }));
+  await draw("qq", points && atPoint(points, ofProperty("qq", about, "Quantiles", { points })));
   await drawCorrelations(pathway);
   byId("keep").textContent = state.kept === null ? "Keep beside" : `Drop ${arrow(state.kept)}`;
   byId("keep").setAttribute("aria-pressed", String(state.kept !== null));
