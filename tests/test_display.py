@@ -9,6 +9,7 @@ import select
 from html.parser import HTMLParser
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from circuits import two_types
 
@@ -97,6 +98,19 @@ def test_statistics_show_what_they_are_and_compute_nothing(dataset, tmp_path, mo
     assert shown.column("property") == ["conductance", "u_syn", "n_syn_per_conn"]
     assert shown.column("unit") == ["nS", "1", "1"]
     assert Shown(read_statistics(tmp_path)).above == shown.above
+
+
+def test_statistics_and_models_speak_arrow(dataset):
+    stats = extract(dataset, sel_props=["conductance"])
+    model = build(stats, distr_types={"conductance": "gamma", "n_syn_per_conn": "poisson"})
+    for said, table in ((stats, stats.table.collect()), (model, model.table)):
+        as_arrow = pa.table(said)
+        assert as_arrow.column_names == table.columns
+        assert (
+            pl.DataFrame(as_arrow)["property"]
+            .cast(pl.String)
+            .equals(table["property"].cast(pl.String))
+        )
 
 
 def test_a_model_shows_its_distributions_and_what_is_borrowed(dataset):

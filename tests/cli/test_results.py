@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
+from connprops.cli.results import converse
 from connprops.dataset.dataset import Dataset
 from connprops.errors import QueryError
 from connprops.export.export import export
@@ -65,6 +66,25 @@ def test_data_go_to_the_output_and_all_else_to_the_error(folder, dataset, monkey
     count = invoke(folder, "select count(*) as n from synapses", "--csv")
     assert count.stdout == f"n\n{dataset.n_synapses}\n"
     assert count.stderr == ""
+
+
+def test_a_prompt_answers_one_statement_after_the_other(folder, dataset, capsys):
+    said = iter(["select count(*) as n", "from synapses;", "from nothing;", "select 1 + 1 as two;"])
+
+    def read(_prompt):
+        line = next(said, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    with Session(folder, progress_bar=False) as session:
+        converse(session, 5, read)
+    shown = capsys.readouterr()
+    words = shown.out.split()
+    assert words[0] == "n"
+    assert str(dataset.n_synapses) in words
+    assert words[-1] == "2"
+    assert shown.err.count("Error: The query failed") == 1
 
 
 def test_csv_and_json(folder):

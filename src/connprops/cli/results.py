@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from connprops.cli.app import argument, command, out, setting
 from connprops.cli.ending import say, say_json
 from connprops.display import Printable, Progress, console_on, show_table
-from connprops.errors import DatasetError, OptionError, listing
+from connprops.errors import ConnpropsError, DatasetError, OptionError, listing
 from connprops.options import RunOptions
 
 if TYPE_CHECKING:
@@ -66,18 +69,22 @@ def sql(
     """Answer a question in SQL, over all tables of a run or a dataset.
 
     The answer goes to standard output, and all else to standard error. Nothing is changed, and no
-    other file is read, unless --allow-files is given.
+    other file is read, unless --allow-files is given. Without a question, a terminal gets a prompt
+    for many: that of the program duckdb, if there is one, else one of connprops.
     """
     from connprops.query.session import Session
     from connprops.store.writing import check_format
 
-    _check_sources((statement, file, query), param, list_all=list_all)
+    asks = any((statement, file, query, list_all)) or not sys.stdin.isatty()
+    _check_sources((statement, file, query), param, list_all=list_all or not asks)
+    if not asks:
+        _become_duckdb(folder)
     if out is not None:
         check_format(out)
     limits = options.resources  # and no bar of progress, as standard output is the answer's
     with Session(folder, allow_files=allow_files, resources=limits, progress_bar=False) as session:
-        if list_all:
-            _list(session)
+        if list_all or not asks:
+            _list(session) if list_all else converse(session, rows)
             return
         text = _text(session, statement, file, query, param or [])
         if show_sql:
@@ -168,6 +175,45 @@ def verify(
         f"{place} holds what an interrupted command had finished" for place in verdict.waiting
     ]
     return "\n".join([f"{verdict.n_checked} files are as they were written", *waiting])
+
+
+def _become_duckdb(folder: Path) -> None:
+    """Go on as the program duckdb, with all tables of a run's folder, where it is installed."""
+    from connprops.query.database import DATABASE, VIEWS
+
+    program, files = shutil.which("duckdb"), [folder / DATABASE, folder / VIEWS]
+    if program is not None and all(file.is_file() for file in files):
+        database, views = map(str, files)
+        os.execv(program, [program, "-readonly", database, "-init", views])  # noqa: S606
+
+
+def converse(session: Session, rows: int, read: Callable[[str], str] = input) -> None:
+    """Answer one statement after the other, each of which ends with a semicolon, up to the end."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 - gives the prompt its history
+    say("SQL ends with ; and Ctrl-D ends this. Tables: " + ", ".join(session.tables), err=True)
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(read("...> " if lines else "sql> "))
+        except EOFError:
+            say("", err=True)
+            return
+        except KeyboardInterrupt:
+            lines.clear()
+            say("", err=True)
+            continue
+        if not lines[-1].rstrip().endswith(";"):
+            lines = lines if any(map(str.strip, lines)) else []
+            continue
+        text = "\n".join(lines)
+        lines.clear()
+        try:
+            _show(session.ask(text), rows)
+        except ConnpropsError as error:
+            say(f"Error: {error}", err=True)
+        except KeyboardInterrupt:
+            say("Interrupted", err=True)
 
 
 def _check_sources(

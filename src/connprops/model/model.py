@@ -171,6 +171,10 @@ class Model(ModelTable):
             f"{len(self.source_types)} x {len(self.target_types)} types>"
         )
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give the table to whatever speaks Arrow: Polars, DuckDB, pandas, pyarrow."""
+        return self.table.__arrow_c_stream__(requested_schema)
+
     def _repr_html_(self) -> str:
         observed = (pl.col("level") < 0) & pl.col("other_property").is_null()
         own = self.table.filter(observed).unique([*schema.PATHWAY, "property"])

@@ -275,6 +275,10 @@ class Statistics:
             f"{len(self.source_types)} x {len(self.target_types)} types>"
         )
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give the table to whatever speaks Arrow: Polars, DuckDB, pandas, pyarrow."""
+        return self.table.collect().__arrow_c_stream__(requested_schema)
+
     def _repr_html_(self) -> str:
         """Return what these are, without computing any."""
         nodes = {
