@@ -81,7 +81,9 @@ def fitted_pathways(stats: Statistics, model: cp.Model) -> pl.DataFrame:
         pl.col("type").alias("source_type"), pl.col("synapse_class").alias("source_class")
     )
     return (
-        model.fits.filter(own & (pl.col("n") >= LEAST) & (pl.col("status") == "ok"))
+        model.fits.filter(
+            own & (pl.col("n") >= LEAST) & (pl.col("status").is_in(["ok", "rejected"]))
+        )
         .with_columns(text)
         .filter(known)
         .select(*keys, "n", "ks", "model_std", "data_std")

@@ -113,7 +113,7 @@ def test_a_run_writes_all_artifacts_and_tells_of_them(finished):
     pairs = [(s, t) for t in range(10) for s in range(10) if (s * 7 + t * 3) % 4]
     assert record["n_connections"] == len(pairs)
     assert f"{len(pairs)} connections" in result.stdout
-    for word in ("conductance", "nS", "median KS", "peak memory", "report.html", str(out)):
+    for word in ("conductance", "nS", "rejected", "peak memory", "report.html", str(out)):
         assert word in result.stdout
     assert result.stdout.endswith(f"\nReport: {out / 'report.html'}\n")
 
@@ -123,12 +123,23 @@ def test_the_summary_says_what_the_tables_say(finished):
     record = json.loads((out / "run.json").read_text())
     fits = pl.read_parquet(out / "fits.parquet").filter(pl.col("level") == -1)
     statistics = pl.read_parquet(out / "statistics.parquet")
+    pathways = pl.read_parquet(out / "pathways.parquet").cast({pl.Enum: pl.String})
     for summary in record["properties"]:
         of_fits = fits.filter(pl.col("property") == summary["name"])
         counts = of_fits["distribution"].cast(pl.String).to_list()
         assert counts.count(summary["distribution"]) == summary["n_pathways"]
         assert summary["n_pathways"] == max(counts.count(name) for name in set(counts))
-        assert summary["median_ks"] == pytest.approx(of_fits["ks"].median())
+        assert summary["n_rejected"] == (of_fits["status"] == "rejected").sum()
+        weight = of_fits.cast({pl.Enum: pl.String}).join(
+            pathways, on=["source_type", "target_type"]
+        )
+        own = weight.filter((pl.col("borrowed") <= 0.5) | pl.col("borrowed").is_null())
+        assert summary["share_own"] == pytest.approx(
+            own["n_connections"].sum() / weight["n_connections"].sum()
+        )
+        assert summary["n_tested"] == (of_fits["n"] >= 20).sum()
+        assert summary["n_own"] + summary["n_level"] == len(of_fits)
+        assert summary["n_level"] == (of_fits["borrowed"] > 0.5).sum()
         shared = statistics.filter(pl.col("property") == summary["name"])["shared_within"]
         expected = shared.drop_nulls().cast(pl.Float64).mean()
         assert summary["shared"] == (expected if expected is None else pytest.approx(expected))

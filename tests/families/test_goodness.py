@@ -9,7 +9,7 @@ import pytest
 from known_distributions import PARAMETERS, SCIPY, stacked
 from scipy import stats
 
-from connprops.families.goodness import ks, wasserstein
+from connprops.families.goodness import is_rejected, ks, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Sample
 
@@ -74,3 +74,17 @@ def test_goodness_of_fit_without_values_is_nan() -> None:
         True,
         False,
     ]
+
+
+def test_right_distributions_are_hardly_ever_rejected_and_wrong_ones_are() -> None:
+    rng = np.random.default_rng(4)
+    for n, power in ((20, 0.5), (200, 0.99)):
+        values, rank = np.sort(rng.random((3000, n)), axis=1), np.arange(n)
+
+        def rejected(x: Any, n: int = n, rank: Any = rank) -> float:
+            distance = np.maximum((rank + 1) / n - x, x - rank / n).max(axis=1)
+            return float(is_rejected(distance, np.full(len(x), float(n))).mean())
+
+        assert rejected(values) < 0.012
+        assert rejected(values**3) > power
+    assert not is_rejected(np.array([0.9, 0.04]), np.array([19.0, 1e6])).any()

@@ -429,13 +429,14 @@ def test_missing_values(tmp_path):
 def test_worst_fits(ask, folder):
     rows = pl.read_parquet(folder / "fits.parquet").cast({pl.Categorical: pl.String})
     expected = rows.filter((pl.col("level") == -1) & pl.col("ks").is_not_null()).select(
-        *PAIR, "property", "distribution", "n", "ks",
+        *PAIR, "property", "distribution", "n", "status", "ks",
+        (pl.col("ks") * pl.col("n").sqrt()).alias("ks_root_n"),
         pl.when(pl.col("data_std") > 0).then(pl.col("wasserstein") / pl.col("data_std"))
         .alias("wasserstein_in_std"),
         "data_mean", "model_mean", "data_std", "model_std",
     )  # fmt: skip
     found = ask("worst_fits", n=7, at_least=1)
-    same(found, by(expected, "ks", *PAIR, "property").head(7))
+    same(found, by(expected, "ks_root_n", *PAIR, "property").head(7))
 
 
 def test_what_the_model_is_made_of(ask, folder):

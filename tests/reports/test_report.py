@@ -98,8 +98,14 @@ def test_overview(tables, page):
     assert index["warnings"][0] == "mind the gap"
     assert [p["name"] for p in index["properties"]] == model.properties
     assert index["properties"][1]["distributions"] == [["gamma", 36]]
-    ks = model.fits.filter(pl.col("level") < 0).sort("ks", descending=True)["ks"]
-    assert index["worst"]["ks"] == pytest.approx(ks.head(200).to_list(), rel=1e-5)
+    fits = model.fits.filter(pl.col("level") < 0)
+    sure = (fits["ks"] * fits["n"].sqrt()).filter(fits["n"] >= 10).sort(descending=True)
+    found = [x for x, n in zip(index["worst"]["sure"], index["worst"]["n"], strict=True) if n >= 10]
+    assert found == pytest.approx(sure.head(200).to_list(), rel=1e-3)
+    rows = model.evidence(pathways).to_dicts()
+    assert [p["rejected"] for p in index["properties"]] == [
+        f"{row['n_rejected']:,} of {row['n_tested']:,}" for row in rows
+    ]
     assert "<title>A circuit</title>" in page
 
 

@@ -27,7 +27,7 @@ RUNNING = Record(
 COMPLETE = CompleteRun(
     **started_with(RUNNING), state="complete", out="out", population="default", n_pathways=4,
     n_connections=5, n_synapses=6,
-    properties=(PropertySummary("u_syn", "1", "beta", 3, 4, None, 0.1),),
+    properties=(PropertySummary("u_syn", "1", "beta", 3, 4, None, 3, 1, 0, 0.9, 2, 1, None),),
     steps=(Step("export", 0.5, 1 << 21),), artifacts=("model.parquet",), warnings=("mind this",),
     sha256={"model.parquet": "0"}, seconds=1.5,
 )  # fmt: skip

@@ -31,7 +31,7 @@ ENUMS = {
         sorted({CORRELATION, *(p.name for f in FAMILIES.values() for p in f.parameters)})
     ),
     "dtype": pl.Enum(["int", "float"]),
-    "status": pl.Enum(["ok", "fallback", "failed"]),
+    "status": pl.Enum(["ok", "fallback", "failed", "rejected"]),
 }
 """Types of the columns whose words are the same in all models."""
 

@@ -27,7 +27,7 @@ from connprops.distributions.intervals import with_intervals
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
 from connprops.families.continuous import common_quantiles
-from connprops.families.goodness import aicc, bic, ks, n_ends, wasserstein
+from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Sample
 from connprops.fits.choice import chosen_families, repeated_value
@@ -470,6 +470,11 @@ class _PropertyFit(PropertySamples):
             )
             for name, values in zip(names, evidence, strict=False):
                 columns[name][distributions.pathway] = values
+        status, message = fitted.status.copy(), list(fitted.message)
+        for row in np.flatnonzero(is_rejected(columns["ks"], samples.n)[:n] & (status[:n] == "ok")):
+            status[row] = "rejected"
+            distance = f"KS distance {columns['ks'][row]:.3f} of {samples.n[row]:,.0f} values"
+            message[row] = f"{distance}: a right distribution has less in 99 % of samples"
         moments = {"data_mean": samples.mean, "data_std": samples.std}
         if self.prop.labels is not None:  # codes are no quantities
             for quantities in (columns, moments):
@@ -482,8 +487,8 @@ class _PropertyFit(PropertySamples):
                 "distribution": fitted.families,
                 "n_pathways": np.concatenate([np.ones(n, dtype=np.int64), pooled]),
                 "n": samples.n.astype(np.int64),
-                "status": fitted.status,
-                "message": pl.Series(fitted.message, dtype=pl.String),
+                "status": status,
+                "message": pl.Series(message, dtype=pl.String),
                 **columns,
                 **moments,
             }

@@ -19,6 +19,7 @@ from connprops.draw.connections import ConnectionStream, ConnectionTable
 from connprops.draw.source import DrawOptions
 from connprops.draw.tables import draw_synapses
 from connprops.errors import ConnpropsWarning, DatasetError, ModelError
+from connprops.families.goodness import TESTED_FROM
 from connprops.model.reference_json import from_json, to_json
 from connprops.pathways import rows_of_types
 from connprops.store.folder import Folder, new_generation, reading, write_text
@@ -27,6 +28,8 @@ from connprops.store.writing import refuse_existing
 
 FILES = frozenset({"model.parquet", "fits.parquet", "scores.parquet", "model.json"})
 """The files of a model in a folder: others of these names make way."""
+
+_HALF, _SMALL = 0.5, 0.05
 
 
 class Model(ModelTable):
@@ -85,7 +88,7 @@ class Model(ModelTable):
         )  # fmt: skip
 
     def summary(self, n: int = 20) -> pl.DataFrame:
-        """Return the n fits that are furthest from their data, by KS distance.
+        """Return the n fits that are most surely poor, by KS distance times root n.
 
         Raises
         ------
@@ -98,7 +101,56 @@ class Model(ModelTable):
             )
         observed = self.fits.filter((pl.col("level") == -1) & pl.col("ks").is_not_null())
         ties = [*schema.PATHWAY, "property"]
-        return observed.sort("ks", *ties, descending=[True, *[False] * len(ties)]).head(n)
+        surely = pl.col("ks") * pl.col("n").sqrt()
+        return observed.sort(surely, *ties, descending=[True, *[False] * len(ties)]).head(n)
+
+    def evidence(self, pathways: pl.DataFrame) -> pl.DataFrame:
+        """Return what the distributions of each property rest on, and how many are rejected.
+
+        Parameters
+        ----------
+        pathways
+            Numbers of connections: :data:`connprops.schema.PATHWAYS`.
+
+        Returns
+        -------
+        polars.DataFrame
+            Per ``property``: the number of pathways that rest mostly on their own values
+            (``n_own``), mostly on their level (``n_level``: its weight is more than half) and on
+            their level alone (``n_borrowed``); ``share_own``, that of connections in the first;
+            ``n_tested`` pathways of 20 values and more, ``n_rejected`` and ``n_failed`` of all with
+            values, and ``p_small``, the share of p-values up to 0.05 among ``n_tested``, null where
+            there are none.
+
+        Raises
+        ------
+        ModelError
+            Where the model came without its fits.
+        """
+        if self.fits is None:
+            raise ModelError.of("The model has no fits", hint="fits.parquet belongs beside it")
+        keys = [*schema.PATHWAY]
+        connections = pathways.select(pl.col(*keys).cast(pl.String), "n_connections")
+        own, tested = pl.col("borrowed").fill_null(0.0) <= _HALF, pl.col("n") >= TESTED_FROM
+        weight, small = pl.col("n_connections"), pl.col("p_value").filter(tested) <= _SMALL
+        rows = (
+            self.fits.filter(pl.col("level") < 0)
+            .with_columns(pl.col(*keys, "property", "status").cast(pl.String))
+            .join(connections, on=keys, how="left", maintain_order="left")
+            .group_by("property", maintain_order=True)
+            .agg(
+                own.sum().alias("n_own"),
+                (~own).sum().alias("n_level"),
+                (weight.filter(own).sum() / weight.sum()).alias("share_own"),
+                tested.sum().alias("n_tested"),
+                (pl.col("status") == "rejected").sum().alias("n_rejected"),
+                (pl.col("status") == "failed").sum().alias("n_failed"),
+                small.mean().alias("p_small"),
+            )
+        )
+        borrowed = {name: sum(self.lent(name).n_pathways.values()) for name in self.properties}
+        every = pl.col("property").replace_strict(borrowed, default=0, return_dtype=pl.Int64)
+        return rows.with_columns(n_borrowed=every - pl.col("n_own") - pl.col("n_level"))
 
     def write(
         self, folder: str | Path, *, overwrite: bool = False, json_at_most: int = 1_000_000

@@ -6,7 +6,7 @@ Pathways are numbers here, by the order of types in the maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -66,9 +66,15 @@ _BORROWED = (
 )
 _TROUBLES = {
     "failed": "Pathways that could not be fitted",
+    "rejected": "Pathways whose values are further from their distribution than chance explains",
     "fallback": "Pathways that the chosen distribution could not be fitted to, and that have "
     "another one",
 }
+
+_NO_EVIDENCE: dict[str, Any] = {
+    "n_own": 0, "n_level": 0, "n_borrowed": 0, "share_own": None, "n_tested": 0, "n_rejected": 0,
+    "p_small": None,
+}  # fmt: skip
 
 _CONSTANTS: dict[str, Any] = {
     "moments": _MOMENTS,
@@ -107,6 +113,8 @@ class ReportTables:
         self.pathways = Pathways(
             maps.type_order(stats.types, "source"), maps.type_order(stats.types, "target")
         )
+        evidence = [] if model.fits is None else model.evidence(stats.pathways.collect()).to_dicts()
+        self._evidence = {row["property"]: row for row in evidence}
         order = stats.order_statistics.collect()
         points = min(quantiles_at_most // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
         shown = order if points in _QUANTILES_OF_A_SAMPLE else order.head(0)
@@ -281,9 +289,9 @@ class ReportTables:
         }
 
     def _summary(self, of: Property) -> dict[str, Any]:
-        model, fits = (rows_of(self._frames[t], property=of.name) for t in ("model", "fits"))
+        model = rows_of(self._frames["model"], property=of.name)
+        evidence = self._evidence.get(of.name, _NO_EVIDENCE)
         counts = model["distribution"].value_counts()
-        ks: Any = fits.filter(pl.col("level") < 0)["ks"].median()
         return {
             "name": of.name,
             "unit": of.unit,
@@ -292,7 +300,9 @@ class ReportTables:
             "values": "whole" if whole_numbers([of]) else "real",
             "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
             "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
-            "ks": None if ks is None else round(ks, 4),
+            "rests": _evidence_text(evidence),
+            "rejected": f"{evidence['n_rejected']:,} of {evidence['n_tested']:,}",
+            "p_small": evidence["p_small"],
         }
 
     def _worst(self) -> dict[str, list[Any]]:
@@ -304,9 +314,10 @@ class ReportTables:
             mean="data_mean",
             std="data_std",
             few=pl.col("n") < _ENOUGH,
-        ).sort("few", "ks", "pathway", descending=[False, True, False])
+            sure=pl.col("ks") * pl.col("n").sqrt(),
+        ).sort("few", "sure", "pathway", descending=[False, True, False])
         names = ("pathway", "property", "distribution", "level", "n", "status")
-        numbers = ("ks", "wasserstein", "mean", "model_mean", "std", "model_std")
+        numbers = ("ks", "sure", "wasserstein", "mean", "model_mean", "std", "model_std")
         worst = order.group_by("few", maintain_order=True).head(_WORST)
         return _columns(worst.select(*names, *numbers), steps=False)
 
@@ -337,6 +348,16 @@ class ReportTables:
             counts = fits.group_by("property", maintain_order=True).len()
             if len(counts):
                 yield f"{text}: {', '.join(f'{n:,} ({name})' for name, n in counts.iter_rows())}"
+
+
+def _evidence_text(evidence: Mapping[str, Any]) -> str:
+    """Return what a property's distributions rest on."""
+    share = evidence["share_own"]
+    of_connections = "" if share is None else f" ({100 * share:.0f} % of connections)"
+    return (
+        f"own values {evidence['n_own']:,}{of_connections}, their level {evidence['n_level']:,}, "
+        f"without values {evidence['n_borrowed']:,}"
+    )
 
 
 def _columns(rows: pl.DataFrame, *, steps: bool = True) -> dict[str, list[Any]]:

@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 const nTargets = index.targets.length;
 const chunks = new Map(); // promises of what is unpacked, by the id of its element
 const views = new Map(); // Vega views, by the id of their element
-const state = { property: 0, statistic: null, pathway: null, kept: null, sort: "ks", down: true, shown: 25 };
+const state = { property: 0, statistic: null, pathway: null, kept: null, sort: "sure", down: true, shown: 25 };
 let drawing = 0; // number of the last request to draw the maps: later ones overtake earlier ones
 let opening = 0;
 
@@ -522,7 +522,7 @@ function markChosen() {
 
 const columns = [
   ["pathway", "pathway"], ["property", "property"], ["distribution", "distribution"],
-  ["n", "values"], ["ks", "KS distance"], ["wasserstein", "Wasserstein"],
+  ["n", "values"], ["sure", "KS times root n"], ["ks", "KS distance"], ["wasserstein", "Wasserstein"],
   ["mean", "mean, data"], ["model_mean", "mean, model"], ["std", "std, data"],
   ["model_std", "std, model"], ["status", "status"],
 ];
@@ -538,7 +538,8 @@ async function worstRows() {
   const { model, statistics } = await property(state.property);
   return model.pathway.map((pathway, i) => ({
     pathway, property: state.property, distribution: model.distribution[i], level: model.level[i],
-    n: model.n[i], ks: model.ks[i], wasserstein: model.wasserstein[i],
+    n: model.n[i], ks: model.ks[i],
+    sure: model.ks[i] === null ? null : model.ks[i] * Math.sqrt(model.n[i]), wasserstein: model.wasserstein[i],
     mean: pick(statistics, "mean", pathway), model_mean: model.mean[i],
     std: pick(statistics, "std", pathway), model_std: model.std[i], status: model.status[i],
   })).filter((row) => row.level < 0 && enough(row));
@@ -640,11 +641,12 @@ function setUpOverview() {
     "div", {}, element("dt", {}, label), element("dd", {}, text(count)))));
   byId("warnings").replaceChildren(...index.warnings.map((each) => element("li", {}, each)));
   byId("properties").replaceChildren(table(
-    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "median KS distance"],
+    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "pathways that rest on", "rejected"],
     index.properties.map((each, number) => [
       element("button", { type: "button", onclick: () => choose(number).catch(fail) }, each.name),
       each.unit || "unknown", each.n_pathways,
-      each.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), each.ks])));
+      each.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), each.rests,
+      each.p_small === null ? each.rejected : `${each.rejected}; p up to 0.05: ${text(each.p_small)}`])));
   byId("words").replaceChildren(...index.words.map((each) => element("p", {}, each)));
   byId("classes").replaceChildren(index.classes
     ? table("Connections between classes", index.classes.heads, index.classes.rows) : "");

@@ -220,7 +220,17 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
     console.print(_sizes(run))
     show_table(
         console,
-        ("property", "unit", "distribution", "of pathways", "shared within", "median KS"),
+        (
+            "property",
+            "unit",
+            "distribution",
+            "of pathways",
+            "shared within",
+            "on own values (of connections)",
+            "on their level",
+            "without values",
+            "rejected",
+        ),
         [
             (
                 p.name,
@@ -228,7 +238,10 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
                 p.distribution,
                 f"{p.n_pathways:,} of {p.n_observed:,}",
                 _share(p.shared),
-                None if p.median_ks is None else f"{p.median_ks:.3f}",
+                f"{p.n_own:,}" + ("" if p.share_own is None else f" ({100 * p.share_own:.0f} %)"),
+                f"{p.n_level:,}",
+                f"{p.n_borrowed:,}",
+                f"{p.n_rejected:,} of {p.n_tested:,}",
             )
             for p in run.properties
         ],

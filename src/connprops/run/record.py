@@ -69,8 +69,8 @@ class PropertySummary:
     """How the pathways of one property that have data of their own were modelled.
 
     ``distribution`` is the most frequent one, which ``n_pathways`` of the ``n_observed`` have.
-    ``shared`` is the fraction of pathways in which connections share one value, and ``median_ks``
-    the median distance of data and model; each is None where no pathway shows it.
+    ``shared`` is the fraction of pathways in which connections share one value, None where no
+    pathway shows it. The others are as in :meth:`connprops.Model.evidence`.
     """
 
     name: str
@@ -79,7 +79,13 @@ class PropertySummary:
     n_pathways: int
     n_observed: int
     shared: float | None
-    median_ks: float | None
+    n_own: int
+    n_level: int
+    n_borrowed: int
+    share_own: float | None
+    n_tested: int
+    n_rejected: int
+    p_small: float | None
 
 
 @dataclass(frozen=True)

@@ -275,11 +275,19 @@ def _described(
     return stats, {}
 
 
+_NO_EVIDENCE: dict[str, Any] = {
+    **dict.fromkeys(("n_own", "n_level", "n_borrowed", "n_tested", "n_rejected"), 0),
+    **dict.fromkeys(("share_own", "p_small")),
+}
+
+
 def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
     observed = (pl.col("level") < 0) & pl.col("other_property").is_null()
     distributions = model.table.filter(observed).select(*PATHWAY, "property", "distribution")
+    rows = model.evidence(stats.pathways.collect()).drop("n_failed").to_dicts()
+    evidence = {row.pop("property"): row for row in rows}
     summaries = []
     for prop in stats.properties:
         used = distributions.filter(pl.col("property") == prop.name).unique()["distribution"]
@@ -296,18 +304,10 @@ def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummar
                 n_pathways=most[1],
                 n_observed=len(used),
                 shared=float(shared.sum() / len(shared)) if len(shared) else None,
-                median_ks=_median_ks(model, prop.name),
+                **evidence.get(prop.name, _NO_EVIDENCE),
             )
         )
     return tuple(summaries)
-
-
-def _median_ks(model: Model, name: str) -> float | None:
-    if model.fits is None:
-        return None
-    of_data = model.fits.filter((pl.col("property") == name) & (pl.col("level") < 0))
-    median = of_data["ks"].drop_nulls().drop_nans().median()
-    return float(median) if isinstance(median, int | float) else None
 
 
 def _reasons(
