@@ -34,8 +34,8 @@ MEANS = """
         (select avg(value) from model where property = 'p' and parameter = 'mean' and level = -1)
 """
 COMMANDS = ("export", "extract", "merge", "build", "draw", "run")
-PROCESSES, THREADS = 5, 20
-"""A hundred readers."""
+PROCESSES = 5
+"""In which there are readers, in threads of each."""
 
 PAUSE = 0.2
 
@@ -169,13 +169,17 @@ def _told(work: Callable[[], object]) -> str:
     return text
 
 
-def read_beside_runs(folder: Path, n_runs: int) -> tuple[int, int, list[str]]:
-    """Let many readers ask while runs replace each other; return answers, refusals, failures."""
+def read_beside_runs(folder: Path, n_readers: int) -> tuple[int, int, list[str]]:
+    """Let readers ask while a fifth as many runs replace each other.
+
+    Return how many answers and refusals there were, and the failures.
+    """
+    each = n_readers // PROCESSES
     circuits = [circuit_of(folder / f"circuit-{i}", 10**i) for i in range(2)]
     out, stop = folder / "out", folder / "stop"
     _told(lambda: run(circuits[0], out, P).state)
-    pipes = [_readers(out, stop) for _ in range(PROCESSES)]
-    for i in range(n_runs):
+    pipes = [_readers(out, stop, each) for _ in range(PROCESSES)]
+    for i in range(each):
         _told(lambda i=i: run(circuits[(i + 1) % 2], out, P, overwrite=True).state)
     stop.touch()
     answers, refused, failures = 0, 0, []
@@ -191,7 +195,7 @@ def read_beside_runs(folder: Path, n_runs: int) -> tuple[int, int, list[str]]:
     return answers, refused, failures
 
 
-def _readers(out: Path, stop: Path) -> int:
+def _readers(out: Path, stop: Path, n: int) -> int:
     """Start a process whose threads ask until they are to stop; return where it tells answers."""
     reading, writing = os.pipe()
     if os.fork():
@@ -209,6 +213,6 @@ def _readers(out: Path, stop: Path) -> int:
             time.sleep(PAUSE)
         return "".join(lines)
 
-    with os.fdopen(writing, "w") as pipe, ThreadPoolExecutor(THREADS) as threads:
-        pipe.writelines(threads.map(ask_often, range(THREADS)))
+    with os.fdopen(writing, "w") as pipe, ThreadPoolExecutor(n) as threads:
+        pipe.writelines(threads.map(ask_often, range(n)))
     os._exit(0)

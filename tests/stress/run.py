@@ -2,7 +2,7 @@
 
 Prints what failed.
 
-    python tests/stress/run.py --calls 1 --readers 20 --kills 200 --mutations 10000 \\
+    python tests/stress/run.py --calls 1 --readers 100 --kills 200 --mutations 10000 \\
         --circuits 1000 --variants 2000 --arguments 20000 --synapses 10000000
 
 ends with 0 if nothing failed. The memory is limited by a control group where one can be made.
@@ -103,7 +103,7 @@ def calls(n: int, folder: Path, _seed: int) -> list[str]:
 
 
 def readers(n: int, folder: Path, _seed: int) -> list[str]:
-    """Let a hundred readers ask while n runs replace each other."""
+    """Let n readers ask while runs replace each other."""
     from generations import read_beside_runs
 
     answers, refused, failures = read_beside_runs(folder, n)
