@@ -155,7 +155,7 @@ def test_more_rows_than_altair_allows_are_drawn():
 def test_rounding_errors_are_no_difference():
     data = pl.Series([1.0, 2.0, 3.0])
     scale = maps.difference_scale(data, pl.Series([1e-16, 0.0, -2e-16])).to_dict()
-    assert scale["domain"] == pytest.approx([-3e-6, 3e-6])
+    assert scale["domain"] == pytest.approx([-3e-5, 3e-5])
     scale = maps.difference_scale(data, pl.Series([0.1, 0.0, -0.2])).to_dict()
     assert scale["domain"] == [-0.2, 0.2]
 
