@@ -177,6 +177,26 @@ def many_pathways(work: Path, synapses: int) -> Iterator[Result]:
 
 Benchmark = Callable[[Path, int], Iterator[Result]]
 
+
+def tables(work: Path, synapses: int) -> Iterator[Result]:
+    """Export a table of synapses in Parquet, sorted by target or not; against rewriting it."""
+    folder = empty(work / "tables")
+    task("write_tables", str(folder), str(synapses))
+    for order in ("sorted", "scattered"):
+        file = folder / f"{order}.parquet"
+        once = task("rewrite", str(file), str(folder / "again.parquet"))
+        dataset = folder / order
+        exported = connprops(
+            "export", str(file), "--nodes", str(folder / "cells.parquet"), "--source", "pre",
+            "--target", "post", "--node-id", "id", "--type", "cell_type", "-o", str(dataset), "-q",
+            fresh=dataset,
+        )  # fmt: skip
+        size = {"synapses": synapses, "columns": 8}
+        yield Result("tables", f"rewrite, {order}", once, size=size)
+        ratio = exported.wall / once.wall
+        yield Result("tables", f"export, {order}", exported, ratio, "rewriting", size)
+
+
 BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
     "start": (start, 0),
     "reference": (
@@ -197,6 +217,7 @@ BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
     "ten_properties": (ten_properties, 28_600_000),
     "nmc": (nmc, 37_000_000),
     "many_pathways": (many_pathways, 4_000_000),
+    "tables": (tables, 50_000_000),
     "growth": (
         lambda work, n: growth(work, [max(n // k, 1000) for k in (100, 30, 10, 3, 1)]),
         100_000_000,

@@ -83,6 +83,35 @@ def write_once(dataset: str, folder: str) -> None:
     sys.stdout.write(f"{spent}\n")
 
 
+def write_tables(folder: str, synapses: str) -> None:
+    """Write a table of eight columns, ordered by target and in no order; and one of the cells."""
+    import polars as pl
+
+    n, rng, place = int(synapses), np.random.default_rng(0), Path(folder)
+    cells = 864691130000000000 + rng.permutation(20_000) * 1001
+    types = rng.choice([f"t{i:02d}" for i in range(50)], cells.size)
+    pl.DataFrame({"id": cells, "cell_type": types}).write_parquet(place / "cells.parquet")
+    table = pl.DataFrame(
+        {
+            "pre": rng.choice(cells, n),
+            "post": rng.choice(cells, n),
+            "size": rng.lognormal(5, 1, n).astype(np.int32),
+            "area": rng.gamma(2, 3, n).astype(np.float32),
+            "confidence": rng.random(n, dtype=np.float32),
+            **{axis: rng.integers(0, 1_000_000, n, dtype=np.int32) for axis in "xyz"},
+        }
+    )
+    table.write_parquet(place / "scattered.parquet", row_group_size=1 << 18)
+    table.sort("post", "pre").write_parquet(place / "sorted.parquet", row_group_size=1 << 18)
+
+
+def rewrite(file: str, out: str) -> None:
+    """Read a Parquet file and write it again, as it streams by."""
+    import polars as pl
+
+    pl.scan_parquet(file).sink_parquet(out, compression="zstd", row_group_size=16_384)
+
+
 def average(dataset: str) -> None:
     """Average every property per pathway over the synapses, in one pass of DuckDB."""
     import connprops as cp
@@ -147,7 +176,7 @@ def agreement(ours_file: str, theirs_file: str) -> None:
 _TASKS: dict[str, Callable[..., None]] = {
     f.__name__: f
     for f in (by_polars, by_duckdb, ours, ours_as_arrays, reference, read_once, write_once,
-              average, extract, agreement)
+              write_tables, rewrite, average, extract, agreement)
 }  # fmt: skip
 
 if __name__ == "__main__":
