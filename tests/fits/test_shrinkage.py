@@ -370,3 +370,30 @@ def test_ends_pay_where_many_values_tell_them():
     assert gain(centre * rng.normal(1, 0.1, (12, 100))) < 0
     # Of a few values, though they are uniform, ends are known too badly.
     assert gain(centre * rng.uniform(0.8, 1.2, (12, 8))) < 0
+
+
+@pytest.mark.parametrize("structure", ["none", "two kinds"])
+@pytest.mark.parametrize("name", ["normal", "gamma", "lognormal", "weibull"])
+def test_pathways_that_are_not_alike_are_not_harmed(name, structure):
+    rng = np.random.default_rng(8)
+    family, groups = family_named(name), 80
+    n = rng.integers(3, 60, groups)
+    kind = rng.random(groups) < 0.5
+    own = rng.uniform(size=(2, groups)) if structure == "none" else np.stack([kind, kind])
+    mean, cv = 10.0 ** (4 * own[0] - 2), 10.0 ** (own[1] - 0.9)
+    log = np.sqrt(np.log1p(cv**2))
+    law = {
+        "normal": scipy_stats.norm(mean, cv * mean),
+        "gamma": scipy_stats.gamma(cv**-2.0, scale=mean * cv**2),
+        "lognormal": scipy_stats.lognorm(log, scale=mean * np.exp(-(log**2) / 2)),
+        "weibull": scipy_stats.weibull_min(1 / cv, scale=mean),
+    }[name]
+    values = law.rvs((60, groups), random_state=rng).T
+    estimate, result = borrowed_for(name, [x[:k] for x, k in zip(values, n, strict=True)])
+    unseen = law.rvs((2000, groups), random_state=rng).T
+
+    def score(parameters):
+        likelihood = np.exp(family.logpdf(unseen, parameters))
+        return np.log(0.999 * likelihood + 0.001 / (unseen.max() - unseen.min())).mean()
+
+    assert score(result.values) >= score(estimate.parameters) - 0.005
