@@ -184,3 +184,13 @@ def _unweighted(parameter: str, own: Parameters, observed: Sample, levels: Level
     total = np.bincount(pool[order], weights=lent[order], minlength=levels.n_pools)
     count = np.bincount(pool, minlength=levels.n_pools)
     return total / np.where(count > 0, count, np.nan)
+
+
+def own_lists(own: Parameters, values: Parameters) -> Parameters:
+    """Return the own probabilities of the values that are listed now."""
+    p = np.full_like(values["p"], np.nan)
+    for row, (listed, new) in enumerate(zip(own["val"], values["val"], strict=True)):
+        known = dict(zip(listed.tolist(), own["p"][row].tolist(), strict=True))
+        has = ~np.isnan(new)
+        p[row, has] = [known.get(x, 0.0) for x in new[has].tolist()]
+    return {"val": values["val"], "p": p}

@@ -27,7 +27,7 @@ from connprops.families.discrete import DISTINCT
 from connprops.families.family import Family
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.fitted import Fitted, Names, Parameters
+from connprops.fits.fitted import Fitted, Names, Parameters, own_lists
 from connprops.fits.levels import LEAST, Hierarchy, Levels, Pools
 
 _PAIR = 2
@@ -104,7 +104,7 @@ def _moved(
         for name, x in own.parameters.items()
     }
     if family.name == "discrete":  # own probabilities of the values that are listed now
-        own_value = _own_lists(own.parameters, values)
+        own_value = own_lists(own.parameters, values)
     moved = Distributions(family, own.pathway, values, std_error=errors, own_value=own_value)
     weight = np.mean(weights, axis=0)
     return moved, np.where(
@@ -395,6 +395,12 @@ def _beta(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     width = np.sqrt(np.exp(2 * (log_std + v_std)) + v_centre) / std
     observed = hierarchy.is_observed()
     low, high = centre - width * mean, centre + width * (1 - mean)
+    # Where a shape rises towards an end, extremes say more of it than mean and deviation.
+    gaps = [(x * special.beta(a, b) / n) ** (1 / x) for x in (a, b)]
+    ranged = gaps[0] + gaps[1] < np.sqrt(v_std + v_centre / width**2)
+    wide = (sample.max - sample.min) / (1 - gaps[0] - gaps[1])
+    low = np.where(ranged, sample.min - gaps[0] * wide, low)
+    high = np.where(ranged, sample.max + gaps[1] * wide, high)
     ends = {"min": np.where(observed, np.fmin(low, sample.min), low),
             "max": np.where(observed, np.fmax(high, sample.max), high)}  # fmt: skip
     errors |= dict.fromkeys(ends, np.full_like(n, np.nan))
@@ -470,16 +476,6 @@ def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
 
     values = {"val": padded(0), "p": padded(1)}
     return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]
-
-
-def _own_lists(own: Parameters, values: Parameters) -> Parameters:
-    """Return the own probabilities of the values that are listed now."""
-    p = np.full_like(values["p"], np.nan)
-    for row, (listed, new) in enumerate(zip(own["val"], values["val"], strict=True)):
-        known = dict(zip(listed.tolist(), own["p"][row].tolist(), strict=True))
-        has = ~np.isnan(new)
-        p[row, has] = [known.get(x, 0.0) for x in new[has].tolist()]
-    return {"val": values["val"], "p": p}
 
 
 _WAYS: Mapping[str, _Way] = {
