@@ -22,7 +22,8 @@ from connprops.charts.maps import type_order
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.demo.circuit import write_demo
-from connprops.errors import ConnpropsWarning, OutputError
+from connprops.distributions.table import model_statistics
+from connprops.errors import ConnpropsWarning, DatasetError, OutputError
 from connprops.export.export import export
 from connprops.model.build import build
 from connprops.reports.report import report
@@ -297,6 +298,32 @@ def test_words_and_classes_say_what_the_tables_say(borrowing):
         pair, on=["source_type", "target_type"]
     )  # fmt: skip
     assert mean == pytest.approx((of_pair["mean"] * of_pair["n"]).sum() / of_pair["n"].sum())
+
+
+def test_expected_means_stand_beside_data_and_model(tables, tmp_path):
+    table = tables[0].table.collect().filter(pl.col("property") == "property_1")
+    names = pl.col("source_type", "target_type", "property").cast(pl.String)
+    keys = ["source_type", "target_type", "property"]
+    spread = model_statistics(tables[1]).select(pl.col(keys).cast(pl.String), spread="std")
+    table = table.with_columns(pl.col(keys).cast(pl.String)).join(spread, on=keys)
+    error = pl.col("spread") / pl.col("n").sqrt()
+    off = pl.int_range(pl.len()).mod(4) * 0.9  # by so many standard errors
+    means = table.select(names, mean=pl.col("mean") + off * error)
+    file = tmp_path / "expected.parquet"
+    means.write_parquet(file)
+    index = index_of(report(*tables, tmp_path / "r.html", expected=file).read_text())
+    near = sum(i % 4 < 3 for i in range(len(means)))
+    assert f"{near} of {len(means)} means of data lie within 2" in index["words"][-1]
+    rows = index["expected"]["rows"]
+    assert len(rows) == len(means)
+    assert [abs(row[5]) for row in rows[: len(means) - near]] == pytest.approx(
+        [2.7] * (len(means) - near)
+    )
+    mean = {f"{s} → {t}": m for s, t, m in table.select(names, "mean").select(
+        "source_type", "target_type", "mean").iter_rows()}  # fmt: skip
+    assert all(row[3] == pytest.approx(mean[row[0]]) for row in rows)
+    with pytest.raises(DatasetError, match="lacks the column 'mean'"):
+        report(*tables, tmp_path / "other.html", expected=means.drop("mean"))
 
 
 def test_borrowed_distributions_have_a_curve(borrowing):

@@ -22,6 +22,7 @@ from connprops.distributions.table import model_statistics
 from connprops.families.registry import FAMILIES
 from connprops.model.model import Model
 from connprops.pathways import Pathways
+from connprops.reports.expected import against_expected
 from connprops.reports.words import class_rows, words_of
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
@@ -246,8 +247,12 @@ class ReportTables:
             "map": _drawing(style),
         }
 
-    def overview(self) -> dict[str, Any]:
-        """Return what the report needs at once."""
+    def overview(self, expected: pl.DataFrame | None = None) -> dict[str, Any]:
+        """Return what the report needs at once; ``expected`` are means to compare with."""
+        words, beside = words_of(self._frames, self.types, self.properties), None
+        if expected is not None:
+            told, beside = against_expected(expected, self._frames, self.pathways)
+            words.append(told)
         pathways = self._frames["pathways"]
         largest = pathways.sort("n_connections", "pathway", descending=[True, False])
         meanings = {c.name: c.meaning for t in (schema.MODEL, schema.FITS, schema.STATISTICS)
@@ -272,7 +277,8 @@ class ReportTables:
                 ["synapses", int(pathways["n_synapses"].sum())],
                 ["properties", len(self.properties)],
             ],
-            "words": words_of(self._frames, self.types, self.properties),
+            "words": words,
+            "expected": beside,
             "classes": class_rows(self._frames, self.types, self.properties),
             "properties": [self._summary(of) for of in self.properties],
             "statistics": [

@@ -650,6 +650,8 @@ function setUpOverview() {
   byId("words").replaceChildren(...index.words.map((each) => element("p", {}, each)));
   byId("classes").replaceChildren(index.classes
     ? table("Connections between classes", index.classes.heads, index.classes.rows) : "");
+  byId("expected").replaceChildren(index.expected
+    ? table("Against expected means", index.expected.heads, index.expected.rows) : "");
   byId("facts").hidden = !index.facts.length;
   byId("facts").replaceChildren(table("Run", ["fact", "value"],
     index.facts.map(([name, value]) => [name, text(value)])));

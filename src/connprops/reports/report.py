@@ -34,6 +34,7 @@ from connprops.display import Progress
 from connprops.errors import OutputError
 from connprops.model.model import Model
 from connprops.reports.data import ReportTables
+from connprops.reports.expected import read_expected
 from connprops.resources import release_memory
 from connprops.statistics.statistics import Statistics
 from connprops.store.folder import write_text
@@ -54,6 +55,7 @@ def report(
     title: str = "Synapse properties",
     facts: Mapping[str, Any] | None = None,
     warnings: Iterable[str] = (),
+    expected: pl.DataFrame | str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -71,6 +73,9 @@ def report(
         What else is to be told of the run: options, versions, times; name and value.
     warnings
         To be shown on top, beside those that follow from the tables.
+    expected
+        Means to compare data and model with, pathway by pathway: a frame or a Parquet file of
+        source_type, target_type, property and mean.
     overwrite
         Whether to replace a file that is there.
     progress
@@ -78,13 +83,16 @@ def report(
 
     Raises
     ------
+    DatasetError
+        Where the table of expected means cannot be read or lacks a column.
     OutputError
         Where the file is there already and ``overwrite`` is false, or cannot be written.
     """
     file = Path(path)
     if file.exists() and not overwrite:  # before the work, not after it
         raise OutputError.of(f"{file} exists already", hint="give another name, or overwrite=True")
-    page = _page(stats, model, title, facts or {}, warnings, progress)
+    means = None if expected is None else read_expected(expected)
+    page = _page(stats, model, title, facts or {}, warnings, means, progress)
     return write_text(file, page, overwrite=overwrite)
 
 
@@ -94,6 +102,7 @@ def _page(
     title: str,
     facts: Mapping[str, Any],
     warnings: Iterable[str],
+    expected: pl.DataFrame | None,
     progress: Progress | None,
 ) -> str:
     n = math.isqrt(_ROWS_AT_MOST // max(len(stats.properties), 1))
@@ -114,7 +123,7 @@ def _page(
     if correlations := tables.correlation_columns():
         packed["correlations"] = _packed(correlations)
     names = [of.name for of in stats.properties]
-    index = tables.overview() | {
+    index = tables.overview(expected) | {
         "specs": {
             side: _map_specs(tables.types, palette) | _pathway_specs(names, palette)
             for side, palette in _SIDES.items()
