@@ -160,7 +160,10 @@ def folds_scored(
 
 def class_of(n: pl.Expr) -> pl.Expr:
     """Return the least number of connections of the class that numbers of them are in."""
-    return n.cut(SIZES[1:], labels=[str(x) for x in SIZES], left_closed=True)
+    least = pl.lit(SIZES[0])
+    for size in SIZES[1:]:
+        least = pl.when(n >= size).then(size).otherwise(least)
+    return least
 
 
 def by(scored: pl.DataFrame, *keys: str) -> pl.DataFrame:
