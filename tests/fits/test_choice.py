@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from benchmarks.recovery import DISTRIBUTIONS, chosen, recovered, simulated
 from connprops.families.goodness import aicc, bic, fold_of_rank, held_out, n_ends
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Known, Sample
+from connprops.families.sample import Known, Sample, Samples
 from connprops.fits.choice import (
     MARGIN,
     chosen_families,
@@ -188,14 +188,14 @@ def test_each_pathway_may_choose_for_itself():
     rng = np.random.default_rng(4)
     values = [rng.gamma(2, 1, 2000), rng.normal(50, 10, 2000), rng.gamma(2, 1, 3)]
     sample = Sample.from_values(values)
-    wanted, scores = chosen_families("auto-per-pathway", sample, sample, FLOAT, "aicc")
+    wanted, scores = chosen_families("auto-per-pathway", sample, Samples.of(sample), FLOAT, "aicc")
     assert wanted[:2].tolist() == ["gamma", "normal"]
     assert wanted[2] == scores.filter("chosen")["distribution"][0]  # too small to choose
 
 
 def test_scores_say_what_was_compared():
     sample = simulated(DISTRIBUTIONS["gamma"], (9,), (30, 100))
-    wanted, scores = chosen_families(["gamma", "weibull"], sample, sample, FLOAT, "bic")
+    wanted, scores = chosen_families(["gamma", "weibull"], sample, Samples.of(sample), FLOAT, "bic")
     assert set(wanted) == {"gamma"}
     assert scores["distribution"].to_list() == ["gamma", "weibull"]
     assert scores["criterion"].to_list() == ["bic", "bic"]
@@ -228,7 +228,9 @@ def test_candidates_that_fail_are_passed_over():
     values = rng.gamma(2, 1, (12, 50))
     values[0, 0] = 0.0  # a value that neither gamma nor Weibull can have
     sample = Sample.from_values(list(values))
-    wanted, scores = chosen_families(["gamma", "exponential"], sample, sample, FLOAT, "aicc")
+    wanted, scores = chosen_families(
+        ["gamma", "exponential"], sample, Samples.of(sample), FLOAT, "aicc"
+    )
     assert wanted[0] == "gamma"  # which fails on one of twelve: the others decide
     assert scores["n_failed"].to_list() == [1, 0]
     others = Sample.from_values(list(values[1:]))
@@ -236,11 +238,13 @@ def test_candidates_that_fail_are_passed_over():
     assert scores["aicc"][1] == pytest.approx(expected.aicc, rel=1e-12)
     values[1:3, 0] = 0.0
     sample = Sample.from_values(list(values))
-    wanted, scores = chosen_families(["gamma", "exponential"], sample, sample, FLOAT, "aicc")
+    wanted, scores = chosen_families(
+        ["gamma", "exponential"], sample, Samples.of(sample), FLOAT, "aicc"
+    )
     assert wanted[0] == "exponential"  # three of twelve are more than a few
     assert scores["n_failed"].to_list() == [3, 0]
     assert scores["delta"].to_list() == [None, 0]
-    wanted, _ = chosen_families(["gamma", "weibull"], sample, sample, FLOAT, "aicc")
+    wanted, _ = chosen_families(["gamma", "weibull"], sample, Samples.of(sample), FLOAT, "aicc")
     assert wanted[0] == "gamma"  # both fail on these
 
 
@@ -269,7 +273,7 @@ def test_a_value_that_is_repeated_is_a_point_beside_a_family():
 ], ids=["two humps", "heavy tails", "clipped"])  # fmt: skip
 def test_what_no_family_fits_has_its_quantiles(draw):
     sample = Sample.from_values(list(draw(np.random.default_rng(8), (12, 250))))
-    wanted, scores = chosen_families("auto", sample, sample, FLOAT, "aicc")
+    wanted, scores = chosen_families("auto", sample, Samples.of(sample), FLOAT, "aicc")
     assert set(wanted) == {"quantiles"}
     assert scores.filter("chosen")["distribution"].to_list() == ["quantiles"]
     few = Sample.from_values(list(draw(np.random.default_rng(8), (12, 60))))

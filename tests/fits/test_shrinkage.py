@@ -16,10 +16,10 @@ from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.goodness import ks
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Sample, Samples
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import Levels
-from connprops.fits.property import foretold
+from connprops.fits.p_values import foretold
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.model.build import build
 from connprops.statistics.extract import extract
@@ -47,8 +47,10 @@ def borrowed_for(name, samples, narrow=None):
     """Fit a family to samples and shrink them, as one level unless ``narrow`` has their groups."""
     sample = Sample.from_values(samples)
     asked = np.full(len(samples), name, dtype="U32")
-    fitted = fit_with_fallbacks(asked, sample)
-    moved, borrowed = with_shrinkage(fitted, asked, sample, levels_of(len(samples), narrow))
+    fitted = fit_with_fallbacks(asked, Samples.of(sample))
+    moved, borrowed = with_shrinkage(
+        fitted, asked, Samples.of(sample), levels_of(len(samples), narrow)
+    )
     law = moved.estimates(family_named(name), np.arange(len(samples)))
     return family_named(name).fit(sample), Shrunk(law.parameters, law.std_error, borrowed)
 
@@ -325,8 +327,8 @@ def test_pathways_borrow_from_those_of_their_own_family():
     wanted = np.repeat(["exponential", "normal"], [10, 12])
     wanted[-1] = "poisson"
     sample = Sample.from_values(samples)
-    own = fit_with_fallbacks(wanted, sample)
-    fitted, borrowed = with_shrinkage(own, wanted, sample, levels_of(22))
+    own = fit_with_fallbacks(wanted, Samples.of(sample))
+    fitted, borrowed = with_shrinkage(own, wanted, Samples.of(sample), levels_of(22))
     assert fitted.families.tolist() == wanted.tolist()
     for name, rows in (("exponential", slice(10)), ("normal", slice(10, 21))):
         _, alone = borrowed_for(name, samples[rows])
@@ -364,8 +366,9 @@ def test_ends_pay_where_many_values_tell_them():
 
     def gain(values):
         """Return how much likelier ends make the values that estimates have not seen."""
-        sample, levels = Sample.from_values(list(values)), levels_of(len(values))
-        return foretold("uniform", sample, levels) - foretold("normal", sample, levels)
+        samples = Samples.of(Sample.from_values(list(values)))
+        levels = levels_of(len(values))
+        return foretold("uniform", samples, levels) - foretold("normal", samples, levels)
 
     assert gain(centre * rng.uniform(0.8, 1.2, (12, 100))) > 0
     assert gain(centre * rng.normal(1, 0.1, (12, 100))) < 0
@@ -413,3 +416,24 @@ def test_beta_distributions_with_two_humps_reach_from_end_to_end():
         return np.log(0.999 * np.exp(family.logpdf(unseen, parameters)) + 0.001).mean()
 
     assert score(result.values) > score(estimate.parameters)
+
+
+def test_samples_in_blocks_are_fitted_as_all_at_once(monkeypatch):
+    rng = np.random.default_rng(7)
+    values = [rng.gamma(2, 1, n) for n in (1, 3, 8, 40, 600, 900)]
+    samples = Samples.of(*(Sample.from_values(part) for part in (values[:4], values[4:])))
+    asked = np.full(len(values), "gamma", dtype="U32")
+    whole = fit_with_fallbacks(asked, samples)
+    monkeypatch.setattr("connprops.families.sample.BLOCK", 1)
+    assert [len(part) for _, part in samples.blocks(np.arange(6))] == [1] * 6
+    found = fit_with_fallbacks(asked, samples)
+    assert found.families.tolist() == whole.families.tolist()
+    assert found.message == whole.message
+    for name, of_family in whole.distributions.items():
+        for parameter, value in of_family.parameters.items():
+            again = found.distributions[name].parameters[parameter]
+            np.testing.assert_allclose(again, value, rtol=1e-12)
+    some = samples.samples(np.array([5, 0, 4]))  # narrow and wide ones beside each other
+    assert some.value.shape[1] > len(values[3])
+    np.testing.assert_array_equal(some.max, [values[i].max() for i in (5, 0, 4)])
+    np.testing.assert_array_equal(some.weight.sum(axis=1), [900, 1, 600])

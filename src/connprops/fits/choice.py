@@ -18,7 +18,7 @@ from connprops.families.composed import adapted, inflated, other_values
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, held_out, ks, n_ends, of_unlisted
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Sample, Samples
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import Property
 
@@ -61,7 +61,7 @@ with ends fewer), at which distance, and in what share of these pathways a fit i
 
 
 def chosen_families(
-    asked: DistrType, observed: Sample, samples: Sample, prop: Property, criterion: Criterion
+    asked: DistrType, observed: Sample, samples: Samples, prop: Property, criterion: Criterion
 ) -> tuple[NDArray[np.str_], pl.DataFrame]:
     """Return the family to fit to each of ``samples``, and the table of the candidates' scores.
 
@@ -96,7 +96,8 @@ def chosen_families(
     families[:] = best
     if asked == AUTO_PER_PATHWAY:
         varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
-        families[varied] = _best_of_each(of_each, samples.take(varied), criterion)
+        for block, part in samples.blocks(varied):
+            families[block] = _best_of_each(of_each, part, criterion)
     return families, _table(scores, values, best, criterion)
 
 

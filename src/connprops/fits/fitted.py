@@ -12,9 +12,9 @@ from connprops.arrays import Floats
 from connprops.distributions.distributions import Distributions
 from connprops.families.composed import adapted
 from connprops.families.discrete import DISCRETE
-from connprops.families.family import Family, at_least
+from connprops.families.family import Estimate, Family, at_least
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Sample, Samples
 from connprops.fits.levels import Levels, Places
 
 Names = NDArray[np.str_]
@@ -94,7 +94,7 @@ def _with(
     return {name: of_family for name, of_family in joined.items() if of_family.pathway.size}
 
 
-def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
+def fit_with_fallbacks(asked: Names, samples: Samples) -> Fitted:
     """Fit to each sample the family asked for; where it cannot be, the first fallback that can."""
     n = len(samples)
     status = np.full(n, "failed", dtype="U8")
@@ -104,7 +104,7 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
     def attempt(name: str, rows: Places) -> None:
         nonlocal distributions
         family = adapted(family_named(name), samples.known)
-        estimate = family.fit(samples.take(rows))
+        estimate = _estimate(family, rows, samples)
         # Without parameters there is nothing to fit: the user's word is taken.
         ok = (estimate.status == "ok") | (not family.parameters)
         status[rows[ok]] = np.where(asked[rows[ok]] == name, "ok", "fallback")
@@ -130,16 +130,46 @@ def fit_with_fallbacks(asked: Names, samples: Sample) -> Fitted:
     return Fitted(distributions, status, message)
 
 
-def fit_labels(samples: Sample) -> Fitted:
+def fit_labels(samples: Samples) -> Fitted:
     """Fit the probabilities of labels by their codes, however many there are."""
     family = replace(DISCRETE, requirements=(at_least(1),))
-    estimate = family.fit(samples)
+    rows = np.arange(len(samples))
+    estimate = _estimate(family, rows, samples)
     all_of_them = Distributions(
-        DISCRETE, np.arange(len(samples)), estimate.parameters, std_error=estimate.std_error,
+        DISCRETE, rows, estimate.parameters, std_error=estimate.std_error,
         own_value=estimate.parameters,
     )  # fmt: skip
     status = np.full(len(samples), "ok", dtype="U8")
     return Fitted(_with({}, all_of_them), status, [None] * len(samples))
+
+
+def _estimate(family: Family, rows: Places, samples: Samples) -> Estimate:
+    """Return a family's estimates of some samples, made block by block."""
+    parts = [family.fit(part) for _, part in samples.blocks(rows)]
+    if len(parts) == 1:
+        return parts[0]
+
+    def stacked(values: Sequence[Parameters]) -> Parameters:
+        return {name: _of_one_width([part[name] for part in values]) for name in values[0]}
+
+    return Estimate(
+        stacked([part.parameters for part in parts]), stacked([part.std_error for part in parts]),
+        np.concatenate([part.status for part in parts]),
+        np.concatenate([part.message for part in parts]),
+    )  # fmt: skip
+
+
+def _of_one_width(arrays: Sequence[Floats]) -> Floats:
+    """Return arrays behind each other, lists (g, k) padded with NaN to the longest."""
+    if arrays[0].ndim == 1:
+        return np.concatenate(arrays)
+    width = max(array.shape[1] for array in arrays)
+    together = np.full((sum(len(array) for array in arrays), width), np.nan)
+    start = 0
+    for array in arrays:
+        together[start : start + len(array), : array.shape[1]] = array
+        start += len(array)
+    return together
 
 
 def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels: Levels) -> Fitted:

@@ -9,7 +9,7 @@ row says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,6 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats
-from connprops.arrays.random_numbers import bits
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
@@ -40,7 +39,7 @@ from connprops.fits.fitted import (
     with_unweighted_means,
 )
 from connprops.fits.levels import OBSERVED, Levels, borrowed_levels, observations_of
-from connprops.fits.p_values import ks_p_values
+from connprops.fits.p_values import foretold, ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
     StatisticsTables,
@@ -148,42 +147,8 @@ def fits_at_once(n_properties: int, n_pathways: int, resources: Resources) -> in
     return max(1, min(resources.threads, _THREADS, n_properties, allowed))
 
 
-_COST_OF_ENDS, _STRAY, _FOLDS, _MANY = 12.0, 1e-3, 5, 200
-"""What ends cost a pathway at most, in units of a deviance, if its own values alone tell them;
-and for values left out, the share of stray ones, the number of folds, and many pathways."""
-
-
-@np.errstate(all="ignore")
-def foretold(name: str, samples: Sample, levels: Levels) -> float:
-    """Return the log-likelihood of observed values by a family's estimates without them.
-
-    A value's fold follows from the value; of many pathways, one fold says enough. A share of 0.001
-    is granted to stray values, evenly over the range of all.
-    """
-    n = levels.observed.size
-    fold = bits(np.abs(samples.value).view(np.uint64), np.zeros(1, dtype=np.int64)) % _FOLDS
-    stray = _STRAY / (np.max(samples.max[:n]) - np.min(samples.min[:n]))
-    families, total = np.full(len(samples), name), 0.0
-    for number in range(_FOLDS if n <= _MANY else 1):
-        left_out = samples.weight * (fold == number)
-        training = samples.with_weights(samples.weight - left_out)
-        empty = training.n == 0
-        training = replace(
-            training,
-            min=np.where(empty, np.inf, training.min),
-            max=np.where(empty, -np.inf, training.max),
-        )
-        fitted = with_shrinkage(
-            fit_with_fallbacks(families, training), families, training, levels
-        )[0]  # fmt: skip
-        density = np.zeros_like(samples.value)
-        for of_family in fitted.distributions.values():
-            at = of_family.pathway
-            log = of_family.family.logpdf(samples.value[at], of_family.parameters)
-            density[at] = np.where(np.isfinite(log), np.exp(log), 0.0)
-        score = left_out[:n] * np.log((1 - _STRAY) * density[:n] + stray)
-        total += float(np.sort(score, axis=None).sum())
-    return total
+_COST_OF_ENDS = 12.0
+"""What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +206,7 @@ class _PropertyFit(PropertySamples):
         samples = self.all
         if "quantiles" in families:
             shape = common_quantiles(observed)
-            samples = replace(samples, known=replace(samples.known, shape=shape))
+            samples = samples.with_known(replace(samples.known, shape=shape))
         fitted = fit_labels(samples) if is_labelled else fit_with_fallbacks(families, samples)
         p_value = self._p_values(fitted)
         if options.truncnorm == "histogram":
@@ -296,8 +261,9 @@ class _PropertyFit(PropertySamples):
         histograms = histograms_of(self.stats, self.prop, self.tables.pathways, observed)
         for row in rows[rows >= n]:
             bins = self.stats.options["hist_bins"]
-            histograms.append(np.histogram(samples.value[row], bins, weights=samples.weight[row]))
-        values = truncnorms_through_histograms(samples.take(rows), histograms)
+            pool = samples.samples(np.array([row]))
+            histograms.append(np.histogram(pool.value[0], bins, weights=pool.weight[0]))
+        values = truncnorms_through_histograms(samples.moments(rows), histograms)
         return fitted.replaced(Distributions(family_named("truncnorm"), rows, values))
 
     def _p_values(self, fitted: Fitted) -> Floats:
@@ -363,13 +329,20 @@ class _PropertyFit(PropertySamples):
             np.isfinite(borrowed), np.full(levels.n_pools, self.options.shrinkage)
         )
         rests_on = np.where(of_levels, np.inf, self.all.n)
-        distributions = {
-            name: with_intervals(
-                of_family, self.all.take(at := of_family.pathway), rests_on[at], within[at],
-                size[at],
+        distributions = {}
+        for name, of_family in fitted.distributions.items():
+            parts = [
+                with_intervals(
+                    of_family.take(np.searchsorted(of_family.pathway, at)), sample, rests_on[at],
+                    within[at], size[at],
+                )
+                for at, sample in self.all.blocks(of_family.pathway)
+            ]  # fmt: skip
+            distributions[name] = replace(
+                of_family,
+                std_error=_stacked([part.std_error for part in parts]),
+                interval=_stacked([part.interval for part in parts]),
             )
-            for name, of_family in fitted.distributions.items()
-        }  # fmt: skip
         return replace(fitted, distributions=distributions)
 
     def _shared(self) -> pl.Series:
@@ -446,6 +419,24 @@ class _PropertyFit(PropertySamples):
             )
         )
 
+    def _evidence(
+        self, distributions: Distributions, sample: Sample, fitted: Fitted
+    ) -> tuple[Floats, ...]:
+        """Return how well distributions fit, and their moments, in the order of columns."""
+        family, parameters = distributions.family, distributions.parameters
+        free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
+        bounded, whole = self._bounded(distributions, fitted)
+        drawn, of_drawn = as_drawn(bounded, whole=whole)
+        return (
+            loglik,
+            aicc(loglik, free, n_ends(family), sample.n),
+            bic(loglik, free, n_ends(family), sample.n),
+            ks(sample, drawn, of_drawn),
+            wasserstein(sample, drawn, of_drawn),
+            drawn.mean(of_drawn),
+            drawn.std(of_drawn),
+        )
+
     def _fit_rows(self, fitted: Fitted, p_value: Floats, borrowed: Floats) -> pl.DataFrame:
         """Return the evidence of all samples."""
         samples, levels, n = self.all, self.levels, len(self.observed)
@@ -454,22 +445,10 @@ class _PropertyFit(PropertySamples):
         columns = {name: np.full(len(samples), np.nan) for name in names}
         columns["p_value"][:n], columns["borrowed"][:n] = p_value, borrowed
         for distributions in fitted.distributions.values():
-            family, parameters = distributions.family, distributions.parameters
-            sample = samples.take(distributions.pathway)
-            free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
-            bounded, whole = self._bounded(distributions, fitted)
-            drawn, of_drawn = as_drawn(bounded, whole=whole)
-            evidence = (
-                loglik,
-                aicc(loglik, free, n_ends(family), sample.n),
-                bic(loglik, free, n_ends(family), sample.n),
-                ks(sample, drawn, of_drawn),
-                wasserstein(sample, drawn, of_drawn),
-                drawn.mean(of_drawn),
-                drawn.std(of_drawn),
-            )
-            for name, values in zip(names, evidence, strict=False):
-                columns[name][distributions.pathway] = values
+            for block, sample in samples.blocks(distributions.pathway):
+                part = distributions.take(np.searchsorted(distributions.pathway, block))
+                for name, values in zip(names, self._evidence(part, sample, fitted), strict=False):
+                    columns[name][block] = values
         status, message = fitted.status.copy(), list(fitted.message)
         for row in np.flatnonzero(is_rejected(columns["ks"], samples.n)[:n] & (status[:n] == "ok")):
             status[row] = "rejected"
@@ -494,3 +473,8 @@ class _PropertyFit(PropertySamples):
             }
         ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
         return pl.concat([self._keys, of_sample], how="horizontal")
+
+
+def _stacked(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
+    """Return the arrays of blocks, by name, behind each other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -15,7 +15,7 @@ from connprops import schema
 from connprops.arrays import Floats, Ints
 from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
-from connprops.families.sample import POINTS, Sample, weighted_points
+from connprops.families.sample import BLOCK, POINTS, Sample, Samples, weighted_points
 from connprops.fits.levels import Levels, borrowed_levels
 from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN, Property
@@ -86,15 +86,28 @@ class PropertySamples:
         return borrowed_levels(tables.source, tables.target, self.rows["pathway"].to_numpy())
 
     @cached_property
-    def all(self) -> Sample:
+    def all(self) -> Samples:
         """Return the observed samples, then those pooled for pathways without data."""
-        levels, n = self.levels, len(self.observed)
+        levels, observed = self.levels, self.observed
         if not levels.n_pools:
-            return self.observed
-        members = np.concatenate([np.arange(n), levels.member])
-        to = np.concatenate([np.arange(n), n + levels.pool])
-        pooled = self.observed.take(members).pool(to, n + levels.n_samples)
-        return pooled.take(np.concatenate([np.arange(n), n + levels.sample_of_pool]))
+            return Samples.of(observed)
+        alone = observed.pool(np.arange(len(observed)), len(observed))
+        return Samples.of(alone, self._pooled().samples(levels.sample_of_pool))
+
+    def _pooled(self) -> Samples:
+        """Return the samples of pools, made of as many points at once as a block has room for."""
+        levels, observed = self.levels, self.observed
+        order = np.argsort(levels.pool, kind="stable")
+        member, pool = levels.member[order], levels.pool[order]
+        ends = np.cumsum(np.bincount(pool, minlength=levels.n_samples)) * observed.value.shape[1]
+        of_samples, start = [], 0
+        while start < levels.n_samples:
+            room = BLOCK + (ends[start - 1] if start else 0)
+            stop = max(start + 1, int(np.searchsorted(ends, room, side="right")))
+            own = slice(*np.searchsorted(pool, [start, stop]))
+            of_samples.append(observed.take(member[own]).pool(pool[own] - start, stop - start))
+            start = stop
+        return Samples.of(*of_samples)
 
 
 def overall_shared() -> pl.Expr:

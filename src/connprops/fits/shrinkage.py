@@ -26,7 +26,7 @@ from connprops.families.composed import adapted
 from connprops.families.discrete import DISTINCT
 from connprops.families.family import Family
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Sample, Samples
 from connprops.fits.fitted import Fitted, Names, Parameters, own_lists
 from connprops.fits.levels import LEAST, Hierarchy, Levels, Pools
 
@@ -47,7 +47,7 @@ _OWN_SHAPE_FROM = 200
 
 
 def with_shrinkage(
-    fitted: Fitted, families: Names, samples: Sample, levels: Levels
+    fitted: Fitted, families: Names, samples: Samples, levels: Levels
 ) -> tuple[Fitted, Floats]:
     """Give observed pathways and pools hierarchical estimates, those of one family together.
 
@@ -60,7 +60,7 @@ def with_shrinkage(
     for name in sorted(_WAYS.keys() & set(families.tolist())):
         rows = np.flatnonzero(families == name)
         hierarchy = Hierarchy.of(rows, levels)
-        family, part = adapted(family_named(name), samples.known), samples.take(rows)
+        family, part = adapted(family_named(name), samples.known), samples.moments(rows)
         own = fitted.estimates(family, rows)
         first = next(iter(own.parameters.values()))
         has_own = np.isfinite(first if first.ndim == 1 else first[:, 0])
