@@ -251,3 +251,12 @@ def test_lists_of_quantiles_are_of_whole_numbers_too():
     k = np.arange(60.0)
     upto = (counts[:, :, None] <= k).mean(axis=1)
     np.testing.assert_allclose(family.cdf(np.tile(k, (2, 1)), found.parameters), upto, atol=0.05)
+
+
+def test_a_count_may_be_the_point_and_one_of_the_others():
+    family = FAMILIES["inflated_ztpoisson"]
+    parameters = {"mean": np.array([2.5]), "point": np.array([3.0]), "p_point": np.array([0.2])}
+    k = np.arange(60.0)
+    mass = np.exp(family.logpdf(k[None], parameters)[0])
+    assert mass.sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.cumsum(mass), family.cdf(k[None], parameters)[0], atol=1e-12)

@@ -103,6 +103,7 @@ def inflated(family: Family) -> Family:
     """
     f = family.formulas
     on_rest = tuple(_on_rest(requirement) for requirement in family.requirements)
+    counts = family.kind == "discrete"
 
     def upto(x: Floats, *p: Floats) -> Floats:
         low, high = f.support(*p)
@@ -124,7 +125,9 @@ def inflated(family: Family) -> Family:
         *own, point, share = p
         low, high = f.support(*own)
         beside = np.where((x < low) | (x > high), -np.inf, f.logpdf(x, *own) + np.log1p(-share))
-        return np.where((x == point) & (share > 0), np.log(share), beside)
+        # A count may be the point and one of the others too.
+        at_point = np.logaddexp(np.log(share), beside if counts else -np.inf)
+        return np.where((x == point) & (share > 0), at_point, beside)
 
     def ppf(q: Floats, *p: Floats) -> Floats:
         *own, point, share = p
