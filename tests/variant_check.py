@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 from oracle import assert_agrees
 from sonata_reader import SonataReader, Value
 from sonata_variants import Variant, Written, variant, write
 
 import connprops as cp
+from connprops.errors import OptionError
 
 _Holds = Callable[[Variant], bool]
 
@@ -97,7 +99,7 @@ def check(layout: Variant, folder: Path) -> str:
                     written.config, folder / "dataset", edges_popul_name=written.population
                 )
             else:
-                compare(written, folder / "dataset")
+                outcome = compare(written, folder / "dataset")
         except cp.ConnpropsError as error:
             if not re.search("|".join(filter(None, (must, may))) or "(?!)", str(error)):
                 raise
@@ -107,8 +109,11 @@ def check(layout: Variant, folder: Path) -> str:
     return outcome
 
 
-def compare(written: Written, folder: Path) -> None:
-    """Compare all statistics of a circuit with those of what the slow reader finds in it."""
+def compare(written: Written, folder: Path) -> str:
+    """Compare all statistics of a circuit with those of what the slow reader finds in it.
+
+    Where it finds no node that is selected, there must be an error.
+    """
     reader = SonataReader(written.config)
     edges = reader.edges(written.population, "mtype", [*written.columns, "nsyns"])
     # A column of which no row has a value is no column.
@@ -117,14 +122,20 @@ def compare(written: Written, folder: Path) -> None:
         written.config, folder, edges_popul_name=written.population, properties=names
     )
     sel_src, sel_dest = (written.node_sets.get(side) for side in ("source", "target"))
-    stats = cp.extract(data, sel_props=names, sel_src=sel_src, sel_dest=sel_dest)
     n_synapses = [1 if n is None else int(n) for n in edges.values["nsyns"]]
+    selects_none = False
     for node_set, population, nodes in (
         (sel_src, edges.source_population, edges.source),
         (sel_dest, edges.target_population, edges.target),
     ):
         chosen = set(nodes) if node_set is None else reader.node_set(node_set, population)
+        selects_none |= node_set is not None and not chosen
         n_synapses = [n * (node in chosen) for n, node in zip(n_synapses, nodes, strict=True)]
+    if selects_none:
+        with pytest.raises(OptionError, match=r"The (source|target) selection is empty"):
+            cp.extract(data, sel_props=names, sel_src=sel_src, sel_dest=sel_dest)
+        return "refused"
+    stats = cp.extract(data, sel_props=names, sel_src=sel_src, sel_dest=sel_dest)
     rows = np.repeat(np.arange(len(n_synapses)), n_synapses)
     columns = {}
     for column in data.columns:
@@ -141,6 +152,7 @@ def compare(written: Written, folder: Path) -> None:
         _types(edges.source_type, edges.source_population, data.source_types),
         _types(edges.target_type, edges.target_population, data.target_types),
     )
+    return "read"
 
 
 def _numbers(values: list[Value], labels: tuple[str, ...] | None) -> np.ndarray:
