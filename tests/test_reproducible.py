@@ -181,8 +181,8 @@ def test_sums_are_those_of_exact_arithmetic(tmp_path):
     }
     source, target = np.arange(400) % 20, np.arange(400) // 20
     config = write_circuit(tmp_path / "c", source, target, columns, mtype=["A"] * 20)
-    table = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")),
-                    sel_props=list(columns)).table.collect()  # fmt: skip
+    data = Dataset(export(resolve_circuit(config), tmp_path / "d", properties=list(columns)))
+    table = extract(data, sel_props=list(columns)).table.collect()
     rows = {row["property"]: row for row in table.to_dicts()}
     for name, values in columns.items():
         exact = statistics(values)

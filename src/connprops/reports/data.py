@@ -185,7 +185,7 @@ class ReportTables:
             lent = distributions.take(distributions.pathway >= n)
             for i, number in enumerate(lent.pathway.tolist()):
                 one = lent.take(np.array([i]))
-                low, high = one.ppf(np.array([[0.002, 0.998]]))[0].tolist()
+                low, high = np.nan_to_num(one.ppf(np.array([[0.002, 0.998]])))[0].tolist()
                 curves[number - n] = _curve(one, low, high, whole=self._model.dtype(name) == "int")
         return curves
 
@@ -439,11 +439,13 @@ def _curve(one: Distributions, low: float, high: float, *, whole: bool) -> dict[
         width = float(max(1, math.ceil(count / _CURVE)))
         edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1)
     elif high > low:
-        width = (high - low) / _CURVE
-        edges = low + width * np.arange(_CURVE + 1)
+        width = high / _CURVE - low / _CURVE  # what is between them may be beyond all floats
+        place = np.arange(_CURVE + 1) / _CURVE
+        edges = low * (1 - place) + high * place
     else:  # a point: as narrow as its size tells
         width = abs(low) / _CURVE or 1 / _CURVE
-        edges = low + width * (np.arange(4) - 1.5)
+        with np.errstate(over="ignore"):
+            edges = np.nan_to_num(low + width * (np.arange(4) - 1.5))
     share = np.diff(one.cdf(edges[None])[0])
     return {"edges": [float(edges[0])], "width": float(width),
             "share": [float(f"{x:.4g}") for x in share.tolist()]}  # fmt: skip

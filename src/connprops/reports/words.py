@@ -51,7 +51,8 @@ def class_rows(
     means = _class_means(tables, strength.name) if strength else {}
     pairs = pathways.group_by(_CLASSES).agg(pl.col("n_connections", "n_synapses").sum())
     rows = []
-    for source, target, n, n_synapses in pairs.sort("n_connections", descending=True).iter_rows():
+    in_order = pairs.sort(-pl.col("n_connections").cast(pl.Int64), *_CLASSES)
+    for source, target, n, n_synapses in in_order.iter_rows():
         possible = (sizes.get(("source", source)) or 0) * (sizes.get(("target", target)) or 0)
         row = [f"{source} → {target}", n, n / possible if possible else None, n_synapses / n]
         rows.append([*row, means.get((source, target))] if strength else row)
@@ -65,7 +66,8 @@ def class_rows(
 def _class_means(tables: Mapping[str, pl.DataFrame], name: str) -> dict[tuple[str, str], float]:
     """Return the mean of a property in the connections of each pair of classes."""
     rows = tables["statistics"].filter(pl.col("property") == name)
-    rows = rows.join(tables["pathways"].select("pathway", *_CLASSES), on="pathway")
+    classes = tables["pathways"].select("pathway", *_CLASSES)
+    rows = rows.join(classes, on="pathway", maintain_order="left")
     mean = (pl.col("mean") * pl.col("n")).sum() / pl.col("n").sum()
     by_class = rows.group_by(_CLASSES).agg(mean)
     return {(source, target): value for source, target, value in by_class.iter_rows()}
@@ -116,7 +118,7 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
     rows = (
         tables["statistics"]
         .filter(pl.col("property").is_in(list(units)), pl.col("n") >= _ENOUGH)
-        .join(pathways, on="pathway", how="left")
+        .join(pathways, on="pathway", how="left", maintain_order="left")
         .with_columns(
             total=(pl.col("mean") * pl.col("n")).sum().over("property", *_CLASSES),
             all=pl.col("n").sum().over("property", *_CLASSES),
@@ -129,7 +131,7 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
         )
         .with_columns(z=(pl.col("mean") - pl.col("others")) / pl.col("error"))
         .filter(pl.col("z").is_finite(), pl.col("z").abs() > _FAR)
-        .sort(pl.col("z").abs(), descending=True)
+        .sort(-pl.col("z").abs(), "property", "pathway")
     )
     if rows.is_empty():
         yield (
