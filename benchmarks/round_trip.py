@@ -62,14 +62,20 @@ def model() -> object:
     for name, family, shared in [*names, (schema.N_SYN_PER_CONN, "ztpoisson", None)]:
         dtype = "int" if family in COUNTS else "float"
         rows += [
-            (s, t, name, None, family, p, at, float(value), None, -1, shared, dtype, None, None)
+            {"source_type": s, "target_type": t, "property": name, "distribution": family,
+             "parameter": p, "position": at, "value": float(value), "level": -1,
+             "shared_within": shared, "dtype": dtype,
+             "within_correlation": None if shared is None else float(shared)}
             for s, t in pathways
             for p, values in (DISTRIBUTIONS[family] or {"mean": 0.0}).items()
             for at, value in enumerate(np.atleast_1d(values))
-        ]
+        ]  # fmt: skip
     rows += [
-        (s, t, f"{a}_{kind}", f"{b}_{kind}", schema.COPULA, schema.CORRELATION, 0, r, None, -1,
-         kind == "one", "float", None, None)
+        {"source_type": s, "target_type": t, "property": f"{a}_{kind}",
+         "other_property": f"{b}_{kind}", "distribution": schema.COPULA,
+         "parameter": schema.CORRELATION, "position": 0, "value": r, "level": -1,
+         "shared_within": kind == "one", "dtype": "float",
+         "within_correlation": float(kind == "one")}
         for s, t in pathways for (a, b), r in CORRELATED.items() for kind in ("each", "one")
     ]  # fmt: skip
     dtypes = {k: pl.String if v is pl.Enum else v for k, v in schema.MODEL.polars_schema().items()
@@ -77,7 +83,7 @@ def model() -> object:
     sides = [(side, code, name, "EXC", "1", 1)
              for side in ("source", "target") for code, name in enumerate(TYPES)]  # fmt: skip
     return Model(
-        pl.DataFrame(rows, schema=dtypes, orient="row"),
+        pl.DataFrame(rows, schema=dtypes),
         types=pl.DataFrame(sides, schema=schema.TYPES.polars_schema(), orient="row"),
         units=dict.fromkeys([*(n for n, *_ in names), schema.N_SYN_PER_CONN], ""),
     )
@@ -148,6 +154,7 @@ def main() -> None:
                 for name in names
             },
             correlations=True,
+            shrinkage=False,
         )
         back = time.perf_counter() - start
     shared = (
