@@ -415,9 +415,9 @@ class RunOptions(LimitOptions, SeedOptions, ExtraOptions, FitOptions, SampleOpti
     """What a run computes, of which part of a circuit, and with which resources."""
 
     json_at_most: int = option(
-        1_000_000, help="Distributions (pathways times properties) up to which model.json is "
-        "written; 0 for none.",
-        detail="That format has each pathway by itself, also those without data.",
+        5_000_000, help="Numbers up to which model.json is written; 0 for none.",
+        detail="That format has each pathway by itself, also those without data, and lists of "
+        "values where it lacks a distribution.",
         at_least=0, metavar="N", panel=MODEL,
     )  # fmt: skip
 

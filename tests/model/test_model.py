@@ -352,11 +352,17 @@ def test_a_property_without_a_number_is_left_out_and_named(tmp_path, none):
 
 def test_too_many_pathways_for_json_do_not_cost_the_model(tmp_path):
     m = model_of({"a": Marginal("constant", {"mean": 1.0})}, types=("A", "B"))
-    with pytest.warns(ConnpropsWarning, match=r"model\.json is not written: it would have 4 distr"):
+    with pytest.warns(ConnpropsWarning, match=r"model\.json is not written: it would have 4 num"):
         assert m.write(tmp_path, json_at_most=3) == [tmp_path / "model.parquet"]
     assert m.write(tmp_path, overwrite=True, json_at_most=4)[1].is_file()
     m.write(tmp_path, overwrite=True, json_at_most=0)  # without a warning, nor an older file
     assert not (tmp_path / "model.json").exists()
+
+
+def test_lists_of_values_count_for_the_size_of_json(tmp_path):
+    m = model_of({"a": Marginal("weibull", {"shape": 2.0, "scale": 1.0})}, types=("A", "B"))
+    with pytest.warns(ConnpropsWarning, match=r"it would have 2,048 numbers, more than 2,047"):
+        assert len(m.write(tmp_path, json_at_most=2047)) == 1
 
 
 def test_the_model_of_some_types_is_as_in_the_whole():

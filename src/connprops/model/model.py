@@ -20,7 +20,7 @@ from connprops.draw.source import DrawOptions
 from connprops.draw.tables import draw_synapses
 from connprops.errors import ConnpropsWarning, DatasetError, ModelError
 from connprops.families.goodness import TESTED_FROM
-from connprops.model.reference_json import from_json, to_json
+from connprops.model.reference_json import from_json, numbers_of, to_json
 from connprops.pathways import rows_of_types
 from connprops.store.folder import Folder, new_generation, reading, write_text
 from connprops.store.tables import read_table, write_table
@@ -153,12 +153,12 @@ class Model(ModelTable):
         return rows.with_columns(n_borrowed=every - pl.col("n_own") - pl.col("n_level"))
 
     def write(
-        self, folder: str | Path, *, overwrite: bool = False, json_at_most: int = 1_000_000
+        self, folder: str | Path, *, overwrite: bool = False, json_at_most: int = 5_000_000
     ) -> list[Path]:
         """Write a model, its fits and scores, and its JSON form into a folder; return its files.
 
-        The JSON has each pathway by itself. Of more than ``json_at_most`` distributions it is left
-        out, with a warning; without one if that is 0.
+        The JSON has each pathway by itself. Of more than ``json_at_most`` numbers it is left out,
+        with a warning; without one if that is 0.
 
         Raises
         ------
@@ -175,15 +175,15 @@ class Model(ModelTable):
     def write_into(self, stage: Path, json_at_most: int) -> list[Path]:
         """Write the files of a model into a stage; return those that the model is in."""
         model, form = stage / "model.parquet", stage / "model.json"
-        n_distributions = len(self.pathways) * len(self.properties)
         self.write_parquet(model, overwrite=True)
-        if n_distributions <= json_at_most:
+        n_numbers = numbers_of(self, json_at_most)
+        if n_numbers <= json_at_most:
             return [model, self.write_json(form, overwrite=True)]
         form.unlink(missing_ok=True)
         if json_at_most:
             warnings.warn(
-                f"model.json is not written: it would have {n_distributions:,} distributions, more "
-                f"than {json_at_most:,}; json_at_most (--json-at-most) sets that, 0 for none",
+                f"model.json is not written: it would have {n_numbers:,} numbers, more than "
+                f"{json_at_most:,}; json_at_most (--json-at-most) sets that, 0 for none",
                 ConnpropsWarning,
                 stacklevel=3,
             )

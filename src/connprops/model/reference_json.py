@@ -89,6 +89,23 @@ def to_json(model: ModelTable) -> str:
     return as_text(model.source_types, model.target_types, distributions, correlations, **about)
 
 
+def numbers_of(model: ModelTable, enough: int) -> int:
+    """Return how many numbers the JSON of a model would have at most; counting ends with enough.
+
+    They are parameters, of which each distribution has one at least, and the values of lists.
+    """
+    total = len(model.pathways) * len(model.properties)
+    if total > enough:
+        return total
+    return sum(
+        sum(values.size for values in distributions.parameters.values())
+        if distributions.family.name in (*REFERENCE_FAMILIES, *_REWRITTEN)
+        else 2 * _VALUES * len(distributions)
+        for name in model.properties
+        for distributions in model.distributions(name)
+    )
+
+
 def as_text(
     source_types: Sequence[str],
     target_types: Sequence[str],
