@@ -11,7 +11,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Ints
-from connprops.errors import ConnpropsWarning, OptionError
+from connprops.errors import ConnpropsWarning, OptionError, listing
 from connprops.sources.source import Network, SourceEdges
 
 BY_POPULATION = "@population"
@@ -114,11 +114,9 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     several = counts.group_by("type").len().filter(pl.col("len") > 1).sort("type")
     # One type of all nodes spans whatever they do.
     if population is not None and len(several) and nodes[TYPE].n_unique() > 1:
-        names = ", ".join(several["type"].to_list()[:_NAMED])
-        more = ", ..." if len(several) > _NAMED else ""
         warnings.warn(
-            f"{len(several)} types of {population!r} span several values of {attribute!r} "
-            f"({names}{more}): each takes that of most of its nodes",
+            f"types of {population!r} span several values of {attribute!r} "
+            f"({listing(several['type'], _NAMED)}): each takes that of most of its nodes",
             ConnpropsWarning,
             stacklevel=4,
         )
