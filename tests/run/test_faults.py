@@ -85,7 +85,8 @@ def disk(tmp_path):
         return place
 
     yield mount
-    subprocess.run(["umount", str(place)], check=False, capture_output=True)  # noqa: S603, S607
+    # Lazily: files of it that are still open must not keep pytest from removing its folders.
+    subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)  # noqa: S603, S607
 
 
 # --- the machine
