@@ -130,7 +130,7 @@ def test_merged_populations_have_the_rows_of_all(circuit, tmp_path):
     ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.* types of .* span:UserWarning")
+@pytest.mark.filterwarnings("ignore:types of .* span:UserWarning")
 def test_merging_says_what_it_leaves_out_and_tells_equal_ends_apart(circuit, tmp_path):
     options = EdgeOptions(population="default,relay", merge_populations=True, type="@population")
     with pytest.warns(ConnpropsWarning, match="do not agree are left out: .*'rho'"):

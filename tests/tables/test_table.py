@@ -129,7 +129,7 @@ def test_tables_give_the_bytes_of_sonata(tmp_path, monkeypatch, shuffled, rows_p
     assert_same_bytes(config, "default", ["conductance", "u_syn", "delay"], tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:.* types of .* span:UserWarning")
+@pytest.mark.filterwarnings("ignore:types of .* span:UserWarning")
 def test_a_demo_as_tables_gives_the_same_bytes(tmp_path):
     demo = cp.write_demo(tmp_path / "demo", synapses=5000)
     edges = resolve_circuit(demo.config).population()
