@@ -25,7 +25,7 @@ from connprops.errors import DatasetError
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal, quoted
 from connprops.store.folder import Folder, new_generation, reading, write_text
-from connprops.store.tables import read_table
+from connprops.store.tables import open_table
 from connprops.store.writing import refuse_existing, replacing, sha256_of
 
 DATABASE, VIEWS = "connprops.duckdb", "views.sql"
@@ -81,18 +81,19 @@ def dataset_of(folder: Folder) -> Dataset | None:
 
 def small_tables(
     folder: Folder, dataset: Dataset | None, but: Collection[str] = ()
-) -> dict[schema.Table, pl.DataFrame]:
+) -> dict[schema.Table, pl.LazyFrame]:
     """Return the tables of a folder that memory holds: of its files ``but`` some, and its dataset.
 
-    Raises :class:`DatasetError` where they are not of one generation.
+    They are read when they are collected. Raises :class:`DatasetError` where they are not of one
+    generation.
     """
-    frames: dict[schema.Table, pl.DataFrame] = {}
+    frames: dict[schema.Table, pl.LazyFrame] = {}
     facts: dict[str, Any] = {}
     generations = {} if dataset is None else {"dataset": dataset.manifest.seal}
     for name, table in schema.TABLES.items():
         file = folder.path / f"{name}.parquet"
         if table is not schema.TYPES and file.name not in but and folder.file(file.name).is_file():
-            frames[table], of_file = read_table(file, table, folder)
+            _, frames[table], of_file = open_table(file, table, folder)
             facts |= {key: of_file[key] for key in ("types", "properties") if key in of_file}
             _check_generation(file, of_file, generations)
     if dataset is None and not frames:
@@ -142,8 +143,8 @@ def _check_generation(file: Path, facts: Mapping[str, Any], known: dict[str, str
             )
 
 
-def _frame(table: schema.Table, rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=table.polars_schema(), orient="row")
+def _frame(table: schema.Table, rows: Sequence[Sequence[Any]]) -> pl.LazyFrame:
+    return pl.LazyFrame(rows, schema=table.polars_schema(), orient="row")
 
 
 def write_database(
@@ -167,7 +168,7 @@ def write_database(
     return (place / DATABASE,) if dataset is None else (place / DATABASE, place / VIEWS)
 
 
-def tables_of(folder: Folder) -> tuple[Dataset | None, dict[schema.Table, pl.DataFrame]]:
+def tables_of(folder: Folder) -> tuple[Dataset | None, dict[schema.Table, pl.LazyFrame]]:
     """Return the dataset of a folder, and the tables that memory holds."""
     dataset = dataset_of(folder)
     return dataset, small_tables(folder, dataset)
@@ -177,7 +178,7 @@ def write_database_into(
     stage: Path,
     folder: Path,
     dataset: Dataset | None,
-    frames: Mapping[schema.Table, pl.DataFrame],
+    frames: Mapping[schema.Table, pl.LazyFrame],
     limits: Resources,
     progress: Progress | None,
 ) -> None:
@@ -275,7 +276,7 @@ def _comments(table: schema.Table, kind: str, dataset: Dataset | None = None) ->
 
 def _write(
     file: Path,
-    frames: Mapping[schema.Table, pl.DataFrame],
+    frames: Mapping[schema.Table, pl.LazyFrame],
     dataset: Dataset | None,
     limits: Resources,
     progress: Progress | None,
@@ -287,7 +288,7 @@ def _write(
             f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"
         )
         for done, (table, frame) in enumerate(frames.items(), 1):
-            connection.register("rows", frame)
+            connection.register("rows", frame.collect())  # one at a time
             connection.execute(f"create table {quoted(table.name)} as from rows")
             connection.unregister("rows")
             connection.execute(_comments(table, "table"))
@@ -321,7 +322,7 @@ def _with_values(relation: str, dataset: Dataset) -> str:
     return text
 
 
-def _views(dataset: Dataset, prefix: str, frames: Mapping[schema.Table, pl.DataFrame]) -> str:
+def _views(dataset: Dataset, prefix: str, frames: Mapping[schema.Table, pl.LazyFrame]) -> str:
     parts = [_VIEWS_HEAD]
     for name, files in _FILES_OF.items():
         if name not in dataset.relations.bottom:

@@ -340,7 +340,8 @@ def _opened(
     folder: Folder,
 ) -> tuple[Dataset | None, dict[schema.Table, pl.DataFrame], dict[str, pyarrow.dataset.Dataset]]:
     """Return the dataset of a folder, the tables that memory holds, and the rows of its files."""
-    dataset, frames = tables_of(folder)
+    dataset, lazy = tables_of(folder)
+    frames = {table: frame.collect() for table, frame in lazy.items()}
     if dataset is None:
         return None, frames, {}
     try:
