@@ -212,10 +212,17 @@ def circuit(folder: Path) -> str:
 def any_layout(folder: Path) -> str:
     """Read a circuit of any layout: as another reader does, unless that one cannot."""
     written = pickle.loads((folder / "written.pickle").read_bytes())  # noqa: S301 - ours
+    chosen = [written.node_sets.get(side) for side in ("source", "target")]
     try:
-        SonataReader(written.config).edges(written.population, "mtype", [*written.columns, "nsyns"])
+        reader = SonataReader(written.config)
+        edges = reader.edges(written.population, "mtype", [*written.columns, "nsyns"])
+        populations = (edges.source_population, edges.target_population)
+        for name, population in zip(chosen, populations, strict=True):
+            if name is not None:
+                reader.node_set(name, population)
     except Exception:  # noqa: BLE001 - it is slow, and not careful
-        cp.open_circuit(written.config, folder / "d", edges_popul_name=written.population)
+        data = cp.open_circuit(written.config, folder / "d", edges_popul_name=written.population)
+        cp.extract(data, sel_src=chosen[0], sel_dest=chosen[1])
         return ""
     try:
         compare(written, folder / "d")
