@@ -166,7 +166,7 @@ def _odd_dataset(parent: h5py.Group, name: str, kind: int, rng: random.Random) -
             )
     else:  # another shape
         to_scalar = rng.random() < 0.5 and values.size
-        values = values[:1].reshape(()) if to_scalar else values.reshape(-1, 1)
+        values = values.ravel()[:1].reshape(()) if to_scalar else values.reshape(-1, 1)
     if kind == 8 and values.ndim == 1:  # a claim of more values than there are
         parent.create_dataset(name, shape=(1 << 40,), dtype="i8", chunks=(1 << 10,))
     else:
