@@ -7,6 +7,7 @@ import json
 
 import altair as alt
 import frames
+import polars as pl
 import pytest
 import vl_convert
 from circuits import KINDS, with_labels
@@ -18,6 +19,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
 from connprops.export.export import export
 from connprops.model.build import build
+from connprops.model.model import Model
 from connprops.statistics.extract import extract
 
 
@@ -93,6 +95,13 @@ def test_a_pathway_can_be_named(tables):
     title = drawn["qq_property_0"].title
     assert title.text == f"property_0: {pathway[0]} → {pathway[1]}"
     assert title.subtitle == "40 values; normal, fitted to them"
+    moved = Model(
+        model.table.with_columns(own_value=pl.col("value") + 1),
+        types=model.types, units=model.units,
+    )  # fmt: skip
+    drawn = plot(stats_, moved, properties=["property_0"], pathway=pathway)
+    found = drawn["qq_property_0"].title.subtitle
+    assert found == "40 values; normal, fitted to them and to similar pathways"
     with pytest.raises(OptionError, match="Unknown pathway"):
         plot(
             stats_, model, properties=["property_0"], statistics=[], pathway=("nowhere", "nothing")

@@ -107,6 +107,7 @@ def test_overview(tables, page):
     assert [p["rejected"] for p in index["properties"]] == [
         f"{row['n_rejected']:,} of {row['n_tested']:,}" for row in rows
     ]
+    assert [p["leans"] for p in index["properties"]] == [row["n_level"] > 0 for row in rows]
     assert "<title>A circuit</title>" in page
 
 

@@ -227,7 +227,10 @@ def _origin(rows: pl.DataFrame, n_values: pl.DataFrame) -> str:
     if rows.is_empty():
         return n
     family, level = rows["distribution"][0], int(rows["level"][0])
-    return f"{n}; {family}, {'fitted to them' if level < 0 else f'borrowed from level {level}'}"
+    if level >= 0:
+        return f"{n}; {family}, borrowed from level {level}"
+    leans = (rows["value"] != rows["own_value"]).any()
+    return f"{n}; {family}, fitted to them{' and to similar pathways' if leans else ''}"
 
 
 def _pathway(pathways: pl.DataFrame, name: tuple[str, str] | None) -> tuple[str, str] | None:

@@ -307,6 +307,7 @@ class ReportTables:
             "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
             "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
             "rests": _evidence_text(evidence),
+            "leans": evidence["n_level"] > 0,
             "rejected": f"{evidence['n_rejected']:,} of {evidence['n_tested']:,}",
             "p_small": evidence["p_small"],
         }

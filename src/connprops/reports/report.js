@@ -459,7 +459,7 @@ function verdict(chunk, pathway) {
   const name = pick(chunk.model, "distribution", pathway);
   const pooled = pick(chunk.model, "n_pathways", pathway);
   const from = level < 0
-    ? "fitted to these values"
+    ? `fitted to these values${index.properties[state.property].leans ? " and to similar pathways" : ""}`
     : `borrowed from level ${level}${pooled ? `, ${text(pooled)} pathway${pooled === 1 ? "" : "s"}` : ""} (${index.borrowed[level]})`;
   const message = pick(chunk.model, "message", pathway);
   const status = pick(chunk.model, "status", pathway);
