@@ -18,7 +18,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.errors import ModelError, OptionError
 from connprops.export.export import export
 from connprops.model.build import build
-from connprops.model.conversion import convert
+from connprops.model.conversion import convert, write_distances
 from connprops.model.model import read_model
 from connprops.model.nearest import CUT_NORMAL, GAMMA, NORMAL, PROBABILITIES, UNIFORM, nearest
 from connprops.schema import N_SYN_PER_CONN
@@ -173,6 +173,16 @@ def test_csv_has_the_rows_of_the_table(tmp_path):
     read = pl.read_csv(file)
     assert read["value"].to_list() == model.table["value"].to_list()
     assert set(read.columns) == {*model.table.columns, "unit"}
+
+
+def test_names_are_no_formulas_in_csv(tmp_path):
+    model = model_of({"a": Marginal("normal", {"mean": 1.0, "std": 1.0})}, types=("=1+1", "B"))
+    made = convert(model, "csv")
+    assert "\n'=1+1,B," in made.text
+    far = write_distances(convert(model, "reference").distances, tmp_path / "far.csv")
+    assert "'=1+1,'=1+1,a,normal" in far.read_text()
+    with pytest.raises(OptionError, match=r"Unknown format: '\.txt'"):
+        write_distances(made.distances, tmp_path / "far.txt")
 
 
 @pytest.mark.parametrize(

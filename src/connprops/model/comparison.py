@@ -100,12 +100,17 @@ def write_comparison(
     check_format(file)
     if file.suffix == ".parquet":
         return write_table(comparison, schema.COMPARISON, file, overwrite=overwrite)
+    return write_rows(comparison, file, overwrite=overwrite)
+
+
+def write_rows(rows: pl.DataFrame, file: Path, *, overwrite: bool) -> Path:
+    """Write rows for people, as JSON or CSV, by the file's name; return it."""
     with output_file(file, overwrite=overwrite) as aside:
         if file.suffix == ".json":
-            comparison.write_json(aside)
+            rows.write_json(aside)
         else:
             with aside.open("w", encoding="utf-8", newline="") as stream:
-                write_csv(comparison.columns, comparison.iter_rows(), stream)
+                write_csv(rows.columns, rows.iter_rows(), stream)
     return file
 
 

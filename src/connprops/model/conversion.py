@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,12 +11,14 @@ from typing import Literal, get_args
 import polars as pl
 
 from connprops import schema
+from connprops.display import write_csv
 from connprops.distributions.table import model_statistics
-from connprops.errors import ConnpropsWarning, OptionError
+from connprops.errors import OptionError, collected_warnings
 from connprops.model.builders import COLUMNS, Grouping, Parts, PathwayGroups, obi_one, recipe
-from connprops.model.comparison import model_distances
+from connprops.model.comparison import model_distances, write_rows
 from connprops.model.model import Model, read_model
 from connprops.store.folder import output_file, write_text
+from connprops.store.writing import check_format
 
 Format = Literal["recipe", "obi-one", "reference", "csv"]
 
@@ -63,15 +64,13 @@ class Conversion:
 
 def write_distances(distances: pl.DataFrame, path: str | Path, *, overwrite: bool = False) -> Path:
     """Write distances as Parquet, CSV or JSON, by the file's name; return the path."""
-    with output_file(path, overwrite=overwrite) as aside:
-        match Path(path).suffix:
-            case ".parquet":
-                distances.write_parquet(aside)
-            case ".csv":
-                distances.write_csv(aside)
-            case _:
-                distances.write_json(aside)
-    return Path(path)
+    file = Path(path)
+    check_format(file)
+    if file.suffix != ".parquet":
+        return write_rows(distances, file, overwrite=overwrite)
+    with output_file(file, overwrite=overwrite) as aside:
+        distances.write_parquet(aside)
+    return file
 
 
 def convert(model: Model | str | Path, to: Format, *, by: Grouping | None = None) -> Conversion:
@@ -125,8 +124,7 @@ def convert(model: Model | str | Path, to: Format, *, by: Grouping | None = None
 
 
 def _reference(model: Model) -> Parts:
-    with warnings.catch_warnings(record=True) as caught, tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("always", ConnpropsWarning)
+    with collected_warnings() as losses, tempfile.TemporaryDirectory() as folder:
         file = model.write_json(Path(folder) / "model.json")
         written, text = read_model(file), file.read_text(encoding="utf-8")
     distances = model_distances(model, written).drop("ks")
@@ -144,7 +142,6 @@ def _reference(model: Model) -> Parts:
     own = model.table.filter(pl.col("level") < 0).select(pl.col(keys).cast(pl.String)).unique()
     both = both.join(own, on=keys).join(stds, on=keys, how="left")
     relative = pl.when(pl.col("std") > 0).then(pl.col("wasserstein") / pl.col("std")).otherwise(0.0)
-    losses = [str(each.message) for each in caught if issubclass(each.category, ConnpropsWarning)]
     distances = both.with_columns(relative=relative).select(*COLUMNS).sort(keys)
     return text, distances, (*losses, "levels, standard errors, intervals")
 
@@ -160,9 +157,9 @@ def _csv(model: Model) -> Parts:
     rows = model.table.with_columns(pl.col(pl.Enum).cast(pl.String)).join(
         units, on="property", how="left", maintain_order="left"
     )
-    stream = io.BytesIO()
-    rows.write_csv(stream)
+    stream = io.StringIO()
+    write_csv(rows.columns, rows.iter_rows(), stream)
     labels = ["labels of text properties"] if model.labels else []
     losses = ("classes and layers of types, which say who borrows from whom", *labels,
               "where the model comes from, and with which options")  # fmt: skip
-    return stream.getvalue().decode(), pl.DataFrame(schema=COLUMNS), losses
+    return stream.getvalue(), pl.DataFrame(schema=COLUMNS), losses
