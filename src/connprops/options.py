@@ -420,6 +420,11 @@ class RunOptions(LimitOptions, SeedOptions, ExtraOptions, FitOptions, SampleOpti
         "values where it lacks a distribution.",
         at_least=0, metavar="N", panel=MODEL,
     )  # fmt: skip
+    expected: str | None = option(
+        None, help="Parquet table of expected means, which the report compares data and model "
+        "with: source_type, target_type, property and mean.",
+        metavar="FILE", from_text=str, panel=OUTPUT,
+    )  # fmt: skip
 
     @property
     def columns(self) -> list[str] | None:

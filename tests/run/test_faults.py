@@ -587,6 +587,37 @@ def test_statistics_are_used_once_more_where_only_the_model_is_another(ours):
     assert set(read_model(out / "model.parquet").table["distribution"].unique()) >= {"gamma"}
 
 
+def test_other_expected_means_make_the_report_anew(ours, tmp_path):
+    config, out = ours
+    run(config, out, ONE, overwrite=True)
+    stated = pl.read_parquet(out / "statistics.parquet").filter(pl.col("property") == "u_syn")
+    means = stated.select("source_type", "target_type", "property", "mean")
+    file = tmp_path / "recipe.parquet"
+    means.write_parquet(file)
+    asked = ("run", config, "-o", out, "--sel-props", "u_syn", "--expected", file)
+    assert "differs in: input, options" in invoke(*asked).stderr
+    assert "Against expected means: " not in (out / "report.html").read_text()
+    before = (out / "statistics.parquet").stat().st_mtime_ns
+    assert invoke(*asked, "--overwrite").exit_code == 0
+    of_all = rf"Against expected means: {len(means)} of {len(means)} means"
+    assert re.search(of_all, (out / "report.html").read_text())
+    assert json.loads(invoke(*asked, "--json").stdout)["reused"]
+    assert "everything would be reused" in invoke("info", out).stdout
+    means.with_columns(pl.col("mean") * 2).write_parquet(file)
+    assert "differs in: input" in invoke(*asked).stderr
+    assert "not complete as it is: other input" in invoke("info", out).stdout
+    assert invoke(*asked, "--overwrite").exit_code == 0
+    assert re.search(r"Against expected means: 0 of", (out / "report.html").read_text())
+    assert (out / "statistics.parquet").stat().st_mtime_ns == before
+    means.drop("mean").write_parquet(file)
+    done = invoke(*asked, "--overwrite")
+    assert (done.exit_code, "lacks the column 'mean'" in done.stderr) == (2, True)
+    file.unlink()
+    done = invoke(*asked, "--overwrite")
+    assert (done.exit_code, f"{file} cannot be read" in done.stderr) == (2, True)
+    assert verify(out).damaged == {}
+
+
 def test_info_tells_what_would_be_reused(ours):
     config, out = ours
     run(config, out, ONE, overwrite=True)

@@ -44,6 +44,7 @@ from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions, ExtractOptions, RunOptions, read_options
 from connprops.query.database import small_tables, write_database_into
+from connprops.reports.expected import read_expected
 from connprops.reports.report import report
 from connprops.resources import release_memory
 from connprops.run.record import (
@@ -76,7 +77,7 @@ from connprops.store.folder import (
     listing,
     place_of,
 )
-from connprops.store.writing import leftover_of, locked, make_private, writing
+from connprops.store.writing import leftover_of, locked, make_private, sha256_of, writing
 
 
 def run(
@@ -105,7 +106,7 @@ def run(
         record = Record(
             state="running",
             circuit=str(opened.config.resolve()),
-            input=request.identity,
+            input=_read(request, options),
             options=options.numbers_depend_on(),
             versions=versions(),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -207,6 +208,7 @@ def _all_steps(
             title=f"Synapses of {circuit.name}: {dataset.population}",
             facts=_report_facts(circuit, options),
             warnings=collected,
+            expected=options.expected,
             overwrite=True,
             progress=progress,
         )
@@ -351,6 +353,17 @@ def checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> Exp
     return request
 
 
+def _read(request: ExportRequest, options: RunOptions) -> dict[str, Any]:
+    """Return what tells the input of a run from another's: edges, and what they are held against.
+
+    Raises :class:`DatasetError` where a table of expected means will not do.
+    """
+    if options.expected is None:
+        return request.identity
+    read_expected(options.expected)
+    return {**request.identity, "expected": sha256_of(Path(options.expected))}
+
+
 def why_not_reused(folder: Path, record: Record) -> list[str]:
     """Return, in lines for people, what the same run would reuse of a folder and what not."""
     try:
@@ -361,7 +374,7 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
             request = checked_input(circuit, options, verify=False)
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
-    same = replace(record, input=request.identity, versions=versions())
+    same = replace(record, input=_read(request, options), versions=versions())
     changed, damaged = _reasons(folder, record, same, request)
     if not (reasons := [*changed, *damaged]):
         return ["everything would be reused: input, options, versions and files are the same"]
