@@ -94,3 +94,15 @@ def test_levels_that_tell_nothing_apart_are_no_harm():
     nested = posterior(y, variance, [each, one])
     assert nested.mean == pytest.approx(plain.mean, abs=0.02)
     assert nested.weight == pytest.approx(plain.weight, abs=0.02)
+
+
+def test_groups_that_are_the_same_at_two_levels_are_as_one():
+    _, y, variance, (narrow, wide) = simulated(np.random.default_rng(6))
+    once = posterior(y, variance, [narrow, wide])
+    twice = posterior(y, variance, [narrow, narrow, wide])
+    assert twice.mean == pytest.approx(once.mean, rel=1e-12)
+    assert twice.loglik == pytest.approx(once.loglik, rel=1e-12)
+    # A new leaf that has the group at the second of the two in common has it at the first.
+    for place, at in enumerate((0, 0, 1, 2)):
+        assert twice.new_mean[place] == pytest.approx(once.new_mean[at], rel=1e-12)
+        assert twice.new_variance[place] == pytest.approx(once.new_variance[at], rel=1e-12)

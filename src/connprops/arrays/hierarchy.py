@@ -164,9 +164,13 @@ class _Tree:
         candidates = unit * _GRID[:, None]
         prior = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
         spreads = [np.full((1, 1), unit / 8) for _ in self.starts]
+        alone = True  # whether every leaf is a group by itself
         for level, parent in enumerate(self.parents[:-1]):
-            if parent.size == parent[-1] + 1:  # groups of one each: no two variances to tell apart
-                spreads[level + 1] = np.zeros((1, 1))
+            one_each = parent.size == parent[-1] + 1
+            alone &= one_each
+            if one_each:  # no two variances to tell apart
+                # Leaves scatter; groups that are the same at two levels differ at the wider one.
+                spreads[level + 1 if alone else level] = np.zeros((1, 1))
         if unit == 0:
             return [np.zeros((1, 1)) for _ in self.starts]
         for _ in range(_SWEEPS):
