@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import connprops as cp
 from connprops import schema
 from connprops.errors import OptionError
-from connprops.query.describe import describe, distinct_values, finite, histogram, moments
+from connprops.groups.describe import describe, distinct_values, finite, histogram, moments
 
 PAIR = ["source_type", "target_type"]
 TEXT = pl.col(*PAIR, "property").cast(pl.String)

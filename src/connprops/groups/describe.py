@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from connprops import schema
-from connprops.errors import OptionError
+from connprops.errors import OptionError, listing
 from connprops.schema import N_SYN_PER_CONN
 
 _ENDS = ("source_node", "target_node")
@@ -110,20 +110,32 @@ def describe(
 
     Examples
     --------
-    >>> table = cp.describe(ds.synapses, by=["source_type", "target_layer"])
+    >>> table = cp.describe(ds.synapses, by=["source_type", "target_type"])
     >>> table.filter(pl.col("property") == "conductance").collect()
     """
-    rows = _lazy(frame)
-    columns = rows.collect_schema()
-    keys = [by] if isinstance(by, str) else [*by]
-    if connection is None:
-        connection = _ENDS if {*_ENDS} <= {*columns} else ()
-    names = _properties(columns, keys, connection, properties)
+    rows, keys, connection, names = opened(frame, by, properties, connection)
     ends = {f"end {i}": pl.col(name) for i, name in enumerate(connection)}
     rows = rows.select(*keys, **ends, **{name: finite(name) for name in names})
     if connection:
         return _with_sharing(rows, keys, [*ends], names)
     return _long(rows, keys, {n: _of(pl.col(n)) | {"n_null": _n_null(n)} for n in names})
+
+
+def opened(
+    frame: Any,
+    by: str | Sequence[str],
+    properties: Sequence[str] | None,
+    connection: Sequence[str] | None,
+) -> tuple[pl.LazyFrame, list[str], list[str], list[str]]:
+    """Return a table as a lazy frame, and its keys, connection and properties, checked."""
+    rows = _lazy(frame)
+    columns = rows.collect_schema()
+    keys = [by] if isinstance(by, str) else [*by]
+    if not keys:
+        raise OptionError.of("by names no column", expected=f"some of {listing(columns)}")
+    if connection is None:
+        connection = _ENDS if {*_ENDS} <= {*columns} else ()
+    return rows, keys, [*connection], _properties(columns, keys, connection, properties)
 
 
 def _lazy(frame: Any) -> pl.LazyFrame:

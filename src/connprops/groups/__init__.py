@@ -1,0 +1,1 @@
+"""Statistics and fits of groups of one's own, of any table."""
