@@ -115,16 +115,20 @@ class TableRows:
 
     def _nodes(self, ids: pa.ChunkedArray) -> Ints:
         if self._ids is None:
-            nodes = to_numpy(pc.fill_null(ids.cast(pa.int64(), safe=False), -1))
+            nodes = to_numpy(_without_nulls(ids.cast(pa.int64(), safe=False)))
             unknown = (nodes < 0) | (nodes >= len(self._edges.source.frame))
             return np.where(unknown, -1, nodes) if unknown.any() else nodes
         found = pc.index_in(ids.cast(self._ids.type, safe=False), value_set=self._ids)
-        return to_numpy(pc.fill_null(found, -1)).astype(np.int64)
+        return to_numpy(_without_nulls(found)).astype(np.int64, copy=False)
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values, of its dtype."""
         name = self._edges.count if column.name == schema.MULTIPLICITY else column.name
         return numbers(self._rows.read(name or column.name, start, stop), column)
+
+
+def _without_nulls(nodes: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(nodes, -1) if nodes.null_count else nodes
 
 
 class TableNetwork:
