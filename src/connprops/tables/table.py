@@ -27,6 +27,7 @@ from connprops.options import EdgeOptions
 from connprops.resources import Resources
 from connprops.sources.node_types import BY_NODE, BY_POPULATION, ID
 from connprops.sources.parquet_rows import ParquetRows
+from connprops.sources.predicate import checked_predicate
 from connprops.sources.source import SourceColumn
 from connprops.store.writing import sha256_of
 from connprops.tables import names as guess
@@ -213,9 +214,12 @@ class TableNetwork:
         properties = described(edges, [name for name in columns if name not in taken])
         if count is not None:
             of_count = described(edges, [count])[count]
-            if options.where is None:  # else rows that count are known only as they are read
-                check_counts(edges, count)
+            nominal = [name for name in options.nominal or () if name in properties]
             properties[schema.MULTIPLICITY] = replace(of_count, name=schema.MULTIPLICITY)
+            if options.where is not None:
+                labels = {n: SourceColumn(n, "int32", ("",)) for n in nominal}
+                checked_predicate(options.where, {**properties, **labels})
+            check_counts(edges, count, options.where, nominal)
         made_of = {
             "ends": list(ends), "count": count,
             "nodes": None if self._nodes is None else self._nodes.facts,
