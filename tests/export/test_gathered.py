@@ -43,14 +43,14 @@ def test_the_same_bytes_whatever_the_pieces_and_threads(tmp_path, monkeypatch, r
     circuit = resolve_circuit(config)
     folder = export(circuit, tmp_path / "a", resources=Resources(threads=2))
     assert Dataset(folder).n_parts > 3
-    monkeypatch.setattr(connprops.export.gathered, "_ROWS_AT_ONCE", (rows, rows))
+    monkeypatch.setattr(connprops.export.gathered, "ROWS_AT_ONCE", (rows, rows))
     again = export(circuit, tmp_path / "b", resources=Resources(threads=threads))
     assert content(again) == content(folder)
 
 
 def test_what_a_piece_raises_ends_the_export(tmp_path, monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 20)
-    monkeypatch.setattr(connprops.export.gathered, "_ROWS_AT_ONCE", (10, 10))
+    monkeypatch.setattr(connprops.export.gathered, "ROWS_AT_ONCE", (10, 10))
     circuit = resolve_circuit(two_types(tmp_path / "c", shuffled=True))
     original, calls = EdgeReader.node_ids, []
 
@@ -87,8 +87,7 @@ def scattered_table(n=3000):
 
 def test_scattered_rows_of_all_kinds_come_back_as_polars_has_them(tmp_path, monkeypatch):
     monkeypatch.setattr(connprops.export.plan, "ROWS_PER_PART", 400)
-    monkeypatch.setattr(connprops.export.plan, "_ROWS_WORTH_A_PART", 100)
-    monkeypatch.setattr(connprops.export.gathered, "_ROWS_AT_ONCE", (333, 333))
+    monkeypatch.setattr(connprops.export.gathered, "ROWS_AT_ONCE", (333, 333))
     table = scattered_table()
     table.write_parquet(tmp_path / "edges.parquet")
     nodes = pl.DataFrame({"id": list("abcdef"), "type": list("XXYYZZ")})

@@ -28,7 +28,7 @@ from connprops.sources.source import SourceColumn, SourceEdges
 from connprops.store.records import record_or_none, write_record
 from connprops.workers import run_units
 
-_ROWS_AT_ONCE = 1 << 16, 1 << 20
+ROWS_AT_ONCE = 1 << 16, 1 << 20
 """Rows that a thread brings to their ranges at once, at least and at most."""
 
 _BYTES_OF_ROW = 80
@@ -87,7 +87,7 @@ def write_gathered(
 
 
 def _pieces(size: int, resources: Resources) -> list[tuple[int, int]]:
-    least, most = _ROWS_AT_ONCE
+    least, most = ROWS_AT_ONCE
     rows = resources.memory // 2 // resources.threads // _BYTES_OF_ROW
     rows = min(max(rows, least), most)
     return list(pairwise([*range(0, size, rows), size]))
