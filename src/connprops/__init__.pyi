@@ -1,4 +1,5 @@
 from .charts.plot import plot
+from .clickable import explore
 from .dataset.dataset import open_dataset
 from .demo.circuit import write_demo
 from .errors import ConnpropsError, ConnpropsWarning
@@ -25,6 +26,7 @@ __all__ = [
     "convert",
     "cross_validate",
     "describe",
+    "explore",
     "extract",
     "extract_folds",
     "fit",

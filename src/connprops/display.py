@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -199,6 +200,14 @@ def _bars(stream: TextIO) -> Iterator[Progress]:
 
     with bars:
         yield progress
+
+
+def drawing() -> Any:
+    """Return what draws, :mod:`connprops.charts.plot`, for methods of what is drawn.
+
+    It lies above them, so they know it by name alone: docs/decisions/methods-that-draw.md.
+    """
+    return import_module("connprops.charts.plot")
 
 
 def html_table(what: str, sizes: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

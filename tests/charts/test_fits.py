@@ -10,7 +10,7 @@ from connprops.charts.fits import goodness
 
 def test_goodness_shows_the_worst_first(tables, drawn):
     _, model = tables
-    bars = drawn["goodness_property_1"].hconcat[1].to_dict()
+    bars = drawn["goodness_property_1"].concat[1].to_dict()
     rows = next(iter(bars["datasets"].values()))
     ks = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))["ks"]
     assert [r["distance"] for r in rows] == sorted(ks, reverse=True)[:30]
@@ -22,11 +22,11 @@ def test_few_values_do_not_crowd_out_bad_fits(tables):
     fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))
     fits = fits.with_columns(n=few.cast(pl.Int64))
     chart = goodness(fits, stats_.types, property="property_1")
-    rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
+    rows = next(iter(chart.concat[1].to_dict()["datasets"].values()))
     assert [r["distance"] for r in rows] == sorted(fits["ks"], reverse=True)[5:35]
     fits = fits.with_columns(n=pl.lit(3, dtype=pl.Int64))
     chart = goodness(fits, stats_.types, property="property_1")
-    rows = next(iter(chart.hconcat[1].to_dict()["datasets"].values()))
+    rows = next(iter(chart.concat[1].to_dict()["datasets"].values()))
     assert rows[0]["distance"] == fits["ks"].max()
 
 
@@ -34,7 +34,7 @@ def test_goodness_by_a_distance_in_the_unit_of_the_property(tables):
     stats_, model = tables
     chart = goodness(model.fits, stats_.types, property="property_1", unit="ms",
                             measure="wasserstein")  # fmt: skip
-    left, right = (part.to_dict() for part in chart.hconcat)
+    left, right = (part.to_dict() for part in chart.concat)
     fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))
     [bar] = layers(right)
     assert bar["encoding"]["x"]["title"] == "Wasserstein distance (ms)"

@@ -93,7 +93,7 @@ def test_statistics_without_a_counterpart_show_data_alone(tables):
     stats_, model = tables
     chart = maps.maps(stats_.table.collect(), model_statistics(model), stats_.types,
                       property="property_0", statistic="n_unique", unit="nS")  # fmt: skip
-    assert len(chart.hconcat) == 1
+    assert len(chart.concat) == 1
     assert colour_of(chart, "data")["legend"]["title"] == "n_unique of property_0 (1)"
 
 

@@ -7,13 +7,14 @@ import json
 
 import altair as alt
 import frames
+import numpy as np
 import polars as pl
 import pytest
 import vl_convert
 from circuits import KINDS, with_labels
 from specs import layers, pixels, render
 
-from connprops.charts.plot import plot, write_chart
+from connprops.charts.plot import map_of, plot, write_chart
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError, OutputError
@@ -196,3 +197,59 @@ def test_no_name_ends_the_script_of_a_page(tmp_path):
     assert "\u2028" not in page[page.index("document.title") :]
     written = json.loads(write_chart(chart, tmp_path / "chart.json").read_text())
     assert written["layer"][0]["title"] == evil
+
+
+def test_notebooks_show_a_chart_without_a_network(tables, drawn):
+    shown, about = drawn["histogram_property_1"]._repr_mimebundle_()
+    assert "text/html" not in shown  # Altair's own asks a network for its program
+    (kind,) = {*shown} - {"image/png", "text/plain"}
+    assert kind.startswith("application/vnd.vegalite.v")
+    assert shown[kind]["$schema"].split("/")[-1].startswith(f"v{kind.split('.v')[-1][0]}")
+    assert shown[kind]["config"]["font"].startswith("system-ui")
+    assert len({*pixels(shown["image/png"])}) > 10  # not blank
+    width = int.from_bytes(shown["image/png"][16:20])
+    assert abs(width - 1.5 * about["image/png"]["width"]) <= 1.5
+    copied = drawn["histogram_property_1"].properties(title="mine")._repr_mimebundle_()[0]
+    assert copied[kind]["title"] == "mine"
+    with alt.renderers.enable("mimetype"):
+        assert "image/png" not in drawn["overview"]._repr_mimebundle_()
+    assert "image/png" in map_of(tables[0], "property_1")._repr_mimebundle_()[0]
+
+
+def test_a_map_of_statistics_alone_is_that_of_all_charts(tables, drawn):
+    alone = map_of(tables[0], "property_1", "std").to_dict()
+    (title,) = (part["title"]["text"] for part in alone["concat"])
+    assert title == drawn["std_property_1"].concat[0].to_dict()["title"]["text"]
+    values = [sorted(row["data"] for row in rows if "data" in row)
+              for rows in alone["datasets"].values()]  # fmt: skip
+    table = tables[0].table.filter(pl.col("property").cast(pl.String) == "property_1").collect()
+    assert sorted(table["std"].drop_nulls()) in values
+    for wrong in (("nothing",), ("property_1", "nothing")):
+        with pytest.raises(OptionError, match="nothing"):
+            map_of(tables[0], *wrong)
+
+
+def test_a_model_draws_a_pathway_by_itself(tables):
+    model = tables[1]
+    source, target = model.source_types[0], model.target_types[1]
+    chart = model.plot(source, target).to_dict()
+    assert len(chart["concat"]) == len(model.units)
+    one = model.plot(source, target, ["property_1"]).to_dict()
+    (rows,) = one["datasets"].values()
+    of = model.distribution("property_1", source, target)
+    edges = np.array([[rows[0]["left"], *(row["right"] for row in rows)]])
+    share = [row["share"] for row in rows]
+    assert share == pytest.approx(np.diff(of.cdf(edges)[0]), abs=1e-9)
+    assert 0.99 < sum(share) <= 1
+    with pytest.raises(OptionError, match="nobody"):
+        model.plot("nobody", target)
+    with pytest.raises(OptionError, match="nothing"):
+        model.plot(source, target, ["nothing"])
+
+
+def test_maps_of_many_types_stand_below_each_other():
+    stats_, model = frames.tables(60, 60, seed=2)
+    chart = plot(stats_, model, properties=["property_1"], statistics=["mean"])["mean_property_1"]
+    _, about = chart._repr_mimebundle_()
+    assert chart.columns == 2
+    assert about["image/png"]["width"] <= 1480

@@ -7,9 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import h5py
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from circuits import SHARED, allen, edit, two_types, with_node_ids, write_circuit
@@ -432,3 +434,12 @@ def test_names_are_no_numbers_of_synapses(tmp_path, enumerated):
         edit(config, lambda c: c["networks"]["edges"][0].update(edge_types_file="types.csv"))
     with pytest.raises(CircuitError, match=r"'nsyns' must hold numbers(.|\n)*'many'"):
         export(resolve_circuit(config), tmp_path / "d")
+
+
+def test_a_dataset_speaks_arrow(tmp_path):
+    ds = Dataset(export(resolve_circuit(two_types(tmp_path / "circuit")), tmp_path / "dataset"))
+    expected = ds.synapses.sort("edge_id").collect()
+    assert pl.DataFrame(ds).sort("edge_id").rows() == expected.rows()
+    table = pa.table(ds)
+    assert table.schema.names == expected.columns
+    assert duckdb.from_arrow(ds).aggregate("count(*)").fetchall() == [(len(expected),)]

@@ -634,3 +634,16 @@ def test_the_definition_in_sql_holds_at_the_ends_of_floats(tmp_path, scale):
         assert found["std"] == pytest.approx(float(exact.std()), rel=1e-12, abs=5e-324)
     for name in ("skewness", "kurtosis"):
         assert row[name] == pytest.approx(defined[name], abs=1e-9)
+
+
+def test_a_table_shows_its_first_rows_and_stays_lazy(tmp_path):
+    stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"), sel_props=["u_syn"])
+    for table in (stats.table, stats.table.filter(pl.col("n") > 0)):
+        assert isinstance(table, pl.LazyFrame)
+        head = table.head(5).collect()
+        assert repr(table).startswith(repr(head))
+        assert str(table) == repr(table)
+        assert table._repr_html_().startswith(head._repr_html_())
+        assert table._display_().equals(head)
+        assert "PROJECT" not in repr(table)
+    assert pl.DataFrame(stats).equals(stats.table.collect())

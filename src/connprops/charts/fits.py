@@ -26,7 +26,7 @@ def goodness(
     property: str,  # noqa: A002
     measure: Literal["ks", "wasserstein"] = "ks",
     unit: str = "",
-) -> alt.HConcatChart:
+) -> alt.ConcatChart:
     """Draw the distance of data and model for each pathway with data, and the worst in order.
 
     ``fits`` is :data:`connprops.schema.FITS`; ``unit`` is that of the property, and of its

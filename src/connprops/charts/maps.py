@@ -44,6 +44,9 @@ _RESOLUTION = 1e-5
 """Relative to the data: smaller differences are rounding, most data being of single precision."""
 
 
+SCREEN, _GAP, _LABELS = 1440, 36, 100
+"""Pixels that a row of charts is wide at most; between charts; and of the names of types."""
+
 TYPES_AT_MOST = 200
 """Types of a side up to which all are drawn: of more, those with most connections."""
 
@@ -124,6 +127,17 @@ def statistic_unit(statistic: str, unit: str) -> str:
     return unit if _UNITS.get(statistic, "property") == "property" else _UNITS[statistic]
 
 
+def _step(n_types: int, size: int = 600) -> int:
+    """Return the pixels of a type: as large as is useful, never too small for a label."""
+    return min(44, max(9, size // max(n_types, 1)))
+
+
+def map_width(types: pl.DataFrame) -> int:
+    """Return about how many pixels a map is wide, with its labels."""
+    n = len(types.filter(pl.col("side") == "target"))
+    return _LABELS + n * _step(n)
+
+
 def heat_map(
     cells: Rows,
     missing: Rows | None,
@@ -141,8 +155,7 @@ def heat_map(
     pixels wide and high, more where that is too small for labels.
     """
     orders = {side: type_order(types, side) for side in ("source", "target")}
-    # As large as is useful, never too small for a label.
-    steps = {side: min(44, max(9, size // max(len(o), 1))) for side, o in orders.items()}
+    steps = {side: _step(len(order), size) for side, order in orders.items()}
     x, y = (
         channel(
             f"{side}_type:N",
@@ -314,7 +327,7 @@ def maps(
     property: str,  # noqa: A002 - the tables' own word
     statistic: str = "mean",
     unit: str = "",
-) -> alt.HConcatChart:
+) -> alt.ConcatChart:
     """Draw one statistic of a property over all pathways: data, model, model minus data.
 
     ``statistics`` is :data:`connprops.schema.STATISTICS`, ``model`` from ``model_statistics``;
@@ -338,14 +351,19 @@ def maps(
     sides = {side: both[side] for side in both.columns if side in ("data", "model")}
     styles = map_styles(property, statistic, unit, sides)
     drawn = [pathway_map(both, types, side, style) for side, style in styles.items()]
-    return side_by_side(drawn, resolve=_own_colours())
+    return side_by_side(drawn, map_width(types), resolve=_own_colours())
 
 
-def side_by_side(charts: Sequence[alt.LayerChart | alt.Chart], **options: Any) -> alt.HConcatChart:
-    """Draw charts in a row."""
+def side_by_side(
+    charts: Sequence[alt.LayerChart | alt.Chart], width: int = 0, **options: Any
+) -> alt.ConcatChart:
+    """Draw charts in a row, or where they are so many pixels wide in rows that fit a screen."""
     description = " | ".join(str(chart.description) for chart in charts)
-    row: alt.HConcatChart = alt.hconcat(*charts, spacing=36, description=description, **options)
-    return row
+    columns = max(1, (SCREEN + _GAP) // (width + _GAP))
+    drawn: alt.ConcatChart = alt.concat(
+        *charts, columns=columns, spacing=_GAP, description=description, **options
+    )
+    return drawn
 
 
 def level_map(

@@ -82,6 +82,20 @@ def histogram(
     return _layered(layers, labels, what, width=420)
 
 
+def density(bins: pl.DataFrame, labels: Labels) -> alt.LayerChart:
+    """Draw what a model says by itself: rows of left, right and the share of values between."""
+    tooltip = [number("left", "from"), number("right", "to"), number("share", "model", ".3p")]
+    axis, scale = labels.ticks(6) if labels.whole else alt.Undefined, alt.Scale(nice=False)
+    bars = alt.Chart(theme.as_data(bins)).mark_bar(binSpacing=0, color=LIGHT.model, opacity=0.75)
+    drawn = bars.encode(
+        x=alt.X("left:Q", bin="binned", title=labels.axis, axis=axis, scale=scale),
+        x2="right:Q",
+        y=alt.Y("share:Q", title="share of values", axis=alt.Axis(format="%", tickCount=5)),
+        tooltip=tooltip,
+    )
+    return _layered([drawn], labels, "Shares of values that the model expects in each bin.")
+
+
 def _series(colours: dict[str, str], symbol: str) -> alt.Color:
     """Return the colour of what a layer calculates as ``series``, with one legend for all."""
     look = {"orient": "top", "symbolType": symbol, "symbolStrokeWidth": 3}

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import altair as alt
+import numpy as np
 import polars as pl
+from altair.vegalite.v6.display import VEGALITE_MIME_TYPE
 
 from connprops import schema
 from connprops.charts import fits, maps, overview
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.rows import (
+    curve,
     quantile_pairs,
     rows_of,
     synapse_counts,
@@ -30,6 +35,7 @@ from connprops.errors import OptionError, OutputError
 from connprops.model.comparison import compare
 from connprops.model.cross_validation import CrossValidation
 from connprops.model.model import Model
+from connprops.pathways import rows_of_types
 from connprops.statistics.statistics import Statistics
 from connprops.store.folder import new_generation, output_file
 
@@ -38,6 +44,88 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 """Kinds of files that charts can be written as; each without a network."""
 
 Chart = alt.LayerChart | alt.HConcatChart | alt.ConcatChart | alt.FacetChart
+
+
+_DENSITY = 330
+"""Pixels of the chart of a distribution, with its axis."""
+
+_SHARPNESS = 1.5
+"""Pixels of a picture in a notebook, for each of the chart."""
+
+
+class _InNotebook:
+    """What shows a chart in notebooks and on GitHub without a network, in our theme.
+
+    JupyterLab and others draw the specification; the picture beside it is for those that do not. A
+    renderer that was enabled in Altair goes first.
+    """
+
+    def _repr_mimebundle_(self, *include: Any, **exclude: Any) -> Any:
+        if alt.renderers.active != "default":  # which needs a network
+            return super()._repr_mimebundle_(*include, **exclude)  # type: ignore[misc]
+        import vl_convert
+
+        with alt.theme.enable(LIGHT.theme):
+            spec = self.to_dict()  # type: ignore[attr-defined]
+        picture = vl_convert.vegalite_to_png(spec, scale=_SHARPNESS)
+        width, height = struct.unpack(">II", picture[16:24])  # as each PNG file begins
+        size = {"width": int(width / _SHARPNESS), "height": int(height / _SHARPNESS)}
+        said = spec.get("description", "a chart")
+        shown = {VEGALITE_MIME_TYPE: spec, "image/png": picture, "text/plain": said}
+        return shown, {"image/png": size}
+
+
+@cache
+def _kind_in_notebook(kind: type) -> type:
+    return type(kind.__name__, (_InNotebook, kind), {})
+
+
+def in_notebook(chart: Chart) -> Chart:
+    """Return a chart, itself, as one that notebooks show without a network."""
+    kind: type = type(chart)
+    # Altair would put what is set into the specification.
+    object.__setattr__(chart, "__class__", _kind_in_notebook(kind))
+    return chart
+
+
+def map_of(stats: Statistics, name: str, statistic: str = "mean") -> Chart:
+    """Return the map of a statistic of a property: :meth:`Statistics.plot`."""
+    units = {p.name: p.unit for p in stats.properties}
+    _check_known("property", [name], units)
+    types = maps.shown_types(stats.types, stats.pathways.collect())
+    table = rows_of_types(stats.table.filter(pl.col("property") == name), types).collect()
+    no_model = pl.DataFrame()
+    drawn = maps.maps(table, no_model, types, property=name, statistic=statistic, unit=units[name])
+    return in_notebook(drawn)
+
+
+def distributions_of(
+    model: Model, source_type: str, target_type: str, properties: Sequence[str] | None = None
+) -> Chart:
+    """Return the distributions of a pathway: :meth:`Model.plot`."""
+    _check_known("property", properties or (), model.units)
+    model.pathways.number(source_type, target_type)
+    where = dict(zip(schema.PATHWAY, (source_type, target_type), strict=True))
+    rows, drawn = rows_of(model.marginals, **where), []
+    for name in properties or model.units:
+        of = model.distribution(name, source_type, target_type)
+        whole, names = model.dtype(name) == "int", model.labels.get(name)
+        first, width, share = curve(of, whole=whole)
+        left = first + width * np.arange(len(share))
+        origin = _origin(rows_of(rows, property=name), None)
+        title = f"{name}: {source_type} → {target_type}"
+        labels = charts.Labels(name, model.units[name], title, origin, whole, names)
+        bins = pl.DataFrame({"left": left, "right": left + width, "share": share})
+        drawn.append(charts.density(bins, labels))
+    return in_notebook(maps.side_by_side(drawn, width=_DENSITY))
+
+
+def pathway_chart(stats: Statistics, model: Model, name: str, pathway: tuple[str, str]) -> Chart:
+    """Return data and model of a property of a pathway; the model alone where there are no data."""
+    of_one = {p.name: p.unit for p in stats.properties if p.name == name}
+    labelled = {p.name: p.labels for p in stats.properties if p.labels is not None}
+    drawn = dict(_pathway_charts(stats, model, of_one, pathway, labelled))
+    return drawn.get(f"histogram_{name}") or distributions_of(model, *pathway, [name])
 
 
 def plot(
@@ -110,7 +198,7 @@ def plot(
         drawn["cross_validation"] = score_charts.cross_validation(held_out.summary())
     if out_dir is not None:
         _write(drawn, Path(out_dir), formats, progress, overwrite=overwrite)
-    return drawn
+    return {name: in_notebook(chart) for name, chart in drawn.items()}
 
 
 def _check_known(what: str, names: Iterable[object], known: Iterable[object]) -> None:
@@ -221,16 +309,18 @@ def _pathway_charts(
         yield "correlations", score_charts.correlations(copula, title=title)
 
 
-def _origin(rows: pl.DataFrame, n_values: pl.DataFrame) -> str:
+def _origin(rows: pl.DataFrame, n_values: pl.DataFrame | None) -> str:
     """Return the number of values, and where the model's rows come from, in words."""
-    n = f"{n_values['n'].sum():,} values"
+    n = "" if n_values is None else f"{n_values['n'].sum():,} values"
     if rows.is_empty():
         return n
     family, level = rows["distribution"][0], int(rows["level"][0])
-    if level >= 0:
-        return f"{n}; {family}, borrowed from level {level}"
     leans = (rows["value"] != rows["own_value"]).any()
-    return f"{n}; {family}, fitted to them{' and to similar pathways' if leans else ''}"
+    to_what = f"fitted to {'its values' if n_values is None else 'them'}"
+    if leans:
+        to_what += " and to similar pathways"
+    words = f"{family}, {to_what if level < 0 else f'borrowed from level {level}'}"
+    return f"{n}; {words}" if n else words
 
 
 def _pathway(pathways: pl.DataFrame, name: tuple[str, str] | None) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -16,6 +17,9 @@ from connprops.pathways import Pathways
 from connprops.schema import N_SYN_PER_CONN, Property
 
 _KEYS = [*schema.PATHWAY, "property"]
+_ENDS, _CURVE = (0.002, 0.998), 40
+"""Quantiles between which a distribution is drawn by itself, and in how many bins."""
+
 _TAILS = (0.001, 0.999)
 """Quantiles that bins reach to: about the least and the largest of 1,000 draws."""
 
@@ -153,6 +157,29 @@ def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
     return pl.DataFrame(
         {"left": wide[:-1], "right": wide[1:], "count": counts, "expected": expected}
     )
+
+
+def curve(one: Distributions, *, whole: bool) -> tuple[float, float, list[float]]:
+    """Return the shares of drawn values of one distribution in bins of equal width.
+
+    They come after the first bin's left edge and the width; the bins reach to the quantiles 0.002
+    and 0.998.
+    """
+    low, high = np.nan_to_num(one.ppf(np.array([_ENDS])))[0].tolist()
+    if whole:
+        low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
+        width = float(max(1, math.ceil(count / _CURVE)))
+        edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1)
+    elif high > low:
+        width = high / _CURVE - low / _CURVE  # what is between them may be beyond all floats
+        place = np.arange(_CURVE + 1) / _CURVE
+        edges = low * (1 - place) + high * place
+    else:  # a point: as narrow as its size tells
+        width = abs(low) / _CURVE or 1 / _CURVE
+        with np.errstate(over="ignore"):
+            edges = np.nan_to_num(low + width * (np.arange(4) - 1.5))
+    share = np.diff(one.cdf(edges[None])[0])
+    return float(edges[0]), float(width), share.tolist()
 
 
 def synapse_counts(

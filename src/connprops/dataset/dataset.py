@@ -262,6 +262,17 @@ class Dataset:
             f"{self.n_connections:,} connections, {len(self.properties)} properties>"
         )
 
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give the synapses, batch by batch, to whatever speaks Arrow: Polars, DuckDB, pyarrow."""
+        import pyarrow as pa
+
+        layout = self.synapses.head(0).collect().to_arrow().schema
+        batches = self.synapses.collect_batches()
+        stream = (batch for rows in batches for batch in rows.to_arrow().cast(layout).to_batches())
+        return pa.RecordBatchReader.from_batches(layout, stream).__arrow_c_stream__(
+            requested_schema
+        )
+
     def _repr_html_(self) -> str:
         return html_table(
             f"Dataset {self.population}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from connprops import schema
-from connprops.display import html_table
+from connprops.display import drawing, html_table
 from connprops.distributions.rows import LATER
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import ConnectionStream, ConnectionTable
@@ -86,6 +86,20 @@ class Model(ModelTable):
             fits=None if self.fits is None else kept(self.fits), scores=self.scores,
             facts=self.facts,
         )  # fmt: skip
+
+    def plot(
+        self, source_type: str, target_type: str, properties: Sequence[str] | None = None
+    ) -> Any:
+        """Draw the distributions of a pathway, of all properties or some, as an Altair chart.
+
+        :func:`connprops.plot` draws them beside the data.
+
+        Raises
+        ------
+        OptionError
+            Where there is no such type or property.
+        """
+        return drawing().distributions_of(self, source_type, target_type, properties)
 
     def summary(self, n: int = 20) -> pl.DataFrame:
         """Return the n fits that are most surely poor, by KS distance times root n.

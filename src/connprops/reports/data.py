@@ -15,9 +15,8 @@ import polars as pl
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
-from connprops.charts.rows import quantile_pairs, rows_of, whole_bins, whole_numbers
+from connprops.charts.rows import curve, quantile_pairs, rows_of, whole_bins, whole_numbers
 from connprops.charts.theme import axis_title, diverging_scale, ticks
-from connprops.distributions.distributions import Distributions
 from connprops.distributions.table import model_statistics
 from connprops.families.registry import FAMILIES
 from connprops.model.model import Model
@@ -31,8 +30,6 @@ _LISTED = 12
 """Elements that are shown of a parameter that is a list."""
 
 _WORST = 200
-_CURVE = 40
-"""Bins in which a borrowed distribution is drawn."""
 
 _ENOUGH = 10
 """Fits to fewer values, far from any model by chance, do not crowd out others among the worst."""
@@ -185,8 +182,9 @@ class ReportTables:
             lent = distributions.take(distributions.pathway >= n)
             for i, number in enumerate(lent.pathway.tolist()):
                 one = lent.take(np.array([i]))
-                low, high = np.nan_to_num(one.ppf(np.array([[0.002, 0.998]])))[0].tolist()
-                curves[number - n] = _curve(one, low, high, whole=self._model.dtype(name) == "int")
+                first, width, share = curve(one, whole=self._model.dtype(name) == "int")
+                curves[number - n] = {"edges": [first], "width": width,
+                                      "share": [float(f"{x:.4g}") for x in share]}  # fmt: skip
         return curves
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -431,25 +429,6 @@ def _map_drawings(
         style = maps.distance_style(of.name, measure, of.unit, measured[measure])
         yield measure, {"model": _drawing(style)}
     yield "level", {"model": _drawing(maps.level_style(of.name))}
-
-
-def _curve(one: Distributions, low: float, high: float, *, whole: bool) -> dict[str, Any]:
-    """Return the shares of drawn values in equal bins between two values."""
-    if whole:
-        low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
-        width = float(max(1, math.ceil(count / _CURVE)))
-        edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1)
-    elif high > low:
-        width = high / _CURVE - low / _CURVE  # what is between them may be beyond all floats
-        place = np.arange(_CURVE + 1) / _CURVE
-        edges = low * (1 - place) + high * place
-    else:  # a point: as narrow as its size tells
-        width = abs(low) / _CURVE or 1 / _CURVE
-        with np.errstate(over="ignore"):
-            edges = np.nan_to_num(low + width * (np.arange(4) - 1.5))
-    share = np.diff(one.cdf(edges[None])[0])
-    return {"edges": [float(edges[0])], "width": float(width),
-            "share": [float(f"{x:.4g}") for x in share.tolist()]}  # fmt: skip
 
 
 def _drawing(style: maps.MapStyle) -> dict[str, Any]:

@@ -20,11 +20,17 @@ from connprops import schema
 from connprops._version import __version__
 from connprops.arrays.histogram import normals_through_histograms
 from connprops.dataset.dataset import Dataset
-from connprops.display import html_table
+from connprops.display import drawing, html_table
 from connprops.errors import DatasetError, OptionError
 from connprops.pathways import rows_of_types
 from connprops.schema import N_SYN_PER_CONN, Property
-from connprops.statistics.tables import ComputedTables, StoredTables, enums_of, layout_of
+from connprops.statistics.tables import (
+    ComputedTables,
+    ShownFrame,
+    StoredTables,
+    enums_of,
+    layout_of,
+)
 from connprops.store.folder import Folder, new_generation, reading
 from connprops.store.records import seal_of
 from connprops.store.shards import Shard
@@ -70,27 +76,27 @@ class Statistics:
     @property
     def pathways(self) -> pl.LazyFrame:
         """Return one row per pathway: :data:`connprops.schema.PATHWAYS`."""
-        return self._tables.lazy(schema.PATHWAYS)
+        return ShownFrame.of(self._tables.lazy(schema.PATHWAYS))
 
     @property
     def table(self) -> pl.LazyFrame:
         """Return one row per pathway and property: :data:`connprops.schema.STATISTICS`."""
-        return self._tables.lazy(schema.STATISTICS)
+        return ShownFrame.of(self._tables.lazy(schema.STATISTICS))
 
     @property
     def histograms(self) -> pl.LazyFrame:
         """Return one row per pathway, property and bin: :data:`connprops.schema.HISTOGRAMS`."""
-        return self._tables.lazy(schema.HISTOGRAMS)
+        return ShownFrame.of(self._tables.lazy(schema.HISTOGRAMS))
 
     @property
     def values(self) -> pl.LazyFrame:
         """Return distinct values where they are few: :data:`connprops.schema.VALUES`."""
-        return self._tables.lazy(schema.VALUES)
+        return ShownFrame.of(self._tables.lazy(schema.VALUES))
 
     @property
     def order_statistics(self) -> pl.LazyFrame:
         """Return sorted, thinned samples: :data:`connprops.schema.ORDER_STATISTICS`."""
-        return self._tables.lazy(schema.ORDER_STATISTICS)
+        return ShownFrame.of(self._tables.lazy(schema.ORDER_STATISTICS))
 
     @property
     def correlations(self) -> pl.LazyFrame:
@@ -104,7 +110,7 @@ class Statistics:
         DatasetError
             Where they were not written.
         """
-        return self._tables.lazy(schema.CORRELATIONS)
+        return ShownFrame.of(self._tables.lazy(schema.CORRELATIONS))
 
     @property
     def dataset(self) -> Dataset | None:
@@ -236,6 +242,18 @@ class Statistics:
                 "Statistics that were read from files are not computed", hint="extract a dataset"
             )
         return self._tables
+
+    def plot(self, property: str, statistic: str = "mean") -> Any:  # noqa: A002
+        """Draw a statistic of a property over all pathways, as an Altair chart.
+
+        :func:`connprops.plot` draws data beside a model, and more.
+
+        Raises
+        ------
+        OptionError
+            Where there is no such property or statistic.
+        """
+        return drawing().map_of(self, property, statistic)
 
     def to_arrays(
         self, *, order: Sequence[str] | None = None, fitted: Collection[str] | None = None

@@ -45,6 +45,28 @@ _ROWS_OF_PIECE = 1 << 13
 """Rows of a file that are read at once, where it is copied."""
 
 
+class ShownFrame(pl.LazyFrame):
+    """A lazy frame that shows its first rows, which are computed for that, and not its plan."""
+
+    @classmethod
+    def of(cls, rows: pl.LazyFrame) -> ShownFrame:
+        """Return a lazy frame as one that shows its rows; so do those made of it."""
+        shown: ShownFrame = cls._from_pyldf(rows._ldf)  # type: ignore[assignment]  # noqa: SLF001
+        return shown
+
+    def __repr__(self) -> str:
+        return f"{self.head().collect()!r}\nthe first rows; collect() gives all"
+
+    __str__ = __repr__
+
+    def _display_(self) -> pl.DataFrame:
+        """Return what marimo shows."""
+        return self.head().collect()
+
+    def _repr_html_(self) -> str:
+        return f"{self.head().collect()._repr_html_()}<p>The first rows; collect() gives all.</p>"
+
+
 @dataclass(frozen=True)
 class StoredTables:
     """Tables in files, by name."""
