@@ -126,6 +126,14 @@ class SortedSamples:
         full[self.some] = of_some
         return full
 
+    def of_at_least(self, least: int) -> SortedSamples:
+        """Return the samples of so many values at least; the groups of the others have none."""
+        chosen = self.n >= least
+        if chosen.all():
+            return self
+        counts = np.where(self.counts >= least, self.counts, 0)
+        return SortedSamples(self._values[np.repeat(chosen, self.n)], counts)
+
     def pieces(self) -> Iterator[Piece]:
         """Give groups together as far as they are small, and large ones in blocks."""
         first = 0

@@ -15,6 +15,7 @@ from connprops import schema
 from connprops.arrays import Floats, Ints
 from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
+from connprops.errors import OptionError
 from connprops.families.sample import BLOCK, POINTS, Sample, Samples, weighted_points
 from connprops.fits.levels import Levels, borrowed_levels
 from connprops.pathways import Pathways
@@ -194,6 +195,12 @@ def histograms_of(
     of_numbers = pl.DataFrame({"pathway": numbers.astype(np.int64)}).join(
         histograms, on="pathway", maintain_order="left"
     )
+    if len(of_numbers) < len(numbers):
+        raise OptionError.of(
+            "Truncated normals through histograms need one of each pathway",
+            found=f"none of {len(numbers) - len(of_numbers):,} pathways of {prop.name!r}",
+            hint="fit them to the values (truncnorm='mle')",
+        )
     return [
         (np.array(row["count"]), column_edges(row["left"], row["right"], prop.dtype))
         for row in of_numbers.iter_rows(named=True)

@@ -70,6 +70,7 @@ class BucketSpec(UnitSpec):
 
     Several choices (folds, say) are computed in one pass over the rows. All values of the
     ``labelled`` properties are listed, however many they are: there is no number between codes.
+    Groups of fewer than ``histogram_from`` values have no histogram.
     Correlations within connections rest on at most ``connections_at_most`` of each group.
     """
 
@@ -77,6 +78,7 @@ class BucketSpec(UnitSpec):
     min_sample_size: int | None
     labelled: tuple[str, ...] = ()
     connections_at_most: int = CONNECTIONS_AT_MOST
+    histogram_from: int = 1
     tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
 
     kind: ClassVar[str] = "buckets"
@@ -84,6 +86,11 @@ class BucketSpec(UnitSpec):
     step: ClassVar[str] = "extract"
     in_memory: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
+
+    @property
+    def n_bins(self) -> int:
+        """Return the number of bins of a histogram."""
+        return self.bins if isinstance(self.bins, int) else len(self.bins) - 1
 
     def bytes_of(
         self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
@@ -96,7 +103,7 @@ class BucketSpec(UnitSpec):
         if varying:
             n_values = sizes["n_synapses"].to_numpy()
             cost = cost + n_values * (8 * varying + at_work)
-        n_bins = self.bins if isinstance(self.bins, int) else len(self.bins)
+        n_bins = np.where(n_values >= self.histogram_from, self.n_bins, 0)
         rows = 1 + n_bins + np.minimum(n_values, RANKS_AT_MOST)
         return np.asarray(cost + len(properties) * rows * _BYTES_PER_RESULT)
 
@@ -483,7 +490,7 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     only = np.where(repeat, n, 0)
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
         "statistics": lambda: statistics_of(gathered, n, n_unique, unknown),
-        "histograms": lambda: histograms_of(gathered, spec.bins, only),
+        "histograms": lambda: histograms_of(gathered, spec.bins, only, spec.histogram_from),
         "values": lambda: distinct_values_of(
             gathered, n_unique, n, only, whole=name in spec.labelled
         ),

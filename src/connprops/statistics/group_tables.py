@@ -78,10 +78,13 @@ def statistics_of(
 
 
 def histograms_of(
-    gathered: Gathered, bins: int | tuple[float, ...], only: Ints
+    gathered: Gathered, bins: int | tuple[float, ...], only: Ints, least: int
 ) -> dict[str, pa.Array]:
-    """Return counts by bin; ``only`` is how often a constant group's value counts, else 0."""
-    sample = gathered.sample
+    """Return counts by bin, for groups of at least so many values.
+
+    ``only`` is how often a constant group's value counts, else 0.
+    """
+    sample = gathered.sample.of_at_least(least)
     edges, counts = histograms(sample, bins)
     of_one = only[sample.some, None]
     counts = np.where(of_one > 0, (counts > 0) * of_one, counts)

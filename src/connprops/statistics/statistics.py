@@ -408,6 +408,11 @@ def to_arrays(
     props["shared_within"] = np.full((*shape, len(syn_props)), np.nan)
     place = {name: i for i, name in enumerate(syn_props)}
     rows = _rows(tables)
+    if lacking := sum(row["left"] is None for row in rows):
+        raise OptionError.of(
+            "Arrays need a histogram of each pathway and property",
+            found=f"none of {lacking:,}", hint="extract fewer pathways or properties at once",
+        )  # fmt: skip
     histograms = [_histogram(row, dtypes[row["property"]]) for row in rows]
     wanted = [i for i, row in enumerate(rows) if fitted is None or row["property"] in fitted]
     normals = dict(
@@ -466,7 +471,7 @@ def _rows(tables: Mapping[str, pl.LazyFrame]) -> list[dict[str, Any]]:
     connections = tables["pathways"].select("source_type", "target_type", "n_connections")
     return (
         tables["statistics"]
-        .join(histograms, on=keys)
+        .join(histograms, on=keys, how="left")
         .join(values, on=keys, how="left")
         .join(connections, on=keys[:2])
         .with_columns(

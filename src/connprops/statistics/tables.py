@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from connprops import schema
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
 from connprops.display import Progress
-from connprops.errors import DatasetError
+from connprops.errors import ConnpropsWarning, DatasetError
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
@@ -40,6 +41,9 @@ from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_tim
 from connprops.store.tables import write_table
 
 _KEYS = {*schema.PATHWAY, "property"}
+
+HISTOGRAM_ROWS_AT_MOST = 1 << 25
+"""Rows of histograms beyond which pathways of fewer values than bins have none."""
 
 _ROWS_OF_PIECE = 1 << 13
 """Rows of a file that are read at once, where it is copied."""
@@ -284,7 +288,8 @@ class ComputedTables:
 
         ``facts`` are those of the tables' metadata.
         """
-        specs: list[UnitSpec] = [self.buckets, *([self.correlations] if correlations else [])]
+        buckets = self._for_tables(self.buckets, TABLES_OF[self.buckets.kind])
+        specs: list[UnitSpec] = [buckets, *([self.correlations] if correlations else [])]
         plan = {**facts["options"], "dataset": facts["identity"], "correlations": correlations}
         files = []
         with staged_shard(stage_target(folder), shard) as stage:
@@ -341,8 +346,29 @@ class ComputedTables:
     def _for_tables(self, spec: UnitSpec, tables: Sequence[schema.Table]) -> UnitSpec:
         """Return what to compute where only some tables are asked for."""
         if isinstance(spec, BucketSpec):
-            return replace(spec, tables=tuple(table.name for table in tables))
+            names = tuple(table.name for table in tables)
+            least = self._histogram_from if schema.HISTOGRAMS.name in names else 1
+            return replace(spec, tables=names, histogram_from=least)
         return spec
+
+    @cached_property
+    def _histogram_from(self) -> int:
+        """Return how many values a pathway with a histogram has at least; say so, if several.
+
+        A few values say all by themselves; a histogram of each of millions would say it again, in
+        gigabytes.
+        """
+        n, spec = len(self.sampled(self.buckets)), self.buckets
+        rows = n * len(spec.properties) * spec.n_bins
+        if rows <= HISTOGRAM_ROWS_AT_MOST:
+            return 1
+        warnings.warn(
+            f"histograms are of pathways with {spec.n_bins} values and more: of all {n:,} there "
+            f"would be {rows:,} rows; order_statistics has the values of the others",
+            ConnpropsWarning,
+            stacklevel=2,
+        )
+        return spec.n_bins
 
     def _compute(
         self, members: Sequence[ComputedTables], spec: UnitSpec, tables: Sequence[schema.Table]
@@ -366,17 +392,26 @@ class ComputedTables:
 
     def labelled(self, results: Sequence[GroupTables], table: schema.Table) -> pl.DataFrame:
         """Return a table of several units in order, with types in the place of group numbers."""
-        names = self.pathways.filter(pl.col("n_sampled") > 0).select("group", *schema.PATHWAY)
         dtypes = layout_of(table, self.dtypes)
         pieces = [
-            pl.DataFrame(tables[table.name])
-            .join(names, on="group")
-            .select(pl.col(name).cast(dtype) for name, dtype in dtypes.items())
-            for tables in results
-            if tables
+            rows.join(self._named(rows["group"]), on="group").select(
+                pl.col(name).cast(dtype) for name, dtype in dtypes.items()
+            )
+            for rows in (pl.DataFrame(tables[table.name]) for tables in results if tables)
         ]
         whole: pl.DataFrame = pl.concat([self._empty(table), *pieces])
         return whole.sort(table.keys)
+
+    @cached_property
+    def _names(self) -> pl.DataFrame:
+        """Return the types of all groups that have statistics, in their order."""
+        return self.pathways.filter(pl.col("n_sampled") > 0).select("group", *schema.PATHWAY)
+
+    def _named(self, groups: pl.Series) -> pl.DataFrame:
+        """Return the types of some groups, and of those between them: not of all, each time."""
+        ends = [-1, -1] if groups.is_empty() else [groups.min(), groups.max()]
+        first, last = self._names["group"].search_sorted(pl.Series(ends, dtype=pl.Int64))
+        return self._names[first : last + 1]
 
     def _empty(self, table: schema.Table) -> pl.DataFrame:
         return pl.DataFrame(schema=layout_of(table, self.dtypes))

@@ -67,7 +67,6 @@ class TableWriter:
 
     def write(self, rows: pl.DataFrame) -> None:
         """Take rows, which follow those before."""
-        self._table.check(rows, str(self._file))
         self._waiting.append(rows.select(self._table.names))
         while sum(map(len, self._waiting)) >= self._size:
             waiting = pl.concat(self._waiting)
@@ -75,6 +74,8 @@ class TableWriter:
             self._waiting = [waiting[self._size :]]
 
     def _write_group(self, rows: pl.DataFrame) -> None:
+        # Not of each piece: to ask for the type of a column of thousands of names takes a while.
+        self._table.check(rows, str(self._file))
         columns = _to_arrow(rows.rechunk()).columns
         group = pa.Table.from_arrays(columns, schema=self._writer.schema)
         self._writer.write_table(group, row_group_size=self._size)
