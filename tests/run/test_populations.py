@@ -18,6 +18,7 @@ from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
 from connprops.export.opening import open_network
 from connprops.options import EdgeOptions
+from connprops.query.session import questions
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,26 @@ def test_each_population_has_a_folder_and_one_database_and_page_are_of_all(circu
     told = CliRunner().invoke(app, ["info", str(out)])
     assert "relay" in told.stdout
     assert CliRunner().invoke(app, ["verify", str(out)]).exit_code == 0
+
+
+def test_sql_asks_all_populations_of_a_folder(circuit, both):
+    out, _ = both
+
+    def asked(*arguments):
+        return CliRunner().invoke(app, ["sql", str(out), *arguments])
+
+    text = "select population, sum(n_synapses)::int from pathways group by all order by all"
+    rows = asked(text, "--csv").stdout.splitlines()[1:]
+    expected = [("default", "edges.h5"), ("relay", "relay_edges.h5")]
+    assert rows == [f"{name},{len(raw(circuit, file, name)[2])}" for name, file in expected]
+    listed = asked("--list")
+    assert listed.exit_code == 0
+    assert "one row per pathway" in " ".join(listed.stdout.split())
+    ready = asked("--query", next(iter(questions())))
+    assert ready.exit_code == 2
+    assert "of one edge population" in ready.stderr
+    assert asked("from read_csv('/etc/hostname')").exit_code == 2
+    assert asked("delete from pathways").exit_code == 2
 
 
 def test_the_same_again_is_reused_and_what_does_not_fit_writes_nothing(circuit, both, tmp_path):

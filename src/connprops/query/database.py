@@ -24,7 +24,7 @@ from connprops.display import Progress
 from connprops.errors import DatasetError
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal, quoted
-from connprops.store.folder import Folder, new_generation, reading, write_text
+from connprops.store.folder import Folder, new_generation, place_of, reading, write_text
 from connprops.store.tables import open_table
 from connprops.store.writing import refuse_existing, replacing, sha256_of
 
@@ -33,6 +33,9 @@ DATABASE, VIEWS = "connprops.duckdb", "views.sql"
 
 _STORAGE = "v1.0.0"
 """What every client of DuckDB 1.x reads. The default of 2.0 they do not."""
+
+_ROWS_AT_ONCE = 1 << 19
+"""Rows of a table that memory holds on their way into the database."""
 
 _FILES_OF = {
     "connection_rows": "connections/*.parquet",
@@ -239,6 +242,37 @@ def write_joined(file: Path, databases: Mapping[str, Path], limits: Resources) -
         shutil.copyfile(joined, aside)
 
 
+def joined_database(folder: str | Path) -> Path | None:
+    """Return the database over several populations that a folder has; None for other folders."""
+    place = Path(folder)
+    file = place_of(place, DATABASE)
+    if not file.is_file() or is_dataset(place / "dataset"):
+        return None
+    return file if any(is_dataset(of_one / "dataset") for of_one in place.iterdir()) else None
+
+
+def attach_joined(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str, str]:
+    """Give a connection the tables of a database of several populations; return what a row is.
+
+    Raises
+    ------
+    DatasetError
+        Where the file is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="connprops-") as temporary:
+        link = Path(temporary) / DATABASE  # a question mark in a path would begin a query
+        link.symlink_to(file.absolute())
+        try:
+            connection.execute(f"attach {literal(str(link))} as joined (read_only)")
+        except duckdb.Error as error:
+            raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
+    query = "select table_name, comment from duckdb_tables() where database_name = 'joined'"
+    tables = dict(connection.sql(query).fetchall())
+    for name in tables:
+        connection.execute(f"create view {quoted(name)} as from joined.{quoted(name)}")
+    return tables
+
+
 _RELATION = re.compile(r"\brelation := '(\w+)'")
 """A table that a macro is given by name."""
 
@@ -288,8 +322,11 @@ def _write(
             f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"
         )
         for done, (table, frame) in enumerate(frames.items(), 1):
-            connection.register("rows", frame.collect())  # one at a time
+            connection.register("rows", pl.DataFrame(schema=frame.collect_schema()))
             connection.execute(f"create table {quoted(table.name)} as from rows")
+            for rows in frame.collect_batches(chunk_size=_ROWS_AT_ONCE, maintain_order=True):
+                connection.register("rows", rows)
+                connection.execute(f"insert into {quoted(table.name)} from rows")
             connection.unregister("rows")
             connection.execute(_comments(table, "table"))
             if progress:

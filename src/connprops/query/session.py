@@ -27,7 +27,12 @@ from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
 from connprops.display import Writable, write_csv
 from connprops.errors import DatasetError, OptionError, QueryError
-from connprops.query.database import create_macros, tables_of
+from connprops.query.database import (
+    attach_joined,
+    create_macros,
+    joined_database,
+    tables_of,
+)
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal
 from connprops.store.folder import Folder, output_file, reading
@@ -169,7 +174,7 @@ class Session:
     Parameters
     ----------
     folder
-        The folder of a run, or of a dataset.
+        The folder of a run, of several runs, whose tables are those of all, or of a dataset.
     allow_files
         Whether queries may read and write other files, and reach the network.
     resources
@@ -196,10 +201,22 @@ class Session:
         self.connection = duckdb.connect(config=config)
         if not progress_bar:
             self.connection.execute("set enable_progress_bar = false")
-        dataset, frames, rows = reading(folder, _opened)
-        self._dataset = dataset
+        self._dataset: Dataset | None = None
         self.tables: dict[str, str] = {}
         self._relations: list[str] = []
+        self._joined = joined_database(folder)
+        if self._joined is not None:
+            self.tables = attach_joined(self.connection, self._joined)
+        else:
+            self._open(folder)
+        if not allow_files:
+            self.connection.execute("set enable_external_access = false")
+            self.connection.execute("set lock_configuration = true")
+
+    def _open(self, folder: str | Path) -> None:
+        """Register the tables of a run or a dataset."""
+        dataset, frames, rows = reading(folder, _opened)
+        self._dataset = dataset
         for table, frame in frames.items():
             self.connection.register(table.name, frame)
             self.tables[table.name] = table.grain
@@ -215,9 +232,6 @@ class Session:
                 name: relations.grain(name) for name in self._relations if name not in large
             }
         create_macros(self.connection)
-        if not allow_files:
-            self.connection.execute("set enable_external_access = false")
-            self.connection.execute("set lock_configuration = true")
 
     def ask(self, sql: str) -> Answer:
         """Run statements, the last of which gives the answer.
@@ -245,7 +259,7 @@ class Session:
         OptionError
             Where there is no such question or parameter, or a text is not of the type.
         QueryError
-            Where the folder lacks a table that it needs.
+            Where the folder lacks a table that it needs, or has several populations.
         """
         asked = question(name)
         self.set_parameters(asked, parameters or {})
@@ -253,6 +267,12 @@ class Session:
 
     def set_parameters(self, asked: Question, parameters: Mapping[str, str]) -> None:
         """Set the parameters of a ready question; the others get their defaults."""
+        if self._joined is not None:
+            raise QueryError.of(
+                "Ready questions are of one edge population",
+                found=f"several, in {self._joined}",
+                hint="ask the folder of one of them, or write SQL: each row has its population",
+            )
         defaults = {parameter.name: parameter.default for parameter in asked.parameters}
         for name in parameters:
             if name not in defaults:
