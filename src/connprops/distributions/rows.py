@@ -37,6 +37,9 @@ ENUMS = {
 
 _KEYS = [*ROW_KEYS, "property"]
 
+PATHWAYS_AT_ONCE = 1 << 20
+"""Pathways of which it is found at once what they borrow."""
+
 _OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property, those of its copula too."""
 
@@ -105,17 +108,51 @@ class Lent:
     """The distributions of a property, of which several pathways may have one.
 
     ``rows`` are numbered as ``pathway`` by the pathway whose own they are, and by numbers beyond
-    those of all pathways. ``row_of`` is the number of the distribution of each pathway, -1 where
-    it has none.
+    those of all pathways. ``keys`` says which pathways may have each of the latter, and ``own``
+    which have one of the former. What is of all pathways, observed or not, is made when it is asked
+    for: of thousands of types there are a hundred million.
     """
 
     rows: list[Distributions]
-    row_of: Ints
+    keys: pl.DataFrame
+    own: Ints
+    types: pl.DataFrame
+    pathways: Pathways
+
+    def row_at(self, numbers: Ints) -> Ints:
+        """Return the number of the distribution of some pathways, -1 where one has none."""
+        place = np.minimum(np.searchsorted(self.own, numbers), max(self.own.size - 1, 0))
+        is_own = self.own[place] == numbers if self.own.size else np.zeros(numbers.size, np.bool_)
+        row_of = numbers.astype(np.int64)
+        row = resolved(self.keys, self.types, self.pathways, numbers[~is_own])
+        row_of[~is_own] = np.where(row < 0, -1, len(self.pathways) + row)
+        return row_of
+
+    @cached_property
+    def row_of(self) -> Ints:
+        """Return the number of the distribution of each pathway, -1 where it has none."""
+        return np.concatenate([np.empty(0, dtype=np.int64), *self._blocks()])
+
+    def _blocks(self) -> Iterator[Ints]:
+        n = len(self.pathways)
+        for start in range(0, n, PATHWAYS_AT_ONCE):
+            yield self.row_at(np.arange(start, min(start + PATHWAYS_AT_ONCE, n)))
+
+    @cached_property
+    def n_with(self) -> int:
+        """Return how many pathways have a distribution."""
+        is_of_all = pl.all_horizontal(pl.col(ROW_KEYS).is_null())
+        if self.keys.select(is_of_all.any()).item():
+            return len(self.pathways)
+        return sum(int(np.count_nonzero(row_of >= 0)) for row_of in self._blocks())
 
     @property
     def n_pathways(self) -> dict[str, int]:
         """Return how many pathways have each family."""
-        users = {d.family.name: _users(d.pathway, self.row_of)[0].size for d in self.rows}
+        users = dict.fromkeys((d.family.name for d in self.rows), 0)
+        for row_of in self._blocks():
+            for d in self.rows:
+                users[d.family.name] += int(_users(d.pathway, row_of)[0].size)
         return {name: n for name, n in users.items() if n}
 
     def by_pathway(self) -> list[Distributions]:
@@ -189,8 +226,7 @@ class ModelRows:
         """Return the distributions of a property as the rows have them, after checking them."""
         rows = self.marginals.filter(pl.col("property") == name)
         keys = rows.filter(~IS_OWN).select(*ROW_KEYS, "level").unique(maintain_order=True)
-        n = len(self._pathways)
-        number = n + pl.int_range(pl.len(), dtype=pl.Int64)
+        number = len(self._pathways) + pl.int_range(pl.len(), dtype=pl.Int64)
         rows = (
             rows.with_columns(self._pathways.number_of_row.alias("pathway"))
             .join(keys.with_columns(number=number), on=[*ROW_KEYS, "level"], how="left",
@@ -198,12 +234,9 @@ class ModelRows:
             .with_columns(pl.coalesce("number", "pathway").alias("pathway"))
             .sort("pathway", maintain_order=True)
         )  # fmt: skip
-        row_of = np.arange(n)
-        own = rows["pathway"].unique().to_numpy()
-        others = np.setdiff1d(row_of, own)
-        row = resolved(keys, self._types, self._pathways, others)
-        row_of[others] = np.where(row < 0, -1, n + row)
-        return Lent(self._read(name, rows), row_of)
+        own = rows["pathway"].unique().sort().to_numpy()
+        own = own[own < len(self._pathways)]
+        return Lent(self._read(name, rows), keys, own, self._types, self._pathways)
 
     def _read(self, name: str, rows: pl.DataFrame) -> list[Distributions]:
         whole = self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN

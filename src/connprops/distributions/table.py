@@ -135,7 +135,7 @@ class ModelTable:
             Where there is no such property, type or pathway.
         """
         lent = self.lent(property)
-        number = lent.row_of[self.pathways.number(source_type, target_type)]
+        number = lent.row_at(np.array([self.pathways.number(source_type, target_type)]))[0]
         for distributions in lent.rows:
             at = int(np.searchsorted(distributions.pathway, number))
             if at < len(distributions) and distributions.pathway[at] == number:

@@ -162,7 +162,7 @@ class Model(ModelTable):
                 small.mean().alias("p_small"),
             )
         )
-        borrowed = {name: sum(self.lent(name).n_pathways.values()) for name in self.properties}
+        borrowed = {name: self.lent(name).n_with for name in self.properties}
         every = pl.col("property").replace_strict(borrowed, default=0, return_dtype=pl.Int64)
         return rows.with_columns(n_borrowed=every - pl.col("n_own") - pl.col("n_level"))
 

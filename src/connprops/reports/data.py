@@ -170,10 +170,10 @@ class ReportTables:
 
         ``pathways`` are numbered as in the maps.
         """
-        row_of = self._model.lent(name).row_of
         order = [self._model.pathways.number(*self.pathways.names(p)) for p in pathways.to_list()]
         n = len(self._model.pathways)
-        return [int(row_of[p]) - n if row_of[p] >= n else None for p in order]
+        row_of = self._model.lent(name).row_at(np.array(order, dtype=np.int64)).tolist()
+        return [row - n if row >= n else None for row in row_of]
 
     def _curves(self, name: str) -> dict[int, dict[str, Any]]:
         """Return the shares of values in bins of equal width, of each borrowed distribution."""
