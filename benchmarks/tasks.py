@@ -64,6 +64,17 @@ def read_once(config: str) -> None:
     sys.stdout.write(f"{time.perf_counter() - begin}\n")
 
 
+def read_parquet_once(file: str) -> None:
+    """Read all columns of a Parquet file, once, with pyarrow in one thread; print the seconds."""
+    import pyarrow.parquet as pq
+
+    begin = time.perf_counter()
+    with pq.ParquetFile(file) as rows:
+        for group in range(rows.num_row_groups):
+            rows.read_row_group(group, use_threads=False)
+    sys.stdout.write(f"{time.perf_counter() - begin}\n")
+
+
 def write_once(dataset: str, folder: str) -> None:
     """Write a dataset's rows as Parquet, encoded as they are; print the seconds of writing."""
     import pyarrow.parquet as pq
@@ -183,7 +194,8 @@ def agreement(ours_file: str, theirs_file: str) -> None:
 
 _TASKS: dict[str, Callable[..., None]] = {
     f.__name__: f
-    for f in (by_polars, by_duckdb, ours, ours_as_arrays, reference, read_once, write_once,
+    for f in (by_polars, by_duckdb, ours, ours_as_arrays, reference, read_once,
+              read_parquet_once, write_once,
               write_tables, rewrite, average, extract, agreement)
 }  # fmt: skip
 
