@@ -87,11 +87,6 @@ class BucketSpec(UnitSpec):
     in_memory: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
 
-    @property
-    def n_bins(self) -> int:
-        """Return the number of bins of a histogram."""
-        return self.bins if isinstance(self.bins, int) else len(self.bins) - 1
-
     def bytes_of(
         self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
     ) -> Ints:
@@ -103,8 +98,8 @@ class BucketSpec(UnitSpec):
         if varying:
             n_values = sizes["n_synapses"].to_numpy()
             cost = cost + n_values * (8 * varying + at_work)
-        n_bins = np.where(n_values >= self.histogram_from, self.n_bins, 0)
-        rows = 1 + n_bins + np.minimum(n_values, RANKS_AT_MOST)
+        n_bins = self.bins if isinstance(self.bins, int) else len(self.bins)
+        rows = 1 + n_bins * (n_values >= self.histogram_from) + np.minimum(n_values, RANKS_AT_MOST)
         return np.asarray(cost + len(properties) * rows * _BYTES_PER_RESULT)
 
     def compute(

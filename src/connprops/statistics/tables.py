@@ -358,17 +358,18 @@ class ComputedTables:
         A few values say all by themselves; a histogram of each of millions would say it again, in
         gigabytes.
         """
-        n, spec = len(self.sampled(self.buckets)), self.buckets
-        rows = n * len(spec.properties) * spec.n_bins
+        n, bins = len(self.sampled(self.buckets)), self.buckets.bins
+        n_bins = bins if isinstance(bins, int) else len(bins) - 1
+        rows = n * len(self.buckets.properties) * n_bins
         if rows <= HISTOGRAM_ROWS_AT_MOST:
             return 1
         warnings.warn(
-            f"histograms are of pathways with {spec.n_bins} values and more: of all {n:,} there "
+            f"histograms are of pathways with {n_bins} values and more: of all {n:,} there "
             f"would be {rows:,} rows; order_statistics has the values of the others",
             ConnpropsWarning,
             stacklevel=2,
         )
-        return spec.n_bins
+        return n_bins
 
     def _compute(
         self, members: Sequence[ComputedTables], spec: UnitSpec, tables: Sequence[schema.Table]
