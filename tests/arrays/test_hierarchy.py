@@ -106,3 +106,71 @@ def test_groups_that_are_the_same_at_two_levels_are_as_one():
     for place, at in enumerate((0, 0, 1, 2)):
         assert twice.new_mean[place] == pytest.approx(once.new_mean[at], rel=1e-12)
         assert twice.new_variance[place] == pytest.approx(once.new_variance[at], rel=1e-12)
+
+
+def crossing(rng, of_sources=0.8, of_targets=0.8, size=(40, 30), share=0.3, errors=(0.05, 1.0)):
+    """Return true numbers of pairs of types, observed ones, variances, and the types of both."""
+    source, target = np.nonzero(rng.uniform(size=size) < share)
+    effects = (
+        rng.normal(0, of_sources, size[0])[source] + rng.normal(0, of_targets, size[1])[target]
+    )
+    truth = 3 + effects + rng.normal(0, 0.3, source.size)
+    variance = rng.uniform(*errors, source.size)
+    return truth, truth + np.sqrt(variance) * rng.normal(size=source.size), variance, source, target
+
+
+def test_effects_of_both_sides_are_those_of_the_mixed_model():
+    rng = np.random.default_rng(5)
+    truth, y, variance, source, target = crossing(rng)
+    y[:20] = np.nan
+    known = np.isfinite(y)
+    result = posterior(y, variance, [source], [[target]])
+    # The joint normal distribution with the variances that generated the data.
+    same = 0.64 * (source[:, None] == source) + 0.64 * (target[:, None] == target)
+    whole = 1e4 + same + 0.09 * np.eye(y.size)
+    gain = whole[:, known] @ np.linalg.inv(whole[np.ix_(known, known)] + np.diag(variance[known]))
+    exact = gain @ y[known]
+    assert result.mean[known] == pytest.approx(exact[known], abs=0.4)
+    assert np.std(result.mean[known] - exact[known]) < 0.1
+    error = {name: np.sqrt(np.mean((mean - truth)[known] ** 2))
+             for name, mean in (("both", result.mean), ("exact", exact),
+                                ("one", posterior(y, variance, [source]).mean))}  # fmt: skip
+    assert error["both"] < 1.03 * error["exact"] < 0.8 * error["one"]
+
+
+def test_errors_with_effects_of_both_sides_are_as_large_as_they_are_said_to_be():
+    z = []
+    for seed in range(30):
+        truth, y, variance, source, target = crossing(np.random.default_rng(seed))
+        result = posterior(y, variance, [source], [[target]])
+        z.append((result.mean - truth) / np.sqrt(result.variance))
+    assert np.std(np.concatenate(z)) == pytest.approx(1, abs=0.07)
+
+
+def test_a_new_leaf_has_what_its_groups_say_without_effects_of_the_other_side():
+    _, y, variance, source, target = crossing(np.random.default_rng(6))
+    alone, both = posterior(y, variance, [source]), posterior(y, variance, [source], [[target]])
+    assert np.array_equal(both.new_mean, alone.new_mean)
+    assert np.array_equal(both.new_variance, alone.new_variance)
+
+
+def test_a_side_without_effects_is_no_harm():
+    errors = {"alone": 0.0, "both": 0.0}
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        truth, y, variance, source, target = crossing(rng, of_targets=0.0)
+        for name, crossed in (("alone", []), ("both", [[target]])):
+            errors[name] += np.mean((posterior(y, variance, [source], crossed).mean - truth) ** 2)
+    assert errors["both"] < 1.02 * errors["alone"]
+
+
+def test_neither_order_nor_names_of_crossed_groups_matter_to_the_last_bit():
+    rng = np.random.default_rng(7)
+    _, y, variance, source, target = crossing(rng)
+    order, names = rng.permutation(y.size), rng.permutation(30)
+    result = posterior(y, variance, [source], [[target], [source]])
+    other = posterior(
+        y[order], variance[order], [39 - source[order]], [[names[target[order]]], [source[order]]]
+    )
+    for name in ("mean", "variance", "weight"):
+        assert np.array_equal(getattr(other, name), getattr(result, name)[order]), name

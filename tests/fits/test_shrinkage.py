@@ -31,25 +31,26 @@ class Shrunk(NamedTuple):
     borrowed: np.ndarray
 
 
-def levels_of(n, narrow=None):
+def levels_of(n, narrow=None, classes=None):
     """Return levels of n observed pathways: one group at each, or narrow ones within it."""
     none, one = np.empty(0, dtype=np.intp), np.zeros(n, dtype=np.intp)
-    narrow = one if narrow is None else narrow
+    classes = one if classes is None else classes
+    narrow = classes if narrow is None else narrow
     return Levels(
         observed=np.arange(n), missing=none, level=np.full(n, -1, dtype=np.int8),
         pool_of_missing=none, level_of_pool=none, member_of_pool=none, sample_of_pool=none,
-        member=none, pool=none, n_samples=0, keys=[narrow, narrow, narrow, one, one],
+        member=none, pool=none, n_samples=0, keys=[narrow, narrow, narrow, classes, one],
         chain=(0, 1, 3),
     )  # fmt: skip
 
 
-def borrowed_for(name, samples, narrow=None):
+def borrowed_for(name, samples, narrow=None, classes=None):
     """Fit a family to samples and shrink them, as one level unless ``narrow`` has their groups."""
     sample = Sample.from_values(samples)
     asked = np.full(len(samples), name, dtype="U32")
     fitted = fit_with_fallbacks(asked, Samples.of(sample))
     moved, borrowed = with_shrinkage(
-        fitted, asked, Samples.of(sample), levels_of(len(samples), narrow)
+        fitted, asked, Samples.of(sample), levels_of(len(samples), narrow, classes)
     )
     law = moved.estimates(family_named(name), np.arange(len(samples)))
     return family_named(name).fit(sample), Shrunk(law.parameters, law.std_error, borrowed)
@@ -158,6 +159,20 @@ def test_parameters_of_truncated_normals_are_right_and_their_intervals_hold():
     assert np.median(scale) == pytest.approx(0.3, abs=0.03)
     assert np.isfinite(error).all()
     assert (np.abs(scale - 0.3) < 1.96 * error).mean() > 0.9
+
+
+def test_shapes_of_truncated_normals_are_those_of_their_classes_however_few_others_have():
+    rng = np.random.default_rng(22)
+    frozen = scipy_stats.truncnorm(-1, 1, 1, 0.3)
+    samples = [frozen.rvs(n, random_state=rng) for n in rng.integers(10, 60, 150)]
+    odd = [np.array([0.0, 0.55, 0.58, 0.6, 0.62, 1.0])] * 6 + [np.linspace(0, 1, 8)] * 12
+    classes = np.repeat([0, 1, 2], [150, 6, 12])
+    _, result = borrowed_for("truncnorm", [*samples, *odd], classes=classes)
+    values = {name: x[:150] for name, x in result.values.items()}
+    assert np.median(values["norm_scale"]) == pytest.approx(0.3, abs=0.05)
+    assert np.median((values["max"] - values["min"]) / values["norm_scale"]) == pytest.approx(
+        2, abs=0.3
+    )
 
 
 @pytest.mark.parametrize("name", ["gamma", "lognormal", "normal", "truncnorm", "weibull"])

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
-from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.arrays.arrow import to_numpy
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
@@ -40,6 +40,7 @@ from connprops.draw.lookup import (
     types_of_table,
 )
 from connprops.errors import OptionError
+from connprops.export.sorted_rows import write_query
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 
@@ -49,10 +50,9 @@ MOST_SYNAPSES = 10**6
 """Of a connection. Real ones have tens."""
 
 _PLACES = """
-    copy (
-        select source, target, row_number() over (partition by source, target order by edge) - 1
-        from rows order by edge
-    ) to $file (format parquet, compression zstd, row_group_size 122880)
+    select "@source", "@target",
+        row_number() over (partition by "@source", "@target" order by "@edge") - 1
+    from rows order by "@edge"
 """
 """The place of each row of an edge file within its connection."""
 
@@ -199,7 +199,7 @@ class Source:
         """Yield the rows of an edge file, each stretch of one connection as a connection."""
         with self.edges.reader() as reader:
             is_sorted = _is_sorted(self._node_ids(reader))
-            places = self._places(reader) if is_sorted else self._scattered_places(reader)
+            places = self._places(reader) if is_sorted else self._scattered_places()
             for source, target, place in places:
                 starts = _starts(source, target)
                 source_of, target_of = source[starts], target[starts]
@@ -230,25 +230,12 @@ class Source:
             last, reached = (int(source[-1]), int(target[-1])), int(place[-1]) + 1
             yield source, target, place
 
-    def _scattered_places(self, reader: EdgeReader) -> Iterator[tuple[Ints, Ints, Ints]]:
+    def _scattered_places(self) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Yield what :meth:`_places` does, of rows in any order, which are sorted on disk."""
-        import duckdb
-
-        folder, columns = self._resources.temp_dir, ["source", "target", "edge"]
-        layout = pa.schema([(name, pa.int64()) for name in columns])
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            edge = 0
-            for ends in self._node_ids(reader):
-                edges = np.arange(edge, edge := edge + ends[0].size)
-                yield pa.record_batch([to_arrow(ids) for ids in (*ends, edges)], schema=layout)
-
+        folder = self._resources.temp_dir
         with tempfile.TemporaryDirectory(dir=folder, prefix="connprops-") as place:
             file = Path(place) / "places.parquet"
-            with duckdb.connect(config=self._resources.duckdb_config()) as connection:
-                rows = pa.RecordBatchReader.from_batches(layout, batches())
-                connection.register("rows", rows)
-                connection.execute(_PLACES, {"file": str(file)})
+            write_query(_PLACES, self.edges, (), file, self._resources)
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=self.at_once):
                     source, target, places = map(to_numpy, batch)

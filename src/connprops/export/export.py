@@ -184,7 +184,7 @@ def _write_parts(
     while True:
         specs = revised(specs, resources, progress)
         summaries = _run_parts(shard.share(specs), resources, progress)
-        if specs[0].gathered is None and not in_order(summaries):
+        if specs[0].sorted_file is None and not in_order(summaries):
             specs = [replace(specs[0], axis="neither")]
         elif all(specs[0].varying.issuperset(summary.varies) for summary in summaries):
             return summaries

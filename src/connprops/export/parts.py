@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -29,8 +28,8 @@ from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.arrays.gather import by_id, run_rows, value_of
 from connprops.dataset.manifest import part_file
 from connprops.errors import CircuitError
-from connprops.export.gathered import GatheredRows
 from connprops.export.profile import Profile, profile
+from connprops.export.sorted_rows import SortedRows
 from connprops.pathways import number_of_pair
 from connprops.sources.predicate import Predicate
 from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges
@@ -42,9 +41,6 @@ ROW_GROUP = 16_384
 
 _MULTIPLICITY_AT_MOST = 2**31 - 1
 """Synapses that a row can stand for: what a connection's number of them has room for."""
-
-_BITS = 63
-"""Bits of a number without a sign, of those that are sorted."""
 
 Kind = Literal["connections", "synapses"]
 
@@ -64,9 +60,6 @@ _UNLISTED, _UNTYPED = "source or target is no node", "the type of source or targ
 UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn_per_conn"
 """Why rows do not count."""
 
-_SAME = 8
-"""Equal values, on average, from which a dictionary of whole numbers pays."""
-
 _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
@@ -84,7 +77,7 @@ class RangeSpec:
     columns: tuple[SourceColumn, ...]
     varying: frozenset[str]
     axis: str | None
-    gathered: Path | None
+    sorted_file: Path | None
     n_target_types: int
     nodes_sha256: str
     facts: str
@@ -119,7 +112,7 @@ def export_range(spec: RangeSpec) -> RangeSummary:
         for file, digest in finished.sha256.items()
     ):
         return finished
-    opened = GatheredRows(spec.gathered) if spec.gathered else spec.population.reader()
+    opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
     with opened as rows:
         part = _group_rows(spec, rows)
         summary = write_part(spec, rows, part)
@@ -159,7 +152,7 @@ def _note_of(spec: RangeSpec) -> Path:
 def _key_of(spec: RangeSpec) -> dict[str, Any]:
     """Return what a part depends on beside the input and the options of its export."""
     return {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
-            "gathered": spec.gathered is not None}  # fmt: skip
+            "sorted": spec.sorted_file is not None}  # fmt: skip
 
 
 def _put_aside(
@@ -203,22 +196,20 @@ class _Grouped:
 def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
-    source_code, target_code = codes = codes_of(str(spec.folder), spec.nodes_sha256)
+    source_code, target_code = codes = _codes(str(spec.folder), spec.nodes_sha256)
     take, left_out = _counting(spec, rows, (source, target), codes)
     if take is not None:
         source, target = source[take], target[take]
     keys = source if spec.axis == "source" else target
-    first_key, last_key = (int(keys.min()), int(keys.max())) if keys.size else (-1, -1)
-    is_ordered = (
-        spec.axis is None or spec.gathered is not None or bool((keys[1:] >= keys[:-1]).all())
-    )
+    first_key, last_key = (int(keys[0]), int(keys[-1])) if keys.size else (-1, -1)
+    is_ordered = spec.axis is None or bool((keys[1:] >= keys[:-1]).all())
     repeated = _repeated(spec, rows, take)
     if repeated is not None:
         take = repeated if take is None else take[repeated]
         source, target = source[repeated], target[repeated]
     starts = _starts(source, target)
-    if spec.gathered is not None or not _distinct(source[starts], target[starts]):
-        order = by_pair(source, target)
+    if not _distinct(source[starts], target[starts]):
+        order = np.lexsort((source, target))
         take = order if take is None else take[order]
         source, target = source[order], target[order]
         starts = _starts(source, target)
@@ -234,7 +225,7 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     pathway = number_of_pair(source_code[of_source], target_code[of_target], spec.n_target_types)
     is_small = pathway.size == 0 or int(pathway.max()) < 1 << 16
     edge_id = None if take is None else spec.start + take
-    if isinstance(rows, GatheredRows):
+    if isinstance(rows, SortedRows):
         edge_id = rows.edge_ids(spec.start, spec.stop)
         edge_id = edge_id if take is None else edge_id[take]
     return _Grouped(
@@ -319,27 +310,8 @@ def _distinct(source: Ints, target: Ints) -> bool:
     return bool((key[1:] != key[:-1]).all())
 
 
-def by_pair(source: Ints, target: Ints) -> Ints:
-    """Return the order of rows by target, by source, and by place."""
-    n = source.size
-    if not n:
-        return np.empty(0, dtype=np.int64)
-    of_source, of_target = source - source.min(), target - target.min()
-    widths = [int(ids.max()).bit_length() for ids in (of_source, of_target)]
-    of_place = (n - 1).bit_length()
-    if sum(widths) + of_place > _BITS:
-        order: Ints = np.lexsort((source, target))
-        return order
-    # All in one number each, which NumPy sorts ten times as fast as it finds an order.
-    keys: Ints = (of_target << (widths[0] + of_place)) | (of_source << of_place)
-    keys |= np.arange(n)
-    keys.sort()
-    keys &= (1 << of_place) - 1
-    return keys
-
-
 @lru_cache(maxsize=2)
-def codes_of(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
+def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
     """Return the type code of each source node and of each target node."""
     names = ["side", "node", "code"]
     nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False).sort("node")
@@ -364,7 +336,7 @@ def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
         ordered=part.ordered,
         first_key=part.first_key,
         last_key=part.last_key,
-        contiguous=part.take is None and spec.gathered is None,
+        contiguous=part.take is None and spec.sorted_file is None,
         profiles=profiles,
         left_out=part.left_out,
     )
@@ -390,14 +362,12 @@ def _tables(
         "edge_id": to_arrow(part.edge_ids(all_rows)),
     }
     first_rows, grouped_rows = to_arrow(starts), to_arrow(all_rows)
-    take = None if part.take is None else to_arrow(part.take)
     varies, profiles = [], {}
     for column in spec.columns:
-        of_rows = to_arrow(rows.column(column, spec.start, spec.stop))
-        if take is not None:
-            of_rows = taken(of_rows, take)
-        values = to_numpy(of_rows)
-        within = _varies_within(values, part)
+        values = rows.column(column, spec.start, spec.stop)
+        if part.take is not None:
+            values = values[part.take]
+        of_rows, within = to_arrow(values), _varies_within(values, part)
         of_connections = to_numpy(taken(of_rows, first_rows))
         # What connections share need not be looked at once more for each of their synapses.
         shared = within is None
@@ -428,10 +398,7 @@ def _varies_within(values: NDArray[Any], part: _Grouped) -> Bools | None:
     different = differs_within(values, part.goes_on)
     if not different.any():
         return None
-    before = np.zeros(part.n_rows, dtype=np.int32)  # differences up to each row
-    np.cumsum(different, out=before[1:])
-    within: Bools = before[part.starts + part.counts - 1] > before[part.starts]
-    return within
+    return np.logical_or.reduceat(np.concatenate([[False], different]), part.starts)
 
 
 def differs_within(values: NDArray[Any], goes_on: Bools) -> Bools:
@@ -476,8 +443,7 @@ def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
     """Write a table as Parquet, each column in the encoding that suits it best."""
     floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
     whole = [name for name in table.column_names if name not in floats]
-    encodings = {n: _ENCODINGS[kind].get(n) or _encoding(table.column(n)) for n in whole}
-    encodings = {name: encoding for name, encoding in encodings.items() if encoding}
+    encodings = {n: e for n, e in _ENCODINGS[kind].items() if n in whole}
     codecs = {n: "zstd" if n in _SELDOM_READ[kind] else "lz4" for n in table.column_names}
     pq.write_table(
         table,
@@ -490,9 +456,3 @@ def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
         column_encoding=encodings or None,
         write_statistics=whole,
     )
-
-
-def _encoding(values: pa.ChunkedArray) -> str | None:
-    """Return the encoding of whole numbers too many of which differ for a dictionary, or None."""
-    first = values.slice(0, ROW_GROUP)
-    return "DELTA_BINARY_PACKED" if pc.count_distinct(first).as_py() * _SAME > len(first) else None

@@ -12,16 +12,9 @@ import numpy as np
 
 from connprops import schema
 from connprops.display import Progress
-from connprops.export.gathered import GatheredRows, is_gathered, write_gathered
-from connprops.export.parts import (
-    RangeSpec,
-    RangeSummary,
-    by_pair,
-    codes_of,
-    differs_within,
-    varying_in,
-)
+from connprops.export.parts import RangeSpec, RangeSummary, differs_within, varying_in
 from connprops.export.request import ExportRequest
+from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.resources import Resources
 from connprops.sources.source import EdgeRows, SourceColumn
 from connprops.store.records import record_or_none, write_record
@@ -43,8 +36,6 @@ _BYTES_OF_PROGRAM = 200 << 20
 """Bytes that the process takes before it reads anything: Polars, DuckDB, HDF5."""
 
 _CUTS = "cuts.json"
-
-_GATHERED = "gathered"
 
 
 @dataclass(frozen=True)
@@ -72,12 +63,12 @@ def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
     )  # fmt: skip
     with edges.reader() as rows:
         planned = _planned_cuts(rows, edges.size, stage / _CUTS)
-        varying = _probe(rows, edges.size, columns)
-        return _ranges(replace(spec, axis=planned.axis), planned.cuts, varying)
+        return _ranges(replace(spec, axis=planned.axis), rows, planned.cuts)
 
 
-def _ranges(spec: RangeSpec, cuts: Sequence[int], varying: frozenset[str]) -> list[RangeSpec]:
-    """Return a part for each range between cuts."""
+def _ranges(spec: RangeSpec, rows: EdgeRows, cuts: Sequence[int]) -> list[RangeSpec]:
+    """Return a part for each range between cuts; a look at the rows says which columns vary."""
+    varying = _probe(rows, cuts[-1], spec.columns)
     return [
         replace(spec, part=part, start=start, stop=stop, varying=varying)
         for part, (start, stop) in enumerate(pairwise(cuts))
@@ -162,26 +153,6 @@ def _probe(rows: EdgeRows, size: int, columns: Sequence[SourceColumn]) -> frozen
     return frozenset(varying)
 
 
-def _probe_gathered(rows: GatheredRows, columns: Sequence[SourceColumn]) -> frozenset[str]:
-    """Return the columns seen to vary within connections, of the first targets of a few ranges."""
-    varying = set()
-    ranges = list(pairwise(rows.cuts))
-    for number in sorted({0, len(ranges) // 2, len(ranges) - 1}):
-        start, stop = ranges[number]
-        source, target = rows.node_ids(start, stop)
-        n = min(_rows_of_probe(), stop - start)
-        few = np.flatnonzero(target <= np.partition(target, n - 1)[n - 1])
-        few = few[by_pair(source[few], target[few])]
-        source, target = source[few], target[few]
-        same = (source[1:] == source[:-1]) & (target[1:] == target[:-1])
-        for column in columns:
-            if column.name not in varying:
-                values = rows.column(column, start, stop)[few]
-                if differs_within(values, same).any():
-                    varying.add(column.name)
-    return frozenset(varying)
-
-
 def sort_first(stage: Path, size: int) -> None:
     """Note that the rows of a stage's edge file are in no order, for those who go on."""
     write_record(stage / _CUTS, _Cuts("neither", [0, size]))
@@ -192,26 +163,23 @@ def revised(
 ) -> list[RangeSpec]:
     """Return the plan with what any process has learnt since.
 
-    Rows that are in no order are gathered by target first, if there are resources; more columns
-    may vary within connections.
+    Rows that are in no order are sorted first, if there are resources; more columns may vary
+    within connections.
     """
     stage = specs[0].notes.parent
-    folder, spec = stage / _GATHERED, specs[0]
-    if resources is not None and spec.axis == "neither":
+    sorted_file = stage / "sorted.parquet"
+    if resources is not None and specs[0].axis == "neither":
         with one_at_a_time(stage):
-            if not is_gathered(folder):
+            if not sorted_file.is_file():
+                spec = specs[0]
                 of_where = () if spec.where is None else spec.where.columns
-                write_gathered(
-                    spec.population, (*spec.columns, *of_where), folder,
-                    n_targets=codes_of(str(spec.folder), spec.nodes_sha256)[1].size,
-                    n_ranges=number_of_parts(spec.population.size),
-                    resources=resources, progress=progress,
-                )  # fmt: skip
-    if is_gathered(folder):
-        # The file's own order helps nothing: the copy of its rows is cut instead.
-        with GatheredRows(folder) as rows:
-            varying = _probe_gathered(rows, spec.columns)
-            specs = _ranges(replace(spec, axis="target", gathered=folder), rows.cuts, varying)
+                columns = (*spec.columns, *of_where)
+                write_sorted(spec.population, columns, sorted_file, resources, progress)
+    if sorted_file.is_file():
+        # The file's own order helps nothing: the sorted copy of its rows is cut instead.
+        with SortedRows(sorted_file) as rows:
+            cuts = _cuts(rows, specs[0].population.size, "target")
+            specs = _ranges(replace(specs[0], axis="target", sorted_file=sorted_file), rows, cuts)
     varying = specs[0].varying | varying_in(specs[0].notes)
     return [replace(spec, varying=varying) for spec in specs]
 

@@ -111,6 +111,9 @@ class Levels:
         The levels that pathways borrow at, besides the widest.
     side
         Whose types the levels 0 and 1 are of.
+    crossed
+        Groups of the observed pathways by the types of either side, whose effects add to those of
+        the levels.
     """
 
     observed: Places
@@ -126,6 +129,7 @@ class Levels:
     keys: list[Places]
     chain: tuple[int, ...]
     side: str = "source"
+    crossed: Sequence[Sequence[Places]] = ()
 
     @property
     def pathway(self) -> Places:
@@ -245,7 +249,18 @@ def borrowed_levels(
         keys=[key[observed] for key in keys],
         chain=chain,
         side=side,
+        crossed=[] if observations is None else _crossed(source, target, observed, side),
     )
+
+
+def _crossed(
+    source: pl.DataFrame, target: pl.DataFrame, observed: Places, side: str
+) -> list[list[Places]]:
+    """Return the groups of pathways by the types of one side, and by those of the other."""
+    types = dict(zip(("source", "target"), np.divmod(observed, len(target)), strict=True))
+    other = "target" if side == "source" else "source"
+    across = level_keys(source, target, other)[1][observed]
+    return [nested([across, types[other], types[other]], (0, 1)), [types[side]]]
 
 
 _CHAINS = ((0, 1, 3), (0, 2, 3))
@@ -332,6 +347,8 @@ class Hierarchy:
         Those of them that are nested, from narrow to wide.
     member, step
         An observed pathway in each pool, and the first of its groups that the pool shares.
+    crossed
+        Groups by types of either side, of the observed pathways.
     """
 
     n_observed: int
@@ -339,6 +356,7 @@ class Hierarchy:
     groups: Sequence[Places]
     member: Places
     step: Places
+    crossed: Sequence[Sequence[Places]] = ()
 
     @classmethod
     def of(cls, rows: Places, levels: Levels) -> Hierarchy:
@@ -356,6 +374,7 @@ class Hierarchy:
             groups,
             place[levels.member_of_pool[pools]],
             np.minimum(step, len(groups)),
+            [[group[observed] for group in stack] for stack in levels.crossed],
         )
 
     def is_observed(self) -> Bools:
@@ -376,7 +395,7 @@ class Hierarchy:
         if np.count_nonzero(known) < least:
             return own, variance, np.full_like(own, np.nan)
         apart = known & (np.abs(y - np.median(y[known])) > furthest)
-        best = posterior(np.where(apart, np.nan, y), v, self.groups)
+        best = posterior(np.where(apart, np.nan, y), v, self.groups, self.crossed)
         best = replace(
             best,
             mean=np.where(apart, y, best.mean),

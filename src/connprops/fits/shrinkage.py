@@ -42,6 +42,10 @@ _VASTLY = np.log(1e9)
 """Logarithm of how many times smaller or larger than the median pathway's a number may be to say
 something of others': one of 1e-20 among others of 10 stands for 0."""
 
+_SOFTENED = 8
+"""Power of a distribution's share in the variance of its values that goes with its kurtosis where
+ends are uncertain. Of a sum it is 2; but ends are sharp, and values beyond would cost too much."""
+
 _OWN_SHAPE_FROM = 200
 """Values from which on a pathway's own shape between ends counts, alone and not with others."""
 
@@ -275,14 +279,12 @@ def _between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> M
     weights += [weight, other]
     new = _widened(shape, b, c, log_width, v_width, middle, v_middle, own.family)
     # Ends known by extremes are half a standard error farther out: a value beyond costs most.
-    ended = ranged & extreme & (own.family.name == TRUNCNORM.name)
-    error = np.where(ended, np.sqrt(v_middle + width**2 * v_width / 4) / 2, 0.0)
+    cut = own.family.name == TRUNCNORM.name
+    error = np.where(ranged & extreme & cut, np.sqrt(v_middle + width**2 * v_width / 4) / 2, 0.0)
     new["min"] = np.fmin(new["min"] - error, sample.min)
     new["max"] = np.fmax(new["max"] + error, sample.max)
     errors = dict.fromkeys(new, np.full_like(n, np.nan))
-    if (
-        own.family.name == TRUNCNORM.name
-    ):  # delta method, what is known of b and c being independent
+    if cut:  # delta method, what is known of b and c being independent
         errors["norm_loc"] = np.sqrt(v_middle + width**2 * (v_b / c**2 + b**2 * v_c / c**4))
         errors["norm_scale"] = new["norm_scale"] * np.sqrt(v_width + v_c / (4 * c**2))
     return new, errors, weights
@@ -298,13 +300,13 @@ def _widened(
     v_middle: Floats,
     family: Family,
 ) -> Parameters:
-    """Return distributions with the first four moments that a value has, ends being uncertain."""
+    """Return distributions with the moments that a value has, ends being uncertain."""
     centre = middle + np.exp(log_width + v_width / 2) * shape.mean
     inner = np.exp(2 * (log_width + v_width)) * shape.std**2
     square = inner + v_middle
     if family.name == TRUNCNORM.name:
         own = inner / square
-        b, c = truncated_shape_of(shape.skewness * own**1.5, shape.kurtosis * own**2, b, c)
+        b, c = truncated_shape_of(shape.skewness * own**1.5, shape.kurtosis * own**_SOFTENED, b, c)
         shape = truncated_shape(b, c)
     width = np.sqrt(square) / shape.std
     middle = centre - width * shape.mean
@@ -361,11 +363,13 @@ def _own_shapes(
     gaps = 1 / np.maximum(shape.low, _LEAST_DENSITY) + 1 / np.maximum(shape.high, _LEAST_DENSITY)
     farther = 1 + np.minimum(gaps * total(1 / (n[rows] - 1)) / count, 1)
     b, c, v_b, v_c = np.full((4, n.size), np.nan)
-    b[at], c[at] = b_within * farther, c_within * farther**2
-    weight = np.zeros(n.size)
-    weight[at] = count
+    # Each pathway has the estimate of all, and the error of its own share in it.
+    of_row = np.cumsum(np.isin(np.arange(rows.size), starts)) - 1
+    b[rows], c[rows] = (b_within * farther)[of_row], (c_within * farther**2)[of_row]
+    weight = np.where(usable, others, 0.0)
     unit_b, unit_c = shape_variances(hierarchy.average(b, weight), hierarchy.average(c, weight))
-    v_b[at], v_c[at] = unit_b / count, unit_c / count
+    share, farther = others[rows], farther[of_row]
+    v_b[rows], v_c[rows] = unit_b * farther**2 / share, unit_c * farther**4 / share
     b, v_b, weight_b = hierarchy.toward(b, v_b, least=1)
     c, v_c, weight_c = hierarchy.toward(c, v_c, least=1)
     return b, np.maximum(c, _LEAST_C), v_b, v_c, [weight_b, weight_c]
