@@ -20,6 +20,7 @@ from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.rows import (
     curve,
+    following,
     quantile_pairs,
     rows_of,
     synapse_counts,
@@ -294,7 +295,7 @@ def _pathway_charts(
         labels = charts.Labels(name, unit, title, origin, name in whole, labelled.get(name))
         bins = rows_of(histograms, property=name)
         if len(bins):
-            bars = whole_bins(bins) if name in whole else bins
+            bars = whole_bins(bins) if name in whole else model.expected(following(bins))
             yield f"histogram_{name}", charts.histogram(bars, labels)
             if name in labelled:
                 continue
