@@ -22,7 +22,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import MANIFEST, is_dataset
 from connprops.display import Progress
 from connprops.errors import DatasetError
-from connprops.resources import Resources
+from connprops.resources import LEAST_MEMORY, Resources
 from connprops.sources.sql_text import literal, quoted
 from connprops.store.folder import Folder, new_generation, place_of, reading, write_text
 from connprops.store.tables import open_table
@@ -316,7 +316,10 @@ def _write(
     progress: Progress | None,
 ) -> None:
     """Write the tables and macros into a new database."""
-    with duckdb.connect(config=limits.duckdb_config()) as connection:
+    # Whatever it may have is filled with blocks it has written, beside what this process holds.
+    megabytes = max(limits.memory // 4, LEAST_MEMORY) >> 20
+    config = {**limits.duckdb_config(), "memory_limit": f"{megabytes} MiB"}
+    with duckdb.connect(config=config) as connection:
         connection.execute("set enable_progress_bar = false")
         connection.execute(
             f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"
