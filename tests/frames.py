@@ -320,6 +320,8 @@ def _model(
             pl.Series("ks", ks),
             pl.lit(None, dtype=pl.Float64).alias("p_value"),
             pl.lit(None, dtype=pl.Float64).alias("borrowed"),
+            pl.lit(None, dtype=pl.Float64).alias("n_left_out"),
+            pl.lit(None, dtype=pl.Float64).alias("n_inside"),
             pl.Series("wasserstein", ks * first),
             pl.Series("model_mean", mean),
             pl.Series("model_std", std),

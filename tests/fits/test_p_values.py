@@ -15,7 +15,7 @@ from connprops.export.export import export
 from connprops.families.goodness import ks
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.p_values import ks_p_values
+from connprops.fits.p_values import inside_ranges, ks_p_values
 from connprops.model.build import build
 from connprops.model.model import read_model
 from connprops.statistics.extract import extract
@@ -236,3 +236,43 @@ def test_the_recipes_distributions_are_rejected_as_often_as_chance_would(tmp_pat
     assert len(p) > 200
     rejected = int((p <= 0.05).sum())
     assert scipy_stats.binomtest(rejected, len(p), 0.05, alternative="greater").pvalue > 1e-3
+
+
+def as_it_is(distributions):
+    return distributions.family, distributions.parameters
+
+
+def test_values_left_out_are_every_fifth_and_ranges_those_of_the_others():
+    rng = np.random.default_rng(40)
+    samples = [np.sort(rng.normal(3, 2, n)) for n in rng.integers(20, 200, 30)]
+    sample = Sample.from_values(samples)
+    left_out, inside = inside_ranges(np.full(30, "normal"), sample, None, as_it_is)
+    for values, n, k in zip(samples, left_out, inside, strict=True):
+        expected = []
+        for first in range(5):  # which one is first is the pathway's own
+            out = np.arange(values.size) % 5 == first
+            others = values[~out]
+            low, high = scipy_stats.norm.ppf([0.05, 0.95], others.mean(), others.std())
+            expected.append((out.sum(), ((values[out] >= low) & (values[out] <= high)).sum()))
+        assert (n, k) in expected
+
+
+def test_ranges_of_a_wrong_family_hold_another_share():
+    rng = np.random.default_rng(41)
+    sample = Sample.from_values([rng.exponential(size=400) ** 2 for _ in range(30)])
+    shares = {}
+    for name in ("weibull", "normal"):
+        left_out, inside = inside_ranges(np.full(30, name), sample, None, as_it_is)
+        shares[name] = inside.sum() / left_out.sum()
+    assert shares["weibull"] == pytest.approx(0.9, abs=0.02)
+    assert shares["normal"] > 0.93
+
+
+def test_repeated_values_are_left_out_one_by_one():
+    rng = np.random.default_rng(42)
+    sample = Sample.from_values([rng.poisson(2, 100).astype(float) for _ in range(50)])
+    left_out, inside = inside_ranges(np.full(50, "poisson"), sample, None, as_it_is)
+    assert (left_out == 20).all()
+    assert inside.sum() / left_out.sum() == pytest.approx(
+        np.diff(scipy_stats.poisson.cdf([-1, 5], 2))[0], abs=0.03
+    )

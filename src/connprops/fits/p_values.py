@@ -6,7 +6,7 @@ docs/numbers.md, "P-values of fits", says why, and what the test cannot see.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from connprops.distributions.drawn import as_drawn
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import ks
 from connprops.families.sample import POINTS, Sample, Samples, of_points, weighted_points
-from connprops.fits.fitted import fit_with_fallbacks
+from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks
 from connprops.fits.levels import Levels
 from connprops.fits.shrinkage import with_shrinkage
 
@@ -166,6 +166,7 @@ def _order_statistics(
 
 
 _STRAY, _FOLDS, _MANY = 1e-3, 5, 200
+_RANGE = np.array([0.05, 0.95])
 """The share of stray values among those left out, the number of folds, and many pathways."""
 
 
@@ -183,13 +184,7 @@ def foretold(name: str, samples: Samples, levels: Levels) -> float:
     families, total = np.full(n, name), 0.0
     for number in range(_FOLDS if n <= _MANY else 1):
         left_out = observed.weight * (fold == number)
-        part = observed.with_weights(observed.weight - left_out)
-        least, most = (np.where(part.n == 0, end, of) for end, of in
-                       ((np.inf, part.min), (-np.inf, part.max)))  # fmt: skip
-        training = Samples.of(replace(part, min=least, max=most))
-        fitted, _ = with_shrinkage(
-            fit_with_fallbacks(families, training), families, training, levels
-        )
+        fitted = _without(left_out, families, observed, levels)
         density = np.zeros_like(observed.value)
         for of_family in fitted.distributions.values():
             at = of_family.pathway
@@ -198,3 +193,39 @@ def foretold(name: str, samples: Samples, levels: Levels) -> float:
         score = left_out * np.log((1 - _STRAY) * density + stray)
         total += float(np.sort(score, axis=None).sum())
     return total
+
+
+def inside_ranges(
+    families: Names,
+    observed: Sample,
+    levels: Levels | None,
+    drawn: Callable[[Distributions], tuple[Family, Parameters]],
+) -> tuple[Floats, Floats]:
+    """Return how many values of each pathway are left out, and how many lie in a 90 % range.
+
+    Every fifth of the sorted values is left out, from one on that follows from their mean. The
+    range is that of what is ``drawn`` from estimates by the others, hierarchical ones if there are
+    ``levels``. Pathways without any have no values left out.
+    """
+    first = bits(observed.mean.view(np.uint64), np.zeros(1, dtype=np.int64)) % _FOLDS
+    rank = observed.weight.cumsum(axis=1) + first[:, None]
+    taken = np.diff(np.floor(rank / _FOLDS), axis=1, prepend=0.0)
+    left_out = np.minimum(taken, observed.weight)
+    inside, known = np.zeros((2, *left_out.shape))
+    for of_family in _without(left_out, families, observed, levels).distributions.values():
+        family, parameters = drawn(of_family)
+        ends = family.ppf(np.tile(_RANGE, (of_family.pathway.size, 1)), parameters)
+        value, at = observed.value[of_family.pathway], of_family.pathway
+        inside[at] = (value >= ends[:, :1]) & (value <= ends[:, 1:])
+        known[at] = np.isfinite(ends).all(axis=1, keepdims=True)
+    return (left_out * known).sum(axis=1), (left_out * inside).sum(axis=1)
+
+
+def _without(left_out: Floats, families: Names, observed: Sample, levels: Levels | None) -> Fitted:
+    """Return the fits without some weights of the values."""
+    part = observed.with_weights(observed.weight - left_out)
+    least, most = (np.where(part.n == 0, end, of) for end, of in
+                   ((np.inf, part.min), (-np.inf, part.max)))  # fmt: skip
+    training = Samples.of(replace(part, min=least, max=most))
+    fitted = fit_with_fallbacks(families, training)
+    return with_shrinkage(fitted, families, training, levels)[0] if levels else fitted

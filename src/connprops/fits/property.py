@@ -20,12 +20,14 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats
+from connprops.arrays.random_numbers import bits
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
 from connprops.distributions.rows import parameter_rows
 from connprops.errors import OptionError, listing
 from connprops.families.continuous import common_quantiles
+from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Sample
@@ -38,8 +40,8 @@ from connprops.fits.fitted import (
     fit_with_fallbacks,
     with_unweighted_means,
 )
-from connprops.fits.levels import OBSERVED, Levels, borrowed_levels, observations_of
-from connprops.fits.p_values import foretold, ks_p_values
+from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, observations_of
+from connprops.fits.p_values import foretold, inside_ranges, ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
     StatisticsTables,
@@ -63,9 +65,10 @@ NEARLY = 0.95
 """Share of a pathway's connections, and correlation within them, from which on synapses share a
 value, though those of some connections do not."""
 
+_TESTED_AT_MOST = 400  # pathways of which values are left out, to test ranges
+
 _SHARE_OF_FITS = 0.5
 """Share of the memory for properties being fitted: tables and finished fits have the rest."""
-
 
 LISTS = ("constant", "discrete", "zero")
 """Families that repeat the data's values, whatever these are."""
@@ -126,9 +129,8 @@ def fit_properties(
     """Fit properties, several at once: numpy and scipy leave the processors free to others."""
 
     def fit(prop: Property) -> PropertyTables:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # at the ends of floats: what is not finite becomes null
+        # At the ends of floats: what is not finite becomes null.
+        with np.errstate(over="ignore", invalid="ignore"):
             return _PropertyFit(tables, prop, stats, options).to_rows()
 
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
@@ -187,12 +189,13 @@ class _PropertyFit(PropertySamples):
     @cached_property
     def levels(self) -> Levels:
         """Return from which pathways the others borrow."""
-        tables, rows = self.tables, self.rows
-        observations = None
-        if self.options.interpolation == "pooled":
-            observations = observations_of(self.observed)
-        observed = rows["pathway"].to_numpy()
-        return borrowed_levels(tables.source, tables.target, observed, observations)
+        return self._levels(self.rows["pathway"].to_numpy(), self.observed)
+
+    def _levels(self, pathways: Places, observed: Sample) -> Levels:
+        """Return the levels of a circuit that has values in some pathways."""
+        pooled = self.options.interpolation == "pooled"
+        observations = observations_of(observed) if pooled else None
+        return borrowed_levels(self.tables.source, self.tables.target, pathways, observations)
 
     def to_rows(self) -> PropertyTables:
         """Fit the property; leave nothing behind but its rows."""
@@ -217,7 +220,8 @@ class _PropertyFit(PropertySamples):
         if options.shrinkage and not is_labelled:
             fitted, borrowed = with_shrinkage(fitted, families, self.all, self.levels)
         fitted = self._with_intervals(fitted, borrowed)
-        rows = self._model_rows(fitted), self._fit_rows(fitted, p_value, borrowed), scores
+        evidence = {"p_value": p_value, "borrowed": borrowed, **self._left_out(families, fitted)}
+        rows = self._model_rows(fitted), self._fit_rows(fitted, evidence), scores
         return PropertyTables(
             *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
         )
@@ -379,11 +383,10 @@ class _PropertyFit(PropertySamples):
         if any(family.unrounded for family in families) and np.isfinite(samples.known.lower):
             inferred = samples.known.lower
         lower, upper = options.data_bounds.get(name) or (inferred, None)
-        is_labelled = self.prop.labels is not None
-        if self.prop.labels is not None:
-            lower, upper = 0.0, len(self.prop.labels) - 1.0
+        if (labels := self.prop.labels) is not None:
+            lower, upper = 0.0, len(labels) - 1.0
         counts = samples.known.rounded and any(f.name not in LISTS for f in families)
-        integer = samples.is_integer or counts or name == N_SYN_PER_CONN or is_labelled
+        integer = samples.is_integer or counts or name == N_SYN_PER_CONN or labels is not None
         return lower, upper, options.data_types.get(name, "int" if integer else "float")
 
     def _bounded(self, distributions: Distributions, fitted: Fitted) -> tuple[Distributions, bool]:
@@ -393,6 +396,11 @@ class _PropertyFit(PropertySamples):
         low = np.array(max(-np.inf if lower is None else lower, least))
         high = np.array(np.inf if upper is None else upper)
         return replace(distributions, lower=low, upper=high), dtype == "int"
+
+    def _as_drawn(self, distributions: Distributions, fitted: Fitted) -> tuple[Family, Parameters]:
+        """Return the family and the parameters of drawn values."""
+        bounded, whole = self._bounded(distributions, fitted)
+        return as_drawn(bounded, whole=whole)
 
     def _model_rows(self, fitted: Fitted) -> pl.DataFrame:
         """Return the long model rows of all samples."""
@@ -425,8 +433,7 @@ class _PropertyFit(PropertySamples):
         """Return how well distributions fit, and their moments, in the order of columns."""
         family, parameters = distributions.family, distributions.parameters
         free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
-        bounded, whole = self._bounded(distributions, fitted)
-        drawn, of_drawn = as_drawn(bounded, whole=whole)
+        drawn, of_drawn = self._as_drawn(distributions, fitted)
         return (
             loglik,
             aicc(loglik, free, n_ends(family), sample.n),
@@ -437,13 +444,27 @@ class _PropertyFit(PropertySamples):
             drawn.std(of_drawn),
         )
 
-    def _fit_rows(self, fitted: Fitted, p_value: Floats, borrowed: Floats) -> pl.DataFrame:
-        """Return the evidence of all samples."""
+    def _left_out(self, families: Names, fitted: Fitted) -> dict[str, Floats]:
+        """Return how many values were left out of some pathways, and how many were in range."""
+        left_out, inside = np.full((2, len(self.observed)), np.nan)
+        if self.prop.labels is None and self.options.truncnorm != "histogram":
+            pathways = self.levels.observed
+            key = bits(pathways.astype(np.uint64), np.zeros(1, dtype=np.int64))
+            rows = np.sort(np.argsort(key)[:_TESTED_AT_MOST])
+            part = self.observed.take(rows)
+            levels = self._levels(pathways[rows], part) if self.options.shrinkage else None
+            left_out[rows], inside[rows] = inside_ranges(
+                families[rows], part, levels, lambda of: self._as_drawn(of, fitted)
+            )
+        return {"n_left_out": left_out, "n_inside": inside}
+
+    def _fit_rows(self, fitted: Fitted, evidence: Mapping[str, Floats]) -> pl.DataFrame:
+        """Return the evidence of all samples, to that of observed pathways that is known."""
         samples, levels, n = self.all, self.levels, len(self.observed)
-        names = ("loglik", "aicc", "bic", "ks", "wasserstein", "model_mean", "model_std",
-                 "p_value", "borrowed")  # fmt: skip
+        names = ("loglik", "aicc", "bic", "ks", "wasserstein", "model_mean", "model_std")
         columns = {name: np.full(len(samples), np.nan) for name in names}
-        columns["p_value"][:n], columns["borrowed"][:n] = p_value, borrowed
+        none = np.full(len(samples) - n, np.nan)
+        columns |= {name: np.append(values, none) for name, values in evidence.items()}
         for distributions in fitted.distributions.values():
             for block, sample in samples.blocks(distributions.pathway):
                 part = distributions.take(np.searchsorted(distributions.pathway, block))
@@ -456,10 +477,9 @@ class _PropertyFit(PropertySamples):
             message[row] = f"{distance}: a right distribution has less in 99 % of samples"
         moments = {"data_mean": samples.mean, "data_std": samples.std}
         if self.prop.labels is not None:  # codes are no quantities
-            for quantities in (columns, moments):
-                unknown = np.full(len(samples), np.nan)
-                of_codes = ("wasserstein", "model_mean", "model_std", "data_mean", "data_std")
-                quantities |= {name: unknown for name in of_codes if name in quantities}
+            unknown = np.full(len(samples), np.nan)
+            columns |= dict.fromkeys(("wasserstein", "model_mean", "model_std"), unknown)
+            moments = dict.fromkeys(moments, unknown)
         pooled = np.bincount(levels.pool, minlength=levels.n_samples)[levels.sample_of_pool]
         of_sample = pl.DataFrame(
             {

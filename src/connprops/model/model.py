@@ -133,8 +133,9 @@ class Model(ModelTable):
             (``n_own``), mostly on their level (``n_level``: its weight is more than half) and on
             their level alone (``n_borrowed``); ``share_own``, that of connections in the first;
             ``n_tested`` pathways of 20 values and more, ``n_rejected`` and ``n_failed`` of all with
-            values, and ``p_small``, the share of p-values up to 0.05 among ``n_tested``, null where
-            there are none.
+            values, and ``p_small``, the share of p-values up to 0.05 among ``n_tested``; and
+            ``coverage``, the share of values left out that lie in a 90 % range of a model of the
+            others. Both are null where there are none.
 
         Raises
         ------
@@ -160,6 +161,9 @@ class Model(ModelTable):
                 (pl.col("status") == "rejected").sum().alias("n_rejected"),
                 (pl.col("status") == "failed").sum().alias("n_failed"),
                 small.mean().alias("p_small"),
+                (pl.col("n_inside").sum() / pl.col("n_left_out").sum())
+                .fill_nan(None)
+                .alias("coverage"),
             )
         )
         borrowed = {name: self.lent(name).n_with for name in self.properties}

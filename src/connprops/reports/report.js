@@ -288,9 +288,8 @@ async function drawMaps() {
 const quoted = (name) => `'${name.replaceAll("'", "''")}'`;
 
 function mapQuery(name, statistic) {
-  const relation = ["misfit", "wasserstein", "level"].includes(statistic) ? "fits" : "statistics";
-  const column = statistic === "misfit" ? "ks * sqrt(n) as misfit" : `"${statistic}"`;
-  return [`select source_type, target_type, ${column}`, `from ${relation}`,
+  const relation = ["ks", "wasserstein", "level"].includes(statistic) ? "fits" : "statistics";
+  return [`select source_type, target_type, "${statistic}"`, `from ${relation}`,
     `where property = ${quoted(name)}`, "order by source_type, target_type"].join("\n");
 }
 
@@ -642,16 +641,16 @@ function setUpOverview() {
     "div", {}, element("dt", {}, label), element("dd", {}, text(count)))));
   byId("warnings").replaceChildren(...index.warnings.map((each) => element("li", {}, each)));
   byId("properties").replaceChildren(table(
-    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "pathways that rest on", "rejected"],
+    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "pathways that rest on", "rejected", "left-out values in 90 % ranges"],
     index.properties.map((each, number) => [
       element("button", { type: "button", onclick: () => choose(number).catch(fail) }, each.name),
       each.unit || "unknown", each.n_pathways,
       each.distributions.map(([name, count]) => `${name} (${text(count)})`).join(", "), each.rests,
-      each.p_small === null ? each.rejected : `${each.rejected}; p up to 0.05: ${text(each.p_small)}`])));
+      each.p_small === null ? each.rejected : `${each.rejected}; p up to 0.05: ${text(each.p_small)}`,
+      each.coverage === null ? "" : `${(100 * each.coverage).toFixed(0)} %`])));
   byId("words").replaceChildren(...index.words.map((each) => element("p", {}, each)));
   byId("classes").replaceChildren(index.classes
     ? table("Connections between classes", index.classes.heads, index.classes.rows) : "");
-  if (index.classes) byId("classes").append(element("p", { class: "quiet" }, index.classes.caveat));
   byId("expected").replaceChildren(index.expected
     ? table("Against expected means", index.expected.heads, index.expected.rows) : "");
   byId("facts").hidden = !index.facts.length;

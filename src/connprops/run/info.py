@@ -230,6 +230,7 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
             "on their level",
             "without values",
             "rejected",
+            "left-out values in 90 % ranges",
         ),
         [
             (
@@ -242,6 +243,7 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
                 f"{p.n_level:,}",
                 f"{p.n_borrowed:,}",
                 f"{p.n_rejected:,} of {p.n_tested:,}",
+                "" if p.coverage is None else f"{100 * p.coverage:.0f} %",
             )
             for p in run.properties
         ],

@@ -86,6 +86,7 @@ class PropertySummary:
     n_tested: int
     n_rejected: int
     p_small: float | None
+    coverage: float | None = None
 
 
 @dataclass(frozen=True)

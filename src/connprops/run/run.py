@@ -279,7 +279,7 @@ def _described(
 
 _NO_EVIDENCE: dict[str, Any] = {
     **dict.fromkeys(("n_own", "n_level", "n_borrowed", "n_tested", "n_rejected"), 0),
-    **dict.fromkeys(("share_own", "p_small")),
+    **dict.fromkeys(("share_own", "p_small", "coverage")),
 }
 
 
