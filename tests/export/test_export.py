@@ -31,6 +31,7 @@ from connprops.errors import (
 )
 from connprops.export.export import export
 from connprops.export.opening import open_circuit
+from connprops.store.stage import put_in_place
 
 
 @pytest.fixture
@@ -140,6 +141,22 @@ def test_the_same_bytes_whatever_the_threads_and_again_after_an_interruption(tmp
     assert again.verify() == []
     assert [p.name for p in tmp_path.iterdir()]
     assert not list(tmp_path.glob(".b*"))
+
+
+def test_what_a_process_that_was_killed_at_its_end_left_goes(tmp_path, monkeypatch):
+    circuit = resolve_circuit(two_types(tmp_path / "c"))
+
+    def put_and_die(finished, target):
+        put_in_place(finished, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connprops.export.export, "put_in_place", put_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        export(circuit, tmp_path / "d")
+    assert (tmp_path / ".d.partial" / "cuts.json").is_file()
+    monkeypatch.undo()
+    export(circuit, tmp_path / "d")
+    assert not list(tmp_path.glob(".d.*"))
 
 
 def test_an_export_is_reused_and_another_one_refused(tmp_path):

@@ -136,6 +136,17 @@ def test_pooled_points_of_exact_groups_are_exact() -> None:
     assert pooled.is_integer
 
 
+def test_groups_alone_are_pools_of_one_to_the_last_bit() -> None:
+    sample = Sample.from_values([group for group in _groups() if group.size])
+    alone, pooled = sample.alone(), sample.pool(np.arange(len(sample)))
+    for field in fields(sample):
+        found, expected = getattr(alone, field.name), getattr(pooled, field.name)
+        if isinstance(expected, np.ndarray):
+            np.testing.assert_array_equal(found, expected, field.name)
+        else:
+            assert found == expected
+
+
 def test_equal_constants_pool_to_a_constant() -> None:
     pooled = Sample.from_values([[0.1] * n for n in (3, 7, 11, 10_000)]).pool([0, 0, 0, 0])
     assert pooled.std[0] == 0

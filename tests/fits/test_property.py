@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -448,13 +452,18 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
 
 
 def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeypatch):
-    per_property = 70_000 * 2000
+    tables = SimpleNamespace(n_pathways=2000, most_synapses=10_000)
+    per_property = 100_000_000 + 2000 * (5_000 + 80 * 512)
     for memory, threads, n_properties, expected in (
         (1 << 27, 8, 8, 1), (1 << 29, 8, 8, 1), (1 << 34, 8, 8, 4), (1 << 34, 3, 8, 3),
         (4 * per_property, 8, 8, 2), (1 << 34, 8, 2, 2),
     ):  # fmt: skip
-        at_once = fits_at_once(n_properties, 2000, Resources(memory=memory, threads=threads))
-        assert at_once == expected
+        resources = Resources(memory=memory, threads=threads)
+        assert fits_at_once(n_properties, tables, resources) == expected
+    few_points = SimpleNamespace(n_pathways=129_000, most_synapses=68)
+    for memory, expected in ((10**9, 1), (10**10, 3)):
+        resources = Resources(memory=memory, threads=8)
+        assert fits_at_once(8, few_points, resources) == expected
     threads_of_pools = []
 
     class Pool(ThreadPoolExecutor):
@@ -470,6 +479,53 @@ def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeyp
     ]
     assert threads_of_pools == [1, 3, 4]
     assert all(model.equals(models[0]) for model in models)
+
+
+_BUILD = """
+import resource, sys
+import connprops as cp
+from connprops.fits.samples import StatisticsTables
+from connprops.resources import Resources, keep_fewer_heaps
+keep_fewer_heaps(give_back=True)
+few = cp.read_statistics(sys.argv[1])
+of = dict.fromkeys(("a", "b", "c", "d", "e", "f", "g"), "gamma")
+cp.build(few, distr_types=of)
+stats = cp.read_statistics(sys.argv[2])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = cp.build(stats, distr_types=of, resources=Resources(memory=1 << 27, threads=2))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+model.write(sys.argv[2], overwrite=True, json_at_most=0)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type")
+def test_fits_of_many_pathways_keep_within_their_memory(tmp_path):
+    rng = np.random.default_rng(1)
+    n_types = {"few": 10, "many": 110}
+    for name, n in n_types.items():
+        n_pairs = 2 * n**2
+        pairs = np.sort(rng.choice((4 * n) ** 2, n_pairs, replace=False))
+        counts = rng.integers(1, 4, n_pairs)
+        source, target = np.repeat(pairs % (4 * n), counts), np.repeat(pairs // (4 * n), counts)
+        columns = {c: rng.gamma(3, 1, source.size) for c in "abcdefg"}
+        config = write_circuit(
+            tmp_path / f"{name}-circuit", source, target, columns,
+            mtype=[f"T{i % n:03}" for i in range(4 * n)],
+        )  # fmt: skip
+        statistics(config, tmp_path / f"{name}-data").write(tmp_path / name)
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-W", "ignore", "-c", _BUILD, tmp_path / "few", tmp_path / "many"],
+        capture_output=True, text=True, check=True, env={**os.environ, "POLARS_MAX_THREADS": "2"},
+    )  # fmt: skip
+    # 10,500 pathways of eight properties: 240 MB where the statistics of all were in memory, and
+    # the names in their rows as text.
+    assert int(ran.stdout) < 190_000
+    stats = read_statistics(tmp_path / "many")
+    plenty = build(stats, distr_types=dict.fromkeys("abcdefg", "gamma"), resources=Resources())
+    plenty.write(tmp_path / "plenty", json_at_most=0)
+    for name in ("model", "fits", "scores"):
+        little = tmp_path / "many" / f"{name}.parquet"
+        assert little.read_bytes() == (tmp_path / "plenty" / little.name).read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -163,3 +163,22 @@ def test_files_that_are_not_ours(tmp_path, file, monkeypatch):
         write_table(values(), schema.VALUES, file, overwrite=True)
     with pytest.raises(DatasetError, match="has a schema version that this connprops does not"):
         read_table(file, schema.VALUES)
+
+
+def test_tables_are_sorted_by_their_keys_and_left_alone_where_they_are():
+    rng = np.random.default_rng(0)
+    names = pl.Series(["b", None, "a"], dtype=pl.Enum(["b", "a"]))
+    for n in (0, 1, 2, 500):
+        rows = pl.DataFrame(
+            {
+                **{key: names.gather(rng.integers(0, 3, n)) for key in schema.MODEL.keys[:-1]},
+                schema.MODEL.keys[-1]: rng.integers(0, 3, n),
+            }
+        )
+        found = schema.MODEL.sorted(rows)
+        assert found.equals(rows.sort(schema.MODEL.keys))
+        assert schema.MODEL.sorted(found) is found
+        if n > 2:
+            assert found is not rows
+            swapped = pl.concat([found[1:2], found[:1], found[2:]])
+            assert schema.MODEL.sorted(swapped).equals(found)

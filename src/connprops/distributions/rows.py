@@ -19,7 +19,7 @@ from connprops.families.composed import adapted
 from connprops.families.family import Parameter
 from connprops.families.registry import FAMILIES
 from connprops.families.sample import Known
-from connprops.pathways import IS_OWN, Pathways, expanded, resolved
+from connprops.pathways import IS_OWN, Pathways, expanded, number_of_pair, resolved
 from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY, ROW_KEYS
 
 SUM_TO_ONE = 1e-5
@@ -42,6 +42,10 @@ PATHWAYS_AT_ONCE = 1 << 20
 
 _OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property, those of its copula too."""
+
+_OF_DISTRIBUTION = ("distribution", "parameter", "position", "value", "std_error", "own_value",
+                    "lower_bound", "upper_bound")  # fmt: skip
+"""Columns that distributions are read from."""
 
 LATER = {
     **dict.fromkeys(ROW_KEYS[2:], pl.lit(None, dtype=pl.String)),
@@ -195,7 +199,9 @@ class ModelRows:
     @cached_property
     def marginals(self) -> pl.DataFrame:
         """Return the rows that are of the properties' own distributions."""
-        return self.table.filter(pl.col("other_property").is_null())
+        has_correlations = self.table["other_property"].null_count() < len(self.table)
+        of_marginals = pl.col("other_property").is_null()
+        return self.table.filter(of_marginals) if has_correlations else self.table
 
     @cached_property
     def correlations(self) -> pl.DataFrame:
@@ -225,17 +231,19 @@ class ModelRows:
     def distributions(self, name: str) -> Lent:
         """Return the distributions of a property as the rows have them, after checking them."""
         rows = self.marginals.filter(pl.col("property") == name)
-        keys = rows.filter(~IS_OWN).select(*ROW_KEYS, "level").unique(maintain_order=True)
+        lent = rows.filter(~IS_OWN)
+        keys = lent.select(*ROW_KEYS, "level").unique(maintain_order=True)
         number = len(self._pathways) + pl.int_range(pl.len(), dtype=pl.Int64)
-        rows = (
-            rows.with_columns(self._pathways.number_of_row.alias("pathway"))
-            .join(keys.with_columns(number=number), on=[*ROW_KEYS, "level"], how="left",
-                  nulls_equal=True, maintain_order="left")
-            .with_columns(pl.coalesce("number", "pathway").alias("pathway"))
-            .sort("pathway", maintain_order=True)
-        )  # fmt: skip
-        own = rows["pathway"].unique().sort().to_numpy()
-        own = own[own < len(self._pathways)]
+        lent = lent.join(
+            keys.with_columns(number.alias("pathway")), on=[*ROW_KEYS, "level"], how="left",
+            nulls_equal=True, maintain_order="left",
+        ).sort("pathway", maintain_order=True)  # fmt: skip
+        # Rows are sorted, and their Enums in our order.
+        source, target = (pl.col(side).to_physical().cast(pl.Int64) for side in PATHWAY)
+        pathway = number_of_pair(source, target, self._pathways.shape[1])
+        of_one = rows.filter(IS_OWN).with_columns(pathway.alias("pathway"))
+        rows = pl.concat([part.select("pathway", *_OF_DISTRIBUTION) for part in (of_one, lent)])
+        own = of_one["pathway"].unique().sort().to_numpy()
         return Lent(self._read(name, rows), keys, own, self._types, self._pathways)
 
     def _read(self, name: str, rows: pl.DataFrame) -> list[Distributions]:
@@ -298,8 +306,11 @@ class ModelRows:
             for arrays, values in (
                 (parameters, "value"), (std_error, "std_error"), (own_value, "own_value"),
             ):  # fmt: skip
-                array = np.full(shape, np.nan)
-                array[row, column] = of_parameter[values].fill_null(np.nan).to_numpy()
+                given = of_parameter[values]
+                array = np.broadcast_to(np.nan, shape)
+                if given.null_count() < len(given):
+                    array = np.full(shape, np.nan)
+                    array[row, column] = given.fill_null(np.nan).to_numpy()
                 arrays[parameter.name] = array if parameter.is_list else array[:, 0]
         lower = first["lower_bound"].fill_null(-np.inf).to_numpy()
         upper = first["upper_bound"].fill_null(np.inf).to_numpy()
@@ -396,21 +407,21 @@ def _with_enums(
     names = dict.fromkeys(("property", "other_property"), pl.Enum(properties))
     fixed = {column: enum for column, enum in ENUMS.items() if column in table.columns}
     enums = {**enums_of_keys(types, pathways), **names, **fixed}
+    enums = {column: enum for column, enum in enums.items() if table.schema[column] != enum}
     for column, enum in enums.items():
         text = table[column].cast(pl.String).drop_nulls()
         unknown = text.filter(text.cast(enum, strict=False).is_null())
         if len(unknown):
             what = column.replace("_", " ")
             raise ModelError.unknown(f"{what} in the model", unknown[0], enum.categories)
-    return (
-        table.select(schema.MODEL.names)
-        .with_columns(pl.col(column).cast(pl.String).cast(enum) for column, enum in enums.items())
-        .sort(schema.MODEL.keys)
+    table = table.select(schema.MODEL.names).with_columns(
+        pl.col(column).cast(pl.String).cast(enum) for column, enum in enums.items()
     )
+    return schema.MODEL.sorted(table)
 
 
 _PARAMETER_ROWS = pl.Schema(
-    {name: schema.MODEL.polars_schema()[name]
+    {name: schema.MODEL.polars_schema(**ENUMS)[name]
      for name in ("distribution", "parameter", "position", "value", "std_error", "ci_low",
                   "ci_high", "own_value")}
     | {"pathway": pl.Int64()}
@@ -428,8 +439,10 @@ def parameter_rows(distributions: Iterable[Distributions]) -> pl.DataFrame:
             bounds = interval.reshape(*values.shape, 2)
             row, position = np.nonzero(~np.isnan(values))
             piece = {
-                "distribution": pl.repeat(of_family.family.name, row.size, eager=True),
-                "parameter": pl.repeat(name, row.size, eager=True),
+                "distribution": pl.repeat(
+                    of_family.family.name, row.size, dtype=ENUMS["distribution"], eager=True
+                ),
+                "parameter": pl.repeat(name, row.size, dtype=ENUMS["parameter"], eager=True),
                 "position": position,
                 "value": values[row, position],
                 **{

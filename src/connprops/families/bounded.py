@@ -15,7 +15,7 @@ from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
 from connprops.families.continuous import LOG_ROOT_2PI, loglik_normal
 from connprops.families.family import Estimates, Family, Formulas, Parameter, at_least, varied
-from connprops.families.sample import Sample
+from connprops.families.sample import BLOCK, Sample
 
 FARTHEST_SCALE = 10.0
 FARTHEST_LOC = 100.0
@@ -240,6 +240,12 @@ class Shape(NamedTuple):
 
 def truncated_shape(b: Floats, c: Floats) -> Shape:
     """Return the moments of truncated normal distributions in units of their support."""
+    size = max(BLOCK // NODES.size, 1)
+    blocks = [_truncated_shape(b[i : i + size], c[i : i + size]) for i in range(0, b.size, size)]
+    return Shape(*map(np.concatenate, zip(*blocks, strict=True))) if blocks else Shape(*[b] * 6)
+
+
+def _truncated_shape(b: Floats, c: Floats) -> Shape:
     t = np.append(NODES, (-0.5, 0.5))
     exponent = b[:, None] * t - c[:, None] * t**2 / 2
     density = np.exp(exponent - exponent.max(axis=1, keepdims=True))

@@ -214,6 +214,10 @@ class Sample(Moments):
                 arrays[field.name][rows] = getattr(part, field.name)
         return replace(self, **arrays)
 
+    def alone(self) -> Self:
+        """Return groups with values as pools of their own, of the same points: no bit differs."""
+        return replace(self, **vars(_merged(np.arange(len(self)), self, len(self))))
+
     def pool(self, index: ArrayLike, n_groups: int | None = None) -> Self:
         """Merge groups: moments exactly, points thinned again where there are too many.
 
@@ -236,18 +240,12 @@ class Sample(Moments):
         order = order[(index[order] >= 0) & (self.n[order] > 0)]
         parts, to = self.take(order), index[order]
         row, value, weight = parts.points()
-        at_most = self.points_at_most
-        value, weight, exact = weighted_points(to[row], value, weight, n_groups, at_most)
-        exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
-        return type(self)(
-            **vars(_merged(to, parts, n_groups)),
-            value=value,
-            weight=weight,
-            exact=exact,
-            is_integer=self.is_integer,
-            points_at_most=at_most,
-            known=self.known,
+        value, weight, exact = weighted_points(
+            to[row], value, weight, n_groups, self.points_at_most
         )
+        exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
+        merged = vars(_merged(to, parts, n_groups))
+        return replace(self, **merged, value=value, weight=weight, exact=exact)
 
 
 @dataclass(frozen=True)
@@ -480,15 +478,20 @@ def weighted_points(
     value, group = value[np.minimum(middle, len(value) - 1)], group[first]
 
     count = np.bincount(group, minlength=groups)
+    return _padded(value, count, None), _padded(cell_weight, count, 0.0), exact
+
+
+def _padded(x: Floats, count: NDArray[np.intp], beyond: float | None) -> Floats:
+    """Return the numbers of groups as rows, (g, k), and ``beyond`` them that, or their last."""
     column = np.arange(max(int(count.max(initial=0)), 1))
-    last = np.cumsum(count)[:, None] - 1
-    index = np.minimum(last - count[:, None] + 1 + column, last)
-    filled = column < count[:, None]
-    return (
-        np.where(count[:, None] > 0, np.append(value, np.nan)[index], np.nan),
-        np.where(filled, np.append(cell_weight, 0.0)[index], 0.0),
-        exact,
-    )
+    rows = np.full((count.size, column.size), np.nan if beyond is None else beyond)
+    last, size = np.cumsum(count)[:, None] - 1, max(BLOCK // column.size, 1)
+    for own in (slice(start, start + size) for start in range(0, count.size, size)):
+        n = count[own, None]
+        place = np.minimum(last[own] - n + 1 + column, last[own])
+        filled = (column < n) if beyond is not None else np.broadcast_to(n > 0, place.shape)
+        rows[own][filled] = x[place[filled]]
+    return rows
 
 
 def _changes(x: NDArray[Any]) -> Bools:

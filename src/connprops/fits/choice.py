@@ -107,18 +107,17 @@ def _informative(sample: Sample) -> Sample:
     Constant ones cannot. Nor can, where others are a continuum, those that consist of a few values:
     zeros, say, where a property is switched off or too small for its type.
     """
-    varied = sample.take(sample.std > 0)
-    if sample.known.rounded:
-        return varied
-    few = _repeats(varied)
-    return varied if few.all() else varied.take(~few)
+    varied = sample.std > 0
+    several = varied & ~_repeats(sample)
+    return sample.take(varied if sample.known.rounded or not several.any() else several)
 
 
 def _compared(sample: Sample) -> Sample:
     """Return the pathways on which candidates are compared: the largest that are informative."""
-    enough = sample.take(sample.n >= _COMPARED_FROM)
-    kept = enough if len(enough) else sample
-    return kept.take(np.lexsort((kept.std, kept.mean, -kept.n))[:_COMPARED_AT_MOST])
+    rows = np.flatnonzero(sample.n >= _COMPARED_FROM)
+    rows = rows if rows.size else np.arange(len(sample))
+    order = np.lexsort((sample.std[rows], sample.mean[rows], -sample.n[rows]))
+    return sample.take(rows[order[:_COMPARED_AT_MOST]])
 
 
 def _candidates(sample: Sample) -> Sequence[str]:
@@ -170,14 +169,15 @@ def repeated_value(sample: Sample) -> float | None:
 
     It is at least 1 % of all values, and comes five times as often as any other.
     """
-    sample = sample.take((sample.std > 0) & ~_repeats(sample))
-    if not len(sample):
+    varied = (sample.std > 0) & ~_repeats(sample)
+    group, value, weight = sample.points()
+    value, weight, n = value[varied[group]], weight[varied[group]], sample.n[varied].sum()
+    if not value.size:
         return None
-    _, value, weight = sample.points()
     value, place = np.unique(value, return_inverse=True)
     times = np.bincount(place, weights=weight)
     *others, most = np.sort(times)
-    if not others or most < max(_REPEATED * others[-1], _REPEATED_FROM * sample.n.sum()):
+    if not others or most < max(_REPEATED * others[-1], _REPEATED_FROM * n):
         return None
     return float(value[times.argmax()])
 

@@ -140,6 +140,7 @@ def copula_rows(
     about = own.select(*schema.ROW_KEYS, "pathway", "property", *columns)
     return (
         pl.concat(pieces)
+        .cast({"property": about.schema["property"]})
         .join(about, on=["pathway", "property"], maintain_order="left")
         .select(marginals.columns)
     )
@@ -171,9 +172,8 @@ def _clustered(pairs: Pairs, within: Floats, tables: StatisticsTables) -> Pairs:
     common = root[:, :, None] * root[:, None, :]
     parts = common + rest[:, :, None] * rest[:, None, :]
     size = np.ones(len(within))
-    counts = tables.statistics.filter(pl.col("property") == N_SYN_PER_CONN)
-    mean, std = (counts[name].to_numpy() for name in ("mean", "std"))
-    size[counts["pathway"].to_numpy()] = mean + std**2 / mean  # of a synapse's connection
+    sizes = tables.synapses_of_connection
+    size[sizes["pathway"].to_numpy()] = sizes["size"].to_numpy()
     design = 1 + (size - 1)[:, None, None] * common**2
     latent = np.clip(r / parts, -_STRONGEST, _STRONGEST)
     return np.stack([np.where(parts < 1, latent, r), std_error * np.sqrt(design) / parts, n])

@@ -24,13 +24,13 @@ from connprops.arrays.random_numbers import bits
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
-from connprops.distributions.rows import parameter_rows
+from connprops.distributions.rows import ENUMS, enums_of_keys, parameter_rows
 from connprops.errors import OptionError, listing
 from connprops.families.continuous import common_quantiles
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Known, Sample
+from connprops.families.sample import POINTS, Known, Sample
 from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
 from connprops.fits.fitted import (
@@ -58,8 +58,9 @@ from connprops.statistics.statistics import Statistics
 _THREADS = 4
 """Properties that are fitted at once, at most: more are no faster."""
 
-_BYTES_PER_PATHWAY = 70_000
-"""What fitting a property takes for each pathway, while samples and candidates are compared."""
+_BYTES_OF_BLOCKS, _BYTES_PER_PATHWAY, _BYTES_PER_POINT = 100_000_000, 5_000, 80
+"""What fitting a property takes: for a block, and for the samples of all pathways, each as wide as
+the widest, of which there are several at times."""
 
 NEARLY = 0.95
 """Share of a pathway's connections, and correlation within them, from which on synapses share a
@@ -75,7 +76,7 @@ LISTS = ("constant", "discrete", "zero")
 
 
 class PropertyTables(NamedTuple):
-    """The tables of one property."""
+    """The tables of one property, without the columns that name properties."""
 
     model: pl.DataFrame
     fits: pl.DataFrame
@@ -136,15 +137,16 @@ def fit_properties(
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from map(fit, properties)
         return
-    n_pathways = tables.statistics["pathway"].n_unique()
-    at_once = fits_at_once(len(properties), n_pathways, options.resources or Resources())
+    at_once = fits_at_once(len(properties), tables, options.resources or Resources())
     with ThreadPoolExecutor(at_once) as executor:
         yield from executor.map(fit, properties)
 
 
-def fits_at_once(n_properties: int, n_pathways: int, resources: Resources) -> int:
-    """Return how many properties of so many pathways are fitted at once."""
-    per_property = _BYTES_PER_PATHWAY * max(n_pathways, 1)
+def fits_at_once(n_properties: int, tables: StatisticsTables, resources: Resources) -> int:
+    """Return how many properties are fitted at once."""
+    width = min(tables.most_synapses, POINTS)
+    of_pathway = _BYTES_PER_PATHWAY + _BYTES_PER_POINT * width
+    per_property = _BYTES_OF_BLOCKS + of_pathway * tables.n_pathways
     allowed = int(resources.memory * _SHARE_OF_FITS) // per_property
     return max(1, min(resources.threads, _THREADS, n_properties, allowed))
 
@@ -221,10 +223,7 @@ class _PropertyFit(PropertySamples):
             fitted, borrowed = with_shrinkage(fitted, families, self.all, self.levels)
         fitted = self._with_intervals(fitted, borrowed)
         evidence = {"p_value": p_value, "borrowed": borrowed, **self._left_out(families, fitted)}
-        rows = self._model_rows(fitted), self._fit_rows(fitted, evidence), scores
-        return PropertyTables(
-            *(frame.with_columns(pl.lit(name).alias("property")) for frame in rows)
-        )
+        return PropertyTables(self._model_rows(fitted), self._fit_rows(fitted, evidence), scores)
 
     def _with_ends_that_pay(
         self, families: Names, scores: pl.DataFrame
@@ -252,7 +251,9 @@ class _PropertyFit(PropertySamples):
     @cached_property
     def _keys(self) -> pl.DataFrame:
         """Return which pathways each sample is for."""
-        return self.levels.row_keys(self.tables.source, self.tables.target)
+        enums = enums_of_keys(self.stats.types, self.tables.pathways)
+        keys = self.levels.row_keys(self.tables.source, self.tables.target)
+        return keys.with_columns(pl.col(name).cast(enum) for name, enum in enums.items())
 
     def _through_histograms(self, fitted: Fitted, families: Names) -> Fitted:
         """Return the fits with the reference's truncated normal distributions where there are such.
@@ -317,9 +318,7 @@ class _PropertyFit(PropertySamples):
         of_synapses = ~self.rows["shared_within"].fill_null(value=True).to_numpy()
         within[:n] *= of_synapses
         within[n:] *= within[n:] < 1
-        counts = self.tables.statistics.filter(pl.col("property") == N_SYN_PER_CONN)
-        mean, std = pl.col("mean"), pl.col("std")
-        sizes = counts.select("pathway", (mean + std**2 / mean).alias("size"))
+        sizes = self.tables.synapses_of_connection
         own = (
             self.rows.select("pathway")
             .join(sizes, on="pathway", how="left", maintain_order="left")["size"]
@@ -420,8 +419,7 @@ class _PropertyFit(PropertySamples):
                 .then(0.0 * pl.col("within"))
                 .otherwise("within")
                 .alias("within_correlation"),
-                pl.lit(None, dtype=pl.String).alias("other_property"),
-                pl.lit(dtype).alias("dtype"),
+                pl.lit(dtype, dtype=ENUMS["dtype"]).alias("dtype"),
                 pl.lit(lower, dtype=pl.Float64).alias("lower_bound"),
                 pl.lit(upper, dtype=pl.Float64).alias("upper_bound"),
             )

@@ -25,31 +25,72 @@ from connprops.statistics.statistics import Statistics
 
 @dataclass(frozen=True)
 class StatisticsTables:
-    """The statistics tables in memory, their rows with the number of their ``pathway``."""
+    """The statistics tables, of which the rows of one property at a time are in memory.
 
-    statistics: pl.DataFrame
-    values: pl.DataFrame
-    order_statistics: pl.DataFrame
+    All properties of many pathways are more than their fits take.
+    """
+
+    stats: Statistics
     source: pl.DataFrame
     target: pl.DataFrame
     pathways: Pathways
 
     @classmethod
     def of(cls, stats: Statistics) -> StatisticsTables:
-        """Collect the tables of statistics."""
+        """Open the tables of statistics; those that must be computed are, all in one pass."""
         source, target = (
             stats.types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")
         )
+        for frame in (stats.table, stats.values, stats.order_statistics):
+            frame.select(pl.len()).collect()
         pathways = Pathways(source["type"].to_list(), target["type"].to_list())
-        sampled = stats.pathways.select(*schema.PATHWAY, "n_sampled")
-        table = stats.table.join(sampled, on=schema.PATHWAY, maintain_order="left")
-        statistics, values, order_statistics = (
-            frame.collect()
-            .with_columns(pathways.number_of_row.alias("pathway"))
-            .sort("pathway", maintain_order=True)
-            for frame in (table, stats.values, stats.order_statistics)
-        )
-        return cls(statistics, values, order_statistics, source, target, pathways)
+        return cls(stats, source, target, pathways)
+
+    @cached_property
+    def _sizes(self) -> pl.Series:
+        """Return the numbers of synapses of the pathways that have statistics."""
+        rows = self.stats.pathways.filter(pl.col("n_sampled") > 0)
+        return rows.select("n_synapses").collect().to_series()
+
+    @property
+    def n_pathways(self) -> int:
+        """Return the number of pathways that have statistics."""
+        return len(self._sizes)
+
+    @property
+    def most_synapses(self) -> int:
+        """Return the number of synapses of the largest of them."""
+        return int(self._sizes.max() or 0)  # type: ignore[arg-type]
+
+    @cached_property
+    def synapses_of_connection(self) -> pl.DataFrame:
+        """Return, by ``pathway``, the mean ``size`` of the connection that a synapse is of."""
+        mean, std = pl.col("mean"), pl.col("std")
+        counts = self.statistics(N_SYN_PER_CONN)
+        return counts.select("pathway", (mean + std**2 / mean).alias("size"))
+
+    def statistics(self, name: str) -> pl.DataFrame:
+        """Return the statistics of a property: :data:`connprops.schema.STATISTICS`, ``pathway``.
+
+        They have ``n_sampled``, the number of connections that they rest on, too.
+        """
+        sampled = self.stats.pathways.select(*schema.PATHWAY, "n_sampled")
+        rows = self._of_property(self.stats.table, name)
+        return rows.join(sampled.collect(), on=schema.PATHWAY, maintain_order="left")
+
+    def values(self, name: str) -> pl.DataFrame:
+        """Return the distinct values: :data:`connprops.schema.VALUES`, ``pathway``."""
+        return self._of_property(self.stats.values, name)
+
+    def order_statistics(self, name: str) -> pl.DataFrame:
+        """Return the thinned samples: :data:`connprops.schema.ORDER_STATISTICS`, ``pathway``."""
+        return self._of_property(self.stats.order_statistics, name)
+
+    def _of_property(self, rows: pl.LazyFrame, name: str) -> pl.DataFrame:
+        """Return rows of a property with the number of their ``pathway``, in that order."""
+        own = rows.filter(pl.col("property") == name).collect(engine="streaming")
+        numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
+        return numbered.sort("pathway", maintain_order=True)
 
 
 @dataclass(frozen=True)
@@ -66,8 +107,7 @@ class PropertySamples:
         A constant pathway counts its value once per synapse, for it cannot tell whether connections
         share it. Where the other pathways tell that they do, it is one value per connection.
         """
-        own = (pl.col("property") == self.prop.name) & (pl.col("n") > 0)
-        rows = self.tables.statistics.filter(own)
+        rows = self.tables.statistics(self.prop.name).filter(pl.col("n") > 0)
         shared = pl.col("shared_within")
         if self.prop.name == N_SYN_PER_CONN or not rows.select(overall_shared()).item():
             return rows
@@ -92,8 +132,7 @@ class PropertySamples:
         levels, observed = self.levels, self.observed
         if not levels.n_pools:
             return Samples.of(observed)
-        alone = observed.pool(np.arange(len(observed)), len(observed))
-        return Samples.of(alone, self._pooled().samples(levels.sample_of_pool))
+        return Samples.of(observed.alone(), self._pooled().samples(levels.sample_of_pool))
 
     def _pooled(self) -> Samples:
         """Return the samples of pools, made of as many points at once as a block has room for."""
@@ -130,10 +169,8 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
     """
     groups = rows.select("pathway", "n", "n_unique", pl.int_range(pl.len()).alias("group"))
     values, ranked = (
-        frame.filter(pl.col("property") == prop.name).join(
-            groups, on="pathway", maintain_order="left"
-        )
-        for frame in (tables.values, tables.order_statistics)
+        frame.join(groups, on="pathway", maintain_order="left")
+        for frame in (tables.values(prop.name), tables.order_statistics(prop.name))
     )
     ranked = ranked.join(values, on="group", how="anti", maintain_order="left")
     n_ranks = ranked["rank"].list.len().to_numpy().astype(np.intp)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 import polars as pl
@@ -12,7 +13,7 @@ from connprops.declare import names, takes
 from connprops.distributions.rows import ENUMS, enums_of_keys
 from connprops.errors import ConnpropsWarning
 from connprops.fits.copulas import copula_rows
-from connprops.fits.property import check_names, fit_properties
+from connprops.fits.property import PropertyTables, check_names, fit_properties
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
@@ -51,20 +52,21 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     tables = StatisticsTables.of(stats)
     _warn_of_skipped_levels(tables)
     properties = _with_values(stats.properties, tables)
-    fitted = []
-    for rows in fit_properties(properties, stats, tables, options):
-        fitted.append(rows)
-        if options.progress:
-            options.progress("build", len(fitted), len(properties), "properties")
-    model, fits, scores = (pl.concat(frames) for frames in zip(*fitted, strict=True))
+    names_of = pl.Enum([p.name for p in properties])
+    enums = {"property": names_of, "other_property": names_of, **ENUMS}
+    enums |= enums_of_keys(stats.types, tables.pathways)
+    model, fits, scores = _fitted(fit_properties(properties, stats, tables, options),
+                                  properties, enums, options)  # fmt: skip
+    model = model.with_columns(pl.lit(None, dtype=names_of).alias("other_property"))
     if correlated is not None:
         of_copulas = copula_rows(
             correlated, stats, tables, expanded(model, stats.types, tables.pathways),
             shrinkage=options.shrinkage,
         )  # fmt: skip
-        model = pl.concat([model, of_copulas])
-    enums = {"property": pl.Enum([p.name for p in properties]), **ENUMS}
-    enums |= enums_of_keys(stats.types, tables.pathways)
+        model = pl.concat([model, _with_enums(of_copulas, enums)])
+    model = _in_order(model.select(schema.MODEL.names).get_columns(),
+                      model.select(pl.arg_sort_by(schema.MODEL.keys)).to_series())  # fmt: skip
+    fits = schema.FITS.conform(fits, enums)
     recorded = {name: getattr(options, name) for name in _RECORDED}
     labels = {p.name: list(p.labels) for p in properties if p.labels is not None}
     facts = {
@@ -75,8 +77,8 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
         **({"labels": labels} if labels else {}),
     }
     return Model(
-        model.select(schema.MODEL.names),
-        fits=schema.FITS.conform(fits, enums),
+        model,
+        fits=fits,
         scores=schema.SCORES.conform(scores, enums),
         types=stats.types,
         units={p.name: p.unit for p in properties},
@@ -84,11 +86,42 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     )
 
 
+def _fitted(
+    results: Iterator[PropertyTables],
+    properties: Sequence[Property],
+    enums: Mapping[str, pl.Enum],
+    options: BuildOptions,
+) -> Iterator[pl.DataFrame]:
+    """Return the tables of all properties; words are Enums, as text they would be most of them."""
+    pieces: tuple[list[pl.DataFrame], ...] = ([], [], [])
+    for done, prop in enumerate(properties, 1):
+        own = pl.lit(prop.name, dtype=enums["property"]).alias("property")
+        for frames, frame in zip(pieces, next(results), strict=True):
+            frames.append(_with_enums(frame.with_columns(own), enums))
+        del frame  # the next property needs the room
+        if options.progress:
+            options.progress("build", done, len(properties), "properties")
+    return map(pl.concat, pieces)
+
+
+def _in_order(columns: list[pl.Series], order: pl.Series) -> pl.DataFrame:
+    """Return a table of columns in an order, put so one by one: there is no room for two tables."""
+    for i, column in enumerate(columns):
+        columns[i] = column.gather(order)
+    return pl.DataFrame(columns)
+
+
+def _with_enums(frame: pl.DataFrame, enums: Mapping[str, pl.Enum]) -> pl.DataFrame:
+    """Return a frame with its names as Enums."""
+    return frame.cast({name: enums[name] for name in frame.columns if name in enums})
+
+
 def _with_values(
     properties: tuple[Property, ...], tables: StatisticsTables
 ) -> tuple[Property, ...]:
     """Return the properties that any pathway has a number of; say which are left out."""
-    names = set(tables.statistics.filter(pl.col("n") > 0)["property"])
+    with_values = tables.stats.table.filter(pl.col("n") > 0).select("property").unique()
+    names = set(with_values.collect(engine="streaming")["property"])
     for prop in properties if names else ():
         if prop.name not in names:
             warnings.warn(
@@ -102,7 +135,7 @@ def _with_values(
 
 def _warn_of_skipped_levels(tables: StatisticsTables) -> None:
     """Say which levels of interpolation are out of reach, where pathways need to borrow."""
-    if tables.statistics["pathway"].n_unique() == len(tables.pathways):
+    if tables.n_pathways == len(tables.pathways):
         return
     for attribute, levels in (("synapse_class", "0 to 3"), ("layer", "0 and 2")):
         sides = [

@@ -98,7 +98,7 @@ def write_table(
 ) -> Path:
     """Write a table as Parquet, sorted by its keys, with its metadata; return the path."""
     table.check(frame, str(path))
-    ordered = frame.select(table.names).sort(table.keys, maintain_order=True)
+    ordered = table.sorted(frame.select(table.names))
     return write_pieces([ordered], ordered.schema, table, path, overwrite=overwrite, facts=facts)
 
 
