@@ -20,7 +20,7 @@ from connprops.export.opening import open_network
 from connprops.options import EdgeOptions
 from connprops.query.database import DATABASE
 from connprops.run.populations import INDEX, SeveralRuns, runs_in
-from connprops.run.record import RUN_FILE, CompleteRun, Record, record_of
+from connprops.run.record import RUN_FILE, CompleteRun, Record, last_words, record_of
 from connprops.run.run import why_not_reused
 from connprops.schema import METADATA_KEY
 from connprops.sources.source import LEFT_OUT, SourceEdges
@@ -177,11 +177,15 @@ def _describe_dataset(dataset: Dataset, console: Console) -> None:
 
 
 def _describe_run(folder: Path, record: Record, console: Console) -> None:
-    console.print(f"Run on {record.circuit}, {record.state}, started {record.started}")
+    killed = last_words(folder)
+    state = "killed" if killed and record.state == "running" else record.state
+    console.print(f"Run on {record.circuit}, {state}, started {record.started}")
     if isinstance(record, CompleteRun):
         console.print(_sizes(record))
     elif record.error is not None:
         console.print(record.error)
+    if killed:
+        console.print(f"{RUN_FILE} {killed}")
     console.print(f"Options, versions and times: {folder / RUN_FILE}")
     if leftover_of(folder / "run").is_dir():
         console.print(f"An interrupted run waits in {leftover_of(folder / 'run')}")

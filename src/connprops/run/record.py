@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import resource
+import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any, Literal
 
 from connprops._version import __version__
 from connprops.dataset.manifest import is_dataset
+from connprops.display import Progress
 from connprops.errors import DatasetError, OutputError
 from connprops.query.database import DATABASE, VIEWS
 from connprops.statistics.statistics import TABLES
 from connprops.store.folder import RECORD, place_of, unfinished
 from connprops.store.records import read_record, record_or_none, write_record
-from connprops.store.writing import is_leftover, writing
+from connprops.store.writing import is_leftover, leftover_of, locked, writing
 
 RUN_FILE = "run.json"
 """Name of the file that marks a folder as that of a run."""
@@ -37,10 +40,26 @@ ARTIFACTS = (
 ON_REQUEST = ("correlations.parquet",)
 """What it writes where an option asks for it."""
 
+_SECONDS_BETWEEN_NOTES = 10.0
+
 COMPARED = ("circuit", "input", "options", "versions")
 """What must be equal for results to be reused."""
 
 _VERSIONS_OF = ("altair", "bluepysnap", "duckdb", "h5py", "libsonata", "numpy", "polars", "pyarrow", "scipy")  # fmt: skip # noqa: E501
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Which step a run is at, and what it takes: all that is known of it if it is killed.
+
+    ``grows_with`` says in words what the step's memory grows with; ``memory`` is what the run was
+    allowed and ``peak_memory`` the most that it took so far, in bytes.
+    """
+
+    step: str
+    grows_with: str
+    memory: int
+    peak_memory: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +74,7 @@ class Record:
     started: str
     program: Literal["connprops run"] = "connprops run"
     error: str | None = None
+    doing: Doing | None = None
 
     @property
     def flaw(self) -> str:
@@ -118,9 +138,40 @@ class CompleteRun(Record):
 
 def write_run(folder: Path, record: Record) -> None:
     """Write ``run.json``, sealed."""
-    unknown = ("reused", *(["error"] if record.error is None else []))
+    unknown = ["reused", *(n for n in ("error", "doing") if getattr(record, n) is None)]
     content = {name: value for name, value in asdict(record).items() if name not in unknown}
     write_record(folder / RUN_FILE, content, seal=True)
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@dataclass
+class Course:
+    """Notes in the record of a run how far it has come, as it tells of its progress."""
+
+    folder: Path
+    record: Record
+    memory: int
+    progress: Progress | None
+    noted: float = 0.0
+
+    def at(self, step: str, grows_with: str) -> None:
+        """Note that a step begins, or goes on."""
+        doing = Doing(step, grows_with, self.memory, peak_memory())
+        self.record = replace(self.record, doing=doing)
+        write_run(self.folder, self.record)
+        self.noted = time.monotonic()
+
+    def __call__(self, step: str, done: int, total: int, unit: str) -> None:
+        """Tell of progress, and note what it takes every few seconds."""
+        doing = self.record.doing
+        if doing is not None and time.monotonic() - self.noted > _SECONDS_BETWEEN_NOTES:
+            self.at(doing.step, doing.grows_with)
+        if self.progress:
+            self.progress(step, done, total, unit)
 
 
 def record_of(folder: Path) -> Record | None:
@@ -137,7 +188,36 @@ def record_of(folder: Path) -> Record | None:
 
 def started_with(record: Record) -> dict[str, Any]:
     """Return what a record has from the first moment on, but for the state."""
-    return {f.name: getattr(record, f.name) for f in fields(Record) if f.name != "state"}
+    passing = ("state", "doing")
+    return {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in passing}
+
+
+def last_words(folder: Path) -> str:
+    """Return what is known of a run that was killed in a folder; empty where none was.
+
+    A run that is at work holds the lock of its stage.
+    """
+    stage = leftover_of(folder / "run")
+    records = [record_or_none(place / RUN_FILE, Record) for place in (stage, folder)]
+    record = next((each for each in records if each is not None), None)
+    if record is None or record.state != "running":
+        return ""
+    if stage.is_dir():
+        try:
+            with locked(stage, str(folder), shared=True):
+                pass
+        except OutputError:
+            return ""
+    if (doing := record.doing) is None:
+        return "says that the run was killed before its first step"
+    took, allowed = (f"{n / 1e9:.1f} GB" for n in (doing.peak_memory, doing.memory))
+    return (
+        f"says that the run was killed during {doing.step}; if nobody did it, then the system, for "
+        f"want of memory\n  found: it had taken {took}, allowed were {allowed} (--memory); what "
+        f"grows there is {doing.grows_with}\n  hint: allow more (--memory, and what the job or the "
+        "container may take), or have less at once: fewer properties (--sel-props), coarser types "
+        "(--type)"
+    )
 
 
 def check_folder(folder: Path, record: Record, *, overwrite: bool) -> None:

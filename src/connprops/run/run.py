@@ -9,7 +9,6 @@ anything is written.
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import time
 import warnings
@@ -53,10 +52,13 @@ from connprops.run.record import (
     ON_REQUEST,
     RUN_FILE,
     CompleteRun,
+    Course,
     PropertySummary,
     Record,
     Step,
     check_folder,
+    last_words,
+    peak_memory,
     record_of,
     started_with,
     versions,
@@ -112,6 +114,7 @@ def run(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         check_folder(folder, record, overwrite=overwrite)
+        killed = [f"{folder / RUN_FILE} {words}" for words in [last_words(folder)] if words]
         stage = _stage_in(folder)
         with locked(stage, str(folder)):
             (stage / RECORD).unlink(missing_ok=True)  # a commit that was killed may have left it
@@ -126,11 +129,12 @@ def run(
             began = time.perf_counter()
             with _failure_noted(record, place, stage):
                 results, known = _all_steps(
-                    opened, request, folder, stage, options, progress, steps, collected,
+                    opened, request, folder, stage, options,
+                    Course(place, record, options.limits.memory, progress), steps, collected,
                     verify=verify,
                 )  # fmt: skip
-            for what in damaged:  # not in the report, whose bytes do not tell of repairs
-                warnings.warn(f"{what}: it is replaced", ConnpropsWarning, stacklevel=2)
+            for text in (*killed, *(f"{what}: it is replaced" for what in damaged)):
+                warnings.warn(text, ConnpropsWarning, stacklevel=2)  # the report tells of none
             complete = CompleteRun(
                 **started_with(record),
                 **results,
@@ -142,8 +146,7 @@ def run(
                 seconds=round(time.perf_counter() - began, 3),
             )
             write_run(stage, complete)
-            # Its content changes with the day, so that of the list does not depend on it.
-            known[RUN_FILE] = ListedFile(None, None)
+            known[RUN_FILE] = ListedFile(None, None)  # for its content changes with the day
             commit(folder, stage, {*ARTIFACTS, *ON_REQUEST}, known)
     return complete
 
@@ -178,7 +181,7 @@ def _all_steps(
     folder: Path,
     stage: Path,
     options: RunOptions,
-    progress: Progress | None,
+    progress: Course,
     steps: list[Step],
     collected: list[str],
     *,
@@ -188,19 +191,22 @@ def _all_steps(
 
     What the folder has already stays there; all else goes to the stage.
     """
-    with _timed("export", steps):
+    with _timed("export", steps, progress, f"{len(request.columns)} columns of the edges"):
         dataset = _exported(circuit, request, folder, stage, options, progress, verify=verify)
-    with _timed("extract", steps):
+    values = f"{dataset.n_synapses:,} synapses x {len(request.columns)} columns"
+    with _timed("extract", steps, progress, values):
         stats = extract(dataset, progress=progress, **options.of(ExtractOptions))
         stats, kept = _described(stats, folder, stage, correlations=options.correlations)
-    with _timed("build", steps):
+    n_pathways = stats.pathways.select(pl.len()).collect().item()
+    fits = f"{n_pathways:,} pathways x {len(stats.properties)} properties"
+    with _timed("build", steps, progress, fits):
         model = build(stats, progress=progress, **options.of(BuildOptions))
         model.write_into(stage, options.json_at_most)
     unwanted = () if options.correlations else ON_REQUEST
-    with _timed("database", steps):
+    with _timed("database", steps, progress, fits):
         tables = small_tables(Folder(folder, stage), dataset, unwanted)
         write_database_into(stage, folder, dataset, tables, options.limits, progress)
-    with _timed("report", steps):
+    with _timed("report", steps, progress, fits):
         report(
             stats,
             model,
@@ -401,13 +407,16 @@ def _stored(stats: Statistics, folder: Path, *, correlations: bool) -> Statistic
 
 
 @contextmanager
-def _timed(name: str, steps: list[Step]) -> Iterator[None]:
+def _timed(
+    name: str, steps: list[Step], course: Course | None = None, grows_with: str = ""
+) -> Iterator[None]:
+    if course:
+        course.at(name, grows_with)
     started = time.perf_counter()
     yield
     release_memory()
     seconds = time.perf_counter() - started
-    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    steps.append(Step(name, round(seconds, 3), kibibytes * 1024))
+    steps.append(Step(name, round(seconds, 3), peak_memory()))
 
 
 def _report_facts(circuit: Network, options: RunOptions) -> dict[str, str]:

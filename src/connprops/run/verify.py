@@ -19,7 +19,7 @@ from connprops.dataset.manifest import MANIFEST, SOURCE, damage, is_dataset, rea
 from connprops.display import Progress
 from connprops.errors import DatasetError, OutputError
 from connprops.query.database import DATABASE, VIEWS
-from connprops.run.record import ARTIFACTS, ON_REQUEST, RUN_FILE, CompleteRun, record_of
+from connprops.run.record import ARTIFACTS, ON_REQUEST, RUN_FILE, CompleteRun, last_words, record_of
 from connprops.statistics.statistics import TABLES
 from connprops.store.folder import RECORD, Folder, clean, listed
 from connprops.store.sealed import check_seal, is_sealed
@@ -134,7 +134,8 @@ def _flaws_of_records(folder: Folder) -> dict[str, str]:
         flaws[RECORD] = "is missing: nothing says which files belong together"
     if RUN_FILE in present:
         record = record_of(folder.path)
-        flaws[RUN_FILE] = "cannot be read" if record is None else record.flaw
+        flaw = "cannot be read" if record is None else record.flaw
+        flaws[RUN_FILE] = flaw and (last_words(folder.path) or flaw)
         of_run = record.sha256 if isinstance(record, CompleteRun) else {}
         for name, digest in of_run.items():
             file = (folder.listed or {}).get(name)
