@@ -9,6 +9,7 @@ import pytest
 from known_distributions import SCIPY, loglik_by_scipy, stacked
 from scipy import integrate, stats
 
+from connprops.families.bounded import truncated_shape
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 
@@ -171,3 +172,20 @@ def test_a_flat_sample_gives_a_flat_distribution() -> None:
     )
     np.testing.assert_allclose(distribution.pdf([3, 3.5, 4, 5]), 0.5, rtol=2e-3)
     assert np.isnan(estimate.std_error["norm_scale"][0])
+
+
+def test_moments_of_many_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    n = 20_000
+    low = rng.normal(size=n)
+    parameters = {"norm_loc": rng.normal(size=n), "norm_scale": rng.gamma(2, 1, n),
+                  "min": low, "max": low + rng.gamma(2, 1, n)}  # fmt: skip
+    family = family_named("truncnorm")
+    b, c = rng.normal(size=n), rng.gamma(2, 1, n)
+    shape = truncated_shape(b, c)
+    for rows in (slice(3), slice(-3, None)):
+        part = {name: values[rows] for name, values in parameters.items()}
+        for moment in (family.mean, family.std):
+            np.testing.assert_array_equal(moment(parameters)[rows], moment(part))
+        for found, expected in zip(shape, truncated_shape(b[rows], c[rows]), strict=True):
+            np.testing.assert_array_equal(found[rows], expected)

@@ -5,6 +5,7 @@ Estimators maximise the likelihood within bounds, for it may have no maximum els
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -121,10 +122,24 @@ def _quadrature(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floa
     return peak, node, mass / total[..., None], np.log(total * length)
 
 
-def _moments_truncnorm(
+def _in_blocks(function: Callable[..., Sequence[Floats]], *arrays: Floats) -> Sequence[Floats]:
+    """Return a function's results of arrays, (g,), of as many rows at once as a block's nodes."""
+    arrays = np.broadcast_arrays(*arrays)
+    size, n = max(BLOCK // NODES.size, 1), arrays[0].size
+    if arrays[0].ndim != 1 or n <= size:
+        return function(*arrays)
+    blocks = [function(*(x[i : i + size] for x in arrays)) for i in range(0, n, size)]
+    return tuple(map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def _moments_truncnorm(loc: Floats, scale: Floats, low: Floats, high: Floats) -> Sequence[Floats]:
+    """Return mean and standard deviation."""
+    return _in_blocks(_moments_of_block, loc, scale, low, high)
+
+
+def _moments_of_block(
     loc: Floats, scale: Floats, low: Floats, high: Floats
 ) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation."""
     _, node, p, _ = _quadrature((low - loc) / scale, (high - loc) / scale)
     mean = np.sum(p * node, axis=-1)
     variance = np.sum(p * (node - mean[..., None]) ** 2, axis=-1)
@@ -240,12 +255,10 @@ class Shape(NamedTuple):
 
 def truncated_shape(b: Floats, c: Floats) -> Shape:
     """Return the moments of truncated normal distributions in units of their support."""
-    size = max(BLOCK // NODES.size, 1)
-    blocks = [_truncated_shape(b[i : i + size], c[i : i + size]) for i in range(0, b.size, size)]
-    return Shape(*map(np.concatenate, zip(*blocks, strict=True))) if blocks else Shape(*[b] * 6)
+    return Shape(*_in_blocks(_shape_of_block, b, c))
 
 
-def _truncated_shape(b: Floats, c: Floats) -> Shape:
+def _shape_of_block(b: Floats, c: Floats) -> Shape:
     t = np.append(NODES, (-0.5, 0.5))
     exponent = b[:, None] * t - c[:, None] * t**2 / 2
     density = np.exp(exponent - exponent.max(axis=1, keepdims=True))
