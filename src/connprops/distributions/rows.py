@@ -230,21 +230,21 @@ class ModelRows:
 
     def distributions(self, name: str) -> Lent:
         """Return the distributions of a property as the rows have them, after checking them."""
-        rows = self.marginals.filter(pl.col("property") == name)
-        lent = rows.filter(~IS_OWN)
+        rows = self.marginals.lazy().filter(pl.col("property") == name)
+        lent = rows.filter(~IS_OWN).collect()
         keys = lent.select(*ROW_KEYS, "level").unique(maintain_order=True)
         number = len(self._pathways) + pl.int_range(pl.len(), dtype=pl.Int64)
         lent = lent.join(
             keys.with_columns(number.alias("pathway")), on=[*ROW_KEYS, "level"], how="left",
             nulls_equal=True, maintain_order="left",
         ).sort("pathway", maintain_order=True)  # fmt: skip
-        # Rows are sorted, and their Enums in our order.
+        # Rows are sorted, and their Enums in our order; no column is copied that is not needed.
         source, target = (pl.col(side).to_physical().cast(pl.Int64) for side in PATHWAY)
-        pathway = number_of_pair(source, target, self._pathways.shape[1])
-        of_one = rows.filter(IS_OWN).with_columns(pathway.alias("pathway"))
-        rows = pl.concat([part.select("pathway", *_OF_DISTRIBUTION) for part in (of_one, lent)])
+        pathway = number_of_pair(source, target, self._pathways.shape[1]).alias("pathway")
+        of_one = rows.filter(IS_OWN).select(pathway, *_OF_DISTRIBUTION).collect()
+        of_all = pl.concat([of_one, lent.select("pathway", *_OF_DISTRIBUTION)])
         own = of_one["pathway"].unique().sort().to_numpy()
-        return Lent(self._read(name, rows), keys, own, self._types, self._pathways)
+        return Lent(self._read(name, of_all), keys, own, self._types, self._pathways)
 
     def _read(self, name: str, rows: pl.DataFrame) -> list[Distributions]:
         whole = self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN
