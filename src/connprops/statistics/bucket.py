@@ -308,12 +308,11 @@ def _intraclass(column: _Column, several: _Bucket, per_synapse: Bools) -> Floats
     They are 1 and 0 where connections have one value each, unless all have the same.
     """
     icc = np.full((2, per_synapse.size), np.nan)
-    if not per_synapse.size:
-        return icc
-    x = several.connections.of(column.values).astype(np.float64)
-    low = np.minimum.reduceat(np.where(np.isfinite(x), x, np.inf), several.starts)
-    high = np.maximum.reduceat(np.where(np.isfinite(x), x, -np.inf), several.starts)
-    icc[:, (low < high) & ~per_synapse] = np.array([[1.0], [0.0]])
+    if not per_synapse.all():
+        x = several.connections.of(column.values)
+        low = np.minimum.reduceat(np.where(np.isfinite(x), x, np.inf), several.starts)
+        high = np.maximum.reduceat(np.where(np.isfinite(x), x, -np.inf), several.starts)
+        icc[:, (low < high) & ~per_synapse] = np.array([[1.0], [0.0]])
     if column.of_synapses is not None and per_synapse.any():
         part = several
         if not per_synapse.all():
