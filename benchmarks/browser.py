@@ -56,8 +56,8 @@ def drive(browser: Browser, report: Path) -> dict[str, float]:
     browser.wait(f"{_ROOT}.opened?.startsWith({json.dumps(last + ' ')})")
     step("another property", lambda: select("property", "0"),
          f"{_ROOT}.drawn.startsWith({json.dumps(names[0] + ' ')})")  # fmt: skip
-    step("another statistic", lambda: select("statistic", "ks"),
-         f"{_ROOT}.drawn === {json.dumps(names[0] + ' ks')}")  # fmt: skip
+    step("another statistic", lambda: select("statistic", "misfit"),
+         f"{_ROOT}.drawn === {json.dumps(names[0] + ' misfit')}")  # fmt: skip
     select("statistic", "mean")
     browser.wait(f"{_ROOT}.drawn === {json.dumps(names[0] + ' mean')}")
     _click_a_pathway(browser, step)

@@ -140,6 +140,11 @@ def test_models_draw_the_values_of_the_vectors():
         np.testing.assert_allclose(values, case["drawn"].to_numpy(), rtol=1e-8)
 
 
+@pytest.mark.parametrize("language", ["python", "javascript"])
+def test_a_sampler_is_short(language):
+    assert sum(bool(line.strip()) for line in code(language).splitlines()) <= 60
+
+
 # ---- the sampler in NumPy
 
 

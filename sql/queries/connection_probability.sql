@@ -1,5 +1,7 @@
 -- What fraction of the possible pairs of neurons does each pathway connect?
 -- Pairs are ordered, and of two different neurons; autapses are counted apart.
+-- Of a circuit that was cut out of a larger one, neurons near the cut have lost partners: these are
+-- probabilities of what is here, not of the whole.
 with flagged as (
     select
         connections.source_type,

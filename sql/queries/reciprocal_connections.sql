@@ -1,5 +1,7 @@
 -- How often are connections of two types reciprocal, and how often would they be by chance?
 -- Pairs are ordered, and of two different neurons: autapses do not count.
+-- Of a circuit that was cut out of a larger one, neurons near the cut have lost partners: these are
+-- probabilities of what is here, not of the whole.
 with pairs as (
     select
         connections.source_type,

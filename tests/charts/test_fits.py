@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+import pytest
 from specs import layers
 
 from connprops.charts.fits import goodness
@@ -12,8 +14,9 @@ def test_goodness_shows_the_worst_first(tables, drawn):
     _, model = tables
     bars = drawn["goodness_property_1"].concat[1].to_dict()
     rows = next(iter(bars["datasets"].values()))
-    ks = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))["ks"]
-    assert [r["distance"] for r in rows] == sorted(ks, reverse=True)[:30]
+    fits = model.fits.filter((pl.col("property") == "property_1") & (pl.col("level") < 0))
+    misfit = fits["ks"].to_numpy() * np.sqrt(fits["n"].to_numpy())
+    assert [r["distance"] for r in rows] == pytest.approx(sorted(misfit, reverse=True)[:30])
 
 
 def test_few_values_do_not_crowd_out_bad_fits(tables):
@@ -23,11 +26,12 @@ def test_few_values_do_not_crowd_out_bad_fits(tables):
     fits = fits.with_columns(n=few.cast(pl.Int64))
     chart = goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.concat[1].to_dict()["datasets"].values()))
-    assert [r["distance"] for r in rows] == sorted(fits["ks"], reverse=True)[5:35]
+    expected = sorted(fits["ks"] * 40**0.5, reverse=True)[5:35]
+    assert [r["distance"] for r in rows] == pytest.approx(expected)
     fits = fits.with_columns(n=pl.lit(3, dtype=pl.Int64))
     chart = goodness(fits, stats_.types, property="property_1")
     rows = next(iter(chart.concat[1].to_dict()["datasets"].values()))
-    assert rows[0]["distance"] == fits["ks"].max()
+    assert rows[0]["distance"] == pytest.approx(fits["ks"].max() * 3**0.5)
 
 
 def test_goodness_by_a_distance_in_the_unit_of_the_property(tables):

@@ -12,6 +12,7 @@ from scipy import stats
 
 from connprops.charts.plot import plot
 from connprops.charts.rows import (
+    following,
     quantile_pairs,
     synapse_counts,
     whole_bins,
@@ -162,3 +163,35 @@ def test_synapses_are_counted_over_pathways(tables):
     expected = 7 * stats.poisson(means[s[0], t[0]]).pmf([1, 2, 3])
     expected += 2 * stats.poisson(means[s[1], t[1]]).pmf([1, 2, 3])
     assert bins["expected"].to_numpy() == pytest.approx(expected)
+
+
+def _histogram(values, size=51, **names):
+    count, edges = np.histogram(values, size)
+    keys = {"source_type": "A", "target_type": "B", "property": "x"} | names
+    return pl.DataFrame({"bin": np.arange(size), "left": edges[:-1], "right": edges[1:],
+                         "count": count}).select(*(pl.lit(v).alias(k) for k, v in keys.items()),
+                                                 pl.all())  # fmt: skip
+
+
+@pytest.mark.parametrize(("n", "bins"), [(1, 2), (3, 3), (40, 7), (1000, 17), (20_000, 51)])
+def test_bins_follow_the_number_of_values(n, bins):
+    values = np.random.default_rng(n).gamma(2, 1, n)
+    whole = _histogram(values)
+    merged = following(pl.concat([whole, _histogram(values * 3, target_type="C")]))
+    assert len(merged) == 2 * bins
+    one = merged.filter(target_type="B")
+    edges = np.append(one["left"], one["right"][-1])
+    width = np.diff(edges)
+    assert width == pytest.approx(width[0])
+    assert edges[-1] >= whole["right"][-1] - 1e-9
+    assert one["count"].to_list() == np.histogram(values, edges)[0].tolist()
+    assert following(merged.drop("bin").with_row_index("bin"))["count"].sum() == 2 * n
+
+
+def test_bins_of_different_widths_stay():
+    count, edges = np.histogram([0.1, 0.2, 2.5], [0, 1, 3, 10])
+    uneven = _histogram([0.0], 3).with_columns(
+        count=pl.lit(pl.Series(count)), left=pl.lit(pl.Series(edges[:-1].astype(float))),
+        right=pl.lit(pl.Series(edges[1:].astype(float))),
+    )  # fmt: skip
+    assert following(uneven).equals(uneven)

@@ -155,6 +155,73 @@ def test_blocks_have_the_distributions_of_each_pathway():
     assert "2 correlations" not in "\n".join(made.losses)
 
 
+# The fields of obi-one's classes, none of which takes another one (2026, its main branch).
+_SEED = ("random_seed", "min", "max", "include_min", "include_max")
+_TM = ("u_hill_coefficient_distribution", "conductance_distribution",
+       "conductance_scale_factor_distribution", "fascilitation_time", "depression_time",
+       "n_rrp_vesicles_distribution", "decay_time", "u_syn", "delay_distribution",
+       "u_hill_coefficient_shared_within", "conductance_distribution_shared_within",
+       "conductance_scale_factor_distribution_shared_within", "fascilitation_time_shared_within",
+       "depression_time_shared_within", "n_rrp_vesicles_shared_within", "decay_time_shared_within",
+       "u_syn_shared_within", "delay_shared_within")  # fmt: skip
+_FIELDS = {
+    "FloatConstantDistribution": ("value", *_SEED),
+    "IntConstantDistribution": ("value", *_SEED),
+    "GammaDistribution": ("shape", "scale", "shift", *_SEED),
+    "NormalDistribution": ("mean", "standard_deviation", *_SEED),
+    "LogNormalDistribution": ("mean", "sigma", *_SEED),
+    "FloatUniformDistribution": ("low", "high", *_SEED),
+    "ExponentialDistribution": ("scale", "shift", *_SEED),
+    "IntDiscreteDistribution": ("values", "probabilities", *_SEED),
+    "ExcitatoryTsodyksMarkramSynapticModel": _TM,
+    "InhibitoryTsodyksMarkramSynapticModel": _TM,
+    "BiophysicalPopulationPropertyNeuronSet": (
+        "population", "property_filter", "sample_percentage", "sample_seed"),
+    "NeuronPropertyFilter": ("filter_dict",),
+    "InterNeuronSetSynapticModelAssigner": (
+        "source_neuron_set", "targeted_neuron_set", "overwrite_if_exists", "random_seed",
+        "edge_population_name", "synaptic_model"),
+    **dict.fromkeys(
+        ("AllDistributionsReference", "SynapticModelReference", "BiophysicalNeuronSetReference"),
+        ("block_dict_name", "block_name")),
+}  # fmt: skip
+_POSITIVE = ("shape", "scale", "standard_deviation", "sigma")
+
+
+def _blocks_of(content):
+    if isinstance(content, dict):
+        if "type" in content:
+            yield content
+        for part in content.values():
+            yield from _blocks_of(part)
+
+
+def test_blocks_have_fields_that_obi_one_knows():
+    marginals = {
+        **RECIPE,
+        "facilitation_time": Marginal("exponential", {"mean": 17.0}),
+        "u_hill_coefficient": Marginal("constant", {"mean": 2.0}),
+        "conductance_scale_factor": Marginal("uniform", {"min": 0.5, "max": 1.0}),
+    }
+    content = json.loads(convert(model_of(marginals, ("A", "B")), "obi-one").text)
+    assert {*content} == {
+        "distributions", "synaptic_models", "neuron_sets", "synapse_model_assigners"
+    }  # fmt: skip
+    found = set()
+    for block in _blocks_of(content):
+        fields = {*block} - {"type"}
+        assert fields <= {*_FIELDS[block["type"]]}, block
+        assert all(block[name] > 0 for name in _POSITIVE if name in block), block
+        found.add(block["type"])
+        if "block_name" in fields:
+            assert block["block_name"] in content[block["block_dict_name"]]
+    assert {*_FIELDS} - found == {
+        "IntConstantDistribution", "InhibitoryTsodyksMarkramSynapticModel"
+    }  # fmt: skip
+    synapse = content["synaptic_models"]["A to B"]
+    assert {name for name in _TM if name in synapse} == {*_TM}
+
+
 def test_the_reference_json_comes_back(tmp_path):
     model = model_of({"x": Marginal("weibull", {"shape": 2.0, "scale": 1.0})})
     made = convert(model, "reference")

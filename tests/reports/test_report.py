@@ -141,9 +141,21 @@ def test_discrete_parameters_are_lists(page):
         assert p == [0.5, 0.5]
 
 
+def test_a_map_shows_the_evidence_of_poor_fits(page):
+    part = chunk_of(page, "property-0")["model"]
+    shown = [(name["name"], name["meaning"]) for name in index_of(page)["statistics"]]
+    assert "ks" not in dict(shown)
+    assert "1.628 in one fit of a hundred" in dict(shown)["misfit"]
+    for ks, n, level, misfit in zip(
+        *(part[c] for c in ("ks", "n", "level", "misfit")), strict=True
+    ):
+        expected = None if level >= 0 or ks is None else pytest.approx(ks * n**0.5, rel=1e-3)
+        assert misfit == expected
+
+
 def test_histograms_keep_all_counts(page):
     part = chunk_of(page, "property-0")["histograms"]
-    assert all(len(c) == 51 for c in part["count"])
+    assert all(len(c) == 7 for c in part["count"])  # 51 in eights: 40 values ask for 6.8
     assert sum(map(sum, part["count"])) == frames.DRAWS * len(part["pathway"])
     assert all(len(edges) == 2 for edges in part["edges"])  # all bins are of one width
 
@@ -158,12 +170,11 @@ def large(tmp_path_factory):
 def test_large_circuits_fit_into_15_megabytes(large):
     assert large.stat().st_size < 15_000_000
     page = large.read_text()
-    assert "neighbouring bins of histograms are one" in index_of(page)["detail"]
     part = chunk_of(page, "property-0")["histograms"]
-    assert len(part["count"][0]) == 17  # 50 in threes, and two
+    assert len(part["count"][0]) == 7
     assert set(map(sum, part["count"])) == {frames.DRAWS}
     for (left, right), width in zip(part["edges"], part["width"], strict=True):
-        assert right - left == pytest.approx(width * (16 + 2 / 3), rel=1e-4)
+        assert right - left == pytest.approx(width * 7, rel=1e-4)
 
 
 def test_large_circuits_have_the_quantiles_of_the_statistics(large):
@@ -182,7 +193,7 @@ def test_large_circuits_are_drawn_in_a_browser(large, tmp_path):
         assert points == [0.05, 0.25, 0.5, 0.75, 0.95]
         bins = browser.evaluate("views.get('histogram').data('bins')")
         widths = [one["right"] - one["left"] for one in bins]
-        np.testing.assert_allclose(widths, np.array([1.0] * 16 + [2 / 3]) * widths[0], rtol=1e-3)
+        np.testing.assert_allclose(widths, np.full(7, widths[0]), rtol=1e-3)
 
 
 def test_hostile_names_stay_data(tmp_path):
@@ -293,6 +304,7 @@ def test_words_and_classes_say_what_the_tables_say(borrowing):
         pl.col("target_class").cast(pl.String) == "INH",
     )
     _, n, probability, per, mean = rows["EXC → INH"]
+    assert "cut out of a larger circuit" in index["classes"]["caveat"]
     assert n == pair["n_connections"].sum()
     assert probability == pytest.approx(n / size["source", "EXC"] / size["target", "INH"])
     assert per == pytest.approx(pair["n_synapses"].sum() / n)
@@ -497,5 +509,5 @@ def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
         ticks = browser.evaluate("byId('histogram').textContent")
         assert all(kind in ticks for kind in KINDS)
         statistics = browser.evaluate("[...byId('statistic').options].map((one) => one.value)")
-        assert statistics == ["shared_within", "n", "n_unique", "ks", "level"]
+        assert statistics == ["shared_within", "n", "n_unique", "misfit", "level"]
         assert browser.evaluate("byId('failure').hidden")

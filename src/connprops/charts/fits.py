@@ -24,7 +24,7 @@ def goodness(
     types: pl.DataFrame,
     *,
     property: str,  # noqa: A002
-    measure: Literal["ks", "wasserstein"] = "ks",
+    measure: Literal["misfit", "wasserstein"] = "misfit",
     unit: str = "",
 ) -> alt.ConcatChart:
     """Draw the distance of data and model for each pathway with data, and the worst in order.
@@ -32,9 +32,10 @@ def goodness(
     ``fits`` is :data:`connprops.schema.FITS`; ``unit`` is that of the property, and of its
     Wasserstein distance.
     """
-    measured = rows_of(fits, property=property).filter(
-        pl.col("level") < 0, pl.col(measure).is_finite()
-    )
+    rows = rows_of(fits, property=property).with_columns(
+        misfit=pl.col("ks") * pl.col("n").sqrt()
+    )  # a few values are far from any distribution: only with them in mind is a distance evidence
+    measured = rows.filter(pl.col("level") < 0, pl.col(measure).is_finite())
     style = maps.distance_style(property, measure, unit, measured[measure])
     distance = style.legend
     ranked = measured.filter(pl.col("n") >= _ENOUGH)

@@ -34,11 +34,18 @@ _AGREEMENTS = {
 """What the words of data and model come to; nothing where the data cannot tell."""
 
 
-DISTANCES = {"ks": "Kolmogorov-Smirnov distance", "wasserstein": "Wasserstein distance"}
+DISTANCES = {
+    "misfit": "Kolmogorov-Smirnov distance times root n",
+    "wasserstein": "Wasserstein distance",
+}
+MISFIT = 1.628
+"""The first of them that chance exceeds in one fit of a hundred (Kolmogorov)."""
+
 STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_within")
 """Statistics that can be mapped."""
 
 _UNITS = {c.name: c.unit for table in (schema.FITS, schema.STATISTICS) for c in table.columns}
+_UNITS["misfit"] = "1"
 
 _RESOLUTION = 1e-5
 """Relative to the data: smaller differences are rounding, most data being of single precision."""
@@ -306,8 +313,8 @@ def map_styles(
 def distance_style(name: str, measure: str, unit: str, values: pl.Series) -> MapStyle:
     """Return the style of a map of the distance of data and model."""
     of_scale = values.drop_nulls().to_list()
-    if measure == "ks":  # a part of a whole
-        of_scale = [0.0, max(of_scale, default=1.0)]
+    if measure == "misfit":  # what chance explains has the colours of the lower end
+        of_scale = [0.0, MISFIT, *of_scale]
     legend = theme.axis_title(DISTANCES[measure], statistic_unit(measure, unit))
     title = f"{name}: {DISTANCES[measure]} of data and model"
     return MapStyle(title, legend, theme.sequential_scale(of_scale))

@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 import altair as alt
 import numpy as np
 import polars as pl
-from altair.vegalite.v6.display import VEGALITE_MIME_TYPE
 
 from connprops import schema
 from connprops.charts import fits, maps, overview
@@ -21,6 +20,7 @@ from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.rows import (
     curve,
+    following,
     quantile_pairs,
     rows_of,
     synapse_counts,
@@ -53,6 +53,10 @@ _SHARPNESS = 1.5
 """Pixels of a picture in a notebook, for each of the chart."""
 
 
+_VEGA_LITE = f"application/vnd.vegalite.{alt.SCHEMA_VERSION.split('.')[0]}+json"
+"""Of the form that notebooks can be stored with; Altair's own name ends in ".json"."""
+
+
 class _InNotebook:
     """What shows a chart in notebooks and on GitHub without a network, in our theme.
 
@@ -71,7 +75,7 @@ class _InNotebook:
         width, height = struct.unpack(">II", picture[16:24])  # as each PNG file begins
         size = {"width": int(width / _SHARPNESS), "height": int(height / _SHARPNESS)}
         said = spec.get("description", "a chart")
-        shown = {VEGALITE_MIME_TYPE: spec, "image/png": picture, "text/plain": said}
+        shown = {_VEGA_LITE: spec, "image/png": picture, "text/plain": said}
         return shown, {"image/png": size}
 
 
@@ -291,7 +295,7 @@ def _pathway_charts(
         labels = charts.Labels(name, unit, title, origin, name in whole, labelled.get(name))
         bins = rows_of(histograms, property=name)
         if len(bins):
-            bars = whole_bins(bins) if name in whole else bins
+            bars = whole_bins(bins) if name in whole else model.expected(following(bins))
             yield f"histogram_{name}", charts.histogram(bars, labels)
             if name in labelled:
                 continue

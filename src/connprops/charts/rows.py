@@ -20,6 +20,9 @@ _KEYS = [*schema.PATHWAY, "property"]
 _ENDS, _CURVE = (0.002, 0.998), 40
 """Quantiles between which a distribution is drawn by itself, and in how many bins."""
 
+_SAME = 1e-3
+"""Relative difference up to which widths of bins are the same, but for rounding."""
+
 _TAILS = (0.001, 0.999)
 """Quantiles that bins reach to: about the least and the largest of 1,000 draws."""
 
@@ -121,6 +124,34 @@ def whole_bins(bins: pl.DataFrame) -> pl.DataFrame:
         for step in (-1, 1)
     )
     return pl.concat([before, merged, after], how="vertical_relaxed").select(bins.columns)
+
+
+def following(bins: pl.DataFrame) -> pl.DataFrame:
+    """Return histograms whose bins follow the number of values: neighbours merged where it is few.
+
+    There are about 2 n^(1/3) bins for n values (the Rice rule), all of one width: the last may
+    reach beyond the data. Bins of different widths, which were asked for, stay as they are.
+    """
+    width, n = pl.col("right") - pl.col("left"), pl.col("count").sum()
+    even = width.max() <= (1 + _SAME) * width.min()
+    asked = (pl.len() / (2 * n.cast(pl.Float64).pow(1 / 3))).ceil().clip(1, pl.len())
+    merged = pl.when(even & (n > 0)).then(asked).otherwise(1).cast(pl.Int64)
+    each = bins.group_by(_KEYS).agg(merged=merged, width=width.max())
+    place = pl.int_range(pl.len()).over(_KEYS) // pl.col("merged")
+    last = pl.col("left").first() + pl.col("merged").first() * pl.col("width").first()
+    grown = pl.len() < pl.col("merged").first()
+    return (
+        bins.sort(*_KEYS, "bin")
+        .join(each, on=_KEYS, maintain_order="left")
+        .with_columns(place=place)
+        .group_by(*_KEYS, "place", maintain_order=True)
+        .agg(
+            pl.col("bin", "left").first(),
+            pl.when(grown).then(last).otherwise(pl.col("right").last()).alias("right"),
+            pl.col("count").sum(),
+        )
+        .select(name for name in bins.columns if name != "expected")
+    )
 
 
 def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tuple[Floats, int]:

@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from connprops.charts import theme
-from connprops.charts.maps import DISTANCES, MapStyle, pathway_map
+from connprops.charts.maps import MapStyle, pathway_map
 from connprops.charts.rows import rows_of
 from connprops.charts.theme import LIGHT, Palette, Rows, diverging_scale, number, word
 from connprops.schema import PATHWAY
@@ -127,7 +127,7 @@ def cross_validation(summary: pl.DataFrame) -> alt.HConcatChart:
     colours = {"baseline": LIGHT.data, "connprops": LIGHT.model}
     apart = alt.Chart(theme.as_data(distances)).mark_circle(size=60, opacity=1)
     apart = apart.encode(
-        x=alt.X("ks:Q", title=f"{DISTANCES['ks']} (1)", axis=alt.Axis(tickCount=5)),
+        x=alt.X("ks:Q", title="Kolmogorov-Smirnov distance (1)", axis=alt.Axis(tickCount=5)),
         y=_property_axis(names, labels=False),
         color=theme.category_colour("model", colours, orient="right"),
         tooltip=[word("property"), word("model"), number("ks")],
@@ -167,7 +167,7 @@ def comparison(
     )
     strips: list[alt.Chart] = []
     for quantity, axis_title, scale in (
-        ("ks", f"{DISTANCES['ks']} of the distributions (1)", alt.Scale()),
+        ("ks", "Kolmogorov-Smirnov distance of the distributions (1)", alt.Scale()),
         # Near 0 as good as linear; one pathway of a tiny spread leaves room for the others.
         ("shift", "shift of the mean (standard deviations)", alt.Scale(type="symlog")),
     ):

@@ -60,12 +60,12 @@ _OBI_ONE = {
     "decay_time": "decay_time",
     "delay": "delay_distribution",
     "depression_time": "depression_time",
-    "facilitation_time": "facilitation_time",
+    "facilitation_time": "fascilitation_time",
     "n_rrp_vesicles": "n_rrp_vesicles_distribution",
     "u_hill_coefficient": "u_hill_coefficient_distribution",
     "u_syn": "u_syn",
 }
-"""Fields of obi-one's Tsodyks-Markram model."""
+"""Fields of obi-one's Tsodyks-Markram model, spelt as there: it refuses others."""
 
 _OBI_ONE_FLAG = {p: f"{f}_shared_within" for p, f in _OBI_ONE.items()} | {
     name: f"{name}_shared_within" for name in ("delay", "n_rrp_vesicles", "u_hill_coefficient")

@@ -15,7 +15,15 @@ import polars as pl
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
-from connprops.charts.rows import curve, quantile_pairs, rows_of, whole_bins, whole_numbers
+from connprops.charts.maps import MISFIT
+from connprops.charts.rows import (
+    curve,
+    following,
+    quantile_pairs,
+    rows_of,
+    whole_bins,
+    whole_numbers,
+)
 from connprops.charts.theme import axis_title, diverging_scale, ticks
 from connprops.distributions.table import model_statistics
 from connprops.families.registry import FAMILIES
@@ -40,14 +48,14 @@ _QUANTILES_OF_A_SAMPLE = range(9, 42)
 _MOMENTS = ("mean", "std", "min", *QUANTILES, "max")
 _STATISTICS = (*_MOMENTS, "n", "n_unique", "skewness", "kurtosis")
 _MEASURES = {
-    "ks": f"{maps.DISTANCES['ks']} (1)",
+    "ks": "Kolmogorov-Smirnov distance (1)",
     "wasserstein": f"{maps.DISTANCES['wasserstein']} (unit of the property)",
     "loglik": "log-likelihood (1)",
     "aicc": "AICc (1)",
     "bic": "BIC (1)",
 }
 _DIGITS = {
-    **dict.fromkeys((*_MOMENTS, *maps.DISTANCES, "value", "model_mean", "model_std"), 6),
+    **dict.fromkeys((*_MOMENTS, "ks", *maps.DISTANCES, "value", "model_mean", "model_std"), 6),
     "width": 9,
     "edges": 9,
     "expected": 3,
@@ -116,10 +124,11 @@ class ReportTables:
         order = stats.order_statistics.collect()
         points = min(quantiles_at_most // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
         shown = order if points in _QUANTILES_OF_A_SAMPLE else order.head(0)
-        bins = model.expected(stats.histograms.collect())
+        bins = stats.histograms.collect()
         is_whole = pl.col("property").cast(pl.String).is_in(whole_numbers(self.properties))
-        whole = whole_bins(bins.filter(is_whole))
-        bins = pl.concat([bins.filter(~is_whole), whole], how="vertical_relaxed")
+        real = model.expected(following(bins.filter(~is_whole)))
+        whole = whole_bins(model.expected(bins.filter(is_whole)))
+        bins = pl.concat([real, whole.select(real.columns)], how="vertical_relaxed")
         self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
         labelled = pl.col("property").cast(pl.String).is_in(model.labels.keys())
         shown = shown.filter(~labelled)
@@ -152,6 +161,9 @@ class ReportTables:
         # One row a pathway: what the model says, and the evidence for it.
         evidence = rows["model"].join(fits, on="pathway", how="left", maintain_order="left")
         evidence = evidence.drop(*schema.PATHWAY, "property")
+        evidence = evidence.with_columns(
+            misfit=pl.when(pl.col("level") < 0).then(pl.col("ks") * pl.col("n").sqrt())
+        )
         return {
             "statistics": _columns(
                 rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
@@ -257,9 +269,13 @@ class ReportTables:
                     for c in t.columns}  # fmt: skip
         rest = [s for s in _STATISTICS if s not in ("mean", "std")]
         order = ("mean", "std", "shared_within", *rest, *maps.DISTANCES, "level")
+        meanings["misfit"] = (
+            "Kolmogorov-Smirnov distance of data and model times the root of the number of values: "
+            f"chance exceeds {MISFIT:g} in one fit of a hundred"
+        )
         labels = {name: name for name in order} | {
             "shared_within": "shared within",
-            "ks": "KS distance (model)",
+            "misfit": "KS distance times root n (model)",
             "wasserstein": "Wasserstein distance (model)",
             "level": "level (model)",
         }

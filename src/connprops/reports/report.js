@@ -288,8 +288,9 @@ async function drawMaps() {
 const quoted = (name) => `'${name.replaceAll("'", "''")}'`;
 
 function mapQuery(name, statistic) {
-  const relation = ["ks", "wasserstein", "level"].includes(statistic) ? "fits" : "statistics";
-  return [`select source_type, target_type, "${statistic}"`, `from ${relation}`,
+  const relation = ["misfit", "wasserstein", "level"].includes(statistic) ? "fits" : "statistics";
+  const column = statistic === "misfit" ? "ks * sqrt(n) as misfit" : `"${statistic}"`;
+  return [`select source_type, target_type, ${column}`, `from ${relation}`,
     `where property = ${quoted(name)}`, "order by source_type, target_type"].join("\n");
 }
 
@@ -651,6 +652,7 @@ function setUpOverview() {
   byId("words").replaceChildren(...index.words.map((each) => element("p", {}, each)));
   byId("classes").replaceChildren(index.classes
     ? table("Connections between classes", index.classes.heads, index.classes.rows) : "");
+  if (index.classes) byId("classes").append(element("p", { class: "quiet" }, index.classes.caveat));
   byId("expected").replaceChildren(index.expected
     ? table("Against expected means", index.expected.heads, index.expected.rows) : "");
   byId("facts").hidden = !index.facts.length;

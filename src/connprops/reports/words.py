@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from connprops.charts.maps import MISFIT
 from connprops.schema import Property
 
 _CLASSES = ("source_class", "target_class")
@@ -16,10 +17,11 @@ _ENOUGH = 10
 _FAR = 4.0
 """Standard errors from which on a mean stands out among so many pathways."""
 
-_MISFIT = 1.628
-"""The KS distance times the root of n that chance exceeds in one fit of a hundred (Kolmogorov)."""
-
 _NAMED = 3
+CAVEAT = (
+    "Probabilities are of the neurons that are here. If these were cut out of a larger circuit, "
+    "those near the cut have lost partners, and the whole circuit has other probabilities."
+)
 _STRENGTHS = ("conductance", "weight", "syn_weight", "cleft_size")
 """Properties that say how strong a synapse is, the first that is there."""
 
@@ -60,7 +62,7 @@ def class_rows(
     if strength:
         unit = f" ({strength.unit})" if strength.unit else ""
         heads.append(f"mean {strength.name}{unit}")
-    return {"heads": heads, "rows": rows}
+    return {"heads": heads, "rows": rows, "caveat": CAVEAT}
 
 
 def _class_means(tables: Mapping[str, pl.DataFrame], name: str) -> dict[tuple[str, str], float]:
@@ -160,7 +162,7 @@ def _poor(fits: pl.DataFrame) -> Iterator[str]:
     )  # fmt: skip
     if rows.is_empty():
         return
-    poor = rows.filter(pl.col("misfit") > _MISFIT)
+    poor = rows.filter(pl.col("misfit") > MISFIT)
     if poor.is_empty():
         yield (
             f"None of {_count(len(rows), 'fit')} to {_ENOUGH} values or more is further from its "
