@@ -642,7 +642,7 @@ function setUpOverview() {
     "div", {}, element("dt", {}, label), element("dd", {}, text(count)))));
   byId("warnings").replaceChildren(...index.warnings.map((each) => element("li", {}, each)));
   byId("properties").replaceChildren(table(
-    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "pathways that rest on", "rejected", "left-out values in 90 % ranges"],
+    "Properties", ["property", "unit", "pathways", "distribution (pathways)", "pathways that rest on", "rejected", "values left out in 90 % range"],
     index.properties.map((each, number) => [
       element("button", { type: "button", onclick: () => choose(number).catch(fail) }, each.name),
       each.unit || "unknown", each.n_pathways,
