@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 from benchmarks.recovery import DISTRIBUTIONS, chosen, recovered, simulated
 from connprops.families.goodness import aicc, bic, fold_of_rank, held_out, n_ends
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Known, Sample, Samples
+from connprops.families.sample import Known, Sample
 from connprops.fits.choice import (
     MARGIN,
     chosen_families,
@@ -19,6 +19,7 @@ from connprops.fits.choice import (
     repeated_value,
     score,
 )
+from connprops.fits.samples import Samples
 from connprops.schema import Property
 
 FLOAT = Property("g", "float64", "")

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from connprops.demo import write_demo
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.fits.choice import MARGIN
-from connprops.fits.property import fits_at_once
+from connprops.fits.samples import StatisticsTables
 from connprops.model.build import build
 from connprops.model.model import read_model
 from connprops.resources import Resources
@@ -452,18 +451,23 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
 
 
 def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeypatch):
-    tables = SimpleNamespace(n_pathways=2000, most_synapses=10_000)
-    per_property = 100_000_000 + 2000 * (5_000 + 80 * 512)
+    def tables_of(n_pathways, n_synapses):
+        tables = StatisticsTables(None, None, None, None)
+        tables.__dict__["_sizes"] = pl.Series([n_synapses] * n_pathways)
+        return tables
+
+    tables = tables_of(2000, 10_000)
+    per_property = 100_000_000 + 2000 * (5_000 + 80 * 2 * 512)
     for memory, threads, n_properties, expected in (
         (1 << 27, 8, 8, 1), (1 << 29, 8, 8, 1), (1 << 34, 8, 8, 4), (1 << 34, 3, 8, 3),
         (4 * per_property, 8, 8, 2), (1 << 34, 8, 2, 2),
     ):  # fmt: skip
         resources = Resources(memory=memory, threads=threads)
-        assert fits_at_once(n_properties, tables, resources) == expected
-    few_points = SimpleNamespace(n_pathways=129_000, most_synapses=68)
+        assert tables.fits_at_once(n_properties, resources) == expected
+    few_points = tables_of(129_000, 34)
     for memory, expected in ((10**9, 1), (10**10, 3)):
         resources = Resources(memory=memory, threads=8)
-        assert fits_at_once(8, few_points, resources) == expected
+        assert few_points.fits_at_once(8, resources) == expected
     threads_of_pools = []
 
     class Pool(ThreadPoolExecutor):

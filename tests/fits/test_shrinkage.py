@@ -16,10 +16,11 @@ from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.goodness import ks
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample, Samples
+from connprops.families.sample import Sample
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import Levels
 from connprops.fits.p_values import foretold
+from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.model.build import build
 from connprops.statistics.extract import extract
@@ -439,7 +440,7 @@ def test_samples_in_blocks_are_fitted_as_all_at_once(monkeypatch):
     samples = Samples.of(*(Sample.from_values(part) for part in (values[:4], values[4:])))
     asked = np.full(len(values), "gamma", dtype="U32")
     whole = fit_with_fallbacks(asked, samples)
-    monkeypatch.setattr("connprops.families.sample.BLOCK", 1)
+    monkeypatch.setattr("connprops.fits.samples.BLOCK", 1)
     assert [len(part) for _, part in samples.blocks(np.arange(6))] == [1] * 6
     found = fit_with_fallbacks(asked, samples)
     assert found.families.tolist() == whole.families.tolist()

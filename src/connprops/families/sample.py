@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self, TypeVar
@@ -246,92 +246,6 @@ class Sample(Moments):
         exact &= np.bincount(to, weights=~parts.exact, minlength=n_groups) == 0
         merged = vars(_merged(to, parts, n_groups))
         return replace(self, **merged, value=value, weight=weight, exact=exact)
-
-
-@dataclass(frozen=True)
-class Samples(Moments):
-    """Samples in parts, each as wide as its own points: pools have many, most pathways few.
-
-    What is computed of each group alone is computed of :meth:`blocks`, whose arrays are small.
-    """
-
-    parts: tuple[Sample, ...]
-
-    @classmethod
-    def of(cls, *parts: Sample) -> Self:
-        """Put samples of one property behind each other."""
-        moments = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(Moments)
-        }
-        return cls(**moments, parts=parts)
-
-    @property
-    def known(self) -> Known:
-        """Return what is known of all values."""
-        return self.parts[0].known
-
-    @property
-    def is_integer(self) -> bool:
-        """Return whether the values come from an integer column."""
-        return self.parts[0].is_integer
-
-    def with_known(self, known: Known) -> Samples:
-        """Return these samples with something else known of them."""
-        return replace(self, parts=tuple(replace(part, known=known) for part in self.parts))
-
-    def samples(self, rows: NDArray[np.intp]) -> Sample:
-        """Return some groups, by index, as samples of one width."""
-        part, first = self._parts_of(rows)
-        used = np.unique(part) if rows.size else [0]
-        width = max(self.parts[i].value.shape[1] for i in used)
-        arrays: dict[str, Any] = {}
-        for i in used:
-            places = np.flatnonzero(part == i)
-            own = self.parts[i].take(rows[places] - first[i])
-            if len(used) == 1 and own.value.shape[1] == width:
-                return own
-            beyond = ((0, 0), (0, width - own.value.shape[1]))
-            own = replace(
-                own, value=np.pad(own.value, beyond, "edge"), weight=np.pad(own.weight, beyond)
-            )
-            for field in fields(own):
-                if isinstance(column := getattr(own, field.name), np.ndarray):
-                    whole = arrays.setdefault(
-                        field.name, np.empty((rows.size, *column.shape[1:]), column.dtype)
-                    )
-                    whole[places] = column
-        return replace(self.parts[0], **arrays)
-
-    def moments(self, rows: NDArray[np.intp]) -> Sample:
-        """Return some groups, by index, with no points but their extremes: for what needs none."""
-        own = self.take(rows)
-        moments = {field.name: getattr(own, field.name) for field in fields(Moments)}
-        ends, half = np.stack([own.min, own.max], axis=1), np.stack([own.n, own.n], axis=1) / 2
-        exact = np.zeros(rows.size, dtype=bool)
-        return replace(self.parts[0], **moments, value=ends, weight=half, exact=exact)
-
-    def blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], Sample]]:
-        """Give groups, by ascending index, and their samples, as many as a block has room for.
-
-        How groups are divided depends on nothing but the samples. What compares them with
-        distributions takes as much for each as :data:`POINTS`, however few it has.
-        """
-        part, _ = self._parts_of(rows)
-        width = np.array([max(each.value.shape[1], POINTS) for each in self.parts])
-        if rows.size * width.max() <= BLOCK:
-            yield rows, self.samples(rows)
-            return
-        for i in np.unique(part):
-            own, size = rows[part == i], max(BLOCK // int(width[i]), 1)
-            for start in range(0, own.size, size):
-                block = own[start : start + size]
-                yield block, self.samples(block)
-
-    def _parts_of(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the part that each group is in, and the first group of each part."""
-        first = np.cumsum([0, *(len(part) for part in self.parts[:-1])])
-        return np.searchsorted(first, rows, side="right") - 1, first
 
 
 def of_points(value: Floats, weight: Floats, like: S) -> S:

@@ -18,7 +18,8 @@ from connprops.families.composed import adapted, inflated, other_values
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, held_out, ks, n_ends, of_unlisted
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample, Samples
+from connprops.families.sample import Sample
+from connprops.fits.samples import Samples
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import Property
 

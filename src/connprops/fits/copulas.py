@@ -18,9 +18,8 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.hierarchy import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
-from connprops.families.sample import Sample
 from connprops.fits.levels import Levels, Places, borrowed_levels, level_keys
-from connprops.fits.samples import StatisticsTables
+from connprops.fits.samples import Samples, StatisticsTables
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
 
@@ -48,7 +47,7 @@ They are NaN where there is no correlation.
 
 
 def within_correlations(
-    rows: pl.DataFrame, samples: Sample, levels: Levels, keys: Sequence[Places], *, shrinkage: bool
+    rows: pl.DataFrame, samples: Samples, levels: Levels, keys: Sequence[Places], *, shrinkage: bool
 ) -> Floats:
     """Return how alike the synapses of a connection are, in observed pathways and in pools.
 
@@ -63,7 +62,8 @@ def within_correlations(
     )
     tied = np.flatnonzero(samples.exact & (n_unique < samples.n) & (n_unique > 1) & (icc < 1))
     if tied.size:
-        shares = samples.weight[tied] / samples.n[tied, None]
+        part = samples.samples(tied)
+        shares = part.weight / part.n[:, None]
         icc[tied], error[tied] = latent_intraclass(icc[tied], error[tied], shares)
     with np.errstate(invalid="ignore", divide="ignore"):
         z, variance = _fisher(np.where(icc < 1, icc, np.nan), error)

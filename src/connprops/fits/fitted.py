@@ -14,8 +14,9 @@ from connprops.families.composed import adapted
 from connprops.families.discrete import DISCRETE
 from connprops.families.family import Estimate, Family, at_least
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Sample, Samples
+from connprops.families.sample import Moments
 from connprops.fits.levels import Levels, Places
+from connprops.fits.samples import Samples
 
 Names = NDArray[np.str_]
 Parameters = dict[str, Floats]
@@ -145,17 +146,21 @@ def fit_labels(samples: Samples) -> Fitted:
 
 def _estimate(family: Family, rows: Places, samples: Samples) -> Estimate:
     """Return a family's estimates of some samples, made block by block."""
-    parts = [family.fit(part) for _, part in samples.blocks(rows)]
+    blocks, parts = [], []
+    for block, part in samples.blocks(rows):
+        blocks.append(block)
+        parts.append(family.fit(part))
     if len(parts) == 1:
         return parts[0]
+    order = np.argsort(np.concatenate(blocks))
 
     def stacked(values: Sequence[Parameters]) -> Parameters:
-        return {name: _of_one_width([part[name] for part in values]) for name in values[0]}
+        return {name: _of_one_width([part[name] for part in values])[order] for name in values[0]}
 
     return Estimate(
         stacked([part.parameters for part in parts]), stacked([part.std_error for part in parts]),
-        np.concatenate([part.status for part in parts]),
-        np.concatenate([part.message for part in parts]),
+        np.concatenate([part.status for part in parts])[order],
+        np.concatenate([part.message for part in parts])[order],
     )  # fmt: skip
 
 
@@ -172,7 +177,9 @@ def _of_one_width(arrays: Sequence[Floats]) -> Floats:
     return together
 
 
-def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels: Levels) -> Fitted:
+def with_unweighted_means(
+    fitted: Fitted, asked: Names, observed: Moments, levels: Levels
+) -> Fitted:
     """Give pathways without data the mean parameters of those that they borrow from.
 
     Each pathway counts alike, however many values it has, as connectome-manipulator has it: the
@@ -196,7 +203,7 @@ def with_unweighted_means(fitted: Fitted, asked: Names, observed: Sample, levels
     return fitted
 
 
-def _unweighted(parameter: str, own: Parameters, observed: Sample, levels: Levels) -> Floats:
+def _unweighted(parameter: str, own: Parameters, observed: Moments, levels: Levels) -> Floats:
     """Return one parameter of each pool from its members, NaN where none has it."""
     extreme = parameter in ("min", "max")
     moment = parameter if extreme else _MOMENTS.get(parameter)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats
 from connprops.arrays.hierarchy import posterior
-from connprops.families.sample import Sample
+from connprops.families.sample import Moments
 from connprops.schema import PATHWAY, ROW_KEYS
 
 Places = NDArray[np.intp]
@@ -188,7 +188,7 @@ class Observations:
     variance: Floats
 
 
-def observations_of(sample: Sample) -> Observations:
+def observations_of(sample: Moments) -> Observations:
     """Return the observations of samples: means, of logarithms if all values are positive."""
     positive = bool((sample.min > 0).all())
     mean, std = (sample.mean_log, sample.std_log) if positive else (sample.mean, sample.std)

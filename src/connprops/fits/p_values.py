@@ -17,9 +17,10 @@ from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import ks
-from connprops.families.sample import POINTS, Sample, Samples, of_points, weighted_points
+from connprops.families.sample import POINTS, Sample, of_points, weighted_points
 from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks
 from connprops.fits.levels import Levels
+from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
 
 _AT_ONCE = 1 << 22

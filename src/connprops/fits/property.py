@@ -30,7 +30,7 @@ from connprops.families.continuous import common_quantiles
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import POINTS, Known, Sample
+from connprops.families.sample import Known, Moments, Sample
 from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
 from connprops.fits.fitted import (
@@ -44,6 +44,7 @@ from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, obs
 from connprops.fits.p_values import foretold, inside_ranges, ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
+    Samples,
     StatisticsTables,
     histograms_of,
     overall_shared,
@@ -55,21 +56,11 @@ from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
 
-_THREADS = 4
-"""Properties that are fitted at once, at most: more are no faster."""
-
-_BYTES_OF_BLOCKS, _BYTES_PER_PATHWAY, _BYTES_PER_POINT = 100_000_000, 5_000, 80
-"""What fitting a property takes: for a block, and for the samples of all pathways, each as wide as
-the widest, of which there are several at times."""
-
 NEARLY = 0.95
 """Share of a pathway's connections, and correlation within them, from which on synapses share a
 value, though those of some connections do not."""
 
 _TESTED_AT_MOST = 400  # pathways of which values are left out, to test ranges
-
-_SHARE_OF_FITS = 0.5
-"""Share of the memory for properties being fitted: tables and finished fits have the rest."""
 
 LISTS = ("constant", "discrete", "zero")
 """Families that repeat the data's values, whatever these are."""
@@ -137,18 +128,9 @@ def fit_properties(
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from map(fit, properties)
         return
-    at_once = fits_at_once(len(properties), tables, options.resources or Resources())
+    at_once = tables.fits_at_once(len(properties), options.resources or Resources())
     with ThreadPoolExecutor(at_once) as executor:
         yield from executor.map(fit, properties)
-
-
-def fits_at_once(n_properties: int, tables: StatisticsTables, resources: Resources) -> int:
-    """Return how many properties are fitted at once."""
-    width = min(tables.most_synapses, POINTS)
-    of_pathway = _BYTES_PER_PATHWAY + _BYTES_PER_POINT * width
-    per_property = _BYTES_OF_BLOCKS + of_pathway * tables.n_pathways
-    allowed = int(resources.memory * _SHARE_OF_FITS) // per_property
-    return max(1, min(resources.threads, _THREADS, n_properties, allowed))
 
 
 _COST_OF_ENDS = 12.0
@@ -163,20 +145,26 @@ class _PropertyFit(PropertySamples):
     options: BuildOptions
 
     @cached_property
-    def observed(self) -> Sample:
+    def observed(self) -> Samples:
         """Return the samples of the pathways that have values, with what is known of these."""
         values = PropertySamples(self.tables, self.prop).observed
-        return replace(values, known=self._known(values))
+        return values.with_known(self._known(values))
 
-    def _known(self, values: Sample) -> Known:
+    @cached_property
+    def largest(self) -> Sample:
+        """Return the samples by which a family is chosen."""
+        return self.observed.samples(self.observed.largest())
+
+    def _known(self, values: Samples) -> Known:
         """Return whether values are counts, and which bounds counts have."""
         name, options = self.prop.name, self.options
-        counted = values.is_integer or name == N_SYN_PER_CONN or bool(values.whole.all())
+        counted = values.is_integer or name == N_SYN_PER_CONN or values.whole
         asked = options.data_types.get(name, "int") == "int" and options.truncnorm != "histogram"
         if self.prop.labels is not None or not len(values):
             return Known()
         if not (counted and asked):
-            point = None if counted else repeated_value(values)
+            large = values.samples(values.largest())
+            point = None if counted else repeated_value(large)
             return Known() if point is None else Known(point=point, repeats=True)
         lower, upper = options.data_bounds.get(name) or (None, None)
         least, most = values.min.min(), values.max.max()
@@ -193,7 +181,7 @@ class _PropertyFit(PropertySamples):
         """Return from which pathways the others borrow."""
         return self._levels(self.rows["pathway"].to_numpy(), self.observed)
 
-    def _levels(self, pathways: Places, observed: Sample) -> Levels:
+    def _levels(self, pathways: Places, observed: Moments) -> Levels:
         """Return the levels of a circuit that has values in some pathways."""
         pooled = self.options.interpolation == "pooled"
         observations = observations_of(observed) if pooled else None
@@ -203,14 +191,18 @@ class _PropertyFit(PropertySamples):
         """Fit the property; leave nothing behind but its rows."""
         name, options, observed = self.prop.name, self.options, self.observed
         families, scores = chosen_families(
-            options.distr_types.get(name, AUTO), observed, self.all, self.prop, options.criterion
+            options.distr_types.get(name, AUTO),
+            self.largest,
+            self.all,
+            self.prop,
+            options.criterion,
         )
         is_labelled = self.prop.labels is not None
         if options.shrinkage and options.distr_types.get(name, AUTO) == AUTO:
             families, scores = self._with_ends_that_pay(families, scores)
         samples = self.all
         if "quantiles" in families:
-            shape = common_quantiles(observed)
+            shape = common_quantiles(self.largest)
             samples = samples.with_known(replace(samples.known, shape=shape))
         fitted = fit_labels(samples) if is_labelled else fit_with_fallbacks(families, samples)
         p_value = self._p_values(fitted)
@@ -243,7 +235,9 @@ class _PropertyFit(PropertySamples):
         if not without or delta[without[0]] - delta[best[0]] > doubt:
             return families, scores
         rivals = {best[0], *without, *({"truncnorm"} & delta.keys())}
-        held_out = {name: foretold(name, self.all, self.levels) for name in sorted(rivals)}
+        levels = self._levels(self.levels.observed[self.observed.largest()], self.largest)
+        part = Samples.of(self.largest)
+        held_out = {name: foretold(name, part, levels) for name in sorted(rivals)}
         chosen = max(held_out, key=lambda name: held_out[name])
         families = np.where(families == best[0], chosen, families)
         return families, scores.with_columns(chosen=pl.col("distribution") == chosen)
@@ -281,18 +275,19 @@ class _PropertyFit(PropertySamples):
         for name, distributions in fitted.distributions.items():
             if name == "truncnorm" and options.truncnorm == "histogram":
                 continue  # samples simulated from another fit would say nothing of this one
-            own = distributions.pathway[distributions.pathway < n]
             bounded, whole = self._bounded(distributions, fitted)
-            p_values[own] = ks_p_values(
-                self.observed.take(own),
-                distributions.family,
-                lower=bounded.lower[0],
-                upper=bounded.upper[0],
-                whole=whole,
-                n_bootstrap=options.p_values,
-                seed=options.seed,
-                identities=[json.dumps([self.prop.name, *pathways[i]]) for i in own],
-            )
+            own = distributions.pathway[distributions.pathway < n]
+            for block, part in self.observed.blocks(own):
+                p_values[block] = ks_p_values(
+                    part,
+                    distributions.family,
+                    lower=bounded.lower[0],
+                    upper=bounded.upper[0],
+                    whole=whole,
+                    n_bootstrap=options.p_values,
+                    seed=options.seed,
+                    identities=[json.dumps([self.prop.name, *pathways[i]]) for i in block],
+                )
         return p_values
 
     @cached_property
@@ -341,10 +336,11 @@ class _PropertyFit(PropertySamples):
                 )
                 for at, sample in self.all.blocks(of_family.pathway)
             ]  # fmt: skip
+            order = np.argsort(np.concatenate([part.pathway for part in parts]))
             distributions[name] = replace(
                 of_family,
-                std_error=_stacked([part.std_error for part in parts]),
-                interval=_stacked([part.interval for part in parts]),
+                std_error=_in_order([part.std_error for part in parts], order),
+                interval=_in_order([part.interval for part in parts], order),
             )
         return replace(fitted, distributions=distributions)
 
@@ -449,7 +445,7 @@ class _PropertyFit(PropertySamples):
             pathways = self.levels.observed
             key = bits(pathways.astype(np.uint64), np.zeros(1, dtype=np.int64))
             rows = np.sort(np.argsort(key)[:_TESTED_AT_MOST])
-            part = self.observed.take(rows)
+            part = self.observed.samples(rows)
             levels = self._levels(pathways[rows], part) if self.options.shrinkage else None
             left_out[rows], inside[rows] = inside_ranges(
                 families[rows], part, levels, lambda of: self._as_drawn(of, fitted)
@@ -493,6 +489,6 @@ class _PropertyFit(PropertySamples):
         return pl.concat([self._keys, of_sample], how="horizontal")
 
 
-def _stacked(parts: Sequence[Mapping[str, Floats]]) -> dict[str, Floats]:
-    """Return the arrays of blocks, by name, behind each other."""
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _in_order(parts: Sequence[Mapping[str, Floats]], order: Places) -> dict[str, Floats]:
+    """Return the arrays of blocks, by name, put together in the order of pathways."""
+    return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}

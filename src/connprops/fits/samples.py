@@ -2,25 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.arrays import Floats, Ints
+from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.errors import OptionError
-from connprops.families.sample import BLOCK, POINTS, Sample, Samples, weighted_points
-from connprops.fits.levels import Levels, borrowed_levels
+from connprops.families.sample import BLOCK, POINTS, Known, Moments, Sample, weighted_points
+from connprops.fits.levels import Levels, Places, borrowed_levels
 from connprops.pathways import Pathways
+from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
+
+_THREADS = 4
+"""Properties that are fitted at once, at most: more are no faster."""
+
+_BYTES_OF_BLOCKS, _BYTES_PER_PATHWAY, _BYTES_PER_POINT = 100_000_000, 5_000, 80
+"""What fitting a property takes: for a block, and for the samples of all pathways, each with room
+for up to twice its points, of which there are several at times."""
+
+_SHARE_OF_FITS = 0.5
+"""Share of the memory for properties being fitted: tables and finished fits have the rest."""
+
+LARGE = 20_000
+"""Pathways, those of most values, on which families are chosen: more say no more."""
+
+
+@dataclass(frozen=True)
+class Samples(Moments):
+    """Samples in parts, each as wide as its own points: pools have many, most pathways few.
+
+    What is computed of each group alone is computed of :meth:`blocks`, whose arrays are small.
+
+    Attributes
+    ----------
+    parts
+        The samples of all groups, part behind part.
+    place
+        Where among these each group is, (g,).
+    """
+
+    parts: tuple[Sample, ...]
+    place: Places
+
+    @classmethod
+    def of(cls, *parts: Sample, place: Places | None = None) -> Self:
+        """Put samples of one property behind each other, or in their place."""
+        if place is None:
+            place = np.arange(sum(len(part) for part in parts))
+        moments = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])[place]
+            for field in fields(Moments)
+        }
+        return cls(**moments, parts=parts, place=place)
+
+    def with_pools(self, pools: Sample) -> Samples:
+        """Return these groups, as pools of their own, and then others."""
+        place = np.append(self.place, np.arange(len(pools)) + len(self))
+        return Samples.of(*(part.alone() for part in self.parts), pools, place=place)
+
+    @property
+    def known(self) -> Known:
+        """Return what is known of all values."""
+        return self.parts[0].known
+
+    @property
+    def is_integer(self) -> bool:
+        """Return whether the values come from an integer column."""
+        return self.parts[0].is_integer
+
+    @property
+    def whole(self) -> bool:
+        """Return whether all values are whole numbers."""
+        return all(part.whole.all() for part in self.parts)
+
+    @property
+    def exact(self) -> Bools:
+        """Return whether a group's points are its distinct values, (g,)."""
+        return np.concatenate([part.exact for part in self.parts])[self.place]
+
+    @property
+    def width(self) -> Places:
+        """Return how many points a group's part has room for, (g,)."""
+        of_parts = [np.full(len(part), part.value.shape[1]) for part in self.parts]
+        return np.concatenate(of_parts)[self.place]
+
+    def with_known(self, known: Known) -> Samples:
+        """Return these samples with something else known of them."""
+        return replace(self, parts=tuple(replace(part, known=known) for part in self.parts))
+
+    def largest(self) -> Places:
+        """Return the groups of most values, ascending: all, unless there are very many."""
+        if len(self) <= LARGE:
+            return np.arange(len(self))
+        return np.sort(np.lexsort((self.std, self.mean, -self.n))[:LARGE])
+
+    def samples(self, rows: Places) -> Sample:
+        """Return some groups, by index, as samples of one width."""
+        part, row = self._parts_of(rows)
+        used = np.unique(part) if rows.size else [0]
+        width = max(self.parts[i].value.shape[1] for i in used)
+        arrays: dict[str, Any] = {}
+        for i in used:
+            places = np.flatnonzero(part == i)
+            own = self.parts[i].take(row[places])
+            if len(used) == 1 and own.value.shape[1] == width:
+                return own
+            beyond = ((0, 0), (0, width - own.value.shape[1]))
+            own = replace(
+                own, value=np.pad(own.value, beyond, "edge"), weight=np.pad(own.weight, beyond)
+            )
+            for field in fields(own):
+                if isinstance(column := getattr(own, field.name), np.ndarray):
+                    whole = arrays.setdefault(
+                        field.name, np.empty((rows.size, *column.shape[1:]), column.dtype)
+                    )
+                    whole[places] = column
+        return replace(self.parts[0], **arrays)
+
+    def moments(self, rows: Places) -> Sample:
+        """Return some groups, by index, with no points but their extremes: for what needs none."""
+        own = self.take(rows)
+        moments = {field.name: getattr(own, field.name) for field in fields(Moments)}
+        ends, half = np.stack([own.min, own.max], axis=1), np.stack([own.n, own.n], axis=1) / 2
+        exact = np.zeros(rows.size, dtype=bool)
+        return replace(self.parts[0], **moments, value=ends, weight=half, exact=exact)
+
+    def blocks(self, rows: Places) -> Iterator[tuple[Places, Sample]]:
+        """Give groups, by index, part by part, and their samples, as many as there is room for.
+
+        How groups are divided depends on nothing but the samples. What compares them with
+        distributions takes as much for each as :data:`POINTS`, however few it has.
+        """
+        part, _ = self._parts_of(rows)
+        width = np.array([max(each.value.shape[1], POINTS) for each in self.parts])
+        if rows.size * width.max() <= BLOCK:
+            yield rows, self.samples(rows)
+            return
+        for i in np.unique(part):
+            own, size = rows[part == i], max(BLOCK // int(width[i]), 1)
+            for start in range(0, own.size, size):
+                block = own[start : start + size]
+                yield block, self.samples(block)
+
+    def _parts_of(self, rows: Places) -> tuple[Places, Places]:
+        """Return the part that each group is in, and its row there."""
+        first = np.cumsum([0, *(len(part) for part in self.parts[:-1])])
+        place = self.place[rows]
+        part = np.searchsorted(first, place, side="right") - 1
+        return part, place - first[part]
 
 
 @dataclass(frozen=True)
@@ -57,10 +196,12 @@ class StatisticsTables:
         """Return the number of pathways that have statistics."""
         return len(self._sizes)
 
-    @property
-    def most_synapses(self) -> int:
-        """Return the number of synapses of the largest of them."""
-        return int(self._sizes.max() or 0)  # type: ignore[arg-type]
+    def fits_at_once(self, n_properties: int, resources: Resources) -> int:
+        """Return how many properties are fitted at once."""
+        n_points = int(2 * self._sizes.clip(upper_bound=POINTS).sum())
+        of_samples = _BYTES_PER_PATHWAY * self.n_pathways + _BYTES_PER_POINT * n_points
+        allowed = int(resources.memory * _SHARE_OF_FITS) // (_BYTES_OF_BLOCKS + of_samples)
+        return max(1, min(resources.threads, _THREADS, n_properties, allowed))
 
     @cached_property
     def synapses_of_connection(self) -> pl.DataFrame:
@@ -116,9 +257,9 @@ class PropertySamples:
         return rows.with_columns(connections.alias("n"))
 
     @cached_property
-    def observed(self) -> Sample:
+    def observed(self) -> Samples:
         """Return the samples of these pathways."""
-        return _sample_of(self.rows, self.tables, self.prop)
+        return _samples_of(self.rows, self.tables, self.prop)
 
     @cached_property
     def levels(self) -> Levels:
@@ -131,21 +272,22 @@ class PropertySamples:
         """Return the observed samples, then those pooled for pathways without data."""
         levels, observed = self.levels, self.observed
         if not levels.n_pools:
-            return Samples.of(observed)
-        return Samples.of(observed.alone(), self._pooled().samples(levels.sample_of_pool))
+            return observed
+        return observed.with_pools(self._pooled().samples(levels.sample_of_pool))
 
     def _pooled(self) -> Samples:
         """Return the samples of pools, made of as many points at once as a block has room for."""
         levels, observed = self.levels, self.observed
         order = np.argsort(levels.pool, kind="stable")
         member, pool = levels.member[order], levels.pool[order]
-        ends = np.cumsum(np.bincount(pool, minlength=levels.n_samples)) * observed.value.shape[1]
+        ends = np.cumsum(np.bincount(pool, observed.width[member], levels.n_samples))
         of_samples, start = [], 0
         while start < levels.n_samples:
             room = BLOCK + (ends[start - 1] if start else 0)
             stop = max(start + 1, int(np.searchsorted(ends, room, side="right")))
             own = slice(*np.searchsorted(pool, [start, stop]))
-            of_samples.append(observed.take(member[own]).pool(pool[own] - start, stop - start))
+            part = observed.samples(member[own])
+            of_samples.append(part.pool(pool[own] - start, stop - start))
             start = stop
         return Samples.of(*of_samples)
 
@@ -161,11 +303,11 @@ def overall_shared() -> pl.Expr:
     return pl.when(tells.any()).then(votes.filter(tells).sum() > 0).otherwise(pl.lit(value=True))
 
 
-def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> Sample:
+def _samples_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> Samples:
     """Return the samples of the pathways in ``rows``: moments, and weighted points.
 
     The points are the distinct values where these were few, else the order statistics, each
-    with the ranks nearest to it.
+    with the ranks nearest to it. Pathways of about as many points make a part.
     """
     groups = rows.select("pathway", "n", "n_unique", pl.int_range(pl.len()).alias("group"))
     values, ranked = (
@@ -175,33 +317,46 @@ def _sample_of(rows: pl.DataFrame, tables: StatisticsTables, prop: Property) -> 
     ranked = ranked.join(values, on="group", how="anti", maintain_order="left")
     n_ranks = ranked["rank"].list.len().to_numpy().astype(np.intp)
     times = values.select(pl.when(pl.col("n_unique") == 1).then(pl.col("n")).otherwise("count"))
-    points_at_most = max(POINTS, len(prop.labels or ()))  # codes are not thinned
-    points, weights, few = weighted_points(
-        np.concatenate([values["group"].to_numpy(), np.repeat(ranked["group"].to_numpy(), n_ranks)])
-        .astype(np.intp),
-        np.concatenate([values["value"].to_numpy(),
-                        ranked["value"].explode(empty_as_null=False).to_numpy()]),
-        np.concatenate([times.to_series().to_numpy().astype(np.float64),
-                        _rank_weights(ranked, n_ranks)]),
-        len(rows),
-        points_at_most,
-    )  # fmt: skip
+    group = np.concatenate(
+        [values["group"].to_numpy(), np.repeat(ranked["group"].to_numpy(), n_ranks)]
+    ).astype(np.intp)
+    value = np.concatenate(
+        [values["value"].to_numpy(), ranked["value"].explode(empty_as_null=False).to_numpy()]
+    )
+    weight = np.concatenate(
+        [times.to_series().to_numpy().astype(np.float64), _rank_weights(ranked, n_ranks)]
+    )
     whole = np.zeros(len(rows), dtype=np.bool_)
     whole[values["group"].unique().to_numpy()] = True
     n = rows["n"].to_numpy().astype(np.float64)
+    known = whole | (n <= RANKS_AT_MOST)
     moments: dict[str, Any] = {
         name: rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
         for name in ("mean", "std", "min", "max", "mean_log", "std_log", "skewness", "kurtosis")
     }
-    return Sample(
-        n=n,
-        **moments,
-        value=points,
-        weight=weights,
-        exact=few & (whole | (n <= RANKS_AT_MOST)),
-        is_integer=prop.dtype.startswith(("int", "uint")),
-        points_at_most=points_at_most,
-    )
+    points_at_most = max(POINTS, len(prop.labels or ()))  # codes are not thinned
+    count = np.bincount(group, minlength=len(rows))
+    wide = np.ceil(np.log2(np.clip(count, 1, POINTS))).astype(np.intp)
+    parts, members = [], []
+    for each in np.unique(wide) if len(rows) else [0]:
+        member, own = np.flatnonzero(wide == each), wide[group] == each
+        number = np.searchsorted(member, group[own])
+        points, weights, few = weighted_points(
+            number, value[own], weight[own], member.size, points_at_most
+        )
+        parts.append(
+            Sample(
+                n=n[member],
+                **{name: moment[member] for name, moment in moments.items()},
+                value=points,
+                weight=weights,
+                exact=few & known[member],
+                is_integer=prop.dtype.startswith(("int", "uint")),
+                points_at_most=points_at_most,
+            )
+        )
+        members.append(member)
+    return Samples.of(*parts, place=np.argsort(np.concatenate(members)))
 
 
 def _rank_weights(ranked: pl.DataFrame, n_ranks: NDArray[np.intp]) -> Floats:

@@ -26,9 +26,10 @@ from connprops.families.composed import adapted
 from connprops.families.discrete import DISTINCT
 from connprops.families.family import Family
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample, Samples
+from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names, Parameters, own_lists
 from connprops.fits.levels import LEAST, Hierarchy, Levels, Pools
+from connprops.fits.samples import Samples
 
 _PAIR = 2
 _LISTS_FROM = 8  # pathways from which on a level's list of values is taken
@@ -246,7 +247,7 @@ def _between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> M
     n, b, c = sample.n, np.zeros_like(sample.n), np.zeros_like(sample.n)
     v_b = v_c = np.zeros_like(n)
     weights: list[Floats] = []
-    if own.family.name == TRUNCNORM.name:
+    if cut := own.family.name == TRUNCNORM.name:
         b, c, v_b, v_c, weights = _own_shapes(sample, hierarchy)
     shape = truncated_shape(b, c)
     unit = shape.std * np.sqrt(n)
@@ -279,7 +280,6 @@ def _between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> M
     weights += [weight, other]
     new = _widened(shape, b, c, log_width, v_width, middle, v_middle, own.family)
     # Ends known by extremes are half a standard error farther out: a value beyond costs most.
-    cut = own.family.name == TRUNCNORM.name
     error = np.where(ranged & extreme & cut, np.sqrt(v_middle + width**2 * v_width / 4) / 2, 0.0)
     new["min"] = np.fmin(new["min"] - error, sample.min)
     new["max"] = np.fmax(new["max"] + error, sample.max)

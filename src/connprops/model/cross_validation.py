@@ -235,6 +235,7 @@ def _fold_scores(
         if prop.name not in models[OURS].properties:  # no value of it in the training part
             continue
         samples = PropertySamples(tables, prop)
+        observed = samples.observed.samples(np.arange(len(samples.observed)))
         keys = samples.rows.select(pl.col(*PATHWAY).cast(pl.String))
         for name, model in models.items():
             of_training = (
@@ -243,7 +244,7 @@ def _fold_scores(
                 .select(pl.col(*PATHWAY).cast(pl.String), "level", n_training="n")
             )
             unknown = [] if prop.labels is None else ["error_mean", "error_std"]
-            for scores in _property_scores(model, prop.name, keys, samples.observed, ranges):
+            for scores in _property_scores(model, prop.name, keys, observed, ranges):
                 yield (
                     scores.join(of_training, on=PATHWAY, maintain_order="left")
                     .with_columns(
