@@ -51,6 +51,7 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_output_stderr = "warn"
 nb_merge_streams = True
+suppress_warnings = ["mystnb.unknown_mime_type"]  # charts come as specifications and as pictures
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
