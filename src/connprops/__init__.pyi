@@ -1,5 +1,4 @@
 from .charts.plot import plot
-from .clickable import explore
 from .dataset.dataset import open_dataset
 from .demo.circuit import write_demo
 from .errors import ConnpropsError, ConnpropsWarning
@@ -11,6 +10,7 @@ from .model.comparison import compare
 from .model.conversion import convert
 from .model.cross_validation import CrossValidation, cross_validate, read_cross_validation
 from .model.model import Model, read_model
+from .reports.clickable import explore
 from .reports.report import report
 from .run.merge import merge
 from .statistics.extract import extract, extract_folds

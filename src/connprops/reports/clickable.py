@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -16,9 +17,6 @@ from connprops.errors import OptionError
 from connprops.model.model import Model
 from connprops.schema import PATHWAY
 from connprops.statistics.statistics import Statistics
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _CLICK = "pathway"
 

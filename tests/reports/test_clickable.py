@@ -50,6 +50,6 @@ def test_its_program_asks_for_nothing(tables):
 
 
 def test_what_is_missing_is_said(tables, monkeypatch):
-    monkeypatch.setattr("connprops.clickable.find_spec", lambda _name: None)
+    monkeypatch.setattr("connprops.reports.clickable.find_spec", lambda _name: None)
     with pytest.raises(OptionError, match=r"(?s)needs anywidget.*connprops\[notebook\]"):
         cp.explore(*tables, "conductance")
