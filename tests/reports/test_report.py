@@ -236,7 +236,9 @@ def test_warnings_tell_of_lost_values_and_failed_fits(tables, tmp_path):
     n = len(changed.filter(pl.col("property") == "property_0"))
     found = index_of(report(other, model, tmp_path / "r.html").read_text())["warnings"]
     assert f"property_0: the values of {n} synapses are NaN or infinite, and left out" in found
-    fallbacks = model.fits.filter(pl.col("status") == "fallback")["property"].value_counts()
+    # As in the summary: of pathways with values.
+    observed = model.fits.filter(pl.col("level") < 0)
+    fallbacks = observed.filter(pl.col("status") == "fallback")["property"].value_counts()
     name, count = fallbacks.sort("property").row(0)
     assert len(found) == 2
     assert f"{count} ({name})" in found[1]

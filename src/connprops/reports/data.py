@@ -365,8 +365,9 @@ class ReportTables:
         lost = by_property.agg(pl.col("n_null").sum()).filter(pl.col("n_null") > 0)
         for name, n_null in lost.iter_rows():
             yield f"{name}: the values of {n_null:,} synapses are NaN or infinite, and left out"
+        observed = self._frames["fits"].filter(pl.col("level") < 0)
         for status, text in _TROUBLES.items():
-            fits = rows_of(self._frames["fits"], status=status)
+            fits = rows_of(observed, status=status)
             counts = fits.group_by("property", maintain_order=True).len()
             if len(counts):
                 yield f"{text}: {', '.join(f'{n:,} ({name})' for name, n in counts.iter_rows())}"
