@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from connprops.arrays.sorted_samples import histogram_edges
+from connprops.arrays.histogram import histogram_edges
 
 
 def connections(source: np.ndarray, target: np.ndarray) -> dict[tuple[int, int], np.ndarray]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connprops.arrays.sorted_samples import histograms, moments, quantiles, sort_samples
+from connprops.arrays.histogram import histograms
+from connprops.arrays.sorted_samples import moments, quantiles, sort_samples
 
 MAX, LEAST = np.finfo(float).max, 5e-324
 RNG = np.random.default_rng(0)
@@ -41,3 +42,18 @@ def test_values_at_the_ends_of_floats(name, bins):
     assert edges[0, 0] <= x.min()
     assert edges[0, -1] >= x.max()
     assert counts.sum() == x.size
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+@pytest.mark.parametrize("bins", [1, 7, 51, (-2.0, 0.25, 1.0, 3.0)])
+def test_counts_are_numpys_whatever_the_number_of_values(dtype, bins):
+    rng = np.random.default_rng(3)
+    counts = np.array([1, 0, 2, 95, 96, 97, 3, 5000, 200_000, 12])
+    values = (rng.gamma(2, 2, counts.sum()) - 2).astype(dtype)
+    values[rng.random(values.size) < 0.2] = 1  # lies on an edge of some
+    groups = np.split(values.copy(), np.cumsum(counts)[:-1])
+    edges, found = histograms(sort_samples(values, counts), bins)
+    for of_group, left, n in zip([g for g in groups if g.size], edges, found, strict=True):
+        expected, at = np.histogram(of_group, bins if isinstance(bins, int) else list(bins))
+        np.testing.assert_array_equal(left, at.astype(np.float64))
+        np.testing.assert_array_equal(n, expected)

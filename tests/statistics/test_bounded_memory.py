@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from oracle import pathways, statistics, values_of
 
+from connprops.arrays.histogram import histograms
 from connprops.arrays.sorted_samples import (
     append_to_file,
     count_distinct,
     distinct_values,
-    histograms,
     moments,
     quantiles,
     sort_file,

@@ -17,9 +17,9 @@ import connprops.export.export
 import connprops.export.plan
 import connprops.statistics.bucket
 import connprops.statistics.statistics
-from connprops.arrays.histogram import normals_through_histograms
+from connprops.arrays.histogram import histogram_edges, normals_through_histograms
 from connprops.arrays.random_numbers import keys, sampling_key
-from connprops.arrays.sorted_samples import histogram_edges, ranks, smallest
+from connprops.arrays.sorted_samples import ranks, smallest
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning, OptionError, OutputError
@@ -339,6 +339,30 @@ def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
     assert asked[1:] == [(("conductance",), 0, 4)]
 
 
+def test_histograms_are_made_only_when_asked_for_and_then_all_is_made_at_once(
+    tmp_path, monkeypatch
+):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    asked = []
+    original = BucketSpec.compute
+
+    def spy(self, *arguments):
+        asked.append(set(self.tables))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(BucketSpec, "compute", spy)
+    others = {"statistics", "values", "order_statistics"}
+    stats = extract(ds)
+    for table in (stats.table, stats.values, stats.order_statistics, stats.histograms):
+        table.collect()
+    assert asked == [others, {"histograms"}]
+    stats = extract(ds)
+    for table in (stats.histograms, stats.table, stats.values):
+        table.collect()
+    extract(ds).to_arrays()
+    assert asked[2:] == [{"histograms", *others}] * 2
+
+
 def test_statistics_written_and_read_again(tmp_path):
     stats = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d"))
     stats.write(tmp_path / "out")
@@ -559,7 +583,7 @@ def test_tables_asked_for_at_once_are_computed_once(tmp_path, monkeypatch):
     original = BucketSpec.compute
 
     def spy(self, rows, groups, unit, resources):
-        asked.append(unit.properties)
+        asked.extend(self.tables)
         return original(self, rows, groups, unit, resources)
 
     monkeypatch.setattr(BucketSpec, "compute", spy)
@@ -567,7 +591,7 @@ def test_tables_asked_for_at_once_are_computed_once(tmp_path, monkeypatch):
     for table, frame in zip(lazy, pl.collect_all(lazy), strict=True):
         assert len(frame)
         assert frame.equals(table.collect())
-    assert len(asked) == 1
+    assert sorted(asked) == ["histograms", "order_statistics", "statistics", "values"]
 
 
 def test_selections_are_by_ids_of_the_file(tmp_path):

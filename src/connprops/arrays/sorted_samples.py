@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import logarithm
+from connprops.arrays.gather import run_rows
 
 RANKS_AT_MOST = 256
 """Samples up to this size are kept whole as order statistics, larger ones thinned to about it."""
@@ -38,9 +39,6 @@ _ALONE_FROM = 1 << 12
 
 _LARGEST_EXPONENT = 1000
 """Powers of two beyond this are not needed to bring the smallest numbers within range."""
-
-_GROUPS_AT_ONCE = 20_000
-"""Groups whose bins are searched at once, to bound memory."""
 
 
 @dataclass(frozen=True)
@@ -166,18 +164,13 @@ class SortedSamples:
         found: Floats = self._values[self._starts[group] + rank].astype(np.float64)
         return found
 
-    def count_below(self, groups: slice, edges: Floats) -> Ints:
-        """Return how many values of each group lie below each of its edges: a binary search."""
-        starts, last = self._starts[groups, None], self._values.size - 1
-        low = np.repeat(starts, edges.shape[1], axis=1)
-        high = np.repeat(self._ends[groups, None], edges.shape[1], axis=1)
-        while (open_ := low < high).any():
-            middle = (low + high) >> 1
-            values = self._values[np.minimum(middle, last)].astype(np.float64)
-            below = open_ & (values < edges)
-            low = np.where(below, middle + 1, low)
-            high = np.where(open_ & ~below, middle, high)
-        return np.asarray(low - starts)
+    def of_one(self, group: int) -> NDArray[Any]:
+        """Return the values of one of the groups with values."""
+        return self._values[self._starts[group] : self._ends[group]]
+
+    def of_several(self, groups: Ints) -> NDArray[Any]:
+        """Return the values of several of the groups with values."""
+        return self._values[run_rows(self._starts[groups], self.n[groups])]
 
 
 def sort_samples(raw: NDArray[Any], counts: Ints) -> SortedSamples:
@@ -403,66 +396,6 @@ def distinct_values(sample: SortedSamples, wanted: Bools) -> tuple[Ints, Floats,
     following = np.append(place[1:], end[-1:])
     count = np.minimum(following, end) - place
     return group, np.concatenate(values), count
-
-
-def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Floats, Ints]:
-    """Return edges (s, bins + 1) and counts (s, bins) of each group with values."""
-    n_groups = sample.some.size
-    n_edges = bins + 1 if isinstance(bins, int) else len(bins)
-    edges = np.empty((n_groups, n_edges))
-    counts = np.empty((n_groups, n_edges - 1), dtype=np.int64)
-    for at in range(0, n_groups, _GROUPS_AT_ONCE):
-        groups = slice(at, at + _GROUPS_AT_ONCE)
-        edges[groups] = (
-            histogram_edges(sample.low[groups], sample.high[groups], bins)
-            if isinstance(bins, int)
-            else np.asarray(bins, dtype=np.float64)
-        )
-        limits = edges[groups].copy()
-        with np.errstate(over="ignore"):
-            limits[:, -1] = np.nextafter(limits[:, -1], np.inf)  # the last bin is closed
-        counts[groups] = np.diff(sample.count_below(groups, limits), axis=1)
-    return edges, counts
-
-
-def histogram_edges(low: NDArray[Any], high: NDArray[Any], bins: int) -> Floats:
-    """Return the edges that ``numpy.histogram`` gives each group's values, (groups, bins + 1).
-
-    Where their type has no room for the edges (numpy gives up there), these are float64.
-    """
-    if low.dtype.kind != "f":
-        low, high = low.astype(np.float64), high.astype(np.float64)
-    constant = low == high
-    half = low.dtype.type(0.5)
-    first, last = np.where(constant, low - half, low), np.where(constant, high + half, high)
-    edges = np.full((low.size, bins + 1), np.nan)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A step of zero would make linspace compute the edges of all groups in another way.
-        steps = (last - first) / low.dtype.type(bins) != 0
-        edges[steps] = np.linspace(first[steps], last[steps], bins + 1, axis=1, dtype=low.dtype)
-        crowded = ~(np.diff(edges, axis=1) > 0).all(axis=1) | ~np.isfinite(edges).all(axis=1)
-    for i in np.flatnonzero(crowded).tolist():
-        edges[i] = _roomy_edges(float(low[i]), float(high[i]), bins)
-    return edges
-
-
-def _roomy_edges(low: float, high: float, bins: int) -> Floats:
-    t = np.linspace(0.0, 1.0, bins + 1)
-    edges = low * (1 - t) + high * t  # halves first: the range itself may be infinite
-    edges[-1] = high
-    if (edges[1:] > edges[:-1]).all():
-        return edges
-    # Whole numbers of the largest value's distance from its neighbour, the data in the middle.
-    largest = max(abs(low), abs(high))
-    gap = float(max(largest - np.nextafter(largest, 0), np.finfo(np.float64).tiny))
-    step = gap * max(math.ceil((high - low) / gap / bins), 1)
-    n = math.ceil((high - low) / step)
-    before = (bins - n) // 2
-    if not np.isfinite([low - step * before, low + step * (bins - before)]).all():
-        before = bins - n if low > 0 else 0  # no numbers beyond
-    roomy: Floats = low + step * (np.arange(bins + 1, dtype=np.float64) - before)
-    roomy[-1] = max(min(float(roomy[-1]), float(np.finfo(np.float64).max)), high)
-    return roomy
 
 
 @lru_cache(maxsize=4096)

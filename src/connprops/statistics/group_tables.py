@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import to_arrow
+from connprops.arrays.histogram import histograms
 from connprops.arrays.sorted_samples import (
     SortedSamples,
     distinct_values,
-    histograms,
     moments,
     quantiles,
     ranks,

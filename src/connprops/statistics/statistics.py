@@ -1,7 +1,7 @@
 """Statistics of every property of every pathway: lazy tables, computed or read from files.
 
 When a table is collected, only the properties that it needs are aggregated
-(``statistics.bucket``), bucket by bucket; what has been computed is kept.
+(``statistics.bucket``), bucket by bucket; what has been computed is kept: histograms when asked.
 """
 
 from __future__ import annotations
@@ -279,8 +279,8 @@ class Statistics:
             properties), ``m_types``, ``m_type_class``, ``m_type_layer``, ``syn_props``,
             ``hist_bins``. NaN where a pathway has no statistics.
         """
-        names = ("pathways", "statistics", "histograms", "values")
-        tables = {name: self._tables.lazy(schema.TABLES[name]) for name in names}
+        names = ("histograms", "pathways", "statistics", "values")  # with the first, all are made
+        tables = {name: self._tables.whole(schema.TABLES[name]).lazy() for name in names}
         types, nodes = self.types, self.dataset.nodes if self.dataset else pl.DataFrame()
         if nodes.schema.get("layer", pl.String()).is_integer():  # the circuit's are numbers
             types = types.cast({"layer": nodes.schema["layer"]})

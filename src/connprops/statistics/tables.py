@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from connprops import schema
+from connprops.arrays.gather import run_rows
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
 from connprops.display import Progress
@@ -327,12 +329,14 @@ class ComputedTables:
 
     def _compute_buckets(self, table: schema.Table, missing: Sequence[str]) -> None:
         """Aggregate some properties, for all that are computed together."""
-        # One sort gives all tables. Pathways are few enough to keep them all; other groups may be
-        # as many as connections, and then only what is asked for is made.
+        # One sort gives all tables. Pathways are few enough to keep them all, but histograms, which
+        # take as long as all else, are made only with what is asked of them; other groups may be as
+        # many as connections, and then only what is asked for is made.
         tables = [table]
         if self.grouping.groups.is_pathway:
             there = {t for names, frames in self.computed for t in frames if names & {*missing}}
-            tables = [t for t in TABLES_OF["buckets"] if t.name not in there | self.stored.keys()]
+            there |= self.stored.keys() | ({schema.HISTOGRAMS.name} - {table.name})
+            tables = [t for t in TABLES_OF["buckets"] if t.name not in there]
         spec = replace(
             self._for_tables(self.buckets, tables),
             choices=tuple(fold.buckets.choices[0] for fold in self.together),
@@ -393,26 +397,33 @@ class ComputedTables:
 
     def labelled(self, results: Sequence[GroupTables], table: schema.Table) -> pl.DataFrame:
         """Return a table of several units in order, with types in the place of group numbers."""
-        dtypes = layout_of(table, self.dtypes)
-        pieces = [
-            rows.join(self._named(rows["group"]), on="group").select(
-                pl.col(name).cast(dtype) for name, dtype in dtypes.items()
-            )
-            for rows in (pl.DataFrame(tables[table.name]) for tables in results if tables)
-        ]
-        whole: pl.DataFrame = pl.concat([self._empty(table), *pieces])
-        return whole.sort(table.keys)
+        made = [tables[table.name] for tables in results if tables]
+        if not made:
+            return self._empty(table)
+        rows = pl.DataFrame(pa.concat_tables(made))
+        # Rows of a pathway and property are together, and in order: these are what is sorted.
+        group = rows["group"].to_numpy()
+        code = rows["property"].cast(pl.Categorical()).to_physical().to_numpy()
+        new = (group[1:] != group[:-1]) | (code[1:] != code[:-1])
+        starts = np.flatnonzero(np.concatenate([[True], new])[: group.size])
+        counts = np.diff(starts, append=group.size)
+        of_runs = np.searchsorted(self._names["group"].to_numpy(), group[starts])
+        names = self._names.select(schema.PATHWAY)[of_runs].with_columns(
+            rows["property"][starts].cast(self.dtypes["property"])
+        )
+        order = np.lexsort((names["property"].to_physical().to_numpy(), of_runs))
+        if (order[1:] < order[:-1]).any():
+            rows = rows[run_rows(starts[order], counts[order])]
+        names = names[np.repeat(order, counts[order])]
+        whole = rows.with_columns(names).select(
+            pl.col(name).cast(dtype) for name, dtype in layout_of(table, self.dtypes).items()
+        )
+        return whole.sort(table.keys) if table is schema.CORRELATIONS else whole
 
     @cached_property
     def _names(self) -> pl.DataFrame:
         """Return the types of all groups that have statistics, in their order."""
         return self.pathways.filter(pl.col("n_sampled") > 0).select("group", *schema.PATHWAY)
-
-    def _named(self, groups: pl.Series) -> pl.DataFrame:
-        """Return the types of some groups, and of those between them: not of all, each time."""
-        ends = [-1, -1] if groups.is_empty() else [groups.min(), groups.max()]
-        first, last = self._names["group"].search_sorted(pl.Series(ends, dtype=pl.Int64))
-        return self._names[first : last + 1]
 
     def _empty(self, table: schema.Table) -> pl.DataFrame:
         return pl.DataFrame(schema=layout_of(table, self.dtypes))
