@@ -28,12 +28,12 @@ def found(source, target, observed):
     members = {}
     for member, pool in zip(levels.member, levels.pool, strict=True):
         members.setdefault(pool, set()).add(names[levels.observed[member]])
-    missing_levels = levels.level[levels.observed.size :]
+    missing = np.setdiff1d(np.arange(len(names)), levels.observed)
+    pools = levels.pool_of(missing)
     return {
-        names[m]: (int(level), members[pool])
-        for m, level, pool in zip(
-            levels.missing, missing_levels, levels.pool_of_missing, strict=True
-        )
+        names[m]: (int(levels.level_of_pool[pool]), members[pool])
+        for m, pool in zip(missing, pools, strict=True)
+        if pool >= 0
     }
 
 
@@ -64,4 +64,5 @@ def test_every_missing_pathway_borrows_and_observed_ones_do_not():
 
 def test_no_data_at_all():
     levels = borrowed_levels(SOURCE, TARGET, np.empty(0, dtype=np.intp))
-    assert levels.missing.size == levels.n_pools == levels.level.size == 0
+    assert levels.n_pools == 0
+    assert (levels.pool_of(np.arange(16)) == -1).all()

@@ -18,7 +18,7 @@ from connprops.families.goodness import ks
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import fit_with_fallbacks
-from connprops.fits.levels import Levels
+from connprops.fits.levels import LevelKeys, Levels
 from connprops.fits.p_values import foretold
 from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
@@ -38,10 +38,9 @@ def levels_of(n, narrow=None, classes=None):
     classes = one if classes is None else classes
     narrow = classes if narrow is None else narrow
     return Levels(
-        observed=np.arange(n), missing=none, level=np.full(n, -1, dtype=np.int8),
-        pool_of_missing=none, level_of_pool=none, member_of_pool=none, sample_of_pool=none,
-        member=none, pool=none, n_samples=0, keys=[narrow, narrow, narrow, classes, one],
-        chain=(0, 1, 3),
+        observed=np.arange(n), by_level=LevelKeys([]), pool_of_kind=none, level_of_pool=none,
+        member_of_pool=none, sample_of_pool=none, member=none, pool=none, n_samples=0,
+        keys=[narrow, narrow, narrow, classes, one], chain=(0, 1, 3),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.compat.errors import CompatError
-from connprops.fits.levels import borrowed_levels, level_keys
+from connprops.fits.levels import LevelKeys, borrowed_levels
 
 Arrays = dict[str, NDArray[Any]]
 Types = Sequence[Sequence[Any]]
@@ -48,16 +48,17 @@ def interpolated(
             hint="a smaller min_sample_size_per_group, or a wider selection?",
         )
     sides = [_types(*side) for side in zip(classes, layers, strict=True)]
-    keys = level_keys(sides[0], sides[1])
     levels = borrowed_levels(sides[0], sides[1], observed)
-    level = levels.level[observed.size :]
+    by_level = LevelKeys.of(sides[0], sides[1]).sides
+    missing = np.setdiff1d(np.arange(mean.size), observed)
+    pools = levels.pool_of(missing)
     connections = {name: np.array(array) for name, array in of_connections.items()}
     synapses = {name: np.array(array) for name, array in of_synapses.items()}
     for pool in range(levels.n_pools):
-        places = levels.missing[levels.pool_of_missing == pool]
-        key = keys[level[levels.pool_of_missing == pool][0]]
-        lenders = np.divmod(np.flatnonzero(key == key[places[0]]), mean.shape[1])
-        block = [np.unique(side) for side in lenders]
+        places = missing[pools == pool]
+        borrower = np.divmod(places[0], mean.shape[1])
+        keys = by_level[levels.level_of_pool[pool]]
+        block = [np.flatnonzero(key == key[i]) for key, i in zip(keys, borrower, strict=True)]
         for arrays, filled in ((of_connections, connections), (of_synapses, synapses)):
             for name, p, value in _borrowed(arrays, *block):
                 for place in places:

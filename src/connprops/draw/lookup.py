@@ -158,16 +158,14 @@ class _Pools:
         observed[rows.select(pathways.number_of_row.unique()).to_series().to_numpy()] = False
         chosen = observed if observed.any() else complete
         sides = [model.types.filter(pl.col("side") == side).sort("code") for side in SIDES]
-        levels = borrowed_levels(sides[0], sides[1], np.flatnonzero(chosen))
-        self._pool = np.full(complete.size, -1, dtype=np.int64)
-        self._pool[levels.missing] = levels.pool_of_missing
+        self._levels = levels = borrowed_levels(sides[0], sides[1], np.flatnonzero(chosen))
         order = np.argsort(levels.pool, kind="stable")
         self._members = levels.observed[levels.member[order]]
         self._ends = np.searchsorted(levels.pool[order], np.arange(levels.n_pools + 1))
 
     def pick(self, pathway: Ints, number: Floats) -> Ints:
         """Return a pathway of the pool of each, by a number from 0 to 1; -1 where it has none."""
-        pool = self._pool[pathway]
+        pool = self._levels.pool_of(pathway)
         picked = np.full(pathway.shape, -1, dtype=np.int64)
         has = np.flatnonzero(pool >= 0)
         start, stop = self._ends[pool[has]], self._ends[pool[has] + 1]

@@ -18,7 +18,7 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.hierarchy import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
-from connprops.fits.levels import Levels, Places, borrowed_levels, level_keys
+from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels
 from connprops.fits.samples import Samples, StatisticsTables
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
@@ -53,8 +53,7 @@ def within_correlations(
 
     ``rows`` are the statistics of a property, whose ``icc`` of 1 does not count: these pathways
     share it. Each is moved towards those of its level, or alone has its own if it has one; all are
-    0 where chance explains them. ``keys`` are those of :func:`connprops.fits.levels.level_keys` of
-    the observed pathways.
+    0 where chance explains them. ``keys`` are the observed pathways' groups at each level.
     """
     icc, error, n_multi, n_unique = (
         rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
@@ -196,14 +195,17 @@ def _rows(
     levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
     n = levels.observed.size
     if shrinkage:
-        keys = [key[levels.observed] for key in level_keys(tables.source, tables.target)]
-        values, pooled = _moved(pairs[:, levels.observed], levels, keys)
+        values, pooled = _moved(pairs[:, levels.observed], levels, levels.keys)
     else:
         values = pairs[:2, levels.observed]
         pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
     # Pathways whose own values show no correlation borrow none.
-    kept = np.concatenate([np.ones(n, dtype=np.bool_), ~enough[levels.missing]])
-    pathway, sample, level = levels.pathway[kept], levels.sample[kept], levels.level[kept]
+    lacking = np.flatnonzero(~enough)
+    pool = levels.pool_of(lacking)
+    lacking, pool = lacking[pool >= 0], pool[pool >= 0]
+    pathway = np.concatenate([levels.observed, lacking])
+    sample = np.concatenate([np.arange(n), n + pool])
+    level = np.concatenate([np.full(n, OBSERVED), levels.level_of_pool[pool]]).astype(np.int8)
     r, std_error = (
         np.where(allowed[pathway], np.concatenate([own, lent])[sample], np.nan)
         for own, lent in zip(values, pooled, strict=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,8 @@ _SHARED_AT = (
 class Pools:
     """Pools of pathways that others borrow from, by the levels at which they do.
 
-    ``member`` and ``pool`` are pairs of a pathway and a pool that it is in; ``own`` is the pool
-    that each pathway borrows from and ``level`` its level, both -1 where it borrows nothing.
+    ``member`` and ``pool`` are pairs of a lender and a pool that it is in; ``own`` is the pool that
+    each borrower has and ``level`` its level, both -1 where it borrows nothing.
     """
 
     own: Places
@@ -56,33 +57,105 @@ class Pools:
     @classmethod
     def of(
         cls,
-        keys: Sequence[Places],
-        lends: Bools,
-        borrows: Bools,
+        lenders: Sequence[Places],
+        borrowers: Sequence[Places],
         fewest: Sequence[float],
         size: Floats | None = None,
     ) -> Pools:
-        """Give each pathway that borrows the first level whose group has enough that lend.
+        """Give each borrower the first level whose group has enough lenders.
 
-        ``keys`` are those of :func:`level_keys`, ``fewest`` what is enough at each level: pathways
-        that lend, or the sum of their ``size``.
+        ``lenders`` and ``borrowers`` are their keys at each level, as of :class:`LevelKeys`,
+        ``fewest`` what is enough there: lenders, or the sum of their ``size``.
         """
-        own = np.full(lends.size, -1, dtype=np.intp)
-        level = np.full(lends.size, -1, dtype=np.int8)
+        own = np.full(borrowers[0].size, -1, dtype=np.intp)
+        level = np.full(own.size, -1, dtype=np.int8)
         members, pools = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.intp)]
         n_pools = 0
-        for number, (key, enough) in enumerate(zip(keys, fewest, strict=True)):
-            counted = lends & (key >= 0)
-            weights = None if size is None else size[counted]
-            sizes = np.bincount(key[counted], weights, minlength=int(key.max(initial=0)) + 1)
-            new = borrows & (own < 0) & (key >= 0) & (sizes[key] >= enough)
-            groups = np.unique(key[new])
-            own[new] = n_pools + np.searchsorted(groups, key[new])
+        for number, (lends, borrows) in enumerate(zip(lenders, borrowers, strict=True)):
+            groups, group = np.unique(lends, return_inverse=True)
+            large = groups[(np.bincount(group, size) >= fewest[number]) & (groups >= 0)]
+            new = (own < 0) & np.isin(borrows, large)
+            used = np.unique(borrows[new])
+            own[new] = n_pools + np.searchsorted(used, borrows[new])
             level[new] = number
-            members.append(np.flatnonzero(lends & np.isin(key, groups)))
-            pools.append(n_pools + np.searchsorted(groups, key[members[-1]]))
-            n_pools += groups.size
+            members.append(np.flatnonzero(np.isin(lends, used)))
+            pools.append(n_pools + np.searchsorted(used, lends[members[-1]]))
+            n_pools += used.size
         return cls(own, level, np.concatenate(members), np.concatenate(pools), n_pools)
+
+
+@dataclass(frozen=True)
+class LevelKeys:
+    """What pathways have in common, if they may be pooled, at each level.
+
+    ``sides`` are, for each level, numbers of source types and of target types that pathways of one
+    pool share, -1 where a type lacks what the level needs. ``side`` says whose types the levels 0
+    and 1 are of. Types that no level tells apart are of one kind: pathways are as many as pairs of
+    types, their kinds few.
+    """
+
+    sides: Sequence[tuple[Places, Places]]
+    side: str = "source"
+
+    @classmethod
+    def of(cls, source: pl.DataFrame, target: pl.DataFrame, side: str = "source") -> LevelKeys:
+        """Return the keys of types of both sides, with ``synapse_class`` and ``layer``."""
+        (s_class, s_layer), (t_class, t_layer) = (
+            [types[name].rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
+             for name in ("synapse_class", "layer")]
+            for types in (source, target)
+        )  # fmt: skip
+        s_type, t_type = np.arange(len(source)), np.arange(len(target))
+        by_type = [(s_type, _both(t_layer, t_class)), (s_type, t_class)]
+        if side == "target":
+            by_type = [(_both(s_layer, s_class), t_type), (s_class, t_type)]
+        by_class = [
+            (_both(s_layer, s_class), _both(t_layer, t_class)),
+            (s_class, t_class),
+            (np.zeros_like(s_type), np.zeros_like(t_class)),
+        ]
+        return cls([*by_type, *by_class], side)
+
+    def of_pathways(self, numbers: Places) -> list[Places]:
+        """Return the keys of pathways at each level, -1 where one lacks what the level needs."""
+        source, target = np.divmod(numbers, max(self.sides[0][1].size, 1))
+        return [_both(s[source], t[target], _width(t)) for s, t in self.sides]
+
+    @cached_property
+    def kinds(self) -> tuple[Places, Places]:
+        """Return the kind of each source type and of each target type."""
+        source, target = (
+            np.unique(np.stack(of_side), axis=1, return_inverse=True)[1].reshape(-1)
+            for of_side in zip(*self.sides, strict=True)
+        )
+        return source, target
+
+    def kind_of(self, numbers: Places) -> Places:
+        """Return the kind of pathways: that of both types."""
+        source, target = np.divmod(numbers, max(self.sides[0][1].size, 1))
+        return self.kinds[0][source] * _width(self.kinds[1]) + self.kinds[1][target]
+
+    def of_kinds(self) -> tuple[Places, list[Places]]:
+        """Return the number of pathways of each kind, and its keys at each level."""
+        first, counts = zip(
+            *(np.unique(kinds, return_index=True, return_counts=True)[1:] for kinds in self.kinds),
+            strict=True,
+        )
+        keys = [
+            _both(s[first[0], None], t[None, first[1]], _width(t)).ravel() for s, t in self.sides
+        ]
+        return np.outer(*counts).ravel(), keys
+
+
+def _width(keys: Places) -> int:
+    """Return how many numbers keys of one side may be."""
+    return int(keys.max(initial=0)) + 1
+
+
+def _both(a: Places, b: Places, width: int | None = None) -> Places:
+    """Return a number for each pair, -1 where either is -1."""
+    pair: Places = np.where((a < 0) | (b < 0), -1, a * (width or _width(b)) + b)
+    return pair
 
 
 @dataclass(frozen=True)
@@ -91,12 +164,12 @@ class Levels:
 
     Attributes
     ----------
-    observed, missing
-        Numbers of pathways with data, and of those without that can borrow.
-    level
-        Level of the observed, then of the missing ones, int8.
-    pool_of_missing
-        Pool that each missing pathway borrows from: the pathways with data at its level.
+    observed
+        Numbers of pathways with data.
+    by_level
+        What pathways have in common at each level.
+    pool_of_kind
+        Pool that pathways of each kind borrow from if they have no data, -1 where there is none.
     level_of_pool, member_of_pool
         Level of each pool, and an observed pathway (its place in ``observed``) that is in it.
     sample_of_pool
@@ -106,20 +179,17 @@ class Levels:
     n_samples
         Number of samples of pools.
     keys
-        The observed pathways' groups at each level: see :func:`level_keys`.
+        The observed pathways' groups at each level.
     chain
         The levels that pathways borrow at, besides the widest.
-    side
-        Whose types the levels 0 and 1 are of.
     crossed
         Groups of the observed pathways by the types of either side, whose effects add to those of
         the levels.
     """
 
     observed: Places
-    missing: Places
-    level: NDArray[np.int8]
-    pool_of_missing: Places
+    by_level: LevelKeys
+    pool_of_kind: Places
     level_of_pool: Places
     member_of_pool: Places
     sample_of_pool: Places
@@ -128,24 +198,17 @@ class Levels:
     n_samples: int
     keys: list[Places]
     chain: tuple[int, ...]
-    side: str = "source"
     crossed: Sequence[Sequence[Places]] = ()
-
-    @property
-    def pathway(self) -> Places:
-        """Return the observed, then the missing pathways."""
-        return np.concatenate([self.observed, self.missing])
 
     @property
     def n_pools(self) -> int:
         """Return the number of pools."""
         return self.level_of_pool.size
 
-    @property
-    def sample(self) -> Places:
-        """Return which sample each has, where those of pools follow those of the observed."""
-        n = self.observed.size
-        return np.concatenate([np.arange(n), n + self.pool_of_missing])
+    def pool_of(self, numbers: Places) -> Places:
+        """Return the pool that pathways without data borrow from, -1 where there is none."""
+        pools: Places = self.pool_of_kind[self.by_level.kind_of(numbers)]
+        return pools
 
     def row_keys(self, source: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
         """Return for which pathways each sample is: :data:`connprops.schema.ROW_KEYS`, ``level``.
@@ -162,7 +225,7 @@ class Levels:
                 columns[f"{side}_{name}"] = types[column].gather(place)
         named = pl.DataFrame(columns)
         shared_at = list(_SHARED_AT)
-        if self.side == "target":
+        if self.by_level.side == "target":
             shared_at[:2] = [("target_type", "source_class", "source_layer"),
                              ("target_type", "source_class")]  # fmt: skip
         return named.select(
@@ -216,40 +279,40 @@ def borrowed_levels(
         has at least :data:`POOL_FROM` values. Without them source types and all levels count, and
         any pathway with data makes a pool.
     """
-    keys, chain, side = level_keys(source, target), tuple(range(5)), "source"
-    lends = np.zeros(keys[0].size, dtype=np.bool_)
-    lends[observed] = True
-    sizes = np.ones(lends.size)
-    fewest: list[float] = [1] * len(keys)
+    by_level, chain = LevelKeys.of(source, target), tuple(range(5))
+    fewest: list[float] = [1] * len(by_level.sides)
     if observations is not None:
-        keys, chain, side = _likeliest(source, target, observed, observations)
+        by_level, chain = _likeliest(source, target, observed, observations)
         fewest = [1 if level in chain else np.inf for level in range(4)] + [1]
-    pools = Pools.of(keys, lends, ~lends, fewest)
-    samples = pools
+    keys = by_level.of_pathways(observed)
+    n_of_kind, keys_of_kind = by_level.of_kinds()
+    n_observed = np.bincount(by_level.kind_of(observed), minlength=n_of_kind.size)
+    lacking = np.flatnonzero(n_of_kind > n_observed)
+    borrowers = [key[lacking] for key in keys_of_kind]
+    samples = pools = Pools.of(keys, borrowers, fewest)
     if observations is not None:
-        sizes[observed] = observations.n
-        samples = Pools.of(keys, lends, ~lends, [*(POOL_FROM * x for x in fewest[:4]), 1], sizes)
-    missing = np.flatnonzero(pools.own >= 0)
-    pool = pools.own[missing]
+        enough = [*(POOL_FROM * x for x in fewest[:4]), 1]
+        samples = Pools.of(keys, borrowers, enough, observations.n)
+    pool_of_kind = np.full(n_of_kind.size, -1, dtype=np.intp)
+    pool_of_kind[lacking] = pools.own
+    borrows = pools.own >= 0
     level, sample, member = np.zeros((3, pools.n_pools), dtype=np.intp)
-    level[pool], sample[pool] = pools.level[missing], samples.own[missing]
-    member[pools.pool[::-1]] = np.searchsorted(observed, pools.member[::-1])
-    own = np.full(observed.size, OBSERVED, dtype=np.int8)
+    level[pools.own[borrows]] = pools.level[borrows]
+    sample[pools.own[borrows]] = samples.own[borrows]
+    member[pools.pool[::-1]] = pools.member[::-1]
     return Levels(
         observed=observed,
-        missing=missing,
-        level=np.concatenate([own, pools.level[missing]]),
-        pool_of_missing=pool,
+        by_level=by_level,
+        pool_of_kind=pool_of_kind,
         level_of_pool=level,
         member_of_pool=member,
         sample_of_pool=sample,
-        member=np.searchsorted(observed, samples.member),
+        member=samples.member,
         pool=samples.pool,
         n_samples=samples.n_pools,
-        keys=[key[observed] for key in keys],
+        keys=keys,
         chain=chain,
-        side=side,
-        crossed=[] if observations is None else _crossed(source, target, observed, side),
+        crossed=[] if observations is None else _crossed(source, target, observed, by_level.side),
     )
 
 
@@ -259,7 +322,7 @@ def _crossed(
     """Return the groups of pathways by the types of one side, and by those of the other."""
     types = dict(zip(("source", "target"), np.divmod(observed, len(target)), strict=True))
     other = "target" if side == "source" else "source"
-    across = level_keys(source, target, other)[1][observed]
+    across = LevelKeys.of(source, target, other).of_pathways(observed)[1]
     return [nested([across, types[other], types[other]], (0, 1)), [types[side]]]
 
 
@@ -269,22 +332,22 @@ _CHAINS = ((0, 1, 3), (0, 2, 3))
 
 def _likeliest(
     source: pl.DataFrame, target: pl.DataFrame, observed: Places, observations: Observations
-) -> tuple[list[Places], tuple[int, ...], str]:
-    """Return the keys, the levels, and whose types these begin with: the likeliest for locations.
+) -> tuple[LevelKeys, tuple[int, ...]]:
+    """Return the keys and the levels that are the likeliest for locations.
 
     Where nothing tells them apart, the first of source types and classes count.
     """
     ways = []
     for side in ("source", "target"):
-        keys = level_keys(source, target, side)
-        own = [key[observed] for key in keys]
+        by_level = LevelKeys.of(source, target, side)
+        keys = by_level.of_pathways(observed)
         ways += [
-            (posterior(observations.location, observations.variance, nested(own, chain)).loglik,
-             keys, chain, side)
+            (posterior(observations.location, observations.variance, nested(keys, chain)).loglik,
+             by_level, chain)
             for chain in _CHAINS
         ]  # fmt: skip
-    _, keys, chain, side = max(ways, key=lambda way: way[0])
-    return keys, chain, side
+    _, by_level, chain = max(ways, key=lambda way: way[0])
+    return by_level, chain
 
 
 def nested(keys: Sequence[Places], chain: Sequence[int]) -> list[Places]:
@@ -296,37 +359,6 @@ def nested(keys: Sequence[Places], chain: Sequence[int]) -> list[Places]:
         wider = np.unique(pair, return_inverse=True)[1]
         groups.insert(0, wider)
     return groups
-
-
-def level_keys(source: pl.DataFrame, target: pl.DataFrame, side: str = "source") -> list[Places]:
-    """Return, for each level, a number that pathways have in common if they may be pooled.
-
-    It is -1 for a pathway that lacks what the level needs. ``side`` says whose types the levels 0
-    and 1 are of.
-    """
-    (s_class, s_layer), (t_class, t_layer) = (
-        [types[name].rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
-         for name in ("synapse_class", "layer")]
-        for types in (source, target)
-    )  # fmt: skip
-    s_type, t_type = np.arange(len(source)), np.arange(len(target))
-    by_type = [(s_type, _both(t_layer, t_class)), (s_type, t_class)]
-    if side == "target":
-        by_type = [(_both(s_layer, s_class), t_type), (s_class, t_type)]
-    sides = [
-        *by_type,
-        (_both(s_layer, s_class), _both(t_layer, t_class)),
-        (s_class, t_class),
-        (np.zeros_like(s_type), np.zeros_like(t_class)),
-    ]
-    return [_both(s[:, None], t[None, :]).ravel() for s, t in sides]
-
-
-def _both(a: Places, b: Places) -> Places:
-    """Return a number for each pair, -1 where either is -1."""
-    width = int(b.max(initial=0)) + 1
-    pair: Places = np.where((a < 0) | (b < 0), -1, a * width + b)
-    return pair
 
 
 LEAST = 4
@@ -342,7 +374,7 @@ class Hierarchy:
     n_observed
         Number of observed pathways.
     keys
-        Their groups at each level, those of :func:`connprops.fits.levels.level_keys`.
+        Their groups at each level.
     groups
         Those of them that are nested, from narrow to wide.
     member, step

@@ -449,7 +449,8 @@ def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     value, p_own, n_rows = own.parameters["val"], own.parameters["p"], len(sample)
     fitted = np.isfinite(value[: hierarchy.n_observed, 0])
     fewest = [_LISTS_FROM] * (len(hierarchy.keys) - 1) + [LEAST]
-    pools = Pools.of(hierarchy.keys, fitted, fitted, fewest)
+    keys = [np.where(fitted, key, -1) for key in hierarchy.keys]
+    pools = Pools.of(keys, keys, fewest)
     pieces: dict[int, tuple[Floats, Floats, Floats]] = {}
     borrowed = np.full(n_rows, np.nan)
     for pool in range(pools.n_pools):
