@@ -47,6 +47,9 @@ _OF_DISTRIBUTION = ("distribution", "parameter", "position", "value", "std_error
                     "lower_bound", "upper_bound")  # fmt: skip
 """Columns that distributions are read from."""
 
+_OF_PARAMETER = ("pathway", "position", "value", "std_error", "own_value")
+"""Columns that the values of one parameter are read from."""
+
 LATER = {
     **dict.fromkeys(ROW_KEYS[2:], pl.lit(None, dtype=pl.String)),
     "ci_low": pl.lit(None, dtype=pl.Float64),
@@ -249,8 +252,12 @@ class ModelRows:
     def _read(self, name: str, rows: pl.DataFrame) -> list[Distributions]:
         whole = self.dtypes.get(name) == "int" or name == N_SYN_PER_CONN
         read = []
-        for _, of_family in rows.group_by("distribution", maintain_order=True):
-            distributions = self._from_rows(name, of_family)
+        families = rows["distribution"].unique(maintain_order=True)
+        for family in families:
+            of_family = pl.col("distribution") == family
+            distributions = self._from_rows(
+                name, rows if len(families) == 1 else rows.filter(of_family)
+            )
             with np.errstate(invalid="ignore"):
                 for wrong, text in faults_of(distributions, whole=whole):
                     self._refuse(name, wrong, distributions.pathway, text)
@@ -294,13 +301,16 @@ class ModelRows:
         if other.any():
             text = f"is {family.name}, yet has a parameter {rows['parameter'].filter(other)[0]!r}"
             self._refuse(name, other.to_numpy(), rows["pathway"].to_numpy(), text)
-        first = rows.unique("pathway", keep="first", maintain_order=True)
+        first = rows.select("pathway", "lower_bound", "upper_bound").unique(
+            "pathway", keep="first", maintain_order=True
+        )
         pathway = first["pathway"].to_numpy()
         parameters: dict[str, Floats] = {}
         std_error: dict[str, Floats] = {}
         own_value: dict[str, Floats] = {}
         for parameter in family.parameters:
-            of_parameter = rows.filter(pl.col("parameter") == parameter.name)
+            is_its = rows["parameter"] == parameter.name
+            of_parameter = rows.select(*_OF_PARAMETER).filter(is_its)
             row, column = self._places(name, of_parameter, pathway, parameter)
             shape = (pathway.size, int(column.max(initial=0)) + 1)
             for arrays, values in (

@@ -25,6 +25,9 @@ Rng = int | np.random.Generator | None
 
 _LEAST_PROBABILITY = 2.0**-54
 
+_KEPT_ROWS = 1 << 20
+"""Rows of a table up to which all of its distributions are kept once they are read."""
+
 
 class ModelTable:
     """Distributions of every property of every pathway, by a model's table.
@@ -64,8 +67,10 @@ class ModelTable:
         rows.check()
         self.table = rows.table
         self._dtypes = rows.dtypes
-        self._lent = {name: rows.distributions(name) for name in self.properties}
+        self._lent: dict[str, Lent] = {}
         self._by_pathway: dict[str, list[Distributions]] = {}
+        for name in self.properties:
+            self.lent(name)  # which checks its rows
         self._copulas = rows.copulas()
 
     @property
@@ -112,8 +117,13 @@ class ModelTable:
 
     def lent(self, property: str) -> Lent:  # noqa: A002 - the field's own word
         """Return the distributions of a property, and which of them each pathway has."""
-        if property not in self._lent:
+        if property not in self.units:
             raise OptionError.unknown("property", property, self.properties)
+        if property not in self._lent:
+            if len(self.table) > _KEPT_ROWS:  # there is room for one property's
+                self._lent.clear()
+                self._by_pathway.clear()
+            self._lent[property] = self._rows.distributions(property)
         return self._lent[property]
 
     def distributions(self, property: str) -> list[Distributions]:  # noqa: A002

@@ -462,8 +462,7 @@ def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
         row, column = np.nonzero(~np.isnan(value[members]))
         p[row, np.searchsorted(listed, value[members][row, column])] = p_own[members][row, column]
         order = np.lexsort((*p.T, sample.n[members]))
-        members, p = members[order], p[order]
-        n = sample.n[members]
+        members, p, n = members[order], p[order], sample.n[members[order]]
         common = n @ p / n.sum()
         weight = dirichlet_weight(p, n, common)
         for i in np.flatnonzero(pools.own[members] == pool):
