@@ -193,19 +193,12 @@ def _rows(
     correlated = exists.any(axis=(1, 2))
     enough = np.where(correlated, fewest, n_values) > len(names) + _SPARE
     levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
-    n = levels.observed.size
     if shrinkage:
         values, pooled = _moved(pairs[:, levels.observed], levels, levels.keys)
     else:
         values = pairs[:2, levels.observed]
         pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
-    # Pathways whose own values show no correlation borrow none.
-    lacking = np.flatnonzero(~enough)
-    pool = levels.pool_of(lacking)
-    lacking, pool = lacking[pool >= 0], pool[pool >= 0]
-    pathway = np.concatenate([levels.observed, lacking])
-    sample = np.concatenate([np.arange(n), n + pool])
-    level = np.concatenate([np.full(n, OBSERVED), levels.level_of_pool[pool]]).astype(np.int8)
+    pathway, sample, level = _with_borrowers(levels, ~enough)
     r, std_error = (
         np.where(allowed[pathway], np.concatenate([own, lent])[sample], np.nan)
         for own, lent in zip(values, pooled, strict=True)
@@ -240,6 +233,21 @@ def _rows(
             "own_value": pl.repeat(None, of.size, dtype=pl.Float64, eager=True),
             "level": level[of],
         }
+    )
+
+
+def _with_borrowers(levels: Levels, borrows: Bools) -> tuple[Places, Places, Ints]:
+    """Return pathways with their own correlations or a pool's, which these are, and their levels.
+
+    Pathways whose own values show no correlation borrow none.
+    """
+    n, borrower = levels.observed.size, np.flatnonzero(borrows)
+    pool = levels.pool_of(borrower)
+    borrower, pool = borrower[pool >= 0], pool[pool >= 0]
+    return (
+        np.concatenate([levels.observed, borrower]),
+        np.concatenate([np.arange(n), n + pool]),
+        np.concatenate([np.full(n, OBSERVED), levels.level_of_pool[pool]]).astype(np.int8),
     )
 
 
