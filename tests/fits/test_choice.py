@@ -279,3 +279,13 @@ def test_what_no_family_fits_has_its_quantiles(draw):
     assert scores.filter("chosen")["distribution"].to_list() == ["quantiles"]
     few = Sample.from_values(list(draw(np.random.default_rng(8), (12, 60))))
     assert chosen(few) != "quantiles"
+
+
+def test_whole_numbers_with_many_values_have_quantiles_too():
+    """Sizes in voxels above a threshold: a sharp edge, and a tail as no family has both."""
+    draw = np.random.default_rng(9).lognormal(4.5, 1.3, (6, 400))
+    sizes = [np.rint(50 + values) for values in draw]
+    assert chosen(Sample.from_values(sizes)) == "quantiles"
+    few = [np.rint(values / 400) for values in sizes]
+    assert max(np.ptp(values) for values in few) < 30
+    assert chosen(Sample.from_values(few)) != "quantiles"

@@ -92,7 +92,7 @@ def chosen_families(
     best = _best(scores, values)
     if asked == AUTO and _is_poor(family_named(best), compared):
         best = "quantiles"
-        scores = [*scores, score(family_named(best), compared, criterion)]
+        scores = [*scores, score(adapted(family_named(best), compared.known), compared, criterion)]
         values = _comparable_values(scores)
     families[:] = best
     if asked == AUTO_PER_PATHWAY:
@@ -128,7 +128,7 @@ def _candidates(sample: Sample) -> Sequence[str]:
     families = CONTINUOUS
     if sample.known.rounded:
         families = COUNTS
-        if np.median(sample.max - sample.min) >= _MANY:
+        if _are_many(sample):
             families = {
                 **CONTINUOUS,
                 **dict.fromkeys(("gamma", "lognormal", "weibull"), 0),
@@ -142,15 +142,22 @@ def _candidates(sample: Sample) -> Sequence[str]:
     return [name for name in names if name != "beta" or sample.max.max() <= 1]
 
 
+def _are_many(sample: Sample) -> bool:
+    """Return whether whole numbers spread so far that they are much like a continuum."""
+    return bool(np.median(sample.max - sample.min) >= _MANY)
+
+
 def _is_poor(family: Family, sample: Sample) -> bool:
-    """Return whether even the best continuous family fits many of the larger pathways badly.
+    """Return whether even the best family fits many of the larger pathways badly.
 
     Surely, by the Kolmogorov-Smirnov distance with estimated parameters, and by a distance that
-    one would see.
+    one would see. Lists fit any values, and few whole numbers are no continuum to have quantiles.
     """
     large = sample.take(sample.n >= _POOR_FROM)
-    if sample.known.rounded or sample.known.repeats or family.kind == "discrete" or not len(large):
+    few = sample.known.rounded and not _are_many(sample)
+    if few or sample.known.repeats or family.name == "discrete" or not len(large):
         return False
+    family = adapted(family, sample.known)
     distance = ks(large, family, family.fit(large).parameters)
     surely = _SURELY[0] if n_ends(family) else _SURELY[1]
     poor = (distance * np.sqrt(large.n) > surely) & (distance > _VISIBLY)
