@@ -391,6 +391,31 @@ def test_ends_pay_where_many_values_tell_them():
     assert gain(centre * rng.uniform(0.8, 1.2, (12, 8))) < 0
 
 
+def test_ends_lie_where_values_not_seen_cost_least():
+    """Beyond an end a value has only its share of strays, 0.001 of a range ten times as wide."""
+    rng = np.random.default_rng(11)
+    groups, n = 120, 50
+    centre, width = rng.uniform(5, 50, groups), rng.uniform(0.5, 2, groups)
+    true = {"loc": centre, "scale": width}
+    values = scipy_stats.truncnorm(-1, 1, **true).rvs((n, groups), random_state=rng).T
+    law = borrowed_for("truncnorm", list(values))[1].values
+    q = (np.arange(400)[:, None] + 0.5) / 400
+    x = scipy_stats.truncnorm(-1, 1, **true).ppf(q)
+
+    def loss(lower, upper, loc, scale):
+        own = scipy_stats.truncnorm((lower - loc) / scale, (upper - loc) / scale, loc, scale)
+        score = np.log(0.999 * own.pdf(x) + 0.001 / (20 * width))
+        return np.mean(scipy_stats.truncnorm(-1, 1, **true).logpdf(x) - score)
+
+    fitted = loss(law["min"], law["max"], law["norm_loc"], law["norm_scale"])
+    assert fitted < 0.083
+    # With location and scale known, and ends at the extremes, each of 1 / n beyond costs more.
+    at_extremes = values.min(axis=1), values.max(axis=1)
+    assert fitted < 0.6 * loss(*at_extremes, centre, width)
+    own = family_named("truncnorm").std(law) / (width * scipy_stats.truncnorm(-1, 1).std())
+    assert np.median(own) == pytest.approx(1, abs=0.02)
+
+
 @pytest.mark.parametrize("structure", ["none", "two kinds"])
 @pytest.mark.parametrize("name", ["normal", "gamma", "lognormal", "weibull"])
 def test_pathways_that_are_not_alike_are_not_harmed(name, structure):

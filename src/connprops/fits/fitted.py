@@ -9,23 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connprops.arrays import Floats
+from connprops.arrays.hierarchy import dirichlet_weight
 from connprops.distributions.distributions import Distributions
 from connprops.families.composed import adapted
-from connprops.families.discrete import DISCRETE
+from connprops.families.discrete import DISCRETE, DISTINCT
 from connprops.families.family import Estimate, Family, at_least
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Moments
-from connprops.fits.levels import Levels, Places
+from connprops.families.sample import Moments, Sample
+from connprops.fits.levels import LEAST, Hierarchy, Levels, Places, Pools
 from connprops.fits.samples import Samples
 
 Names = NDArray[np.str_]
 Parameters = dict[str, Floats]
+
+Moved = tuple[Parameters, Parameters, list[Floats]]
+"""Parameters moved towards their levels', their standard errors, and the levels' weights."""
 
 FALLBACKS = ("constant", "discrete", "truncnorm", "uniform")
 """What is tried, in this order, where the family asked for cannot be fitted."""
 
 _MOMENTS = {"mean": "mean", "std": "std", "norm_loc": "mean", "norm_scale": "std"}
 """What stands for a parameter where the family cannot be fitted: of the sample, this."""
+
+_LISTS_FROM = 8  # pathways from which on a level's list of values is taken
 
 
 @dataclass(frozen=True)
@@ -231,3 +237,44 @@ def own_lists(own: Parameters, values: Parameters) -> Parameters:
         has = ~np.isnan(new)
         p[row, has] = [known.get(x, 0.0) for x in new[has].tolist()]
     return {"val": values["val"], "p": p}
+
+
+def shrunk_lists(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
+
+    The level's probabilities count as many values as its pathways' concentration says.
+    """
+    value, p_own, n_rows = own.parameters["val"], own.parameters["p"], len(sample)
+    fitted = np.isfinite(value[: hierarchy.n_observed, 0])
+    fewest = [_LISTS_FROM] * (len(hierarchy.keys) - 1) + [LEAST]
+    keys = [np.where(fitted, key, -1) for key in hierarchy.keys]
+    pools = Pools.of(keys, keys, fewest)
+    pieces: dict[int, tuple[Floats, Floats, Floats]] = {}
+    borrowed = np.full(n_rows, np.nan)
+    for pool in range(pools.n_pools):
+        members = pools.member[pools.pool == pool]
+        listed = np.unique(value[members][~np.isnan(value[members])])
+        if listed.size > DISTINCT:
+            continue
+        p = np.zeros((members.size, listed.size))
+        row, column = np.nonzero(~np.isnan(value[members]))
+        p[row, np.searchsorted(listed, value[members][row, column])] = p_own[members][row, column]
+        order = np.lexsort((*p.T, sample.n[members]))
+        members, p, n = members[order], p[order], sample.n[members[order]]
+        common = n @ p / n.sum()
+        weight = dirichlet_weight(p, n, common)
+        for i in np.flatnonzero(pools.own[members] == pool):
+            mixed = p[i] + weight[i] * (common - p[i])
+            error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
+            pieces[int(members[i])] = listed, mixed, error
+            borrowed[members[i]] = weight[i]
+    width = max([value.shape[1], *(listed.size for listed, _, _ in pieces.values())])
+
+    def padded(which: int) -> Floats:
+        wide = np.full((n_rows, width), np.nan)
+        for member, piece in pieces.items():
+            wide[member, : piece[which].size] = piece[which]
+        return wide
+
+    values = {"val": padded(0), "p": padded(1)}
+    return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]

@@ -12,7 +12,6 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Bools, Floats
-from connprops.arrays.hierarchy import dirichlet_weight
 from connprops.arrays.solvers import inverse_trigamma
 from connprops.distributions.distributions import Distributions
 from connprops.families.bounded import (
@@ -23,16 +22,14 @@ from connprops.families.bounded import (
     truncated_shape_of,
 )
 from connprops.families.composed import adapted
-from connprops.families.discrete import DISTINCT
 from connprops.families.family import Family
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.fitted import Fitted, Names, Parameters, own_lists
-from connprops.fits.levels import LEAST, Hierarchy, Levels, Pools
+from connprops.fits.fitted import Fitted, Moved, Names, Parameters, own_lists, shrunk_lists
+from connprops.fits.levels import LEAST, Hierarchy, Levels
 from connprops.fits.samples import Samples
 
 _PAIR = 2
-_LISTS_FROM = 8  # pathways from which on a level's list of values is taken
 _SHAPES_FROM = (20, 10, 6, 4)
 """Values from which on a pathway's own shape between ends counts, if enough pathways have them."""
 
@@ -82,9 +79,6 @@ def with_shrinkage(
         fitted = fitted.replaced(moved.take(kept), message)
     return fitted, borrowed[:n_observed]
 
-
-Moved = tuple[Parameters, Parameters, list[Floats]]
-"""Parameters, their standard errors, and the level's weights in them."""
 
 _Way = Callable[[Distributions, Sample, Hierarchy], Moved]
 
@@ -279,15 +273,33 @@ def _between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> M
     )
     weights += [weight, other]
     new = _widened(shape, b, c, log_width, v_width, middle, v_middle, own.family)
-    # Ends known by extremes are half a standard error farther out: a value beyond costs most.
-    error = np.where(ranged & extreme & cut, np.sqrt(v_middle + width**2 * v_width / 4) / 2, 0.0)
-    new["min"] = np.fmin(new["min"] - error, sample.min)
-    new["max"] = np.fmax(new["max"] + error, sample.max)
+    if cut:
+        end = np.sqrt(v_middle + width**2 * v_width / 4)
+        new = _farther(new, np.where(ranged & extreme, end, 0.0), sample)
+    new["min"], new["max"] = np.fmin(new["min"], sample.min), np.fmax(new["max"], sample.max)
     errors = dict.fromkeys(new, np.full_like(n, np.nan))
     if cut:  # delta method, what is known of b and c being independent
         errors["norm_loc"] = np.sqrt(v_middle + width**2 * (v_b / c**2 + b**2 * v_c / c**4))
         errors["norm_scale"] = new["norm_scale"] * np.sqrt(v_width + v_c / (4 * c**2))
     return new, errors, weights
+
+
+def _farther(law: Parameters, error: Floats, sample: Sample) -> Parameters:
+    """Return truncated normal distributions whose ends, known by extremes, lie farther out.
+
+    A value beyond an end costs most. Mean and standard deviation stay, unless a sample reaches even
+    farther: it is not like its level then, whose mean and deviation say little of it.
+    """
+    law = law | {"min": law["min"] - error, "max": law["max"] + error}
+    holds = (law["min"] <= sample.min) & (law["max"] >= sample.max)
+    at = np.flatnonzero((error > 0) & holds)
+    inner = {"min": (law["min"] + error)[at], "max": (law["max"] - error)[at]}
+    inner = {name: inner.get(name, values[at]) for name, values in law.items()}
+    mean, std = TRUNCNORM.mean(inner), TRUNCNORM.std(inner)
+    part = replace(sample.take(at), mean=mean, std=std, min=law["min"][at], max=law["max"][at])
+    for name, values in TRUNCNORM.fit(part).parameters.items():
+        law[name][at] = values
+    return law
 
 
 def _widened(
@@ -438,50 +450,6 @@ def _counts(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     return {"mean": mean, **law}, errors, [*weights, weight]
 
 
-# Lists of values
-
-
-def _listed(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
-    """Return lists of values with the probabilities of a Dirichlet-multinomial posterior.
-
-    The level's probabilities count as many values as its pathways' concentration says.
-    """
-    value, p_own, n_rows = own.parameters["val"], own.parameters["p"], len(sample)
-    fitted = np.isfinite(value[: hierarchy.n_observed, 0])
-    fewest = [_LISTS_FROM] * (len(hierarchy.keys) - 1) + [LEAST]
-    keys = [np.where(fitted, key, -1) for key in hierarchy.keys]
-    pools = Pools.of(keys, keys, fewest)
-    pieces: dict[int, tuple[Floats, Floats, Floats]] = {}
-    borrowed = np.full(n_rows, np.nan)
-    for pool in range(pools.n_pools):
-        members = pools.member[pools.pool == pool]
-        listed = np.unique(value[members][~np.isnan(value[members])])
-        if listed.size > DISTINCT:
-            continue
-        p = np.zeros((members.size, listed.size))
-        row, column = np.nonzero(~np.isnan(value[members]))
-        p[row, np.searchsorted(listed, value[members][row, column])] = p_own[members][row, column]
-        order = np.lexsort((*p.T, sample.n[members]))
-        members, p, n = members[order], p[order], sample.n[members[order]]
-        common = n @ p / n.sum()
-        weight = dirichlet_weight(p, n, common)
-        for i in np.flatnonzero(pools.own[members] == pool):
-            mixed = p[i] + weight[i] * (common - p[i])
-            error = np.sqrt(mixed * (1 - mixed) * (1 - weight[i]) / n[i])
-            pieces[int(members[i])] = listed, mixed, error
-            borrowed[members[i]] = weight[i]
-    width = max([value.shape[1], *(listed.size for listed, _, _ in pieces.values())])
-
-    def padded(which: int) -> Floats:
-        wide = np.full((n_rows, width), np.nan)
-        for member, piece in pieces.items():
-            wide[member, : piece[which].size] = piece[which]
-        return wide
-
-    values = {"val": padded(0), "p": padded(1)}
-    return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]
-
-
 _WAYS: Mapping[str, _Way] = {
     "normal": _normal("mean", "std"),
     "lognormal": _normal("mean_log", "std_log"),
@@ -491,7 +459,7 @@ _WAYS: Mapping[str, _Way] = {
     "truncnorm": _between_ends,
     "uniform": _between_ends,
     "beta": _beta,
-    "discrete": _listed,
+    "discrete": shrunk_lists,
     **dict.fromkeys(
         ("poisson", "ztpoisson", "shifted_poisson", "geometric", "negative_binomial",
          "shifted_negative_binomial"),
