@@ -4,9 +4,10 @@ The connections of a circuit (``--config``, else a demo of ``--synapses``) are s
 each fold a model is built on the others, by default and with ``shrinkage=False``, and scored on the
 fold's own values; the demo's true distributions are scored beside them. A value x of a distribution
 f scores log(0.999 f(x) + 0.001 / range), range being that of the property's training values.
-Prints the scores and the share of values inside 90 % ranges, by property and by the number of
-connections in training; of a demo also the means and standard deviations of models of all
-connections against the true ones; and a line of JSON.
+Prints the scores, the share of values inside 90 % ranges, and the continuous ranked probability
+scores (by 200 quantiles, in standard deviations of the property's training values; the smaller, the
+better), by property and by the number of connections in training; of a demo also the means and
+standard deviations of models of all connections against the true ones; and a line of JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ SIZES = (0, 1, 2, 4, 10, 30, 100)
 
 _SHARED = 0.99
 """Share of connections of several synapses from which on a property counts once a connection."""
+
+_PROBABILITIES = (np.arange(200) + 0.5) / 200
 
 _FEW = 2
 """Distinct values in every pathway up to which a property is not scored."""
@@ -94,13 +97,15 @@ def scores(
             continue
         whole = models["default"].dtype(name) == "int"
         among = values[0].select(pl.col(name).max() - pl.col(name).min()).item() + whole
+        spread = values[0].select(pl.col(name).cast(pl.Float64).std()).item()
         tested = values[1].select(*_PATHWAY, pl.col(name).cast(pl.Float64).alias("value"))
         tested = tested.join(known, on=_PATHWAY, how="left").with_columns(
             pl.col("n_training").fill_null(0)
         )
         for kind, model in models.items():
             for part in of_model(model, name, tested, float(among), whole=whole):
-                yield part.with_columns(property=pl.lit(name), model=pl.lit(kind))
+                in_stds = pl.col("crps") / spread
+                yield part.with_columns(in_stds, property=pl.lit(name), model=pl.lit(kind))
 
 
 def of_model(
@@ -124,10 +129,12 @@ def of_model(
                 likelihood = np.exp(own.family.logpdf(x, own.parameters))
             likelihood[~np.isfinite(likelihood) | (x < own.lower) | (x > own.upper)] = 0.0
         low, high = (own.ppf(np.full_like(x, q)) for q in (0.05, 0.95))
+        beyond = x[:, None] - own.ppf(np.tile(_PROBABILITIES, (x.size, 1)))
+        crps = 2 * np.maximum(beyond * _PROBABILITIES, beyond * (_PROBABILITIES - 1)).mean(axis=1)
         yield part.select(
             *_PATHWAY, "n_training", distribution=pl.lit(own.family.name),
             whole=pl.lit(whole), score=np.log((1 - STRAY) * likelihood + STRAY / among),
-            inside=(x >= low) & (x <= high),
+            inside=(x >= low) & (x <= high), crps=crps,
         )  # fmt: skip
 
 
@@ -167,13 +174,13 @@ def class_of(n: pl.Expr) -> pl.Expr:
 
 
 def by(scored: pl.DataFrame, *keys: str) -> pl.DataFrame:
-    """Return mean scores and shares inside 90 % ranges of groups of values, one column a model."""
+    """Return mean scores, and shares inside 90 % ranges, of groups of values; a column a model."""
     size = class_of(pl.col("n_training")).alias("connections")
     return (
         scored.with_columns(size)
         .group_by("model", *keys)
-        .agg(pl.len().alias("values"), pl.col("score").mean(), pl.col("inside").mean())
-        .pivot("model", index=[*keys, "values"], values=["score", "inside"])
+        .agg(pl.len().alias("values"), pl.col("score", "inside", "crps").mean())
+        .pivot("model", index=[*keys, "values"], values=["score", "inside", "crps"])
         .sort(keys)
     )
 
@@ -248,7 +255,7 @@ def main() -> None:
             print(moments(data, truth, scored["property"].unique().sort().to_list()))
     measured = continuous["property"].unique()
     mean = of_property.filter(pl.col("property").is_in(measured.implode())).select(
-        pl.col("^score_.*$").mean()
+        pl.col("^score_.*$", "^crps_.*$").mean()
     )
     print(json.dumps({"benchmark": "heldout", **mean.row(0, named=True),
                       "machine": measure.machine(), "versions": measure.versions()}))  # fmt: skip
