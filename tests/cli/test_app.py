@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import typer
 from circuits import SHARED, two_types, write_circuit, write_edges
 from typer.testing import CliRunner
 
@@ -68,10 +69,23 @@ def test_neither_the_import_nor_help_loads_what_is_heavy(code):
 
 def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
     dataset, out = str(tmp_path / "dataset"), str(tmp_path / "out")
-    needless = ["pandas", "duckdb", "altair", "bluepysnap", "scipy"]
+    needless = ["pandas", "duckdb", "altair", "bluepysnap", "scipy", "pydantic"]
     for arguments in (["export", str(circuit), "-o", dataset], ["extract", dataset, "-o", out]):
         code = f"import numpy, connprops.cli as c; c.app({arguments!r})"
         assert loaded([*needless, "numpy"], code) == ["numpy"]
+
+
+@pytest.mark.parametrize("given", [(), ("--rows", "7"), ("--param", "a=1", "--param", "b=2")])
+def test_values_are_what_typer_makes_of_them(given, monkeypatch):
+    """Those that come without pydantic are those that come with it."""
+    command = typer.main.get_command(app).commands["sql"]
+    arguments = ["results", "select 1", "-o", "x.csv", "--threads", "2", "-f", "é", *given]
+    quick = command.make_context("sql", [*arguments]).params
+    converts = type(command.params[0].get_runtime_param)
+    by_typer = lambda self, value, **context: self.typed().coerce(value, **context)  # noqa: E731
+    monkeypatch.setattr(converts, "coerce", by_typer)
+    assert command.make_context("sql", [*arguments]).params == quick
+    assert quick["folder"] == Path("results")
 
 
 def test_every_name_of_the_interface_is_there():
