@@ -8,11 +8,13 @@ import pytest
 from circuits import write_circuit
 
 import connprops.distributions.rows
+import connprops.distributions.table
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning
 from connprops.export.export import export
 from connprops.model.build import build
+from connprops.model.model import Model
 from connprops.statistics.extract import extract
 
 
@@ -53,3 +55,15 @@ def test_pathways_by_number_have_what_they_have_by_name(model, monkeypatch, at_o
         place = of_family.pathway.tolist().index(lent.row_at(np.array([number]))[0])
         for name, value in of_pathway.select("parameter", "value").iter_rows():
             assert of_family.parameters[name][place] == value
+
+
+def test_what_a_large_model_reads_again_is_the_same(model, monkeypatch):
+    kept = {name: model.lent(name) for name in model.properties}
+    monkeypatch.setattr(connprops.distributions.table, "KEPT_ROWS", 0)
+    large = Model(model.table, types=model.types, units=model.units, facts=model.facts)
+    for name in [*model.properties, *reversed(model.properties)]:
+        for of_family, expected in zip(large.lent(name).rows, kept[name].rows, strict=True):
+            assert of_family.pathway.tolist() == expected.pathway.tolist()
+            for parameter, values in of_family.parameters.items():
+                assert values.tolist() == expected.parameters[parameter].tolist()
+        assert large.lent(name) is large.lent(name)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connprops.fits.levels import borrowed_levels
 
@@ -66,3 +70,46 @@ def test_no_data_at_all():
     levels = borrowed_levels(SOURCE, TARGET, np.empty(0, dtype=np.intp))
     assert levels.n_pools == 0
     assert (levels.pool_of(np.arange(16)) == -1).all()
+
+
+def keys_of(source, target):
+    """Return what a pathway needs of its types at each level, and None where they lack it."""
+    (s, s_layer, s_class), (_, t_layer, t_class) = source, target
+    keys = [(s, t_layer, t_class), (s, t_class), (s_layer, s_class, t_layer, t_class),
+            (s_class, t_class), ()]  # fmt: skip
+    return [None if None in key else key for key in keys]
+
+
+words = st.sampled_from([None, "1", "2", "3"])
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(words, words), min_size=1, max_size=7),
+    st.lists(st.tuples(words, words), min_size=1, max_size=7),
+    st.data(),
+)
+def test_each_borrows_from_those_that_share_the_first_key(of_sources, of_targets, data):
+    sources = [(f"S{i}", *of) for i, of in enumerate(of_sources)]
+    targets = [(f"T{i}", *of) for i, of in enumerate(of_targets)]
+    pairs = {s[0] + t[0]: keys_of(s, t) for s in sources for t in targets}
+    observed = data.draw(st.sets(st.sampled_from(sorted(pairs)), min_size=1))
+    expected = {}
+    for name in pairs.keys() - observed:
+        for level, key in enumerate(pairs[name]):
+            lenders = {o for o in observed if key is not None and pairs[o][level] == key}
+            if lenders:
+                expected[name] = (level, lenders)
+                break
+    assert found(types(sources), types(targets), observed) == expected
+
+
+def test_levels_of_a_hundred_million_pathways_take_the_room_of_the_observed():
+    many = [(f"{i:04d}", str(i % 5), "EXC" if i % 3 else "INH") for i in range(10_000)]
+    observed = np.unique(np.random.default_rng(0).integers(0, 10**8, 1000))
+    tracemalloc.start()
+    levels = borrowed_levels(types(many), types(many), observed)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert (levels.pool_of(np.arange(1000)) >= 0).all()

@@ -642,3 +642,14 @@ def test_fits_are_of_values_within_bounds(tmp_path):
         distance = scipy_stats.wasserstein_distance(values, drawn)
         assert row["wasserstein"] == pytest.approx(distance, rel=0.02)
         assert row["p_value"] == 1 / 40  # no value that is drawn lies where a third of the data do
+
+
+def test_correlations_that_no_memory_holds_are_refused(tmp_path):
+    n, rng = 700, np.random.default_rng(0)
+    values = {name: rng.gamma(3, 1, 4).astype(np.float32) for name in ("a", "b")}
+    mtype = [f"T{i}" for i in range(n)]
+    config = write_circuit(tmp_path / "c", [0, 0, 1, 2], [1, 1, 2, 3], values, mtype=mtype)
+    stats = statistics(config, tmp_path / "d")
+    message = r"490,000 pathways of 2 properties take about 0.2 GB.*at most 0.1 GB"
+    with pytest.raises(OptionError, match=f"(?s){message}"):
+        build(stats, correlations=True, resources=Resources(memory=1 << 27))

@@ -25,7 +25,7 @@ Rng = int | np.random.Generator | None
 
 _LEAST_PROBABILITY = 2.0**-54
 
-_KEPT_ROWS = 1 << 20
+KEPT_ROWS = 1 << 20
 """Rows of a table up to which all of its distributions are kept once they are read."""
 
 
@@ -120,7 +120,7 @@ class ModelTable:
         if property not in self.units:
             raise OptionError.unknown("property", property, self.properties)
         if property not in self._lent:
-            if len(self.table) > _KEPT_ROWS:  # there is room for one property's
+            if len(self.table) > KEPT_ROWS:  # there is room for one property's
                 self._lent.clear()
                 self._by_pathway.clear()
             self._lent[property] = self._rows.distributions(property)

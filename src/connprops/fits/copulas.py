@@ -18,8 +18,10 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.hierarchy import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
+from connprops.errors import OptionError
 from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels
 from connprops.fits.samples import Samples, StatisticsTables
+from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics
 
@@ -97,6 +99,28 @@ def _of_pools(found: Posterior, levels: Levels) -> tuple[Floats, Floats]:
     return found.new_mean[step, member], found.new_variance[step, member]
 
 
+_MATRICES = 12
+"""Matrices of each pathway that are held at once, of pathways without correlations too."""
+
+
+def check_room(statistics: Statistics, tables: StatisticsTables, resources: Resources) -> None:
+    """Raise :class:`OptionError` where the matrices of all pathways are more than memory holds."""
+    n_pathways, n = len(tables.pathways), len(_correlated(statistics))
+    size = 8 * n_pathways * _MATRICES * n**2
+    if size > resources.memory:
+        raise OptionError.of(
+            "There is no room for the correlations of all pathways",
+            found=f"{n_pathways:,} pathways of {n} properties take about {size / 1e9:,.1f} GB",
+            expected=f"at most {resources.memory / 1e9:,.1f} GB",
+            hint="build without correlations, with more --memory, or select types",
+        )
+
+
+def _correlated(statistics: Statistics) -> list[str]:
+    """Return the names of the properties that may be correlated."""
+    return [p.name for p in statistics.properties if p.name != N_SYN_PER_CONN and p.labels is None]
+
+
 def copula_rows(
     correlations: pl.DataFrame,
     statistics: Statistics,
@@ -110,7 +134,7 @@ def copula_rows(
     ``marginals`` are the rows of the properties' own distributions, by pathway: which properties
     are shared is taken from there. ``correlations`` are :data:`connprops.schema.CORRELATIONS`.
     """
-    names = [p.name for p in statistics.properties if p.name != N_SYN_PER_CONN and p.labels is None]
+    names = _correlated(statistics)
     n_pathways = len(tables.pathways)
     own = (
         marginals.filter(pl.col("property").is_in(names))

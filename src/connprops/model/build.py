@@ -12,12 +12,13 @@ from connprops import schema
 from connprops.declare import names, takes
 from connprops.distributions.rows import ENUMS, enums_of_keys
 from connprops.errors import ConnpropsWarning
-from connprops.fits.copulas import copula_rows
+from connprops.fits.copulas import check_room, copula_rows
 from connprops.fits.property import PropertyTables, check_names, fit_properties
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
 from connprops.pathways import expanded
+from connprops.resources import Resources
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 from connprops.store.records import seal_of
@@ -45,11 +46,14 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     Raises
     ------
     OptionError
-        Where an option names an unknown property or distribution, or bounds are in disorder.
+        Where an option names an unknown property or distribution, bounds are in disorder, or
+        there is no room for the correlations of all pathways.
     """
     check_names(options, stats.properties)
-    correlated = stats.correlations.collect() if options.correlations else None
     tables = StatisticsTables.of(stats)
+    if options.correlations:
+        check_room(stats, tables, options.resources or Resources())
+    correlated = stats.correlations.collect() if options.correlations else None
     _warn_of_skipped_levels(tables)
     properties = _with_values(stats.properties, tables)
     names_of = pl.Enum([p.name for p in properties])
