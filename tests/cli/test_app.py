@@ -236,6 +236,17 @@ def test_info(circuit, finished, which, says):
     assert says in result.stdout
 
 
+def test_info_of_the_folder_of_a_step(finished, tmp_path):
+    out, _ = finished
+    for step in (("extract", out / "dataset"), ("build", tmp_path / "extract")):
+        assert invoke(*step, "-o", tmp_path / step[0], "--quiet").exit_code == 0
+        facts = json.loads(invoke("info", tmp_path / step[0], "--json").stdout)
+        rows = {f.name: pl.read_parquet(f).height for f in tmp_path.glob(f"{step[0]}/*.parquet")}
+        assert {table["file"]: table["rows"] for table in facts["tables"]} == rows
+        shown = invoke("info", tmp_path / step[0]).stdout
+        assert all(name in shown for name in rows)
+
+
 @pytest.mark.parametrize("which", ["circuit", "run", "dataset", "fits.parquet"])
 def test_info_for_programs(circuit, finished, which):
     out, _ = finished

@@ -125,6 +125,7 @@ def test_who_looks_at_a_run_that_was_killed_learns_of_it(tmp_path):
     grows = "what grows there is 4 pathways x "
     shown = " ".join(CliRunner().invoke(app, ["info", str(out)]).output.split())
     assert ", killed, started" in shown
+    assert "says that the run was killed" in shown
     assert grows in shown
     assert grows in verify(out).damaged[out / RUN_FILE]
     done = run(config, out, RunOptions(sel_props=("u_syn",)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,9 +23,9 @@ from connprops.query.database import DATABASE
 from connprops.run.populations import INDEX, SeveralRuns, runs_in
 from connprops.run.record import RUN_FILE, CompleteRun, Record, last_words, record_of
 from connprops.run.run import why_not_reused
-from connprops.schema import METADATA_KEY
-from connprops.sources.source import LEFT_OUT, SourceEdges
-from connprops.store.tables import read_any_table
+from connprops.schema import METADATA_KEY, TABLES
+from connprops.sources.source import LEFT_OUT, Network, SourceEdges
+from connprops.store.tables import open_any_table
 from connprops.store.writing import leftover_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def describe(path: Path, stream: TextIO) -> None:
         _describe_run(path, record, console)
     elif path.is_dir() and (runs := runs_in(path)):
         _show_several(runs, console)
+    elif files := _tables_in(path):
+        console.print(f"Tables of a step in {path}")
+        _show_tables(files, console)
     else:
         network = open_network(path, EdgeOptions())
         if isinstance(network, Circuit):
@@ -53,9 +57,9 @@ def describe(path: Path, stream: TextIO) -> None:
 def facts(path: Path) -> dict[str, Any]:
     """Return what a path holds, as JSON has it; ``kind`` says which it is."""
     if path.suffix == ".parquet" and not _is_foreign(path):
-        table, frame, about = read_any_table(path)
+        table, rows, about = open_any_table(path)
         columns = [asdict(column) | {"dtype": str(column.dtype)} for column in table.columns]
-        of_table = {"name": table.name, "grain": table.grain, "rows": len(frame)}
+        of_table = {"name": table.name, "grain": table.grain, "rows": _n_rows(rows)}
         return {"kind": "table", **of_table, "columns": columns, "about": about}
     if is_dataset(path):
         dataset = Dataset(path)
@@ -74,7 +78,19 @@ def facts(path: Path) -> dict[str, Any]:
         return {"kind": "run", **asdict(record)}
     if path.is_dir() and (runs := runs_in(path)):
         return {"kind": "runs", "runs": [asdict(run) for run in runs]}
-    network = open_network(path, EdgeOptions())
+    if files := _tables_in(path):
+        of_tables = {file.name: _grain_and_rows(file) for file in files}
+        return {
+            "kind": "tables",
+            "tables": [
+                {"file": name, "grain": grain, "rows": rows}
+                for name, (grain, rows) in of_tables.items()
+            ],
+        }
+    return _facts_of_network(open_network(path, EdgeOptions()))
+
+
+def _facts_of_network(network: Network) -> dict[str, Any]:
     if isinstance(network, Circuit):
         edges, nodes, faults = _populations(network)
         return {
@@ -178,8 +194,9 @@ def _describe_dataset(dataset: Dataset, console: Console) -> None:
 
 def _describe_run(folder: Path, record: Record, console: Console) -> None:
     killed = last_words(folder)
-    state = "killed" if killed and record.state == "running" else record.state
-    console.print(f"Run on {record.circuit}, {state}, started {record.started}")
+    if killed and record.state == "running":
+        record = replace(record, state="killed")
+    console.print(f"Run on {record.circuit}, {record.state}, started {record.started}")
     if isinstance(record, CompleteRun):
         console.print(_sizes(record))
     elif record.error is not None:
@@ -192,19 +209,38 @@ def _describe_run(folder: Path, record: Record, console: Console) -> None:
     console.print("The same run again:")
     for line in why_not_reused(folder, record):
         console.print(f"  {line}")
+    _show_tables(sorted(folder.glob("*.parquet")), console)
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Return the tables that a step has written into a folder."""
+    return [f for f in sorted(folder.glob("*.parquet")) if f.stem in TABLES and not _is_foreign(f)]
+
+
+def _show_tables(files: Sequence[Path], console: Console) -> None:
     rows = []
-    for file in sorted(folder.glob("*.parquet")):
+    for file in files:
         try:
-            table, frame, _ = read_any_table(file)
-            rows.append((file.name, table.grain.removeprefix("one row per "), f"{len(frame):,}"))
+            grain, n = _grain_and_rows(file)
+            rows.append((file.name, grain, f"{n:,}"))
         except ConnpropsError as error:
             rows.append((file.name, str(error).splitlines()[0], ""))
     show_table(console, ("file", "one row per", "rows"), rows)
 
 
+def _grain_and_rows(file: Path) -> tuple[str, int]:
+    """Return of what a table has a row each, and how many rows."""
+    table, rows, _ = open_any_table(file)
+    return table.grain.removeprefix("one row per "), _n_rows(rows)
+
+
+def _n_rows(rows: pl.LazyFrame) -> int:
+    return int(rows.select(pl.len()).collect().item())
+
+
 def _describe_table(file: Path, console: Console) -> None:
-    table, frame, facts = read_any_table(file)
-    console.print(f"Table {table.name}: {table.grain}; {len(frame):,} rows")
+    table, rows, facts = open_any_table(file)
+    console.print(f"Table {table.name}: {table.grain}; {_n_rows(rows):,} rows")
     show_table(
         console,
         ("column", "unit", "meaning"),

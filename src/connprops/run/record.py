@@ -79,9 +79,9 @@ class Record:
     @property
     def flaw(self) -> str:
         """Return why the results do not count; empty for those of a complete run."""
-        if self.state == "changed":
-            return "has been changed by hand"
-        return "" if self.state == "complete" else f"says that the run is {self.state}"
+        known = {"complete": "", "changed": "has been changed by hand",
+                 "killed": "says that the run was killed"}  # fmt: skip
+        return known.get(self.state, f"says that the run is {self.state}")
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,9 @@ def read_table(
     return stored.rows.collect(), stored.facts
 
 
-def read_any_table(path: str | Path) -> tuple[schema.Table, pl.DataFrame, dict[str, Any]]:
-    """Read a table that :func:`write_table` wrote, whichever it is; return it, rows and facts."""
-    table, rows, facts = _open(Path(path), None)
-    return table, rows.collect(), facts
+def open_any_table(path: str | Path) -> StoredTable:
+    """Open a table that :func:`write_table` wrote, whichever it is."""
+    return _open(Path(path), None)
 
 
 def open_table(path: str | Path, table: schema.Table, folder: Folder | None = None) -> StoredTable:
