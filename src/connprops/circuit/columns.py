@@ -72,6 +72,7 @@ class ColumnReader:
                     found=f"{group!r} and {other!r}",
                 )
         self._last: tuple[tuple[int, int], list[InGroup]] = ((0, 0), [])
+        self._found: dict[str, bool] = {}  # whether paths are there
 
     @cached_property
     def size(self) -> int:
@@ -197,7 +198,10 @@ class ColumnReader:
         return np.dtype(object if column.stored == "text" or is_exact else column.dtype)
 
     def _has(self, group: str, column: SonataColumn) -> bool:
-        return f"{group}/{path_in_group(column.name)}" in self.population
+        path = f"{group}/{path_in_group(column.name)}"
+        if path not in self._found:  # HDF5 takes a while to tell
+            self._found[path] = path in self.population
+        return self._found[path]
 
     def _at(self, column: SonataColumn, group: str, index: Ints | slice) -> NDArray[Any]:
         """Return the values of a group at places in any order, a block of it at a time."""
