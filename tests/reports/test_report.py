@@ -14,7 +14,7 @@ import frames
 import numpy as np
 import polars as pl
 import pytest
-from circuits import KINDS, with_labels
+from circuits import KINDS, with_labels, write_circuit
 
 from benchmarks.browser import drive
 from benchmarks.chromium import CHROMIUM, Browser
@@ -271,6 +271,21 @@ def test_it_draws_in_a_browser(tmp_path, names):
     assert dom.count("<canvas") == 2
     assert len(re.findall(r"<svg[^>]*marks", dom)) == 2
     assert "Uncaught" not in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_property_without_any_number_is_shown_without_a_model(tmp_path):
+    values = {"p": np.full(5, np.nan), "q": [1.0, 2.0, 3.0, 2.5, 4.0]}
+    config = write_circuit(tmp_path / "c", [0, 0, 0, 1, 2], [1, 1, 2, 2, 0], values, mtype="ABC")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConnpropsWarning)
+        stats_ = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")))
+        model = build(stats_)
+    file = report(stats_, model, tmp_path / "r.html")
+    assert chunk_of(file.read_text(), "property-0")["curves"] == {}
+    with Browser(tmp_path / "profile") as browser:
+        drive(browser, file)
+        assert browser.evaluate("document.getElementById('failure').hidden")
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -28,6 +29,7 @@ from connprops.query.session import Session
 from connprops.run.run import run
 from connprops.run.verify import verify
 from connprops.statistics.extract import extract
+from connprops.store.writing import locked
 
 P = RunOptions(distr_types={"p": "normal"})
 MEANS = """
@@ -125,6 +127,16 @@ def test_a_commit_that_was_killed_before_its_rename_is_done_again(circuits, ours
     assert done.returncode == 0, done.stderr
     assert answer(ours) == (10, 10, 10)
     assert not stage.exists()
+
+
+def test_a_run_waits_for_a_reader_that_cleans_up(circuits, ours):
+    with ThreadPoolExecutor() as pool:
+        with locked(ours, "a reader"):
+            replacing = pool.submit(run, circuits[1], ours, P, overwrite=True)
+            with pytest.raises(TimeoutError):
+                replacing.result(timeout=2)
+        assert replacing.result().state == "complete"
+    assert answer(ours) == (10, 10, 10)
 
 
 @pytest.mark.parametrize("has_record", [True, False])

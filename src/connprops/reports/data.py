@@ -173,15 +173,17 @@ class ReportTables:
             "model": _columns(evidence)
             | _parameters(rows["parameters"], evidence)
             | {"curve": self._curve_of(of.name, evidence["pathway"])},
-            "curves": self._curves(of.name),
+            "curves": self._curves(of.name) if of.name in self._model.properties else {},
             "maps": dict(_map_drawings(of, rows["statistics"], evidence)),
         }
 
     def _curve_of(self, name: str, pathways: pl.Series) -> list[int | None]:
         """Return which of the borrowed distributions each pathway has, None where it has its own.
 
-        ``pathways`` are numbered as in the maps.
+        ``pathways`` are numbered as in the maps; there are none of a property without values.
         """
+        if pathways.is_empty():
+            return []
         order = [self._model.pathways.number(*self.pathways.names(p)) for p in pathways.to_list()]
         n = len(self._model.pathways)
         row_of = self._model.lent(name).row_at(np.array(order, dtype=np.int64)).tolist()

@@ -133,7 +133,7 @@ def reading(folder: str | Path, read: Callable[[Folder], Result]) -> Result:
     while True:
         if (place / _NEXT).is_dir():
             with suppress(OSError, OutputError):  # a folder that may not be written in stays so
-                clean(place, wait=True)
+                clean(place)
         opened = Folder(place)
         try:
             return read(opened)
@@ -154,7 +154,7 @@ def new_generation(folder: Path, replaces: Collection[str] = ()) -> Iterator[Pat
     with ExitStack() as held:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            clean(folder, wait=True)
+            clean(folder)
             with locked(folder, str(folder), wait=True):  # or others clean it up before its lock
                 stage.mkdir()
                 held.enter_context(locked(stage, str(folder)))
@@ -250,12 +250,12 @@ def unfinished(folder: Path) -> set[str]:
     return {run, _NEXT, *(part.name for part in parts)}
 
 
-def clean(folder: Path, *, wait: bool = False) -> None:
+def clean(folder: Path) -> None:
     """Finish what a crash has left of a generation that is complete; remove what is not.
 
     What others are at work on stays.
     """
-    with locked(folder, str(folder), wait=wait):
+    with locked(folder, str(folder), wait=True):  # a reader holds it for a moment, to clean up too
         _finish(folder)
         restored(folder / "dataset")
         for stage in folder.glob(f"{_PARTIAL}*"):
