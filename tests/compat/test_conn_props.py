@@ -91,6 +91,20 @@ def test_extracted_dictionary(tmp_path, temporary):
     assert np.isfinite(far["conn_prop_data"]["mean"]).all()
 
 
+def test_extract_loads_only_what_it_needs(tmp_path):
+    needless = ["scipy", "altair", "pandas", "duckdb", "bluepysnap", "connprops.fits.levels"]
+    code = (
+        f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
+        f"import connprops.compat as c; c.extract({str(two_types(tmp_path / 'c'))!r})\n"
+        f"print([name for name in {needless!r} if name in sys.modules])\n"
+        "print(c.build.__name__, c.ConnPropsModel.__name__)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own text
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\nbuild ConnPropsModel\n"
+
+
 def test_changed_circuit_is_extracted_again(tmp_path, temporary):
     first = conn_props.extract(two_types(tmp_path / "c"), sel_props=["u_syn"])
     second = conn_props.extract(two_types(tmp_path / "c", seed=1), sel_props=["u_syn"])

@@ -136,25 +136,27 @@ def normals_through_histograms(
     NaN where the fit is not accepted: mean and std of the data stand in then.
     """
     normals = np.full((len(histograms), 2), np.nan)
-    alike: dict[tuple[int, str], list[int]] = {}
-    for place, (counts, edges) in enumerate(histograms):
-        alike.setdefault((len(counts), np.asarray(edges).dtype.str), []).append(place)
+    alike: dict[int, list[int]] = {}
+    for place, (counts, _) in enumerate(histograms):
+        alike.setdefault(len(counts), []).append(place)
     for places in alike.values():
         for first in range(0, len(places), _AT_ONCE):
             at_once = places[first : first + _AT_ONCE]
-            counts, edges = (np.stack([histograms[i][k] for i in at_once]) for k in (0, 1))
-            centers = (edges[:, :-1] + edges[:, 1:]) / 2
-            normals[at_once] = _normals(counts.astype(np.float64), centers)
+            counts = np.stack([histograms[i][0] for i in at_once]).astype(np.float64)
+            normals[at_once] = _normals(counts, [np.asarray(histograms[i][1]) for i in at_once])
     return normals
 
 
-def _normals(counts: Floats, centers: NDArray[Any]) -> Floats:
-    """Return locations and scales of curves through counts at centers, (g, 2)."""
-    start = np.ones((len(counts), 3))
-    start[:, 0] = centers.mean(axis=1)
+def _normals(counts: Floats, edges: Sequence[NDArray[Any]]) -> Floats:
+    """Return locations and scales of curves through counts within edges, (g, 2)."""
+    start, x = np.ones((len(counts), 3)), np.empty(counts.shape)
+    for dtype in {of_one.dtype for of_one in edges}:  # centers, and their mean, are of it
+        own = [i for i, of_one in enumerate(edges) if of_one.dtype == dtype]
+        of_own = np.stack([edges[i] for i in own])
+        x[own] = centers = (of_own[:, :-1] + of_own[:, 1:]) / 2
+        start[own, 0] = centers.mean(axis=1)
     lower, upper = np.zeros_like(start), np.full_like(start, np.inf)
-    lower[:, 0], upper[:, 0] = centers.min(axis=1), centers.max(axis=1)
-    x = centers.astype(np.float64)
+    lower[:, 0], upper[:, 0] = x.min(axis=1), x.max(axis=1)
 
     def residuals(parameters: Floats, problems: NDArray[np.intp]) -> Floats:
         location, scale, height = (parameters[:, [i]] for i in range(3))

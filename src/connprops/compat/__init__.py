@@ -1,10 +1,9 @@
 """What connectome-manipulator's ``conn_props`` reads and writes, from and to our tables.
 
-``import connprops.compat as conn_props`` serves a script that used the reference's module.
+``import connprops.compat as conn_props`` serves a script that used the reference's module. Each
+name of ``__init__.pyi`` is imported when it is first used.
 """
 
-from connprops.compat.conn_props import MAX_UNIQUE_COUNT, build, extract, plot
-from connprops.compat.conn_props_model import ConnPropsModel
-from connprops.compat.errors import CompatError
+import lazy_loader
 
-__all__ = ["MAX_UNIQUE_COUNT", "CompatError", "ConnPropsModel", "build", "extract", "plot"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,15 +10,12 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from connprops.circuit.circuit import Circuit, CircuitSource, resolve_circuit
-from connprops.compat.conn_props_model import ConnPropsModel
 from connprops.compat.errors import CompatError
-from connprops.compat.interpolation import interpolated
-from connprops.compat.specifications import check_family, parameters
 from connprops.dataset.dataset import Dataset
 from connprops.display import Progress
 from connprops.errors import ConnpropsWarning, DatasetError, OptionError, listing
@@ -27,6 +24,9 @@ from connprops.options import Selection
 from connprops.schema import N_SYN_PER_CONN, is_exported_by_default
 from connprops.statistics.extract import extract as extract_statistics
 from connprops.store.writing import make_private
+
+if TYPE_CHECKING:
+    from connprops.compat.conn_props_model import ConnPropsModel
 
 MAX_UNIQUE_COUNT = 100
 """Distinct values are listed where there are no more than this."""
@@ -182,6 +182,11 @@ def build(
     CompatError
         Where there are no data, an option cannot be met, or a distribution does not hold together.
     """
+    # Not before they are needed: extract takes half of the time without them.
+    from connprops.compat.conn_props_model import ConnPropsModel
+    from connprops.compat.interpolation import interpolated
+    from connprops.compat.specifications import parameters
+
     data_types, data_bounds = data_types or {}, data_bounds or {}
     distr_types, shared_within = distr_types or {}, shared_within or {}
     options = {*distr_types, *data_types, *data_bounds, *shared_within}
@@ -228,6 +233,8 @@ def by_property(
 
 def _family(name: str, distr_types: Mapping[str, str], cells: Mapping[str, Any]) -> str:
     """Return the distribution of a property; warn where it is a guess, or loses what varies."""
+    from connprops.compat.specifications import check_family
+
     if name not in distr_types:
         _warn(
             f'No distribution type for "{name}" specified - using "normal", '
