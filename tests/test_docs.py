@@ -136,7 +136,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
     assert len(blocks) >= 22
     for language, text in blocks:
         # A small demo is quick; the second page finds that of the first.
-        run(language, text.replace(DEMO, "connprops demo --synapses 5000  "), tmp_path)
+        run(language, text.replace(DEMO, "connprops demo --synapses 2000  "), tmp_path)
     assert (tmp_path / "in_degree.csv").read_text().startswith("target_type,")
     assert (tmp_path / "far.parquet").is_file()
     assert (tmp_path / "drawn.h5").stat().st_size > 10_000

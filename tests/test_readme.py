@@ -56,7 +56,7 @@ def test_the_tour_runs(tmp_path, monkeypatch):
     demo = "connprops demo  "
     assert BLOCKS[0][1].startswith(demo)  # what is replaced, so that the test is quick
     for language, text in BLOCKS:
-        small = text.replace(demo, "connprops demo --synapses 5000  ")
+        small = text.replace(demo, "connprops demo --synapses 2000  ")
         run_block(language, small, tmp_path)
     assert (tmp_path / "connprops-demo-connprops" / "report.html").stat().st_size > 100_000
     assert (tmp_path / "excitatory" / "model.json").is_file()

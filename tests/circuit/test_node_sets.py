@@ -89,7 +89,7 @@ def contents(draw):
     return dict(sorted(content.items(), key=lambda _: draw(st.integers())))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(content=contents())
 def test_any_rules_give_what_libsonata_gives(config, content):
     found, population = ours(content, config)

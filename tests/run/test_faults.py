@@ -749,12 +749,12 @@ def test_hostile_names_live_through_everything(tmp_path, name):
 def test_a_short_stress_run(tmp_path):
     script = Path(__file__).parents[1] / "stress" / "run.py"
     done = subprocess.run(  # noqa: S603 - ours
-        [sys.executable, str(script), "--kills", "6", "--mutations", "150", "--circuits", "10",
+        [sys.executable, str(script), "--kills", "4", "--mutations", "80", "--circuits", "6",
          "--synapses", "30000"],
         capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "in all 150" in done.stdout
+    assert "in all 80" in done.stdout
     assert "476 MiB in a control group" in done.stdout or "no control group" in done.stdout
     assert done.stdout.endswith("0 failures\n")
 

@@ -105,7 +105,7 @@ def test_a_run_over_another_leaves_nothing_of_it(runs, circuits, tmp_path):
 def test_killed_commands_and_readers_beside_runs(tmp_path):
     script = Path(__file__).parents[1] / "stress" / "run.py"
     done = subprocess.run(  # noqa: S603 - ours
-        [sys.executable, str(script), "--calls", "60", "--readers", "10"],
+        [sys.executable, str(script), "--calls", "100", "--readers", "5"],
         capture_output=True, text=True, check=False, env={**os.environ, "TMPDIR": str(tmp_path)},
         timeout=300,
     )  # fmt: skip

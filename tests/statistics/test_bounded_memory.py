@@ -32,7 +32,7 @@ from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.extract import extract
 
-TABLES = ("table", "histograms", "values", "order_statistics")
+TABLES = ("histograms", "table", "values", "order_statistics")  # the first makes all
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def tables_of(data, allowed=None, **options):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("allowed", [1, 20_000])
+@pytest.mark.parametrize("allowed", [8_000, 20_000])  # all groups on disk, or half of them
 def test_little_memory_gives_the_same_bits(data, options, allowed):
     plenty = tables_of(data, **options)
     little = tables_of(data, allowed, **options)
@@ -109,7 +109,7 @@ def test_rows_of_many_small_groups_are_put_in_order(data):
 
 
 def test_one_group_sorted_on_disk_agrees_with_numpy(data):
-    table, *_ = tables_of(data, 1, by="@population")
+    _, table, *_ = tables_of(data, 1, by="@population")
     synapses = data.synapses.select("source_node", "target_node", "varies", "dirty").collect()
     source, target = (synapses[f"{side}_node"].to_numpy() for side in ("source", "target"))
     one = np.zeros(60, dtype=int)
