@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -230,5 +229,7 @@ class Resources(Checked):
 def _spill_folder(temp_dir: Path, _process: int) -> str:
     """Return a new folder for what DuckDB spills: nobody else's, gone when the process ends."""
     folder = tempfile.mkdtemp(prefix="connprops-", dir=temp_dir)
+    from multiprocessing.util import Finalize
+
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
     return folder

@@ -69,7 +69,9 @@ def test_neither_the_import_nor_help_loads_what_is_heavy(code):
 
 def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
     dataset, out = str(tmp_path / "dataset"), str(tmp_path / "out")
-    needless = ["pandas", "duckdb", "altair", "bluepysnap", "scipy", "pydantic"]
+    needless = [
+        "pandas", "duckdb", "altair", "bluepysnap", "scipy", "pydantic", "pyarrow.compute",
+    ]  # fmt: skip
     for arguments in (["export", str(circuit), "-o", dataset], ["extract", dataset, "-o", out]):
         code = f"import numpy, connprops.cli as c; c.app({arguments!r})"
         assert loaded([*needless, "numpy"], code) == ["numpy"]

@@ -18,7 +18,6 @@ from connprops.resources import Resources
 from connprops.sources.merged import MergedNetwork
 from connprops.sources.source import Network
 from connprops.tables.files import is_table
-from connprops.tables.table import TableNetwork
 
 _OF_TABLES = ("source", "target", "node_id", "count")
 
@@ -31,6 +30,8 @@ def open_network(
 ) -> Network:
     """Return the source that a path is: a circuit, or a table as the options say."""
     if isinstance(path, str | Path) and is_table(path):
+        from connprops.tables.table import TableNetwork
+
         asked = EdgeOptions(**shared(options, EdgeOptions))
         return TableNetwork(path, asked, properties, resources)
     if isinstance(path, str | Path) and Path(path).suffix in (".h5", ".hdf5", ".sonata"):
@@ -127,6 +128,8 @@ def open_table(edges: Any, nodes: Any, options: TableOptions) -> Dataset:
         Where a table cannot be read or contradicts itself, an option not met, the folder not
         written.
     """
+    from connprops.tables.table import TableNetwork
+
     asked = EdgeOptions(**{**shared(options, EdgeOptions), "nodes": nodes})
     table = TableNetwork(edges, asked, options.properties, options.limits)
     place = Path(options.folder) if options.folder else table.results_folder() / "dataset"

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connprops.arrays import Bools
-from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.arrays.arrow import taken, to_arrow, to_numpy
 from connprops.errors import OptionError
 from connprops.sources.source import LEFT_OUT, SourceColumn
 
@@ -78,7 +77,7 @@ def _as_sql(values: NDArray[Any], column: SourceColumn) -> pa.Array:
     if column.labels is None:
         return to_arrow(values, missing)
     codes = np.where(missing, 0, values) if missing is not None else values
-    return pc.take(pa.array(column.labels), to_arrow(codes.astype(np.int32), missing))
+    return taken(pa.array(column.labels), to_arrow(codes.astype(np.int32), missing))
 
 
 def _locked() -> duckdb.DuckDBPyConnection:

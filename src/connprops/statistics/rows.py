@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Ints
-from connprops.arrays.arrow import missing, to_arrow, to_numpy
+from connprops.arrays.arrow import filtered, missing, taken, to_arrow, to_numpy
 from connprops.arrays.gather import run_rows
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Groups
@@ -62,19 +62,21 @@ class Rows:
         """Return the rows of some connections and their synapses."""
         if chosen.all():
             return self
-        connections = self.connections.filter(to_arrow(chosen))
+        connections = filtered(self.connections, chosen)
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
-        return Rows(connections, self.synapses.filter(to_arrow(np.repeat(chosen, self.n_syn))))
+        return Rows(connections, filtered(self.synapses, np.repeat(chosen, self.n_syn)))
 
     def sort(self, order: Ints) -> Rows:
         """Return the rows in another order of the connections."""
-        connections = self.connections.take(to_arrow(order))
+        connections = taken(self.connections, to_arrow(order))
         if not self.synapses.num_columns:
             return Rows(connections, self.synapses)
         n_syn = self.n_syn
         first = np.cumsum(n_syn) - n_syn
-        return Rows(connections, self.synapses.take(to_arrow(run_rows(first[order], n_syn[order]))))
+        return Rows(
+            connections, taken(self.synapses, to_arrow(run_rows(first[order], n_syn[order])))
+        )
 
 
 class RowSource(Protocol):
@@ -209,8 +211,8 @@ class _File:
         self.read_to(int(np.searchsorted(self._ends, wanted)))
         table, n_left = self._left, self._left.num_rows - n
         # A slice would keep all of it.
-        self._left = table.take(to_arrow(np.arange(n, table.num_rows)))
-        table = table.take(to_arrow(np.arange(n))) if n < n_left else table.slice(0, n)
+        self._left = taken(table, to_arrow(np.arange(n, table.num_rows)))
+        table = taken(table, to_arrow(np.arange(n))) if n < n_left else table.slice(0, n)
         return table.drop_columns(["pathway"])
 
     def _n_before(self, stop: int) -> int:
