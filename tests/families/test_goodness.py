@@ -9,7 +9,7 @@ import pytest
 from known_distributions import PARAMETERS, SCIPY, stacked
 from scipy import stats
 
-from connprops.families.goodness import is_rejected, ks, wasserstein
+from connprops.families.goodness import is_rejected, ks, wasserstein, weight_of_fold
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Sample
 
@@ -88,3 +88,16 @@ def test_right_distributions_are_hardly_ever_rejected_and_wrong_ones_are() -> No
         assert rejected(values) < 0.012
         assert rejected(values**3) > power
     assert not is_rejected(np.array([0.9, 0.04]), np.array([19.0, 1e6])).any()
+
+
+def test_values_of_neighbouring_ranks_are_left_out_independently():
+    """The extremes of a sample, say: together in a share of 1/25, whatever ranks these have."""
+    first = np.random.default_rng(2).integers(0, 2**16, (4000, 1))
+    weight = np.ones((4000, 12))
+    by_fold = [weight_of_fold(weight, fold, first) for fold in range(5)]
+    np.testing.assert_array_equal(sum(by_fold), weight)
+    assert by_fold[0].mean() == pytest.approx(0.2, abs=0.01)
+    together = by_fold[0][:, :-1] * by_fold[0][:, 1:]
+    np.testing.assert_allclose(together.mean(axis=0), 0.04, atol=0.015)
+    thinned = weight_of_fold(np.full((4000, 3), 4.0), 0, first)
+    np.testing.assert_array_equal(thinned, by_fold[0].reshape(4000, 3, 4).sum(axis=2))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,15 +15,19 @@ from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import OptionError
 from connprops.export.export import export
+from connprops.families.composed import adapted
+from connprops.families.continuous import common_quantiles
 from connprops.families.goodness import ks
 from connprops.families.registry import family_named
-from connprops.families.sample import Sample
+from connprops.families.sample import Known, Sample
+from connprops.fits.choice import chosen_families
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import LevelKeys, Levels
-from connprops.fits.p_values import foretold
+from connprops.fits.p_values import best_foretold, foretold
 from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.model.build import build
+from connprops.schema import Property
 from connprops.statistics.extract import extract
 
 
@@ -477,3 +482,53 @@ def test_samples_in_blocks_are_fitted_as_all_at_once(monkeypatch):
     assert some.value.shape[1] > len(values[3])
     np.testing.assert_array_equal(some.max, [values[i].max() for i in (5, 0, 4)])
     np.testing.assert_array_equal(some.weight.sum(axis=1), [900, 1, 600])
+
+
+def counts_above_a_threshold(rng, groups, n):
+    """Counts that start anywhere but at 1, with a tail that neither gamma nor lognormal has."""
+    scale = rng.gamma(9, 1 / 9, (groups, 1))
+    return np.rint(4 + 6 * scale * (0.7 + rng.pareto(2.2, (groups, n)))).clip(max=200)
+
+
+def test_lists_of_quantiles_borrow_location_scale_and_shape():
+    """Of 12 counts each, pathways are told by all together: scored by unseen ones, by numpy."""
+    rng = np.random.default_rng(21)
+    seed = rng.integers(2**32)
+    seen = counts_above_a_threshold(np.random.default_rng(seed), 80, 12)
+    unseen = counts_above_a_threshold(np.random.default_rng(seed), 80, 400)[:, 12:]
+    known = Known.of_counts(1.0)
+    sample = replace(Sample.from_values(list(seen)), known=known)
+    shape = common_quantiles(sample, of_logs=True)
+    samples = Samples.of(replace(sample, known=replace(known, shape=shape, of_logs=True)))
+    asked = np.full(80, "quantiles", dtype="U32")
+    own = fit_with_fallbacks(asked, Samples.of(sample))
+    moved, borrowed = with_shrinkage(own, asked, samples, levels_of(80))
+    assert (borrowed > 0.1).all()
+
+    def score(fitted):
+        lists = fitted.estimates(adapted(family_named("quantiles"), known), np.arange(80))
+        p = np.sin(np.linspace(0, np.pi / 2, 33)) ** 2
+        total = 0.0
+        for quantile, values in zip(lists.parameters["quantile"], unseen, strict=True):
+            rising = quantile + 1e-9 * np.arange(33)
+            mass = np.interp(values + 0.5, rising, p) - np.interp(values - 0.5, rising, p)
+            total += np.log(0.999 * mass + 0.001 / 200).mean() / 80
+        return total
+
+    assert score(moved) > score(own) + 0.3
+
+
+@pytest.mark.parametrize("expected", ["quantiles", "gamma"])
+def test_quantiles_are_chosen_where_they_foretell_values_better(expected):
+    rng = np.random.default_rng(22)
+    values = counts_above_a_threshold(rng, 60, 25)
+    if expected == "gamma":
+        values = np.rint(4 * rng.gamma(9, 1 / 9, (60, 1)) * rng.gamma(4, 1, (60, 25)) + 1)
+    sample = replace(Sample.from_values(list(values)), known=Known.of_counts(1.0))
+    prop = Property("g", "int64", "")
+    families, scores = chosen_families("auto", sample, Samples.of(sample), prop, "aicc")
+    of_logs = replace(sample.known, shape=common_quantiles(sample, of_logs=True), of_logs=True)
+    largest = replace(sample, known=of_logs)
+    families, scores = best_foretold(families, scores, largest, levels_of(60))
+    assert set(families) == {scores.filter("chosen")["distribution"].item()}
+    assert (families[0] == "quantiles") == (expected == "quantiles")

@@ -287,8 +287,10 @@ WEIBULL = Family(
 # Quantiles, at probabilities that narrow towards both ends; between them the density is constant
 
 N_QUANTILES = 33
-_OWN_FROM = 100.0
-"""Number of values from which quantiles are a sample's own."""
+_OWN_FROM, _COMMON_FROM = 100.0, 10.0
+"""Number of values from which quantiles are a sample's own, and say something of all samples'."""
+
+_PARTS = 8  # into which the room is divided that is rounded to a count
 
 
 def levels(count: int = N_QUANTILES) -> Floats:
@@ -300,7 +302,7 @@ def _own_quantiles(sample: Sample) -> Floats:
     """Return the quantiles of samples, (g, k); repeated values fill as much as they are.
 
     The distribution ends half a distance of values beyond a sample's extremes that come once, yet
-    has no negative values where the sample has none.
+    has no negative values where the sample has none. A count fills the room that is rounded to it.
     """
     own = np.empty((len(sample), N_QUANTILES))
     upto = np.cumsum(sample.weight, axis=1)
@@ -308,6 +310,11 @@ def _own_quantiles(sample: Sample) -> Floats:
         zip(sample.value, sample.weight, upto, strict=True)
     ):
         x, w = value[weight > 0], weight[weight > 0]
+        if sample.known.rounded:
+            border = np.stack([x - 0.5, x + 0.5], axis=1).ravel()
+            ends = np.stack([after[: x.size] - w, after[: x.size]], axis=1).ravel()
+            own[row] = np.interp(levels() * sample.n[row], ends, border)
+            continue
         ends = np.stack([after[: x.size] - w + 0.5, after[: x.size] - 0.5], axis=1)
         gaps = np.diff(x, prepend=x[0], append=x[-1])[[min(1, x.size - 1), -2]] / 2
         first, last = x[[0, -1]] + np.where(w[[0, -1]] == 1, gaps, 0.0) * [-1, 1]
@@ -319,20 +326,47 @@ def _own_quantiles(sample: Sample) -> Floats:
     return own
 
 
-def common_quantiles(sample: Sample) -> tuple[float, ...]:
-    """Return the quantiles that samples have in common, in units of their std from their mean."""
-    sample = sample.take((sample.std > 0) & (sample.n >= min(_OWN_FROM, sample.n.max(initial=0))))
+def common_quantiles(sample: Sample, *, of_logs: bool = False) -> tuple[float, ...]:
+    """Return the quantiles that samples have in common, in units of their std from their mean.
+
+    They are those of all values together, each in units of its own sample.
+    """
+    least = min(_COMMON_FROM, sample.n.max(initial=0))
+    sample = sample.take((sample.std > 0) & (sample.n >= least))
     if not len(sample):
         return ()
-    own = (_own_quantiles(sample) - sample.mean[:, None]) / sample.std[:, None]
-    return tuple(np.average(own, axis=0, weights=sample.n).tolist())
+    group, value, weight = sample.points()
+    if sample.known.rounded:
+        part = (np.arange(_PARTS) + 0.5) / _PARTS - 0.5
+        value = (value[:, None] + part).ravel()
+        group, weight = group.repeat(_PARTS), (weight / _PARTS).repeat(_PARTS)
+    value = np.log(value) if of_logs else value
+    n = sample.n
+    mean = np.bincount(group, weight * value, n.size) / n
+    std = np.sqrt(np.bincount(group, weight * (value - mean[group]) ** 2, n.size) / (n - 1))
+    z = (value - mean[group]) / std[group]
+    order = np.lexsort((weight, z))
+    z, upto = z[order], np.cumsum(weight[order])
+    own = np.interp(levels() * upto[-1], upto - weight[order] / 2, z)
+    return tuple(standardised(own[None], of_logs=False)[0].tolist())
+
+
+def standardised(quantile: Floats, *, of_logs: bool) -> Floats:
+    """Return lists of quantiles, (g, k), or of their logarithms, with mean 0 and std 1."""
+    if of_logs:
+        quantile = np.log(np.maximum(quantile, quantile[:, 1:2] / 2))
+    mean, std = _mean_quantiles(quantile.T), _std_quantiles(quantile.T)
+    return np.asarray((quantile - mean[:, None]) / std[:, None])
 
 
 def _fit_quantiles(sample: Sample) -> Estimates:
     """Take a sample's own quantiles; of few values, in part the common ones, moved to them."""
     own = _own_quantiles(sample)
     shape = np.array(sample.known.shape or special.ndtri(levels() * 0.998 + 0.001))
-    common = sample.mean[:, None] + sample.std[:, None] * shape
+    if sample.known.of_logs:
+        common = np.exp(sample.mean_log[:, None] + sample.std_log[:, None] * shape)
+    else:
+        common = sample.mean[:, None] + sample.std[:, None] * shape
     common = np.maximum(common, np.minimum(sample.min, 0.0)[:, None])
     share = np.minimum(sample.n / _OWN_FROM, 1.0)[:, None]
     quantile = share * own + (1 - share) * common
@@ -340,6 +374,7 @@ def _fit_quantiles(sample: Sample) -> Estimates:
     mean, std = _mean_quantiles(quantile.T), _std_quantiles(quantile.T)
     moved = sample.mean[:, None] + (quantile - mean[:, None]) * (sample.std / std)[:, None]
     stays = (np.diff(quantile) == 0).any(axis=1) | ((sample.min >= 0) & (moved[:, 0] < 0))
+    stays |= sample.known.rounded
     quantile = np.where(stays[:, None], quantile, moved)
     p = levels()
     slope = (quantile[:, 2:] - quantile[:, :-2]) / (p[2:] - p[:-2])

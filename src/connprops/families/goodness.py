@@ -13,7 +13,7 @@ from connprops.families.sample import Sample
 _CELLS, _TAIL_CELLS = 64, 24
 _WIDEST, _NODES = 16, 128  # so many gaps between points are parted, at so many places
 _FAR = 1e-9  # probability beyond which nothing is looked at
-_FOLDS = 5
+FOLDS = 5
 _RANKS = 1 << 16  # ranks after which folds repeat
 _LISTED = 512  # whole numbers that are gone through one by one
 
@@ -219,14 +219,10 @@ def held_out(family: Family, sample: Sample) -> Floats:
     of 1/(m + 1) to strays, spread evenly over the sample's range.
     """
     deviance = np.zeros(len(sample))
-    upto = np.round(np.cumsum(sample.weight, axis=1)).astype(np.int64)
     with np.errstate(over="ignore"):
         width = sample.max - sample.min + (1.0 if family.kind == "discrete" else 0.0)
-    folds = fold_of_rank(np.arange(_RANKS))
-    for fold in range(_FOLDS):
-        before = np.concatenate([[0], np.cumsum(folds == fold)])
-        inside = upto // _RANKS * before[-1] + before[upto % _RANKS]
-        left_out = np.diff(inside, axis=1, prepend=0).astype(np.float64)
+    for fold in range(FOLDS):
+        left_out = weight_of_fold(sample.weight, fold)
         training = sample.with_weights(np.maximum(sample.weight - left_out, 0.0))
         estimate = family.fit(training)
         n = training.n[:, None]
@@ -239,7 +235,19 @@ def held_out(family: Family, sample: Sample) -> Floats:
     return deviance
 
 
+def weight_of_fold(weight: Floats, fold: int, first: Ints | int = 0) -> Floats:
+    """Return which weight of sorted samples' points, (g, k), is in a fold.
+
+    Ranks are counted from ``first``, (g, 1), so that those left out together differ.
+    """
+    before = np.concatenate([[0], np.cumsum(fold_of_rank(np.arange(_RANKS)) == fold)])
+    rank = np.round(np.cumsum(weight, axis=1)).astype(np.int64)
+    rank = first + np.concatenate([np.zeros_like(rank[:, :1]), rank], axis=1)
+    inside = rank // _RANKS * before[-1] + before[rank % _RANKS]
+    return np.asarray(np.diff(inside, axis=1), dtype=np.float64)
+
+
 def fold_of_rank(rank: Ints) -> Ints:
     """Return in which fold the value of a rank is left out: folds are as good as random."""
     hashed = bits(np.zeros(rank.shape, dtype=np.uint64), rank - 1)
-    return (hashed % np.uint64(_FOLDS)).astype(np.int64)
+    return (hashed % np.uint64(FOLDS)).astype(np.int64)

@@ -40,8 +40,9 @@ class Known:
         Bounds: a value beyond one is replaced by it.
     point, repeats
         A value, and whether so large a share of the values is just that as no continuum has.
-    shape
+    shape, of_logs
         Quantiles that pathways have in common, in units of the std from the mean; or empty.
+        Whether these are of the logarithms of values.
     """
 
     rounded: bool = False
@@ -50,6 +51,7 @@ class Known:
     point: float = 0.0
     repeats: bool = False
     shape: tuple[float, ...] = ()
+    of_logs: bool = False
 
     @classmethod
     def of_counts(

@@ -381,6 +381,15 @@ def _table(
     )
 
 
+def with_quantiles(scores: pl.DataFrame, sample: Sample) -> pl.DataFrame:
+    """Return the candidates' scores, that of quantiles added."""
+    criterion = scores["criterion"][0]
+    own = score(adapted(family_named("quantiles"), sample.known), _compared(sample), criterion)
+    added = _table([own], {"quantiles": own.value}, "", criterion)
+    least = scores.filter(delta=0).select(criterion.replace("-", "_")).item(0, 0)
+    return pl.concat([scores, added.with_columns(delta=own.value - least)])
+
+
 def _no_scores() -> pl.DataFrame:
     columns = schema.SCORES.polars_schema()
     del columns["property"]

@@ -278,3 +278,30 @@ def shrunk_lists(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mo
 
     values = {"val": padded(0), "p": padded(1)}
     return values, {"val": np.full_like(values["val"], np.nan), "p": padded(2)}, [borrowed]
+
+
+def shrunk_counts(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return distributions of counts: the mean, and the inverse of the dispersion, if any.
+
+    The error of a mean is by the family's standard deviation.
+    """
+    n, family = sample.n, own.family
+    law, errors, weights = {}, {}, []
+    if "dispersion" in own.parameters:
+        inverse = 1 / own.parameters["dispersion"]
+        error = own.std_error["dispersion"] * inverse**2
+        unit = hierarchy.average(n * error**2, n)
+        inverse, variance, weight = hierarchy.toward(inverse, unit / n)
+        law["dispersion"] = 1 / np.maximum(inverse, 0)
+        errors["dispersion"] = np.sqrt(variance) * law["dispersion"] ** 2
+        weights.append(weight)
+    mean = np.full_like(n, hierarchy.average(sample.mean, n))
+    for _ in range(2):  # the error of a small pathway by what its level has for a mean
+        error = family.std({**law, "mean": mean})
+        mean, variance, weight = hierarchy.toward(sample.mean, error**2 / n)
+        mean = np.maximum(mean, family.support({**law, "mean": mean})[0])
+    if "dispersion" in law:  # a count varies also by what is not known of the mean
+        above = (mean - family.support({**law, "mean": mean})[0]) ** 2
+        law["dispersion"] = above / (above / law["dispersion"] + variance)
+    errors["mean"] = np.sqrt(variance)
+    return {"mean": mean, **law}, errors, [*weights, weight]

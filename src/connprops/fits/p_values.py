@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 
 from connprops.arrays import Floats, Ints
 from connprops.arrays.random_numbers import bits
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.families.family import Family, Parameters
-from connprops.families.goodness import ks
+from connprops.families.goodness import FOLDS, ks, n_ends, weight_of_fold
+from connprops.families.registry import family_named
 from connprops.families.sample import POINTS, Sample, of_points, weighted_points
+from connprops.fits.choice import with_quantiles
 from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks
 from connprops.fits.levels import Levels
 from connprops.fits.samples import Samples
@@ -166,34 +169,91 @@ def _order_statistics(
     return reached[:, :-1] / reached[:, -1:], weight
 
 
-_STRAY, _FOLDS, _MANY = 1e-3, 5, 200
+_STRAY, _ENOUGH, _RANKS = 1e-3, 2000, 1 << 16
 _RANGE = np.array([0.05, 0.95])
-"""The share of stray values among those left out, the number of folds, and many pathways."""
+"""The share of stray values among those left out, how many of these are enough, and where ranks
+may start."""
+
+
+_COST_OF_ENDS = 12.0
+"""What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
+
+_PATHWAYS_FROM = 8
+_GAIN, _GAIN_PER_VALUE = 33.0, 0.03
+"""From how many pathways on, and for which gain of log-likelihood, in all and for each value,
+quantiles are chosen: their shape has seen what is left out, and is no family."""
+
+
+def best_foretold(
+    families: Names, scores: pl.DataFrame, largest: Sample, levels: Levels
+) -> tuple[Names, pl.DataFrame]:
+    """Return the choice of a family again where hierarchical estimates may think otherwise.
+
+    What lies beyond an end costs most. So families with and without ends are compared on values
+    left out, unless the evidence is beyond doubt. The best is then compared with quantiles.
+    """
+    compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
+    delta = dict(compared.select("distribution", "delta").iter_rows())
+    chosen = scores.filter("chosen")["distribution"].to_list()
+    if not chosen or chosen[0] not in delta or chosen[0] == "quantiles":
+        return families, scores
+    best, part = chosen[0], Samples.of(largest)
+    without = [name for name in delta if not n_ends(family_named(name))][:1]
+    doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
+    held_out: dict[str, float] = {}
+    if n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
+        rivals = {best, *without, *({"truncnorm"} & delta.keys())}
+        held_out = {name: foretold(name, part, levels) for name in sorted(rivals)}
+        best = max(held_out, key=lambda name: held_out[name])
+    varied, n = largest.std > 0, largest.n.sum()
+    tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
+    if tells and not largest.known.repeats and best != "discrete":
+        least = max(_GAIN * FOLDS / (_folds(largest) * n), _GAIN_PER_VALUE)
+
+        def gain(folds: int) -> float:
+            by_quantiles, by_family = (
+                foretold(x, part, levels, folds) for x in ("quantiles", best)
+            )
+            return by_quantiles - by_family
+
+        if gain(1) > 0 and gain(FOLDS) > least:
+            best, scores = "quantiles", with_quantiles(scores, largest)
+    families = np.where(families == chosen[0], best, families)
+    return families, scores.with_columns(chosen=pl.col("distribution") == best)
 
 
 @np.errstate(all="ignore")
-def foretold(name: str, samples: Samples, levels: Levels) -> float:
-    """Return the log-likelihood of observed values by a family's estimates without them.
+def foretold(name: str, samples: Samples, levels: Levels, folds: int = FOLDS) -> float:
+    """Return the mean log-likelihood of observed values by a family's estimates without them.
 
-    A value's fold follows from the value; of many pathways, one fold says enough. A share of 0.001
-    is granted to stray values, evenly over the range of all.
+    A value's fold follows from its rank and its pathway's mean; of many values, fewer folds say
+    enough. A share of 0.001 is granted to stray values, evenly over the range of all.
     """
     n = levels.observed.size
     observed = samples.samples(np.arange(n))
-    fold = bits(np.abs(observed.value).view(np.uint64), np.zeros(1, dtype=np.int64)) % _FOLDS
+    hashed = bits(observed.mean.view(np.uint64), np.zeros(1, dtype=np.int64)) % _RANKS
+    first = hashed.astype(np.int64)[:, None]
     stray = _STRAY / (np.max(observed.max) - np.min(observed.min))
-    families, total = np.full(n, name), 0.0
-    for number in range(_FOLDS if n <= _MANY else 1):
-        left_out = observed.weight * (fold == number)
+    # A continuum repeats no value: those that are tell nothing of densities.
+    once = observed.known.rounded | ~observed.exact[:, None] | (observed.weight <= 1)
+    families, total, count = np.full(n, name), 0.0, 0.0
+    for number in range(min(folds, _folds(observed))):
+        left_out = np.minimum(weight_of_fold(observed.weight, number, first), observed.weight)
         fitted = _without(left_out, families, observed, levels)
         density = np.zeros_like(observed.value)
         for of_family in fitted.distributions.values():
             at = of_family.pathway
             log = of_family.family.logpdf(observed.value[at], of_family.parameters)
             density[at] = np.where(np.isfinite(log), np.exp(log), 0.0)
-        score = left_out * np.log((1 - _STRAY) * density + stray)
+        score = left_out * once * np.log((1 - _STRAY) * density + stray)
         total += float(np.sort(score, axis=None).sum())
-    return total
+        count += float((left_out * once).sum())
+    return total / count if count else np.nan
+
+
+def _folds(sample: Sample) -> int:
+    """Return how many of the folds are left out: all, or as many as have enough values."""
+    return int(np.clip(np.ceil(FOLDS * _ENOUGH / sample.n.sum()), 1, FOLDS))
 
 
 def inside_ranges(
@@ -208,9 +268,9 @@ def inside_ranges(
     range is that of what is ``drawn`` from estimates by the others, hierarchical ones if there are
     ``levels``. Pathways without any have no values left out.
     """
-    first = bits(observed.mean.view(np.uint64), np.zeros(1, dtype=np.int64)) % _FOLDS
+    first = bits(observed.mean.view(np.uint64), np.zeros(1, dtype=np.int64)) % FOLDS
     rank = observed.weight.cumsum(axis=1) + first[:, None]
-    taken = np.diff(np.floor(rank / _FOLDS), axis=1, prepend=0.0)
+    taken = np.diff(np.floor(rank / FOLDS), axis=1, prepend=0.0)
     left_out = np.minimum(taken, observed.weight)
     inside, known = np.zeros((2, *left_out.shape))
     for of_family in _without(left_out, families, observed, levels).distributions.values():

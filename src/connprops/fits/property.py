@@ -41,7 +41,7 @@ from connprops.fits.fitted import (
     with_unweighted_means,
 )
 from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, observations_of
-from connprops.fits.p_values import foretold, inside_ranges, ks_p_values
+from connprops.fits.p_values import best_foretold, inside_ranges, ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
     Samples,
@@ -133,10 +133,6 @@ def fit_properties(
         yield from executor.map(fit, properties)
 
 
-_COST_OF_ENDS = 12.0
-"""What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
-
-
 @dataclass(frozen=True)
 class _PropertyFit(PropertySamples):
     """The fit of one property by the options of a model."""
@@ -199,11 +195,12 @@ class _PropertyFit(PropertySamples):
         )
         is_labelled = self.prop.labels is not None
         if options.shrinkage and options.distr_types.get(name, AUTO) == AUTO:
-            families, scores = self._with_ends_that_pay(families, scores)
+            largest = replace(self.largest, known=self._common_shape)
+            levels = self._levels(self.levels.observed[observed.largest()], largest)
+            families, scores = best_foretold(families, scores, largest, levels)
         samples = self.all
         if "quantiles" in families:
-            shape = common_quantiles(self.largest)
-            samples = samples.with_known(replace(samples.known, shape=shape))
+            samples = samples.with_known(self._common_shape)
         fitted = fit_labels(samples) if is_labelled else fit_with_fallbacks(families, samples)
         p_value = self._p_values(fitted)
         if options.truncnorm == "histogram":
@@ -212,35 +209,17 @@ class _PropertyFit(PropertySamples):
             fitted = with_unweighted_means(fitted, families, observed, self.levels)
         borrowed = np.full(len(observed), np.nan)
         if options.shrinkage and not is_labelled:
-            fitted, borrowed = with_shrinkage(fitted, families, self.all, self.levels)
+            fitted, borrowed = with_shrinkage(fitted, families, samples, self.levels)
         fitted = self._with_intervals(fitted, borrowed)
         evidence = {"p_value": p_value, "borrowed": borrowed, **self._left_out(families, fitted)}
         return PropertyTables(self._model_rows(fitted), self._fit_rows(fitted, evidence), scores)
 
-    def _with_ends_that_pay(
-        self, families: Names, scores: pl.DataFrame
-    ) -> tuple[Names, pl.DataFrame]:
-        """Return the choice again where it fell on a family with ends, known by few values.
-
-        What lies beyond an end costs most. So families with and without ends are compared by
-        hierarchical estimates on values left out, unless the evidence is beyond doubt.
-        """
-        compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
-        delta = dict(compared.select("distribution", "delta").iter_rows())
-        best = scores.filter("chosen")["distribution"].to_list()
-        if not best or best[0] not in delta or not n_ends(family_named(best[0])):
-            return families, scores
-        without = [name for name in delta if not n_ends(family_named(name))][:1]
-        doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
-        if not without or delta[without[0]] - delta[best[0]] > doubt:
-            return families, scores
-        rivals = {best[0], *without, *({"truncnorm"} & delta.keys())}
-        levels = self._levels(self.levels.observed[self.observed.largest()], self.largest)
-        part = Samples.of(self.largest)
-        held_out = {name: foretold(name, part, levels) for name in sorted(rivals)}
-        chosen = max(held_out, key=lambda name: held_out[name])
-        families = np.where(families == best[0], chosen, families)
-        return families, scores.with_columns(chosen=pl.col("distribution") == chosen)
+    @cached_property
+    def _common_shape(self) -> Known:
+        """Return what is known of values, with the quantiles that pathways have in common."""
+        of_logs = bool(np.all(self.largest.min > 0))
+        shape = common_quantiles(self.largest, of_logs=of_logs)
+        return replace(self.largest.known, shape=shape, of_logs=of_logs)
 
     @cached_property
     def _keys(self) -> pl.DataFrame:
@@ -446,6 +425,8 @@ class _PropertyFit(PropertySamples):
             key = bits(pathways.astype(np.uint64), np.zeros(1, dtype=np.int64))
             rows = np.sort(np.argsort(key)[:_TESTED_AT_MOST])
             part = self.observed.samples(rows)
+            if "quantiles" in families:
+                part = replace(part, known=self._common_shape)
             levels = self._levels(pathways[rows], part) if self.options.shrinkage else None
             left_out[rows], inside[rows] = inside_ranges(
                 families[rows], part, levels, lambda of: self._as_drawn(of, fitted)

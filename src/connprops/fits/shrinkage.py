@@ -22,10 +22,19 @@ from connprops.families.bounded import (
     truncated_shape_of,
 )
 from connprops.families.composed import adapted
+from connprops.families.continuous import levels as probabilities
 from connprops.families.family import Family
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.fitted import Fitted, Moved, Names, Parameters, own_lists, shrunk_lists
+from connprops.fits.fitted import (
+    Fitted,
+    Moved,
+    Names,
+    Parameters,
+    own_lists,
+    shrunk_counts,
+    shrunk_lists,
+)
 from connprops.fits.levels import LEAST, Hierarchy, Levels
 from connprops.fits.samples import Samples
 
@@ -43,6 +52,9 @@ something of others': one of 1e-20 among others of 10 stands for 0."""
 _SOFTENED = 8
 """Power of a distribution's share in the variance of its values that goes with its kurtosis where
 ends are uncertain. Of a sum it is 2; but ends are sharp, and values beyond would cost too much."""
+
+_OWN_LIST = 50.0
+"""Number of values of which a pathway's own quantiles count as much as all pathways'."""
 
 _OWN_SHAPE_FROM = 200
 """Values from which on a pathway's own shape between ends counts, alone and not with others."""
@@ -67,7 +79,8 @@ def with_shrinkage(
         first = next(iter(own.parameters.values()))
         has_own = np.isfinite(first if first.ndim == 1 else first[:, 0])
         # What varies, or is too little to tell, belongs to the family; other values do not.
-        few = (part.n < len(family.parameters)) | (samples.known.rounded & (part.std == 0))
+        few = part.n < max(len(family.parameters), _PAIR)
+        few |= samples.known.rounded & (part.std == 0)
         belongs = (has_own | few) & (rows < n_observed)
         moved, weight = _moved(own, family, part, hierarchy, belongs)
         kept = (belongs | (rows >= n_observed)) & np.isfinite(weight)
@@ -423,31 +436,44 @@ def _beta(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     return {"a": a, "b": b, **ends}, errors, [*weights, weight, other]
 
 
-# Counts: the mean itself, whose error is by the family's standard deviation
+# Quantiles: location and scale of their shape, which all pathways have in common
 
 
-def _counts(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
-    """Return distributions of counts: the mean, and the inverse of the dispersion, if any."""
-    n, family = sample.n, own.family
-    law, errors, weights = {}, {}, []
-    if "dispersion" in own.parameters:
-        inverse = 1 / own.parameters["dispersion"]
-        error = own.std_error["dispersion"] * inverse**2
-        unit = hierarchy.average(n * error**2, n)
-        inverse, variance, weight = hierarchy.toward(inverse, unit / n)
-        law["dispersion"] = 1 / np.maximum(inverse, 0)
-        errors["dispersion"] = np.sqrt(variance) * law["dispersion"] ** 2
-        weights.append(weight)
-    mean = np.full_like(n, hierarchy.average(sample.mean, n))
-    for _ in range(2):  # the error of a small pathway by what its level has for a mean
-        error = family.std({**law, "mean": mean})
-        mean, variance, weight = hierarchy.toward(sample.mean, error**2 / n)
-        mean = np.maximum(mean, family.support({**law, "mean": mean})[0])
-    if "dispersion" in law:  # a count varies also by what is not known of the mean
-        above = (mean - family.support({**law, "mean": mean})[0]) ** 2
-        law["dispersion"] = above / (above / law["dispersion"] + variance)
-    errors["mean"] = np.sqrt(variance)
-    return {"mean": mean, **law}, errors, [*weights, weight]
+def _quantiles(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
+    """Return lists of quantiles: those that pathways have in common, with locations and scales.
+
+    The weight of these is 1 / (1 + (n / 50)^2) beside a pathway's own list of n values, and 0 where
+    values are repeated: a point is no matter of scale.
+    """
+    n, known, listed = sample.n, sample.known, own.parameters["quantile"]
+    shape = np.array(known.shape or special.ndtri(probabilities() * 0.998 + 0.001))
+    location, std = (sample.mean, sample.std)
+    if known.of_logs:
+        location, std = sample.mean_log, sample.std_log
+    fourth = (np.diff(probabilities()) * ((shape[1:] + shape[:-1]) / 2) ** 4).sum()
+    freedom = _freedom(sample)
+    own_std = np.log(std * np.sqrt(n / freedom))
+    log_std, v_std, weight = _log_scale(own_std, max(fourth - 1, 1) / 4, freedom, hierarchy)
+    location, v_location, other = hierarchy.toward(location, np.exp(2 * log_std) / n)
+    # No pathway spreads more than all together: of lists of logarithms the last would be vast.
+    most = np.hypot(np.nanmax(std, initial=0.0), np.nanstd(location[: hierarchy.n_observed]))
+    scale = np.fmin(np.sqrt(np.exp(2 * (log_std + v_std)) + v_location), most)
+    quantile = location[:, None] + scale[:, None] * shape
+    error = np.sqrt(v_location[:, None] + (scale[:, None] * shape) ** 2 * v_std[:, None])
+    if known.of_logs:
+        quantile = np.exp(quantile)
+        error *= quantile
+    at = np.flatnonzero(np.isfinite(listed).any(axis=1) & np.isfinite(n))
+    if at.size:
+        repeats = (np.diff(listed[at]) == 0).any(axis=1) & (n[at] >= _OWN_LIST)
+        share = np.where(repeats, 0.0, 1 / (1 + (n[at] / _OWN_LIST) ** 2))[:, None]
+        quantile[at] = share * quantile[at] + (1 - share) * listed[at]
+        of_own = np.nan_to_num(own.std_error["quantile"][at])
+        error[at] = np.hypot(share * error[at], (1 - share) * of_own)
+    observed = hierarchy.is_observed()
+    quantile[:, 0] = np.where(observed, np.fmin(quantile[:, 0], sample.min), quantile[:, 0])
+    quantile[:, -1] = np.where(observed, np.fmax(quantile[:, -1], sample.max), quantile[:, -1])
+    return {"quantile": quantile}, {"quantile": error}, [weight, other]
 
 
 _WAYS: Mapping[str, _Way] = {
@@ -459,10 +485,11 @@ _WAYS: Mapping[str, _Way] = {
     "truncnorm": _between_ends,
     "uniform": _between_ends,
     "beta": _beta,
+    "quantiles": _quantiles,
     "discrete": shrunk_lists,
     **dict.fromkeys(
         ("poisson", "ztpoisson", "shifted_poisson", "geometric", "negative_binomial",
          "shifted_negative_binomial"),
-        _counts,
+        shrunk_counts,
     ),
 }  # fmt: skip
