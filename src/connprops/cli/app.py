@@ -123,7 +123,8 @@ def _prepared(parameters: Any) -> Any:
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
-        if not isinstance(typed := parameter.get_runtime_param, _Quick):
+        typed = getattr(parameter, "get_runtime_param", None)  # which a later Typer may lack
+        if typed is not None and not isinstance(typed, _Quick):
             parameter.get_runtime_param = _Quick(parameter.type_descriptor, typed)
     return parameters
 
