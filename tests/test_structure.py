@@ -165,3 +165,19 @@ def test_tests_set_no_private_constant():
 )
 def test_the_search_for_private_settings_finds_them(code, n_settings):
     assert len(private_settings(ast.parse(code))) == n_settings
+
+
+VAGUE = {"found", "given", "one", "some"}
+
+
+def test_values_have_names_that_say_what_they_are():
+    """``found`` is what an error says that it found, in :mod:`connprops.errors` alone."""
+    names = [
+        (place(file, node), node.id if isinstance(node, ast.Name) else node.arg)
+        for file in MODULES
+        if file.name != "errors.py"
+        for node in ast.walk(tree(file))
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+        or isinstance(node, ast.arg)
+    ]
+    assert [(at, name) for at, name in names if name in VAGUE] == []

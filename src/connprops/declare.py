@@ -76,8 +76,8 @@ def option(default: Any = MISSING, *, factory: Any = None, **about: Any) -> Any:
 
 def about(declared: Field[Any]) -> Option:
     """Return what is said of the option that a field declares."""
-    found: Option = declared.metadata["option"]
-    return found
+    of_field: Option = declared.metadata["option"]
+    return of_field
 
 
 def names(cls: type) -> list[str]:

@@ -148,7 +148,7 @@ def resolved(keys: pl.DataFrame, types: pl.DataFrame, pathways: Pathways, number
     said = keys.select(pl.col(*ROW_KEYS).cast(pl.String), "level").with_row_index("row")
     kinds = said.group_by("level", *(pl.col(k).is_not_null().alias(f"{k}?") for k in ROW_KEYS))
     for (_, *has), of_kind in sorted(kinds, key=lambda kind: kind[0]):
-        names = [name for name, given in zip(ROW_KEYS, has, strict=True) if given]
+        names = [name for name, is_said in zip(ROW_KEYS, has, strict=True) if is_said]
         left = np.flatnonzero(rows < 0)
         places = dict(zip(("source", "target"), pathways.places(numbers[left]), strict=True))
         key, known = np.zeros((2, left.size + len(of_kind)), dtype=np.int64)
@@ -158,10 +158,10 @@ def resolved(keys: pl.DataFrame, types: pl.DataFrame, pathways: Pathways, number
             code = np.concatenate([code[place], code[n_types:]])
             key = key * (int(code.max(initial=0)) + 1) + code
             known = known | (code < 0)
-        wanted, given = np.split(np.where(known, -1, key), [left.size])
-        order = np.argsort(given, kind="stable")
-        at = np.minimum(np.searchsorted(given[order], wanted), given.size - 1)
-        fits = (given[order][at] == wanted) & (wanted >= 0)
+        wanted, lent = np.split(np.where(known, -1, key), [left.size])
+        order = np.argsort(lent, kind="stable")
+        at = np.minimum(np.searchsorted(lent[order], wanted), lent.size - 1)
+        fits = (lent[order][at] == wanted) & (wanted >= 0)
         rows[left[fits]] = of_kind["row"].to_numpy()[order][at[fits]]
     return rows
 

@@ -119,11 +119,11 @@ class Table:
                 hint="it was written by another program, or by another version of this one",
             )
         for column in self.columns:
-            found = frame.schema[column.name]
-            if not _accepts(column.dtype, found):
+            dtype = frame.schema[column.name]
+            if not _accepts(column.dtype, dtype):
                 raise DatasetError.of(
                     f"{origin}, column {column.name!r} of table {self.name!r}, has the wrong type",
-                    found=str(found),
+                    found=str(dtype),
                     expected=str(column.dtype),
                 )
             if not column.nullable and frame.get_column(column.name).null_count():
@@ -134,10 +134,10 @@ class Table:
                 )
 
 
-def _accepts(dtype: pl.DataType | type[pl.DataType], found: pl.DataType) -> bool:
+def _accepts(dtype: pl.DataType | type[pl.DataType], stored: pl.DataType) -> bool:
     if dtype is pl.Enum:
-        return found in (pl.Enum, pl.Categorical, pl.String)
-    return found == dtype
+        return stored in (pl.Enum, pl.Categorical, pl.String)
+    return stored == dtype
 
 
 _DTYPES: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -305,12 +305,12 @@ def read_metadata(raw: Mapping[str, str], origin: str) -> dict[str, Any]:
     return facts
 
 
-def check_version(found: object, origin: str, error: type[ConnpropsError]) -> None:
+def check_version(number: object, origin: str, error: type[ConnpropsError]) -> None:
     """Raise ``error`` unless ``found`` is a schema version that this package reads."""
-    if not isinstance(found, int) or found > VERSION or found < 1:
+    if not isinstance(number, int) or number > VERSION or number < 1:
         raise error.of(
             f"{origin} has a schema version that this connprops does not read",
-            found=repr(found),
+            found=repr(number),
             expected=f"1 to {VERSION}",
             hint="upgrade connprops, or write the file again",
         )

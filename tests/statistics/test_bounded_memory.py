@@ -143,7 +143,7 @@ def test_sorting_in_a_file_gives_what_sorting_in_memory_does(tmp_path_factory, v
             for name, number in expected.items():
                 assert found[name].tobytes() == number.tobytes(), name
         pairs = [(histograms(on_disk, 7), histograms(in_memory, 7))]
-    wanted = np.ones(in_memory.some.size, bool)
+    wanted = np.ones(in_memory.filled.size, bool)
     pairs.append((distinct_values(on_disk, wanted), distinct_values(in_memory, wanted)))
     pairs.append(([count_distinct(on_disk)], [count_distinct(in_memory)]))
     for found, expected in (arrays for pair in pairs for arrays in zip(*pair, strict=True)):

@@ -82,12 +82,12 @@ def _numbers(chunk: pa.Array, dtype: np.dtype[Any]) -> NDArray[Any]:
     start, stop = chunk.offset, chunk.offset + len(chunk)
     data = chunk.buffers()[1]
     if dtype == np.bool_:
-        found = _flags(data, start, stop)
+        values = _flags(data, start, stop)
     else:
-        found = np.frombuffer(data, dtype, stop)[start:]
+        values = np.frombuffer(data, dtype, stop)[start:]
     if chunk.null_count:  # what lies under a null is anything
-        return np.where(_flags(chunk.buffers()[0], start, stop), found, dtype.type(0))
-    return found
+        return np.where(_flags(chunk.buffers()[0], start, stop), values, dtype.type(0))
+    return values
 
 
 def _bits(flags: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ class Runs:
         """Return the rows of a column, in an array of its own."""
         if self._rows is not None:
             return values[self._rows]
-        return np.concatenate([values[:0], *(values[one] for one in self._slices)])
+        return np.concatenate([values[:0], *(values[piece] for piece in self._slices)])
 
     def means(self, values: NDArray[Any]) -> Floats:
         """Return the mean of the finite values of each run, NaN where there is none."""

@@ -32,7 +32,7 @@ _SEARCHED_FROM = 96
 
 def histograms(sample: SortedSamples, bins: int | tuple[float, ...]) -> tuple[Floats, Ints]:
     """Return edges (s, bins + 1) and counts (s, bins) of each group with values."""
-    n_groups = sample.some.size
+    n_groups = sample.filled.size
     n_edges = bins + 1 if isinstance(bins, int) else len(bins)
     edges = np.empty((n_groups, n_edges))
     counts = np.empty((n_groups, n_edges - 1), dtype=np.int64)
@@ -63,9 +63,9 @@ def _binned(values: NDArray[Any], edges: Floats) -> Ints:
         return np.diff([*below[:-1], bisect_right(values, edges[-1])])
     else:
         values = values.astype(np.float64)
-    found = values.searchsorted(edges)
-    found[-1] = values.searchsorted(edges[-1], side="right")
-    return np.diff(found)
+    places = values.searchsorted(edges)
+    places[-1] = values.searchsorted(edges[-1], side="right")
+    return np.diff(places)
 
 
 def _evenly_binned(x: Floats, n: Ints, edges: Floats) -> Ints:

@@ -116,10 +116,10 @@ def normal_quantile(p: Floats) -> Floats:
 
     Wichura (1988), algorithm AS 241, to 16 digits: SciPy's takes a tenth of a second to import.
     """
-    found, flat = np.empty(p.size), p.ravel()
+    quantiles, flat = np.empty(p.size), p.ravel()
     for start in range(0, p.size, _IN_CACHE):
-        found[start : start + _IN_CACHE] = _quantile_of_block(flat[start : start + _IN_CACHE])
-    return found.reshape(p.shape)
+        quantiles[start : start + _IN_CACHE] = _quantile_of_block(flat[start : start + _IN_CACHE])
+    return quantiles.reshape(p.shape)
 
 
 def _quantile_of_block(p: Floats) -> Floats:
@@ -180,25 +180,25 @@ def normal_scores(values: Floats, counts: Ints) -> Scores:
 
 def _coefficients(threshold: Floats, weight: Floats, first_tie: Ints, free: Bools) -> Floats:
     """Return h_k: a step of height m at t adds m He_{k-1}(t) phi(t), by parts."""
-    found = np.zeros((first_tie.size, TERMS))
-    found[free, 0] = 1.0
+    coefficients = np.zeros((first_tie.size, TERMS))
+    coefficients[free, 0] = 1.0
     tied = np.flatnonzero(~np.repeat(free, np.diff(first_tie, append=threshold.size)))
     if not tied.size:
-        return found
+        return coefficients
     sizes = np.diff(first_tie, append=threshold.size)[~free]
     starts = np.cumsum(sizes) - sizes
     t, weight = threshold[tied], weight[tied]
     for k, polynomial in enumerate(_hermite(t, TERMS)):
-        found[~free, k] = np.add.reduceat(weight * polynomial, starts) / np.sqrt(k + 1)
-    return found
+        coefficients[~free, k] = np.add.reduceat(weight * polynomial, starts) / np.sqrt(k + 1)
+    return coefficients
 
 
 def _hermite(x: Floats, n: int) -> list[Floats]:
     """Return the first n Hermite polynomials He_k(x) / sqrt(k!)."""
-    found = [np.ones_like(x), x]
+    polynomials = [np.ones_like(x), x]
     for k in range(1, n - 1):
-        found.append((x * found[k] - np.sqrt(k) * found[k - 1]) / np.sqrt(k + 1))
-    return found[:n]
+        polynomials.append((x * polynomials[k] - np.sqrt(k) * polynomials[k - 1]) / np.sqrt(k + 1))
+    return polynomials[:n]
 
 
 @dataclass(frozen=True)
@@ -221,14 +221,14 @@ def latent_correlations(a: Scores, b: Scores) -> Latent:
         return Latent(r, std_error)
     coefficients = _series(a, b)[told]
     covariance = (np.add.reduceat(a.score * b.score, a.starts) / a.counts)[told]
-    one = np.ones(told.size)
+    ones = np.ones(told.size)
 
     def function(x: Floats) -> tuple[Floats, Floats]:
         value, slope = _polynomial(coefficients, x)
         return value - covariance, slope
 
     slope_at_0 = np.maximum(coefficients[:, 0], 1e-12)
-    r[told] = increasing_root(function, -one, one, np.clip(covariance / slope_at_0, -1, 1))
+    r[told] = increasing_root(function, -ones, ones, np.clip(covariance / slope_at_0, -1, 1))
     std_error[told] = _std_errors(a, b, r)[told] / _polynomial(coefficients, r[told])[1]
     std_error[(np.abs(r) > _BOUND) & (a.has_ties | b.has_ties)] = np.nan
     return Latent(r, std_error)
@@ -307,17 +307,17 @@ def intraclass_correlations(
         of one value take no part.
     """
     values, sizes, counts = _finite_of_several(values, sizes, counts)
-    some = np.flatnonzero(counts)
+    filled = np.flatnonzero(counts)
     correlation, error = np.full((2, counts.size), np.nan)
-    if not some.size:
+    if not filled.size:
         return correlation, error
-    first = np.cumsum(counts[some]) - counts[some]
+    first = np.cumsum(counts[filled]) - counts[filled]
     n = np.add.reduceat(sizes, first)
     score, squares = _midrank_scores(values, n)
     total = np.add.reduceat(score, np.cumsum(sizes) - sizes) / _SCORE
     of_classes = _sums(total**2 / sizes, first)
     of_all = np.add.reduceat(np.rint(total * _SCORE).astype(np.int64), first) / _SCORE
-    k = counts[some].astype(np.float64)
+    k = counts[filled].astype(np.float64)
     second, third = (np.add.reduceat(sizes.astype(np.float64) ** p, first) for p in (2, 3))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_size = (n - second / n) / (k - 1)
@@ -325,8 +325,8 @@ def intraclass_correlations(
         within = np.maximum(squares - of_classes, 0.0) / (n - k)
         r = (between - within) / (between + (mean_size - 1) * within)
         r[(k < 2) | (squares == 0)] = np.nan  # noqa: PLR2004
-        correlation[some] = r
-        error[some] = _standard_error(r, n, k, mean_size, second, third)
+        correlation[filled] = r
+        error[filled] = _standard_error(r, n, k, mean_size, second, third)
     return correlation, error
 
 

@@ -35,17 +35,17 @@ def increasing_root(
     """
     x = np.clip(start, low, high)
     # A root once found stays, so that it does not depend on the groups beside it.
-    found = np.zeros(x.shape, dtype=bool)
+    is_root = np.zeros(x.shape, dtype=bool)
     for _ in range(_ITERATIONS):
         value, slope = function(x)
         low = np.where(value < 0, x, low)
         high = np.where(value > 0, x, high)
         newton = x - value / slope
         following = np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-        following = np.where(found, x, following)
-        found |= ~(np.abs(following - x) > tolerance * np.abs(x))
+        following = np.where(is_root, x, following)
+        is_root |= ~(np.abs(following - x) > tolerance * np.abs(x))
         x = following
-        if found.all():
+        if is_root.all():
             break
     return x
 

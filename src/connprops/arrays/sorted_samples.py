@@ -98,7 +98,7 @@ class SortedSamples:
     ----------
     counts
         Number of values of each group, zero included, (g,).
-    some
+    filled
         The groups that have any, (s,).
     n
         Their counts, (s,).
@@ -108,20 +108,20 @@ class SortedSamples:
 
     def __init__(self, values: NDArray[Any], counts: Ints) -> None:
         self.counts = counts
-        self.some = np.flatnonzero(counts)
-        self.n = counts[self.some]
+        self.filled = np.flatnonzero(counts)
+        self.n = counts[self.filled]
         self._values = values
         self._ends = np.cumsum(self.n)
         self._starts = self._ends - self.n
-        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.some.size)
+        self._alone = np.append(np.flatnonzero(self.n >= min(_ALONE_FROM, PIECE)), self.filled.size)
         self.low, self.high = values[self._starts], values[self._ends - 1]
 
     def spread(self, of_some: NDArray[Any], fill: float = np.nan) -> NDArray[Any]:
         """Return numbers of the groups with values as numbers of all groups."""
-        if self.some.size == self.counts.size:
+        if self.filled.size == self.counts.size:
             return of_some
         full = np.full((self.counts.size, *of_some.shape[1:]), fill, dtype=np.float64)
-        full[self.some] = of_some
+        full[self.filled] = of_some
         return full
 
     def of_at_least(self, least: int) -> SortedSamples:
@@ -135,7 +135,7 @@ class SortedSamples:
     def pieces(self) -> Iterator[Piece]:
         """Give groups together as far as they are small, and large ones in blocks."""
         first = 0
-        while first < self.some.size:
+        while first < self.filled.size:
             start = int(self._starts[first])
             alone = int(self._alone[np.searchsorted(self._alone, first)])
             if alone == first:
@@ -161,8 +161,8 @@ class SortedSamples:
 
     def at(self, group: Ints, rank: Ints) -> Floats:
         """Return the values of some ranks, each of one of the groups with values."""
-        found: Floats = self._values[self._starts[group] + rank].astype(np.float64)
-        return found
+        values: Floats = self._values[self._starts[group] + rank].astype(np.float64)
+        return values
 
     def of_one(self, group: int) -> NDArray[Any]:
         """Return the values of one of the groups with values."""
@@ -217,18 +217,18 @@ def smallest(key: NDArray[np.uint64], counts: Ints, limit: int, *, large: int = 
     if above.size * large > key.size:  # many small ones: all at once
         order = np.lexsort((key, np.repeat(np.arange(counts.size), counts)))
         rank = np.arange(key.size) - np.repeat(starts, counts)
-        found = np.zeros(key.size, dtype=np.bool_)
-        found[order[rank < limit]] = True
-        return found
-    found = np.ones(key.size, dtype=np.bool_)
+        kept = np.zeros(key.size, dtype=np.bool_)
+        kept[order[rank < limit]] = True
+        return kept
+    kept = np.ones(key.size, dtype=np.bool_)
     for i in above.tolist():
         of_group = slice(starts[i], starts[i] + counts[i])
         largest = np.partition(key[of_group], limit - 1)[limit - 1]
         chosen = key[of_group] < largest
         equal = np.flatnonzero(key[of_group] == largest)
         chosen[equal[: limit - np.count_nonzero(chosen)]] = True
-        found[of_group] = chosen
-    return found
+        kept[of_group] = chosen
+    return kept
 
 
 def _totals(
@@ -305,7 +305,7 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         mean = np.clip(((leading + following) + rest) / n / scale, low, high)
     m2, skewness, kurtosis = _about_mean(s1, s2, s3, s4, low == high)
     std_log = np.where(low == high, 0.0, np.sqrt(np.maximum(log2 - log1 * log1, 0.0)))
-    found = {
+    statistics = {
         "mean": mean,
         "std": np.sqrt(m2) / scale,
         "min": low,
@@ -315,7 +315,7 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
         "mean_log": np.where(positive, log_centre + log1, np.nan),
         "std_log": np.where(positive, std_log, np.nan),
     }
-    return {name: sample.spread(numbers) for name, numbers in found.items()}
+    return {name: sample.spread(numbers) for name, numbers in statistics.items()}
 
 
 def _about_mean(
@@ -348,8 +348,8 @@ _MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "st
 
 def quantiles(sample: SortedSamples) -> dict[str, Floats]:
     """Return quantiles by linear interpolation (Hyndman and Fan 1996, definition 7)."""
-    found = {}
-    group = np.arange(sample.some.size)
+    by_name = {}
+    group = np.arange(sample.filled.size)
     for name, q in QUANTILES.items():
         place = q * (sample.n - 1)
         below = np.floor(place).astype(np.int64)
@@ -360,8 +360,8 @@ def quantiles(sample: SortedSamples) -> dict[str, Floats]:
         with np.errstate(over="ignore", invalid="ignore"):
             step = b - a
             between = np.where(t < 0.5, a + step * t, b - step * (1 - t))  # noqa: PLR2004
-        found[name] = sample.spread(np.where(np.isinf(step), a * (1 - t) + b * t, between))
-    return found
+        by_name[name] = sample.spread(np.where(np.isinf(step), a * (1 - t) + b * t, between))
+    return by_name
 
 
 def count_distinct(sample: SortedSamples) -> Ints:
@@ -369,7 +369,7 @@ def count_distinct(sample: SortedSamples) -> Ints:
     counts = np.zeros(sample.counts.size, dtype=np.int64)
     for piece in sample.pieces():
         new = piece.new
-        counts[sample.some[piece.groups]] += (
+        counts[sample.filled[piece.groups]] += (
             np.count_nonzero(new)
             if piece.n.size == 1
             else np.add.reduceat(new.astype(np.int64), piece.starts)

@@ -190,13 +190,13 @@ def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
     )
 
 
-def curve(one: Distributions, *, whole: bool) -> tuple[float, float, list[float]]:
+def curve(distribution: Distributions, *, whole: bool) -> tuple[float, float, list[float]]:
     """Return the shares of drawn values of one distribution in bins of equal width.
 
     They come after the first bin's left edge and the width; the bins reach to the quantiles 0.002
     and 0.998.
     """
-    low, high = np.nan_to_num(one.ppf(np.array([_ENDS])))[0].tolist()
+    low, high = np.nan_to_num(distribution.ppf(np.array([_ENDS])))[0].tolist()
     if whole:
         low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
         width = float(max(1, math.ceil(count / _CURVE)))
@@ -209,7 +209,7 @@ def curve(one: Distributions, *, whole: bool) -> tuple[float, float, list[float]
         width = abs(low) / _CURVE or 1 / _CURVE
         with np.errstate(over="ignore"):
             edges = np.nan_to_num(low + width * (np.arange(4) - 1.5))
-    share = np.diff(one.cdf(edges[None])[0])
+    share = np.diff(distribution.cdf(edges[None])[0])
     return float(edges[0]), float(width), share.tolist()
 
 

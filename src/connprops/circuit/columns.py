@@ -108,11 +108,11 @@ class ColumnReader:
 
     def _check_length(self, path: str, size: int) -> None:
         """Raise where a dataset about all rows has not as many values."""
-        found = hdf5.dataset(self.population, path).shape[0]
-        if found != size:
+        n_values = hdf5.dataset(self.population, path).shape[0]
+        if n_values != size:
             raise CircuitError.of(
                 f"{self._place(path)} has another length than its population",
-                found=f"{found:,} values",
+                found=f"{n_values:,} values",
                 expected=f"{size:,}",
             )
 

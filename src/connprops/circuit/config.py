@@ -87,10 +87,10 @@ def checked(value: object, kind: type[Value], place: str, config: Path) -> Value
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         types, _, within = str(error).partition(" - at `$")
-        expected, _, found = types.removeprefix("Expected ").partition(", got ")
+        expected, _, actual = types.removeprefix("Expected ").partition(", got ")
         place += within.rstrip("`")
         raise CircuitError.of(
-            f"{config}: {place} is of the wrong kind", found=found, expected=expected
+            f"{config}: {place} is of the wrong kind", found=actual, expected=expected
         ) from error
 
 

@@ -165,9 +165,9 @@ def _edges_of(ids: h5py.Dataset, first: int, stop: int, at_once: int) -> tuple[I
     """Return the edges of a range of nodes, sorted by node and edge: their nodes, and the edges."""
     nodes, edges = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for start in range(0, ids.size, at_once):
-        some = ids[start : start + at_once].astype(np.int64)
-        rows = np.flatnonzero((some >= first) & (some < stop))
-        nodes.append(some[rows])
+        part = ids[start : start + at_once].astype(np.int64)
+        rows = np.flatnonzero((part >= first) & (part < stop))
+        nodes.append(part[rows])
         edges.append(rows + start)
     all_nodes, all_edges = np.concatenate(nodes), np.concatenate(edges)
     order = np.argsort(all_nodes, kind="stable")

@@ -34,14 +34,14 @@ def _expect(rows: pl.DataFrame, distributions: Distributions, expected: Floats) 
     places = pl.DataFrame(
         {"_pathway": distributions.pathway, "_distribution": np.arange(distributions.pathway.size)}
     )
-    found = rows.join(places, on="_pathway").sort("_distribution", "bin")
-    if found.is_empty():
+    bins = rows.join(places, on="_pathway").sort("_distribution", "bin")
+    if bins.is_empty():
         return
-    distribution, row = found["_distribution"].to_numpy(), found["_row"].to_numpy()
-    left, right = found["left"].to_numpy(), found["right"].to_numpy()
+    distribution, row = bins["_distribution"].to_numpy(), bins["_row"].to_numpy()
+    left, right = bins["left"].to_numpy(), bins["right"].to_numpy()
     starts = np.flatnonzero(np.diff(distribution, prepend=-1))
     counts = np.diff(starts, append=distribution.size)
-    total = np.add.reduceat(found["count"].to_numpy(), starts)
+    total = np.add.reduceat(bins["count"].to_numpy(), starts)
     n_bins = int(counts.max())
     chosen = distributions.take(distribution[starts])
     # Histograms as rows of one matrix; shorter ones repeat their last edge, which is no bin.

@@ -329,15 +329,15 @@ def _truncnorm(_: Distributions, sample: Sample, n: Floats) -> dict[str, Floats]
 
     loc, most = _greatest(of_loc, -far_loc, far_loc)
     scale = _greatest(lambda y: within(np.sinh(loc), np.exp(y), zero, zero + 1), *scales)[0]
-    found = {
+    intervals = {
         name: np.stack([_crossing(lambda x: 2 * (most - curve(x)), at, end, _REGULAR)  # noqa: B023
                         for end in ends], axis=-1)
         for name, curve, at, ends in (("norm_loc", of_loc, loc, (-far_loc, far_loc)),
                                       ("norm_scale", of_scale, scale, (scale - 2, scales[1])))
     }  # fmt: skip
-    found = {
-        "norm_loc": sample.min[:, None] + width[:, None] * np.sinh(found["norm_loc"]),
-        "norm_scale": width[:, None] * np.exp(found["norm_scale"]),
+    intervals = {
+        "norm_loc": sample.min[:, None] + width[:, None] * np.sinh(intervals["norm_loc"]),
+        "norm_scale": width[:, None] * np.exp(intervals["norm_scale"]),
     }
     gaps = np.log(1e-6) + zero, np.log(FARTHEST_END) + zero
     for name, side in (("min", -1.0), ("max", 1.0)):
@@ -347,8 +347,8 @@ def _truncnorm(_: Distributions, sample: Sample, n: Floats) -> dict[str, Floats]
         gap = np.exp(_crossing(lambda x: 2 * (top - of_gap(x)), *gaps, _OF_END))  # noqa: B023
         extreme = sample.min if side < 0 else sample.max
         ends = [extreme + side * width * gap, extreme]
-        found[name] = np.stack(ends if side < 0 else ends[::-1], axis=-1)
-    return found
+        intervals[name] = np.stack(ends if side < 0 else ends[::-1], axis=-1)
+    return intervals
 
 
 def _with_gap(n: Floats, mean: Floats, std: Floats, gap: Floats) -> Floats:
@@ -401,17 +401,17 @@ def _beta(distributions: Distributions, sample: Sample, n: Floats) -> dict[str, 
         most: Floats = beta_curves(box_maximum(curves, start, low, high), y, share)[0]
         return np.asarray(2 * n * (top - most))
 
-    found = {}
+    intervals = {}
     for i, name in enumerate(("a", "b", "min", "max")):
         bound = _REGULAR if i < 2 else _OF_END  # noqa: PLR2004
         ends = [_crossing(partial(drop, i), best[:, i], far[:, i], bound)
                 for far in (lower, upper)]  # fmt: skip
-        found[name] = np.exp(np.stack(ends, axis=-1))
+        intervals[name] = np.exp(np.stack(ends, axis=-1))
     for name, side, extreme in (("min", -1, sample.min), ("max", 1, sample.max)):
-        near, far = np.nan_to_num(found[name][:, 0]), found[name][:, 1]
+        near, far = np.nan_to_num(intervals[name][:, 0]), intervals[name][:, 1]
         ends = [extreme + side * width * near, extreme + side * width * far]
-        found[name] = np.stack(ends[::side], axis=-1)
-    return found
+        intervals[name] = np.stack(ends[::side], axis=-1)
+    return intervals
 
 
 def _negative_binomial(

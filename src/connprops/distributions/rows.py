@@ -316,11 +316,11 @@ class ModelRows:
             for arrays, values in (
                 (parameters, "value"), (std_error, "std_error"), (own_value, "own_value"),
             ):  # fmt: skip
-                given = of_parameter[values]
+                numbers = of_parameter[values]
                 array = np.broadcast_to(np.nan, shape)
-                if given.null_count() < len(given):
+                if numbers.null_count() < len(numbers):
                     array = np.full(shape, np.nan)
-                    array[row, column] = given.fill_null(np.nan).to_numpy()
+                    array[row, column] = numbers.fill_null(np.nan).to_numpy()
                 arrays[parameter.name] = array if parameter.is_list else array[:, 0]
         lower = first["lower_bound"].fill_null(-np.inf).to_numpy()
         upper = first["upper_bound"].fill_null(np.inf).to_numpy()

@@ -236,9 +236,9 @@ def _write_library(group: h5py.Group, name: str, labels: Sequence[str]) -> None:
         library.create_dataset(name, data=list(labels), dtype=h5py.string_dtype())
 
 
-def _no_numbers(place: str, found: str) -> OptionError:
+def _no_numbers(place: str, what: str) -> OptionError:
     return OptionError.of(
-        f"{place} is no column of numbers in the circuit", found=found,
+        f"{place} is no column of numbers in the circuit", found=what,
         hint="name the properties to draw (properties=, --sel-props)",
     )  # fmt: skip
 

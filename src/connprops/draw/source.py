@@ -118,10 +118,10 @@ class Source:
         name = f"{side}_node"
         if not self.ids or name not in batch.schema.names:
             return whole_numbers(batch, name, 0)
-        given, known = batch.column(name), self.ids[side]
-        numbers = pc.index_in(given.cast(known.type), value_set=known)
+        ids, known = batch.column(name), self.ids[side]
+        numbers = pc.index_in(ids.cast(known.type), value_set=known)
         if numbers.null_count:
-            unknown = given.filter(numbers.is_null())[0]
+            unknown = ids.filter(numbers.is_null())[0]
             raise OptionError.of(
                 f"A {side} node of the connections is not known", found=f"node {unknown}",
                 expected="an id that the dataset has",

@@ -50,8 +50,8 @@ def merged(network: Network, options: EdgeOptions) -> Network:
     """Return a network as it is, or one of the populations to merge, where that is asked for."""
     if not options.merge_populations:
         return network
-    given, known = options.population or "all", network.populations
-    names = known if given == "all" else [name.strip() for name in given.split(",")]
+    asked, known = options.population or "all", network.populations
+    names = known if asked == "all" else [name.strip() for name in asked.split(",")]
     if len(names) == 1:
         return network
     by = ((side or options.type or "mtype") for side in (options.source_type, options.target_type))

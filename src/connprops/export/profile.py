@@ -108,8 +108,8 @@ def merged(profiles: Sequence[Profile]) -> Profile:
 def _all_differ(values: NDArray[Any]) -> bool:
     if values.size and (values[1:] > values[:-1]).all():
         return True
-    for some in (values[:_SOME], values):  # which, of most columns, have two that are the same
-        ordered = np.sort(some)
+    for part in (values[:_SOME], values):  # which, of most columns, have two that are the same
+        ordered = np.sort(part)
         if (ordered[1:] == ordered[:-1]).any():
             return False
     return True

@@ -143,8 +143,8 @@ def describe(
 def _counted(asked: EdgeOptions) -> dict[str, Any]:
     """Return the options that say which edges count, but for defaults."""
     names = ("where", "min_syn_per_conn", "nominal", "untyped")
-    given = {name: getattr(asked, name) for name in names}
-    return {name: value for name, value in given.items() if value != getattr(EdgeOptions(), name)}
+    chosen = {name: getattr(asked, name) for name in names}
+    return {name: value for name, value in chosen.items() if value != getattr(EdgeOptions(), name)}
 
 
 def _chosen(edges: SourceEdges, properties: Sequence[str] | None) -> tuple[SourceColumn, ...]:

@@ -312,20 +312,20 @@ def _fit_rounded(family: Family, base: Family, upper: float, sample: Sample) -> 
         return {p.name: back[:, i] for i, p in enumerate(free)} | ends
 
     def mean_loglik(x: Floats, rows: NDArray[np.intp]) -> Floats:
-        found = natural(x, rows)
-        return masses.mean_loglik([found[p.name] for p in base.parameters], rows)
+        parameters = natural(x, rows)
+        return masses.mean_loglik([parameters[p.name] for p in base.parameters], rows)
 
     reach = np.where(is_log, _WIDER, 20.0)
     lower = first - np.where(is_log, _NARROWER, 20.0)
     best = box_maximum(by_differences(mean_loglik), first, lower, first + reach, _TOLERANCE)
     everywhere = np.arange(narrow.size)
-    found = natural(best, everywhere)
+    fitted = natural(best, everywhere)
     information = -by_differences(mean_loglik)(best, everywhere)[2] * part.n[:, None, None]
     inside = np.all((best > lower) & (best < first + reach), axis=1)
-    slope = np.where(is_log, np.stack([found[p.name] for p in free], axis=1), unit)
+    slope = np.where(is_log, np.stack([fitted[p.name] for p in free], axis=1), unit)
     error = slope * _errors(information, inside)
     for i, p in enumerate(free):
-        values[p.name][narrow], errors[p.name][narrow] = found[p.name], error[:, i]
+        values[p.name][narrow], errors[p.name][narrow] = fitted[p.name], error[:, i]
     return values, errors
 
 

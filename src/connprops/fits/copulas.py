@@ -72,9 +72,9 @@ def within_correlations(
         variance *= (n_multi - 1) / (n_multi - 1.5)
     if not _evident(z, variance, _CLEAR):
         return np.zeros(icc.size + levels.n_pools)
-    found = posterior(z, variance, _nested(keys))
-    own = found.mean if shrinkage else np.where(np.isfinite(z), z, found.mean)
-    within: Floats = np.tanh(np.append(own, _of_pools(found, levels)[0]))
+    moved = posterior(z, variance, _nested(keys))
+    own = moved.mean if shrinkage else np.where(np.isfinite(z), z, moved.mean)
+    within: Floats = np.tanh(np.append(own, _of_pools(moved, levels)[0]))
     return np.clip(within, 0.0, _MOST_ALIKE)
 
 
@@ -93,10 +93,10 @@ def _nested(keys: Sequence[Places]) -> list[Places]:
     return groups[:-1]
 
 
-def _of_pools(found: Posterior, levels: Levels) -> tuple[Floats, Floats]:
+def _of_pools(moved: Posterior, levels: Levels) -> tuple[Floats, Floats]:
     """Return mean and variance of what is new in each pool, by its level and its members."""
     step, member = np.searchsorted(_CHAIN, levels.level_of_pool), levels.member_of_pool
-    return found.new_mean[step, member], found.new_variance[step, member]
+    return moved.new_mean[step, member], moved.new_variance[step, member]
 
 
 _MATRICES = 12
@@ -294,11 +294,11 @@ def _moved(pairs: Pairs, levels: Levels, keys: Sequence[Places]) -> tuple[Floats
         variance = np.fmax(variance, 1 / np.maximum(n[:, i, j] - 3, 1))
         if not _evident(z, variance, _CLEAR / len(upper)):
             continue
-        found = posterior(z, variance, groups)
+        moved = posterior(z, variance, groups)
         has = np.isfinite(z)
         for into, mean, square in (
-            (values, np.where(has, found.mean, np.nan), found.variance),
-            (pooled, *_of_pools(found, levels)),
+            (values, np.where(has, moved.mean, np.nan), moved.variance),
+            (pooled, *_of_pools(moved, levels)),
         ):
             into[:, :, i, j] = into[:, :, j, i] = _as_r(mean, square)
     return values, pooled

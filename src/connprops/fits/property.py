@@ -99,15 +99,15 @@ def _check_labelled(options: FitOptions, prop: Property) -> None:
     asked = options.distr_types.get(prop.name, AUTO)
     numeric = {asked} if isinstance(asked, str) else {*asked}
     numeric -= {AUTO, AUTO_PER_PATHWAY, "discrete"}
-    for found, expected in (
+    for as_numbers, expected in (
         (numeric and listing(sorted(numeric)), "discrete, the probabilities of the labels"),
         (options.data_types.get(prop.name) == "float" and "data type float", "int, their codes"),
         (prop.name in options.data_bounds and "data_bounds", "none: labels have no order"),
     ):
-        if found:
+        if as_numbers:
             raise OptionError.of(
                 f"The values of property {prop.name!r} are labels, not numbers",
-                found=str(found),
+                found=str(as_numbers),
                 expected=expected,
             )
 

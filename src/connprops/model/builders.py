@@ -263,13 +263,13 @@ def _nearest(values: Floats, own: _Own | None, targets: Sequence[Target]) -> Nea
 
 def _recipe_values(name: str) -> _Writer:
     def write(values: Floats, own: _Own | None) -> _Written:
-        found = _nearest(values, own, [_RECIPE[name]]) if name in _RECIPE else None
-        if found is None:
+        near = _nearest(values, own, [_RECIPE[name]]) if name in _RECIPE else None
+        if near is None:
             return _point(values)
-        p = found.parameters
+        p = near.parameters
         center = p.get("norm_loc", p.get("mean", 0.0))
         spread = p.get("norm_scale", p.get("std"))
-        return _Written(found.family, {"mu": center, "sd": spread}, found.values)
+        return _Written(near.family, {"mu": center, "sd": spread}, near.values)
 
     return write
 
@@ -342,8 +342,8 @@ def _obi_one_values(values: Floats, own: _Own | None, *, whole: bool) -> _Writte
         at, place = np.unique(values, return_inverse=True)
         p = np.bincount(place, MASS)
         return _Written("discrete", {"values": at.tolist(), "p": p.tolist()}, values)
-    found = _nearest(values, own, _OBI_ONE_TARGETS)
-    return _Written(found.family, found.parameters, found.values) if found else _point(values)
+    near = _nearest(values, own, _OBI_ONE_TARGETS)
+    return _Written(near.family, near.parameters, near.values) if near else _point(values)
 
 
 _BLOCKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {

@@ -154,7 +154,7 @@ def nearest(values: Floats, targets: Sequence[Target], *, tries: int = 2) -> Nea
         if mean > 0 or not target.is_positive
         for start in target.starts(moments)
     ]
-    found = []
+    tried = []
     for _, number, first in sorted(starts, key=lambda start: start[0])[:tries]:
         step = np.full(first.size, _AROUND)
         step[:-1] *= std if targets[number].family != "lognormal" else 1.0
@@ -163,9 +163,9 @@ def nearest(values: Floats, targets: Sequence[Target], *, tries: int = 2) -> Nea
             distance, first, (targets[number],), "Nelder-Mead",
             options={"initial_simplex": simplex, "xatol": 1e-6, "fatol": 1e-8, "maxiter": 300},
         )  # fmt: skip
-        found.append((float(best.fun), number, best.x.tolist()))
-    if not found:
+        tried.append((float(best.fun), number, best.x.tolist()))
+    if not tried:
         return None
-    away, number, free = min(found)
+    away, number, free = min(tried)
     target = targets[number]
     return Nearest(target.family, target.parameters(*free), of(target, free), away * std)

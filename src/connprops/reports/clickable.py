@@ -60,8 +60,8 @@ def explore(
     widget = _offline_chart()(_beside(drawn, None, None))
 
     def clicked(change: Mapping[str, Any]) -> None:
-        found = change["new"].get(_CLICK, {}).get("value") or {}
-        ends = [found.get(side) or [None] for side in PATHWAY]
+        click = change["new"].get(_CLICK, {}).get("value") or {}
+        ends = [click.get(side) or [None] for side in PATHWAY]
         pathway = ends[0][0], ends[1][0]
         if None not in pathway and pathway != widget.opened:
             widget.opened = pathway

@@ -195,8 +195,8 @@ class ReportTables:
         for distributions in self._model.lent(name).rows:
             lent = distributions.take(distributions.pathway >= n)
             for i, number in enumerate(lent.pathway.tolist()):
-                one = lent.take(np.array([i]))
-                first, width, share = curve(one, whole=self._model.dtype(name) == "int")
+                distribution = lent.take(np.array([i]))
+                first, width, share = curve(distribution, whole=self._model.dtype(name) == "int")
                 curves[number - n] = {"edges": [first], "width": width,
                                       "share": [float(f"{x:.4g}") for x in share]}  # fmt: skip
         return curves

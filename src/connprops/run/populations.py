@@ -37,7 +37,7 @@ class SeveralRuns:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings of all runs, each with the name of its population."""
-        return tuple(f"{one.population}: {text}" for one in self.runs for text in one.warnings)
+        return tuple(f"{each.population}: {text}" for each in self.runs for text in each.warnings)
 
 
 def run_populations(
@@ -92,13 +92,13 @@ def named(circuit: str | Path, options: RunOptions) -> list[str] | None:
 
     A population whose name is ``all``, or has a comma, is one.
     """
-    given = options.population
-    if given is None or (given != "all" and "," not in given) or options.merge_populations:
+    asked = options.population
+    if asked is None or (asked != "all" and "," not in asked) or options.merge_populations:
         return None
     known = open_network(circuit, replace(options, population=None), options.columns).populations
-    if given in known:
+    if asked in known:
         return None
-    names = known if given == "all" else [name.strip() for name in given.split(",")]
+    names = known if asked == "all" else [name.strip() for name in asked.split(",")]
     names = [*dict.fromkeys(name for name in names if name)]
     for name in names:
         if name not in known:
@@ -178,9 +178,9 @@ th:first-child, td:first-child {{ text-align: left; overflow-wrap: anywhere }}
 def _page(title: str, runs: Sequence[CompleteRun]) -> str:
     """Return the page that leads to the reports."""
     rows = [
-        f'<tr><td><a href="{quote(one.population)}/report.html">{html.escape(one.population)}</a>'
-        f"</td><td>{one.n_pathways:,}</td><td>{one.n_connections:,}</td>"
-        f"<td>{one.n_synapses:,}</td><td>{len(one.properties):,}</td></tr>"
-        for one in runs
+        f'<tr><td><a href="{quote(each.population)}/report.html">{html.escape(each.population)}</a>'
+        f"</td><td>{each.n_pathways:,}</td><td>{each.n_connections:,}</td>"
+        f"<td>{each.n_synapses:,}</td><td>{len(each.properties):,}</td></tr>"
+        for each in runs
     ]
     return _PAGE.format(title=html.escape(f"Synapses of {title}"), rows="\n".join(rows))

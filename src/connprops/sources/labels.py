@@ -78,18 +78,18 @@ def with_labels(edges: SourceEdges, nominal: Sequence[str]) -> LabelledEdges:
 
 def _distinct(rows: EdgeRows, column: SourceColumn, size: int) -> NDArray[Any]:
     """Return the distinct values of a column, which must be few whole numbers."""
-    found: NDArray[Any] = np.empty(0, dtype=column.stored if column.stored[0] in "iu" else "i8")
+    distinct: NDArray[Any] = np.empty(0, dtype=column.stored if column.stored[0] in "iu" else "i8")
     is_whole = column.stored.startswith(("int", "uint"))
     for start in range(0, size if is_whole else 0, _ROWS_AT_ONCE):
         values = rows.column(column, start, min(start + _ROWS_AT_ONCE, size))
         values = values[~np.isnan(values)] if values.dtype.kind == "f" else values
-        found = np.union1d(found, values.astype(found.dtype))
-        if found.size > CATEGORIES_AT_MOST:
+        distinct = np.union1d(distinct, values.astype(distinct.dtype))
+        if distinct.size > CATEGORIES_AT_MOST:
             break
-    if not is_whole or found.size > CATEGORIES_AT_MOST:
+    if not is_whole or distinct.size > CATEGORIES_AT_MOST:
         raise OptionError.of(
             f"Column {column.name!r} cannot be labels (nominal)",
             found=f"more than {CATEGORIES_AT_MOST} values" if is_whole else column.stored,
             expected=f"whole numbers, of which at most {CATEGORIES_AT_MOST} differ",
         )
-    return found
+    return distinct

@@ -122,8 +122,8 @@ def _parsed(text: str) -> dict[str, Any]:
     with _locked() as connection:
         query = "select json_serialize_sql('select ' || $text)"
         answers = [
-            json.loads(connection.sql(query, params={"text": given}).fetchall()[0][0])
-            for given in (text, "true")
+            json.loads(connection.sql(query, params={"text": each}).fetchall()[0][0])
+            for each in (text, "true")
         ]
     parsed, plain = answers
     if parsed["error"]:
@@ -151,9 +151,9 @@ def _expressions(part: Any) -> Iterator[dict[str, Any]]:
             yield from _expressions(value)
 
 
-def _no_predicate(text: str, found: str) -> OptionError:
+def _no_predicate(text: str, what: str) -> OptionError:
     return OptionError.of(
-        f"where is no condition on columns of the edges: {text}", found=found,
+        f"where is no condition on columns of the edges: {text}", found=what,
         expected="comparisons of columns and constants, with and, or, not, arithmetic, "
         "such as size > 100 and confidence >= 0.7",
     )  # fmt: skip

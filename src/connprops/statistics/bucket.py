@@ -325,7 +325,7 @@ def _intraclass(column: _Column, several: _Bucket, per_synapse: Bools) -> Floats
 def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools) -> Bools:
     """Return which groups have one finite value over all their synapses, sampled or not."""
     constant = np.zeros(bucket.group.size, dtype=np.bool_)
-    constant[sample.some] = sample.low == sample.high
+    constant[sample.filled] = sample.low == sample.high
     constant &= ~per_synapse
     if bucket.whole is None or not constant.any():
         return constant

@@ -86,12 +86,12 @@ def histograms_of(
     """
     sample = gathered.sample.of_at_least(least)
     edges, counts = histograms(sample, bins)
-    of_one = only[sample.some, None]
+    of_one = only[sample.filled, None]
     counts = np.where(of_one > 0, (counts > 0) * of_one, counts)
     n_bins = counts.shape[1]
     return {
-        "group": to_arrow(np.repeat(gathered.group[sample.some], n_bins)),
-        "bin": to_arrow(np.tile(np.arange(n_bins, dtype=np.int32), sample.some.size)),
+        "group": to_arrow(np.repeat(gathered.group[sample.filled], n_bins)),
+        "bin": to_arrow(np.tile(np.arange(n_bins, dtype=np.int32), sample.filled.size)),
         "left": to_arrow(edges[:, :-1].ravel()),
         "right": to_arrow(edges[:, 1:].ravel()),
         "count": to_arrow(counts.ravel()),
@@ -103,10 +103,10 @@ def distinct_values_of(
 ) -> dict[str, pa.Array]:
     """Return distinct values and their counts, for groups where these are few, or the ``whole``."""
     sample = gathered.sample
-    n_unique = n_unique[sample.some]
+    n_unique = n_unique[sample.filled]
     few = whole | (n_unique == 1) | ((n_unique <= VALUES_AT_MOST) & (n_unique < sample.n))
     of_some, values, counts = distinct_values(sample, few)
-    of_value = sample.some[of_some]
+    of_value = sample.filled[of_some]
     counts = np.where(only[of_value] > 0, only[of_value], counts)
     return {
         "group": to_arrow(gathered.group[of_value]),
@@ -125,7 +125,7 @@ def order_statistics_of(gathered: Gathered) -> dict[str, pa.Array]:
     value = sample.at(np.repeat(np.arange(sizes.size), sizes), rank)
     offsets = to_arrow(np.concatenate([[0], np.cumsum(sizes)]))
     return {
-        "group": to_arrow(gathered.group[sample.some]),
+        "group": to_arrow(gathered.group[sample.filled]),
         "rank": pa.LargeListArray.from_arrays(offsets, to_arrow(rank)),
         "value": pa.LargeListArray.from_arrays(offsets, to_arrow(value)),
     }

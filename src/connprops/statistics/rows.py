@@ -355,8 +355,8 @@ def put_in_order(
                 dtypes[kind].update({name: array.dtype for name, array in arrays.items()})
                 columns[kind] = on_disk.columns(kind, {*arrays}, new=True)
             n = np.bincount(place[order], each[kind], starts.size).astype(np.int64)
-            some = n > 0
-            to = run_rows(following[kind][some], n[some])
+            filled = n > 0
+            to = run_rows(following[kind][filled], n[filled])
             for name, array in arrays.items():
                 columns[kind][name][to] = array
             following[kind] += n

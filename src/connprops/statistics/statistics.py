@@ -330,19 +330,19 @@ def read_statistics(folder: str | Path | Folder) -> Statistics:
     facts: dict[str, Any] = {}
     for name in TABLES:
         file = folder.path / f"{name}.parquet"
-        _, scans[name], found = open_table(file, schema.TABLES[name], folder)
-        found.pop("table")
-        if facts and facts != found:
+        _, scans[name], about = open_table(file, schema.TABLES[name], folder)
+        about.pop("table")
+        if facts and facts != about:
             raise DatasetError.of(
                 f"The tables in {folder.path} are not of the same data and options",
                 found=f"{file.name} goes with none of those before it",
                 hint="write them again, with --overwrite",
             )
-        facts = found
+        facts = about
     correlations = folder.path / f"{schema.CORRELATIONS.name}.parquet"
     if folder.file(correlations.name).is_file():
-        _, rows, found = open_table(correlations, schema.CORRELATIONS, folder)
-        if all(found.get(k) == facts.get(k) for k in ("identity", "options", "properties")):
+        _, rows, about = open_table(correlations, schema.CORRELATIONS, folder)
+        if all(about.get(k) == facts.get(k) for k in ("identity", "options", "properties")):
             scans[schema.CORRELATIONS.name] = rows
     properties, types = described(facts, folder.path)
     dtypes = enums_of(types, [p.name for p in properties])

@@ -139,15 +139,15 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         there = folder.lstat()
-        found = "a link or a file"
+        what = "a link or a file"
         if stat.S_ISDIR(there.st_mode):
             with tempfile.TemporaryFile(dir=folder) as ours:  # owners may have other ids there
                 if os.fstat(ours.fileno()).st_uid == there.st_uid:
                     return
-            found = "a folder of another user"
+            what = "a folder of another user"
         raise OutputError.of(
             f"{folder} is in the way, where unfinished work goes",
-            found=found,
+            found=what,
             hint="remove it, or give a place where only you may write",
         ) from None
 

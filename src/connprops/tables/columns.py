@@ -111,7 +111,7 @@ def _with_nulls(table: TableFiles, names: Sequence[str]) -> set[str]:
 def check_counts(table: TableFiles, name: str) -> None:
     """Raise unless a column has numbers of synapses, or nothing, in each row."""
     kind = table.schema.field(name).type
-    found = str(kind)
+    what = str(kind)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         count = quoted(name)
         bad = f"{count} < 1 or {count} >= {1 << 31} or {count} <> floor({count})"
@@ -120,10 +120,10 @@ def check_counts(table: TableFiles, name: str) -> None:
         n, value = table.ask(query).row(0)
         if not n:
             return
-        found = f"{value} in one of {n:,} such rows"
+        what = f"{value} in one of {n:,} such rows"
     raise TableError.of(
         f"{table.path}: column {name!r} must hold numbers of synapses",
-        found=found, expected="whole numbers from 1 to 2,147,483,647",
+        found=what, expected="whole numbers from 1 to 2,147,483,647",
         hint="--where 'nsyns > 0' leaves out rows without any, whatever the name of the column",
     )  # fmt: skip
 

@@ -213,18 +213,18 @@ def conditions(where: str, columns: Mapping[str, pl.DataType]) -> list[pl.Expr]:
     """
     needed = []
     for part in re.split(r"\band\b", where, flags=re.IGNORECASE):
-        found = _COMPARISON.fullmatch(part)
-        dtype = columns.get(found["name"]) if found else None
-        if found is None or dtype is None or not (dtype.is_float() or dtype.is_integer()):
+        comparison = _COMPARISON.fullmatch(part)
+        dtype = columns.get(comparison["name"]) if comparison else None
+        if comparison is None or dtype is None or not (dtype.is_float() or dtype.is_integer()):
             return []
-        column, bound = pl.col(found["name"]), float(found["number"])
+        column, bound = pl.col(comparison["name"]), float(comparison["number"])
         room = 0.0 if dtype.is_integer() else abs(bound) * 1e-6
         low, high = bound - room, bound + room
         if dtype.is_integer():
             low, high = math.ceil(low), math.floor(high)
-        if not found["sign"].startswith("<"):
+        if not comparison["sign"].startswith("<"):
             needed.append(column >= low)
-        if not found["sign"].startswith(">"):
+        if not comparison["sign"].startswith(">"):
             needed.append(column <= high)
     return needed
 
@@ -323,7 +323,7 @@ def _table_of(connection: duckdb.DuckDBPyConnection, file: Path, name: str) -> s
         "select table_name from duckdb_tables() where database_name = 'given' union all "
         "select view_name from duckdb_views() where database_name = 'given' and not internal"
     )
-    names = [str(found) for (found,) in connection.sql(query).fetchall()]
+    names = [str(table) for (table,) in connection.sql(query).fetchall()]
     if name not in names and (name or len(names) != 1):
         raise OptionError.unknown(f"table of {file}", name, names, hint=f"name it as {file}::TABLE")
     return f"given.{quoted(name or names[0])}"

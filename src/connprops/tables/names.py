@@ -77,50 +77,50 @@ def ends(source: str | None, target: str | None, names: Sequence[str]) -> tuple[
     return pairs[0]
 
 
-def node_id(given: str | None, names: Sequence[str], source: str) -> str:
+def node_id(asked: str | None, names: Sequence[str], source: str) -> str:
     """Return the column of the nodes' ids."""
-    if given is not None:
-        return known(given, names, "node_id", "nodes")
+    if asked is not None:
+        return known(asked, names, "node_id", "nodes")
     of_source = [source.replace(side, "") for side in _SIDES if side in source]
-    found = [name for name in (*of_source, source) if name in names][:1] or [
+    named = [name for name in (*of_source, source) if name in names][:1] or [
         name for name in names if name in _IDS or not name.removeprefix("column").strip("0")
     ]
-    if len(found) != 1:
+    if len(named) != 1:
         raise OptionError.of(
             "Which column of the nodes has their ids?",
-            found=listing(found or names), hint="give --node-id (node_id=)",
+            found=listing(named or names), hint="give --node-id (node_id=)",
         )  # fmt: skip
-    _say(f"the ids of the nodes are taken from the column {found[0]!r}", "node-id")
-    return found[0]
+    _say(f"the ids of the nodes are taken from the column {named[0]!r}", "node-id")
+    return named[0]
 
 
 def type_of_nodes(names: Sequence[str]) -> str | None:
     """Return the column of the nodes' types where their name says so; None without."""
-    found = [name for name in _TYPES if name in names]
-    if len(found) != 1:
+    named = [name for name in _TYPES if name in names]
+    if len(named) != 1:
         return None
-    _say(f"types are taken from the column {found[0]!r}", "type")
-    return found[0]
+    _say(f"types are taken from the column {named[0]!r}", "type")
+    return named[0]
 
 
 def types_of_edges(names: Sequence[str]) -> tuple[str, str] | None:
     """Return the columns of both ends' types in a table of edges; None without."""
-    found = _present(_ENDS_OF_TYPES, names)
-    if len(found) != 1:
+    pairs = _present(_ENDS_OF_TYPES, names)
+    if len(pairs) != 1:
         return None
-    _say(f"types are taken from the columns {listing(found[0])}", "source-type")
-    return found[0]
+    _say(f"types are taken from the columns {listing(pairs[0])}", "source-type")
+    return pairs[0]
 
 
-def count(given: str | None, names: Sequence[str]) -> str | None:
+def count(asked: str | None, names: Sequence[str]) -> str | None:
     """Return the column of the number of synapses that a row stands for; None for one each."""
-    if given is not None:
-        return known(given, names, "count", "edges")
-    found = [name for name in _COUNTS if name in names]
-    if len(found) != 1:
+    if asked is not None:
+        return known(asked, names, "count", "edges")
+    named = [name for name in _COUNTS if name in names]
+    if len(named) != 1:
         return None
-    _say(f"a row stands for as many synapses as its column {found[0]!r} says", "count")
-    return found[0]
+    _say(f"a row stands for as many synapses as its column {named[0]!r} says", "count")
+    return named[0]
 
 
 def _present(pairs: Iterable[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:

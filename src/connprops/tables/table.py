@@ -118,8 +118,8 @@ class TableRows:
             nodes = to_numpy(pc.fill_null(ids.cast(pa.int64(), safe=False), -1))
             unknown = (nodes < 0) | (nodes >= len(self._edges.source.frame))
             return np.where(unknown, -1, nodes) if unknown.any() else nodes
-        found = pc.index_in(ids.cast(self._ids.type, safe=False), value_set=self._ids)
-        return to_numpy(pc.fill_null(found, -1)).astype(np.int64)
+        places = pc.index_in(ids.cast(self._ids.type, safe=False), value_set=self._ids)
+        return to_numpy(pc.fill_null(places, -1)).astype(np.int64)
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values, of its dtype."""
