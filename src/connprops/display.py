@@ -49,9 +49,12 @@ _WORD, _PIECE = re.compile(r"[^ \n]*[ \n]|[^ \n]+"), re.compile(r"[^_]*_|[^_]+")
 
 _NUMBER = re.compile(r"[-+]?([0-9]|nan|inf|$)")
 
-_COMMANDS = re.compile(r"[^\n\t\x20-\x7e\xa0-\uffff\U00010000-\U0010ffff]"
-                       r"|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # fmt: skip
-"""What terminals act upon, or no text can hold: controls, turns of direction, half characters."""
+_COMMANDS = (r"[^\n\t\x20-\x7e\xa0-\uffff\U00010000-\U0010ffff]"
+             r"|[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # fmt: skip
+"""What terminals act upon, or no text can hold: controls, turns of direction, half characters.
+
+It is compiled when it is used, for that takes some milliseconds.
+"""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """How texts begin that a spreadsheet takes for a formula."""
@@ -59,7 +62,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def printable(text: str) -> str:
     """Return a text with escapes for what a terminal would act upon."""
-    return _COMMANDS.sub(lambda match: repr(match[0])[1:-1], text)
+    return re.sub(_COMMANDS, lambda match: repr(match[0])[1:-1], text)
 
 
 class Writable(Protocol):

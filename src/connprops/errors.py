@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+_NO_TEXT = "[\0\ud800-\udfff]"  # compiled when it is used: a millisecond or two
 
 _LISTED = 12
 """Names that an error lists before it says how many more there are."""
@@ -114,7 +114,7 @@ def of_the_machine(error: BaseException) -> str | None:
 
 def is_text(text: str) -> bool:
     """Return whether a text can be written and be a path: no half characters, no zero byte."""
-    return not _NO_TEXT.search(text)
+    return not re.search(_NO_TEXT, text)
 
 
 def listing(names: Iterable[object], at_most: int = _LISTED) -> str:

@@ -240,10 +240,10 @@ def _totals(
     """
     of_blocks: list[list[Floats]] = []
     for piece in sample.pieces():
+        blocks = piece.blocks
         for i, numbers in enumerate(terms(piece)):
             if i == len(of_blocks):
                 of_blocks.append([])
-            blocks = piece.blocks
             of_blocks[i].append(
                 np.zeros(blocks.size) if numbers is None else np.add.reduceat(numbers, blocks)
             )

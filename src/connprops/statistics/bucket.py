@@ -262,7 +262,7 @@ def _gather(column: _Column, bucket: _Bucket, several: _Bucket | None) -> Gather
         n_connections=bucket.counts,
         n_synapses=bucket.n_synapses,
         n_multi=bucket.n_multi,
-        n_shared=_n_shared(column, bucket),
+        n_shared=_n_shared(column, bucket, all_finite=not n_null.any()),
         per_synapse=per_synapse,
         constant=_constant(column, bucket, sample, per_synapse),
         icc=icc,
@@ -293,11 +293,11 @@ def _left_out(column: _Column, bucket: _Bucket) -> Ints:
     return np.asarray(np.add.reduceat(np.where(finite, 0, bucket.n_syn), bucket.starts))
 
 
-def _n_shared(column: _Column, bucket: _Bucket) -> Ints:
+def _n_shared(column: _Column, bucket: _Bucket, *, all_finite: bool = False) -> Ints:
     """Return how many connections of two synapses or more have one finite value."""
-    shares = np.isfinite(column.values)
-    if column.null is not None:
-        shares &= ~column.null
+    if all_finite and column.null is None:
+        return bucket.n_multi
+    shares = np.isfinite(column.values) & (True if column.null is None else ~column.null)
     of_connections = bucket.connections.of(shares) & (bucket.n_syn > 1)
     return np.asarray(np.add.reduceat(of_connections.astype(np.int64), bucket.starts))
 
@@ -309,9 +309,10 @@ def _intraclass(column: _Column, several: _Bucket, per_synapse: Bools) -> Floats
     """
     icc = np.full((2, per_synapse.size), np.nan)
     if not per_synapse.all():
-        x = several.connections.of(column.values)
-        low = np.minimum.reduceat(np.where(np.isfinite(x), x, np.inf), several.starts)
-        high = np.maximum.reduceat(np.where(np.isfinite(x), x, -np.inf), several.starts)
+        x, starts = several.connections.of(column.values), several.starts
+        finite = np.isfinite(x)
+        low, high = (x if finite.all() else np.where(finite, x, end) for end in (np.inf, -np.inf))
+        low, high = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
         icc[:, (low < high) & ~per_synapse] = np.array([[1.0], [0.0]])
     if column.of_synapses is not None and per_synapse.any():
         part = several
