@@ -77,6 +77,11 @@ def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
         assert loaded([*needless, "numpy"], code) == ["numpy"]
 
 
+def test_models_load_of_scipy_only_its_special_functions():
+    code = "import connprops.model.build, connprops.reports.report, connprops.run.run"
+    assert loaded(["scipy.stats", "scipy.optimize", "scipy.special"], code) == ["scipy.special"]
+
+
 @pytest.mark.parametrize("given", [(), ("--rows", "7"), ("--param", "a=1", "--param", "b=2")])
 def test_values_are_what_typer_makes_of_them(given, monkeypatch):
     """Those that come without pydantic are those that come with it."""

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
@@ -135,7 +135,7 @@ def _location(value: Floats, error: Floats, n: Floats) -> Bounds:
 def _student(n: Floats | float) -> Floats:
     """Return the quantile of t, times what makes a standard deviation over n one over n - 1."""
     finite = np.isfinite(n)
-    t = stats.t.ppf(HIGH, np.where(finite, n - 1, np.inf))
+    t = special.stdtrit(np.where(finite, n - 1, np.inf), HIGH)
     return np.where(finite, t * np.sqrt(n / (n - 1)), t)
 
 

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 import polars as pl
-from scipy import stats
+from scipy import special
 
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
@@ -314,7 +314,7 @@ def _evident(z: Floats, variance: Floats, level: float) -> bool:
         return False
     z, weight = z[known], 1 / variance[known]
     of_mean = (weight @ z) ** 2 / weight.sum()
-    p = min(stats.chi2.sf(of_mean, 1), stats.chi2.sf(weight @ z**2, z.size))
+    p = min(special.chdtrc(1, of_mean), special.chdtrc(z.size, weight @ z**2))
     return bool(2 * p < level)
 
 
@@ -327,7 +327,7 @@ def _as_r(z: Floats, variance: Floats) -> Floats:
 def _interval(r: Floats, std_error: Floats) -> tuple[pl.Series, pl.Series]:
     """Return the ends of 95 % intervals of correlations, normal for Fisher's z."""
     z, variance = _fisher(r, std_error)
-    half = stats.norm.ppf(0.975) * np.sqrt(variance)
+    half = special.ndtri(0.975) * np.sqrt(variance)
     low, high = (pl.Series(np.tanh(z + side * half)).fill_nan(None) for side in (-1, 1))
     return low, high
 
