@@ -66,6 +66,15 @@ def test_intervals_of_ends_and_counts_hold_the_truth(name):
         assert held(distributions, parameter, true) == pytest.approx(0.95, abs=0.035)
 
 
+@pytest.mark.parametrize("n", [20, 100])
+def test_intervals_of_beta_distributions_hold_the_truth(n):
+    """By chi-square bounds alone those of the shapes do in 50 and 85 %."""
+    values = stats.beta(2, 3).rvs((200, n), random_state=n)
+    distributions = fitted("beta", list(values))
+    for parameter, true in {"a": 2, "b": 3, "min": 0, "max": 1}.items():
+        assert held(distributions, parameter, true) == pytest.approx(0.96, abs=0.035)
+
+
 @pytest.mark.parametrize("within", [0.2, 0.5, 0.8])
 def test_intervals_count_how_alike_values_are(within):
     rng, n_groups, n_classes = np.random.default_rng(2), 600, 40

@@ -22,7 +22,7 @@ from connprops.families.registry import family_named
 from connprops.families.sample import POINTS, Sample, of_points, weighted_points
 from connprops.fits.choice import with_quantiles
 from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks
-from connprops.fits.levels import Levels
+from connprops.fits.levels import Levels, Places
 from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
 
@@ -169,7 +169,7 @@ def _order_statistics(
     return reached[:, :-1] / reached[:, -1:], weight
 
 
-_STRAY, _ENOUGH, _RANKS = 1e-3, 2000, 1 << 16
+_STRAY, _ENOUGH, _RANKS = 1e-3, 1000, 1 << 16
 _RANGE = np.array([0.05, 0.95])
 """The share of stray values among those left out, how many of these are enough, and where ranks
 may start."""
@@ -178,52 +178,56 @@ may start."""
 _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
-_PATHWAYS_FROM = 8
+_PATHWAYS_FROM, _FIRST = 8, 64
 _GAIN, _GAIN_PER_VALUE = 33.0, 0.03
-"""From how many pathways on, and for which gain of log-likelihood, in all and for each value,
-quantiles are chosen: their shape has seen what is left out, and is no family."""
+"""From how many pathways on, of which so many are looked at first, and for which gain of
+log-likelihood, in all and for each value, quantiles are chosen: their shape has seen what is left
+out, and is no family."""
 
 
 def best_foretold(
-    families: Names, scores: pl.DataFrame, largest: Sample, levels: Levels
+    families: Names, scores: pl.DataFrame, largest: Sample, levels_of: Callable[[Places], Levels]
 ) -> tuple[Names, pl.DataFrame]:
     """Return the choice of a family again where hierarchical estimates may think otherwise.
 
     What lies beyond an end costs most. So families with and without ends are compared on values
-    left out, unless the evidence is beyond doubt. The best is then compared with quantiles.
+    left out, unless the evidence is beyond doubt. The best is then compared with quantiles, at
+    first by the largest pathways alone. ``levels_of`` gives the levels of some of the pathways.
     """
     compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
     delta = dict(compared.select("distribution", "delta").iter_rows())
     chosen = scores.filter("chosen")["distribution"].to_list()
     if not chosen or chosen[0] not in delta or chosen[0] == "quantiles":
         return families, scores
-    best, part = chosen[0], Samples.of(largest)
+    best, everywhere = chosen[0], np.arange(len(largest))
+
+    def score_of(name: str, rows: Places, levels: Levels) -> float:
+        return foretold(name, Samples.of(largest.take(rows)), levels)
+
     without = [name for name in delta if not n_ends(family_named(name))][:1]
     doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
-    held_out: dict[str, float] = {}
     if n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
-        rivals = {best, *without, *({"truncnorm"} & delta.keys())}
-        held_out = {name: foretold(name, part, levels) for name in sorted(rivals)}
+        rivals, levels = {best, *without, *({"truncnorm"} & delta.keys())}, levels_of(everywhere)
+        held_out = {name: score_of(name, everywhere, levels) for name in sorted(rivals)}
         best = max(held_out, key=lambda name: held_out[name])
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
     if tells and not largest.known.repeats and best != "discrete":
+        most = np.sort(np.lexsort((largest.std, largest.mean, -largest.n))[:_FIRST])
+
+        def gain(rows: Places) -> float:
+            levels = levels_of(rows)
+            return score_of("quantiles", rows, levels) - score_of(best, rows, levels)
+
         least = max(_GAIN * FOLDS / (_folds(largest) * n), _GAIN_PER_VALUE)
-
-        def gain(folds: int) -> float:
-            by_quantiles, by_family = (
-                foretold(x, part, levels, folds) for x in ("quantiles", best)
-            )
-            return by_quantiles - by_family
-
-        if gain(1) > 0 and gain(FOLDS) > least:
+        if gain(most) > least and (len(largest) <= _FIRST or gain(everywhere) > least):
             best, scores = "quantiles", with_quantiles(scores, largest)
     families = np.where(families == chosen[0], best, families)
     return families, scores.with_columns(chosen=pl.col("distribution") == best)
 
 
 @np.errstate(all="ignore")
-def foretold(name: str, samples: Samples, levels: Levels, folds: int = FOLDS) -> float:
+def foretold(name: str, samples: Samples, levels: Levels) -> float:
     """Return the mean log-likelihood of observed values by a family's estimates without them.
 
     A value's fold follows from its rank and its pathway's mean; of many values, fewer folds say
@@ -237,7 +241,7 @@ def foretold(name: str, samples: Samples, levels: Levels, folds: int = FOLDS) ->
     # A continuum repeats no value: those that are tell nothing of densities.
     once = observed.known.rounded | ~observed.exact[:, None] | (observed.weight <= 1)
     families, total, count = np.full(n, name), 0.0, 0.0
-    for number in range(min(folds, _folds(observed))):
+    for number in range(_folds(observed)):
         left_out = np.minimum(weight_of_fold(observed.weight, number, first), observed.weight)
         fitted = _without(left_out, families, observed, levels)
         density = np.zeros_like(observed.value)

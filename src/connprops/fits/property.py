@@ -196,8 +196,13 @@ class _PropertyFit(PropertySamples):
         is_labelled = self.prop.labels is not None
         if options.shrinkage and options.distr_types.get(name, AUTO) == AUTO:
             largest = replace(self.largest, known=self._common_shape)
-            levels = self._levels(self.levels.observed[observed.largest()], largest)
-            families, scores = best_foretold(families, scores, largest, levels)
+            pathways = self.levels.observed[observed.largest()]
+            families, scores = best_foretold(
+                families,
+                scores,
+                largest,
+                lambda rows: self._levels(pathways[rows], largest.take(rows)),
+            )
         samples = self.all
         if "quantiles" in families:
             samples = samples.with_known(self._common_shape)
