@@ -77,6 +77,12 @@ def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
         assert loaded([*needless, "numpy"], code) == ["numpy"]
 
 
+def test_a_query_does_without_pandas(finished):
+    arguments = ["connprops", "sql", str(finished[0]), "from pathways"]
+    code = f"import connprops.cli as c; sys.argv = {arguments!r}; c.main()"
+    assert loaded(["pandas", "pyarrow.dataset"], code) == ["pyarrow.dataset"]
+
+
 def test_models_load_of_scipy_only_its_special_functions():
     code = "import connprops.model.build, connprops.reports.report, connprops.run.run"
     assert loaded(["scipy.stats", "scipy.optimize", "scipy.special"], code) == ["scipy.special"]
