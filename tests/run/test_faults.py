@@ -22,6 +22,7 @@ from circuits import two_types, write_circuit
 from typer.testing import CliRunner
 
 import connprops.export.export
+import connprops.store.folder
 from connprops.circuit.circuit import resolve_circuit
 from connprops.cli import app
 from connprops.dataset.dataset import Dataset
@@ -669,7 +670,8 @@ def test_a_run_that_was_killed_at_once_is_no_obstacle(ours):
     assert not list(out.glob(".*"))
 
 
-def test_a_second_process_in_the_folder_of_a_run_is_told(ours):
+def test_a_second_process_in_the_folder_of_a_run_is_told(ours, monkeypatch):
+    monkeypatch.setattr(connprops.store.folder, "PATIENCE", 0.1)
     config, out = ours
     code = f"""
 import fcntl, os, sys

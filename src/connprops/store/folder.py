@@ -12,6 +12,7 @@ Whoever writes next after a crash, or verifies, finishes what it has left.
 
 from __future__ import annotations
 
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -41,6 +42,10 @@ RECORD = "connprops.json"
 
 _PARTIAL, _NEXT = ".connprops.partial-", ".connprops.next"
 _ATTEMPTS = 5
+
+PATIENCE = 30.0
+"""Seconds for which others may hold a folder's lock, as a reader does that cleans up."""
+
 _HINT = "write the folder's files again (--overwrite)"
 
 Result = TypeVar("Result")
@@ -155,7 +160,7 @@ def new_generation(folder: Path, replaces: Collection[str] = ()) -> Iterator[Pat
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             clean(folder)
-            with locked(folder, str(folder), wait=True):  # or others clean it up before its lock
+            with locked(folder, str(folder), wait=math.inf):  # or others clean it up first
                 stage.mkdir()
                 held.enter_context(locked(stage, str(folder)))
         try:
@@ -177,7 +182,7 @@ def commit(
     Those are what its record listed before, but for what is to be replaced, and what is ``known``
     of others, or of files of the stage.
     """
-    with writing(folder), locked(folder, str(folder), wait=True):
+    with writing(folder), locked(folder, str(folder), wait=math.inf):
         _finish(folder)
         kept = {n: f for n, f in _listed_before(folder).items() if n not in replaces}
         files = kept | dict(known or {}) | listing(stage, known or {})
@@ -255,7 +260,7 @@ def clean(folder: Path) -> None:
 
     What others are at work on stays.
     """
-    with locked(folder, str(folder), wait=True):  # a reader holds it for a moment, to clean up too
+    with locked(folder, str(folder), wait=PATIENCE):
         _finish(folder)
         restored(folder / "dataset")
         for stage in folder.glob(f"{_PARTIAL}*"):

@@ -12,6 +12,7 @@ A stage beside the target holds::
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -88,7 +89,7 @@ def staged_shard(target: Path, shard: Shard) -> Iterator[Path]:
 @contextmanager
 def one_at_a_time(stage: Path) -> Iterator[None]:
     """Wait for other shards that make what all need; then it is there, or this one makes it."""
-    with locked(stage / "planning.lock", str(stage), wait=True):
+    with locked(stage / "planning.lock", str(stage), wait=math.inf):
         yield
 
 

@@ -17,6 +17,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -35,6 +36,9 @@ _ASIDE = re.compile(r"\..*\.[0-9a-f]{16}\.tmp", re.DOTALL)
 
 _SHOWN = 50
 """Characters of a file's name in that of such a folder: systems take 255 bytes."""
+
+_PAUSE = 0.01
+"""Seconds between two looks at a lock that others hold."""
 
 _LOCK = ".lock"
 
@@ -95,14 +99,16 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, what: str, *, shared: bool = False, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder, or of a file, which is made where it is not there.
 
     The lock ends with the process at the latest. A ``shared`` lock is held beside others of its
-    kind. With ``wait``, whoever holds it is waited for; else it is an :class:`OutputError` that
-    another process is writing ``what``. The folder of a lock file is closed to others.
+    kind. Whoever holds it is waited for, ``wait`` seconds at most; then it is an
+    :class:`OutputError` that another process is writing ``what``. The folder of a lock file is
+    closed to others.
     """
-    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    until = time.monotonic() + wait
     while True:
         # NFS wants a file to be open for reading for a shared lock, for writing for one alone.
         flags = os.O_RDONLY
@@ -112,7 +118,7 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
         handle = os.open(path, flags, 0o600)
         try:
             try:
-                fcntl.flock(handle, kind)
+                _lock(handle, kind, until)
             except BlockingIOError as error:
                 raise OutputError.of(
                     f"Another process is writing {what}", hint="wait for it, or give another place"
@@ -122,6 +128,17 @@ def locked(path: Path, what: str, *, shared: bool = False, wait: bool = False) -
                 return
         finally:
             os.close(handle)
+
+
+def _lock(handle: int, kind: int, until: float) -> None:
+    """Lock an open file; raise :class:`BlockingIOError` where others hold it longer."""
+    while True:
+        try:
+            return fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE)
 
 
 def _is_still(path: Path, handle: int) -> bool:
