@@ -21,9 +21,9 @@ from connprops.families.goodness import ks
 from connprops.families.registry import family_named
 from connprops.families.sample import Known, Sample
 from connprops.fits.choice import chosen_families
+from connprops.fits.evidence import best_foretold, foretold
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import LevelKeys, Levels
-from connprops.fits.p_values import best_foretold, foretold
 from connprops.fits.samples import Samples
 from connprops.fits.shrinkage import with_shrinkage
 from connprops.model.build import build

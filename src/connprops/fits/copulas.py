@@ -6,7 +6,6 @@ none, and made positive definite. docs/numbers.md, "Correlations in the model", 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +18,7 @@ from connprops.arrays.hierarchy import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
 from connprops.errors import OptionError
-from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels
+from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, nested
 from connprops.fits.samples import Samples, StatisticsTables
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
@@ -49,13 +48,13 @@ They are NaN where there is no correlation.
 
 
 def within_correlations(
-    rows: pl.DataFrame, samples: Samples, levels: Levels, keys: Sequence[Places], *, shrinkage: bool
+    rows: pl.DataFrame, samples: Samples, levels: Levels, *, shrinkage: bool
 ) -> Floats:
     """Return how alike the synapses of a connection are, in observed pathways and in pools.
 
     ``rows`` are the statistics of a property, whose ``icc`` of 1 does not count: these pathways
     share it. Each is moved towards those of its level, or alone has its own if it has one; all are
-    0 where chance explains them. ``keys`` are the observed pathways' groups at each level.
+    0 where chance explains them.
     """
     icc, error, n_multi, n_unique = (
         rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
@@ -72,7 +71,7 @@ def within_correlations(
         variance *= (n_multi - 1) / (n_multi - 1.5)
     if not _evident(z, variance, _CLEAR):
         return np.zeros(icc.size + levels.n_pools)
-    moved = posterior(z, variance, _nested(keys))
+    moved = posterior(z, variance, nested(levels.keys, _CHAIN))
     own = moved.mean if shrinkage else np.where(np.isfinite(z), z, moved.mean)
     within: Floats = np.tanh(np.append(own, _of_pools(moved, levels)[0]))
     return np.clip(within, 0.0, _MOST_ALIKE)
@@ -82,15 +81,6 @@ def _fisher(r: Floats, error: Floats) -> tuple[Floats, Floats]:
     """Return Fisher's z of correlations, and its variance."""
     r = np.clip(r, -_STRONGEST, _STRONGEST)
     return np.arctanh(r), (error / (1 - r**2)) ** 2
-
-
-def _nested(keys: Sequence[Places]) -> list[Places]:
-    """Return the groups of the levels of the chain, each within one of the next; -1 is a group."""
-    groups = [np.zeros(keys[0].size, dtype=np.intp)]
-    for level in reversed(_CHAIN):
-        pair = groups[0] * (keys[level].max(initial=0) + 2) + keys[level] + 1
-        groups.insert(0, np.unique(pair, return_inverse=True)[1])
-    return groups[:-1]
 
 
 def _of_pools(moved: Posterior, levels: Levels) -> tuple[Floats, Floats]:
@@ -218,7 +208,7 @@ def _rows(
     enough = np.where(correlated, fewest, n_values) > len(names) + _SPARE
     levels = borrowed_levels(tables.source, tables.target, np.flatnonzero(correlated & enough))
     if shrinkage:
-        values, pooled = _moved(pairs[:, levels.observed], levels, levels.keys)
+        values, pooled = _moved(pairs[:, levels.observed], levels)
     else:
         values = pairs[:2, levels.observed]
         pooled = _pooled(pairs, levels.observed[levels.member], levels.pool, levels.n_pools)
@@ -275,7 +265,7 @@ def _with_borrowers(levels: Levels, borrows: Bools) -> tuple[Places, Places, Int
     )
 
 
-def _moved(pairs: Pairs, levels: Levels, keys: Sequence[Places]) -> tuple[Floats, Floats]:
+def _moved(pairs: Pairs, levels: Levels) -> tuple[Floats, Floats]:
     """Return correlations moved towards their level's, and those of pools, with their errors.
 
     Pairs of properties of which no pathway, nor all together, shows a correlation have none: each
@@ -286,7 +276,7 @@ def _moved(pairs: Pairs, levels: Levels, keys: Sequence[Places]) -> tuple[Floats
         np.full(pairs[:2].shape, np.nan),
         np.full((2, levels.n_pools, *r.shape[1:]), np.nan),
     )
-    groups = _nested(keys)
+    groups = nested(levels.keys, _CHAIN)
     upper = [(i, j) for i, j in combinations(range(r.shape[1]), 2) if np.isfinite(r[:, i, j]).any()]
     for i, j in upper:
         z, variance = _fisher(r[:, i, j], std_error[:, i, j])

@@ -33,6 +33,7 @@ from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Known, Moments, Sample
 from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
+from connprops.fits.evidence import best_foretold, inside_ranges, ks_p_values
 from connprops.fits.fitted import (
     Fitted,
     Names,
@@ -41,7 +42,6 @@ from connprops.fits.fitted import (
     with_unweighted_means,
 )
 from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, observations_of
-from connprops.fits.p_values import best_foretold, inside_ranges, ks_p_values
 from connprops.fits.samples import (
     PropertySamples,
     Samples,
@@ -285,9 +285,8 @@ class _PropertyFit(PropertySamples):
         if named or self.prop.labels is not None or self.options.interpolation == "unweighted":
             return shared
         alike = within_correlations(
-            self.rows, self.observed, self.levels, self.levels.keys,
-            shrinkage=self.options.shrinkage,
-        )  # fmt: skip
+            self.rows, self.observed, self.levels, shrinkage=self.options.shrinkage
+        )
         return np.where(shared == 1, 1.0, alike)
 
     def _with_intervals(self, fitted: Fitted, borrowed: Floats) -> Fitted:
