@@ -18,7 +18,7 @@ from connprops.arrays import Floats
 
 Places = NDArray[np.intp]
 
-_GRID = 2.0 ** np.arange(-20, 3)
+_GRID: Floats = np.exp2(np.arange(-20.0, 3.0))
 """Candidates for a variance, in units of the variance of the observed numbers."""
 
 _TYPICAL = 0.25  # of these units: the square of the scale of the half-Cauchy prior
@@ -82,8 +82,9 @@ def posterior(
     return _with_effects(y, variance, main, stacks, alone)
 
 
-_ROUNDS = 6
-"""Rounds in which the effects of the groups of both kinds are estimated in turn."""
+_ROUNDS, _SETTLED = 6, 0.01
+"""Rounds in which the effects of the groups of both kinds are estimated in turn, and the share of
+a standard error by which nothing moves when they end earlier."""
 
 
 def _with_effects(
@@ -96,16 +97,19 @@ def _with_effects(
     random effects", Journal of Computational and Graphical Statistics 32:99-115, 2023).
     """
     effects, errors = np.zeros((2, len(crossed), y.size))
-    own = alone
+    own, mean = alone, alone.mean
     for _ in range(_ROUNDS):
         for at, stack in enumerate(crossed):
             others = np.delete(effects, at, axis=0).sum(axis=0)
             total = variance + own.spread[0]
             effects[at], errors[at] = stack.effects(y - own.new_mean[0] - others, total)
         own = main.passes(y - effects.sum(axis=0), variance, own.spread, errors.sum(axis=0))
+        before, mean = mean, own.mean + effects.sum(axis=0)
+        if np.all(np.abs(mean - before) <= _SETTLED * np.sqrt(own.variance)):
+            break
     return replace(
         alone,
-        mean=own.mean + effects.sum(axis=0),
+        mean=mean,
         variance=own.variance + (1 - own.weight) ** 2 * errors.sum(axis=0),
         weight=own.weight,
     )
@@ -130,11 +134,15 @@ class _Stack:
         return cls(order, back, _Tree.of(sorted_groups, of_effects=of_effects))
 
     def passes(
-        self, y: Floats, variance: Floats, spread: Floats | None = None, extra: Floats | None = None
+        self,
+        y: Floats,
+        variance: Floats,
+        spread: Floats | None = None,
+        extra: Floats | float = 0.0,
     ) -> Posterior:
         """Return the posterior of leaves; ``extra`` is what y varies by besides."""
         y, variance = y[self.order], variance[self.order]
-        extra = None if extra is None else extra[self.order]
+        extra = np.broadcast_to(extra, y.shape)[self.order]
         spreads = self.tree.spreads(y, variance, spread, extra)
         own = self.tree.passes(y, variance, spreads)
         arrays = (own.mean, own.variance, own.weight, own.new_mean, own.new_variance)
@@ -200,39 +208,51 @@ class _Tree:
         return cls(starts, parents, of_effects)
 
     def up(
-        self, y: Floats, variance: Floats, spreads: Sequence[Floats], extra: Floats | None = None
-    ) -> tuple[list[tuple[Floats, Floats]], Floats]:
-        """Return what the members of each level tell of their number, the root's, and log L.
+        self,
+        level: int,
+        mean: Floats,
+        error: Floats,
+        spread: Floats,
+        extra: Floats | float = 0.0,
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what the members of a level tell of their groups', with its error, and log L.
 
-        ``spreads`` may have an axis of candidates ahead of that of members.
+        ``spread`` may have an axis of candidates ahead of that of members; ``extra`` is what their
+        numbers vary by besides.
         """
-        messages, loglik = [(y, variance)], np.zeros(1)
-        if extra is not None:
-            loglik = -(extra / (variance + spreads[0])).sum(axis=-1) / 2
-        for start, parent, spread in zip(self.starts, self.parents, spreads, strict=True):
-            mean, error = messages[-1]
+        start, parent = self.starts[level], self.parents[level]
+        of_candidates = spread.ndim > mean.ndim
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if of_candidates:  # about points near their centres, squares are sums of products
+                known = np.isfinite(error)
+                size = np.maximum(np.add.reduceat(known * 1.0, start), 1)
+                about = np.add.reduceat(np.where(known, mean, 0.0), start) / size
+                mean = np.where(known, mean - about[parent], 0.0)
             total = error + spread
             weight = 1 / total
             precision = np.add.reduceat(weight, start, axis=-1)
-            if self.of_effects and len(messages) == len(self.starts):
+            if self.of_effects and level == len(self.starts) - 1:  # the root is 0
                 precision = np.zeros_like(precision)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                centre = np.add.reduceat(weight * mean, start, axis=-1) / precision
-                centre = np.where(precision > 0, centre, 0.0)
-                logs = np.where(weight > 0, np.log(total), 0.0).sum(axis=-1)
-                logs = logs + np.where(precision > 0, np.log(precision), 0.0).sum(axis=-1)
-            square = (weight * (mean - centre[..., parent]) ** 2).sum(axis=-1)
-            loglik = loglik - (logs + square) / 2
-            with np.errstate(divide="ignore"):
-                messages.append((centre, 1 / precision))
-        return messages, loglik
+            centre = np.add.reduceat(weight * mean, start, axis=-1) / precision
+            centre = np.where(precision > 0, centre, 0.0)
+            logs = np.where(precision > 0, np.log(precision), 0.0).sum(axis=-1)
+            if of_candidates:
+                logs += np.log(total if known.all() else total[:, known]).sum(axis=-1)
+                square = np.einsum("cm,m->c", weight, mean**2 + extra) - (
+                    precision * centre**2
+                ).sum(axis=-1)
+                centre = centre + about
+            else:
+                logs += np.where(weight > 0, np.log(total), 0.0).sum(axis=-1)
+                square = (weight * ((mean - centre[..., parent]) ** 2 + extra)).sum(axis=-1)
+            return centre, 1 / precision, -(logs + square) / 2
 
     def spreads(
         self,
         y: Floats,
         variance: Floats,
         start: Floats | None = None,
-        extra: Floats | None = None,
+        extra: Floats | float = 0.0,
     ) -> list[Floats]:
         """Return the variance of members about their group, for each level.
 
@@ -243,38 +263,61 @@ class _Tree:
         """
         known = np.isfinite(variance)
         unit = float(np.var(y[known])) if known.any() else 0.0
-        candidates = unit * _GRID[:, None]
-        prior = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
-        spreads = [np.full((1, 1), unit / 8) for _ in self.starts]
+        spreads = [np.full(1, unit / 8) for _ in self.starts]
         if start is not None:
-            spreads[: start.size] = [np.full((1, 1), spread) for spread in start]
+            spreads[: start.size] = [np.full(1, spread) for spread in start]
         alone = True  # whether every leaf is a group by itself
         for level, parent in enumerate(self.parents[:-1]):
             one_each = parent.size == parent[-1] + 1
             alone &= one_each
             if one_each:  # no two variances to tell apart
                 # Leaves scatter; groups that are the same at two levels differ at the wider one.
-                spreads[level + 1 if alone else level] = np.zeros((1, 1))
+                spreads[level + 1 if alone else level] = np.zeros(1)
         if unit == 0:
-            return [np.zeros((1, 1)) for _ in self.starts]
+            return [np.zeros(1) for _ in self.starts]
         for _ in range(_SWEEPS if start is None else 1):
-            for level, spread in enumerate(spreads):
-                if not spread.any():
-                    continue
-                trial = [*spreads[:level], candidates, *spreads[level + 1 :]]
-                log = self.up(y[None], variance[None], trial, extra)[1] + prior
-                share = np.exp(log - log.max())
-                spreads[level] = np.full((1, 1), share @ candidates[:, 0] / share.sum())
+            mean, error = y, variance
+            for level in range(len(spreads)):
+                if spreads[level].any():
+                    of_leaves = extra if level == 0 else 0.0
+                    log = self._loglik_of(unit * _GRID, level, mean, error, spreads, of_leaves)
+                    share = np.exp(log - log.max())
+                    spreads[level] = np.full(1, share @ (unit * _GRID) / share.sum())
+                mean, error, _ = self.up(level, mean, error, spreads[level])
         return spreads
+
+    def _loglik_of(
+        self,
+        candidates: Floats,
+        level: int,
+        mean: Floats,
+        error: Floats,
+        spreads: Sequence[Floats],
+        extra: Floats | float,
+    ) -> Floats:
+        """Return log likelihood times prior of candidates for the spread of a level.
+
+        It is that of what its members tell; what lies below is the same for all.
+        """
+        spread = candidates[:, None]
+        prior: Floats = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
+        mean, error, loglik = self.up(level, mean, error, spread, extra)
+        for above in range(level + 1, len(spreads)):
+            mean, error, of_level = self.up(above, mean, error, spreads[above])
+            loglik = loglik + of_level
+        return prior + loglik
 
     def passes(self, y: Floats, variance: Floats, spreads: Sequence[Floats]) -> Posterior:
         """Pass up and down the tree: the posterior of all leaves."""
-        flat = [spread.ravel() for spread in spreads]
-        messages, loglik = self.up(y, variance, flat)
+        messages, loglik = [(y, variance)], 0.0
+        for level, spread in enumerate(spreads):
+            centre, its_error, of_level = self.up(level, *messages[-1], spread)
+            messages.append((centre, its_error))
+            loglik += float(of_level)
         mean, error = (np.zeros(1), np.zeros(1)) if self.of_effects else messages[-1]
         levels = []
         for (own, own_error), parent, spread in zip(
-            messages[-2::-1], self.parents[::-1], flat[::-1], strict=True
+            messages[-2::-1], self.parents[::-1], spreads[::-1], strict=True
         ):
             levels.append((mean[parent], error[parent] + spread, spread))
             with np.errstate(invalid="ignore"):
@@ -292,5 +335,5 @@ class _Tree:
             below, of_leaf = below + spread, parent[of_leaf]
         return Posterior(
             mean, error, weight, np.array(new_mean), np.array(new_variance),
-            np.concatenate(flat), float(loglik[0]),
+            np.concatenate(spreads), loglik,
         )  # fmt: skip
