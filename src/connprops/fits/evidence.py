@@ -186,13 +186,13 @@ out, and is no family."""
 
 
 def best_foretold(
-    families: Names, scores: pl.DataFrame, largest: Sample, levels_of: Callable[[Places], Levels]
+    families: Names, scores: pl.DataFrame, largest: Sample, levels: Levels
 ) -> tuple[Names, pl.DataFrame]:
     """Return the choice of a family again where hierarchical estimates may think otherwise.
 
     What lies beyond an end costs most. So families with and without ends are compared on values
     left out, unless the evidence is beyond doubt. The best is then compared with quantiles, at
-    first by the largest pathways alone. ``levels_of`` gives the levels of some of the pathways.
+    first by the largest pathways alone. ``levels`` are those of the pathways.
     """
     compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
     delta = dict(compared.select("distribution", "delta").iter_rows())
@@ -201,14 +201,14 @@ def best_foretold(
         return families, scores
     best, everywhere = chosen[0], np.arange(len(largest))
 
-    def score_of(name: str, rows: Places, levels: Levels) -> float:
-        return foretold(name, Samples.of(largest.take(rows)), levels)
+    def score_of(name: str, rows: Places) -> float:
+        return foretold(name, Samples.of(largest.take(rows)), levels.among(rows))
 
     without = [name for name in delta if not n_ends(family_named(name))][:1]
     doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
     if n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
-        rivals, levels = {best, *without, *({"truncnorm"} & delta.keys())}, levels_of(everywhere)
-        held_out = {name: score_of(name, everywhere, levels) for name in sorted(rivals)}
+        rivals = {best, *without, *({"truncnorm"} & delta.keys())}
+        held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
         best = max(held_out, key=lambda name: held_out[name])
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
@@ -216,8 +216,7 @@ def best_foretold(
         most = np.sort(np.lexsort((largest.std, largest.mean, -largest.n))[:_FIRST])
 
         def gain(rows: Places) -> float:
-            levels = levels_of(rows)
-            return score_of("quantiles", rows, levels) - score_of(best, rows, levels)
+            return score_of("quantiles", rows) - score_of(best, rows)
 
         least = max(_GAIN * FOLDS / (_folds(largest) * n), _GAIN_PER_VALUE)
         if gain(most) > least and (len(largest) <= _FIRST or gain(everywhere) > least):

@@ -210,6 +210,23 @@ class Levels:
         pools: Places = self.pool_of_kind[self.by_level.kind_of(numbers)]
         return pools
 
+    def among(self, rows: Places) -> Levels:
+        """Return the levels of some observed pathways, of which no others borrow."""
+        none = np.empty(0, dtype=np.intp)
+        return replace(
+            self,
+            observed=self.observed[rows],
+            pool_of_kind=np.full_like(self.pool_of_kind, -1),
+            level_of_pool=none,
+            member_of_pool=none,
+            sample_of_pool=none,
+            member=none,
+            pool=none,
+            n_samples=0,
+            keys=[key[rows] for key in self.keys],
+            crossed=[[group[rows] for group in stack] for stack in self.crossed],
+        )
+
     def row_keys(self, source: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
         """Return for which pathways each sample is: :data:`connprops.schema.ROW_KEYS`, ``level``.
 

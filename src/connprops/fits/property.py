@@ -30,7 +30,7 @@ from connprops.families.continuous import common_quantiles
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
 from connprops.families.registry import FAMILIES, family_named
-from connprops.families.sample import Known, Moments, Sample
+from connprops.families.sample import Known, Sample
 from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
 from connprops.fits.evidence import best_foretold, inside_ranges, ks_p_values
@@ -175,13 +175,10 @@ class _PropertyFit(PropertySamples):
     @cached_property
     def levels(self) -> Levels:
         """Return from which pathways the others borrow."""
-        return self._levels(self.rows["pathway"].to_numpy(), self.observed)
-
-    def _levels(self, pathways: Places, observed: Moments) -> Levels:
-        """Return the levels of a circuit that has values in some pathways."""
-        pooled = self.options.interpolation == "pooled"
-        observations = observations_of(observed) if pooled else None
-        return borrowed_levels(self.tables.source, self.tables.target, pathways, observations)
+        pooled, tables = self.options.interpolation == "pooled", self.tables
+        observations = observations_of(self.observed) if pooled else None
+        pathways = self.rows["pathway"].to_numpy()
+        return borrowed_levels(tables.source, tables.target, pathways, observations)
 
     def to_rows(self) -> PropertyTables:
         """Fit the property; leave nothing behind but its rows."""
@@ -196,13 +193,8 @@ class _PropertyFit(PropertySamples):
         is_labelled = self.prop.labels is not None
         if options.shrinkage and options.distr_types.get(name, AUTO) == AUTO:
             largest = replace(self.largest, known=self._common_shape)
-            pathways = self.levels.observed[observed.largest()]
-            families, scores = best_foretold(
-                families,
-                scores,
-                largest,
-                lambda rows: self._levels(pathways[rows], largest.take(rows)),
-            )
+            levels = self.levels.among(observed.largest())
+            families, scores = best_foretold(families, scores, largest, levels)
         samples = self.all
         if "quantiles" in families:
             samples = samples.with_known(self._common_shape)
@@ -431,7 +423,7 @@ class _PropertyFit(PropertySamples):
             part = self.observed.samples(rows)
             if "quantiles" in families:
                 part = replace(part, known=self._common_shape)
-            levels = self._levels(pathways[rows], part) if self.options.shrinkage else None
+            levels = self.levels.among(rows) if self.options.shrinkage else None
             left_out[rows], inside[rows] = inside_ranges(
                 families[rows], part, levels, lambda of: self._as_drawn(of, fitted)
             )
