@@ -25,17 +25,22 @@ def _cumulated(sample: Sample) -> tuple[Floats, Floats]:
     return np.concatenate([np.zeros_like(after[:, :1]), after[:, :-1]], axis=1), after
 
 
-def ks(sample: Sample, family: Family, params: Parameters) -> Floats:
+Sides = tuple[Floats, Floats]
+"""Probabilities of values below each point of a sample, and up to it: (g, k) both."""
+
+
+def ks(sample: Sample, family: Family, params: Parameters, sides: Sides | None = None) -> Floats:
     """Return the Kolmogorov-Smirnov distances of samples and distributions, (g,), from 0 to 1.
 
     Both sides of steps are compared; a thinned sample's is exact to 0.0016, half a cell's share.
-    NaN where there are no values, or a parameter is NaN.
+    NaN where there are no values, or a parameter is NaN. ``sides`` are those of the sample's
+    values by the distributions, if they are known.
     """
     before, after = _cumulated(sample)
-    below, upto = family.cdf_sides(sample.value, params)
-    sides = np.maximum(np.abs(after - upto), np.abs(before - below))
+    below, upto = sides or family.cdf_sides(sample.value, params)
+    steps = np.maximum(np.abs(after - upto), np.abs(before - below))
     middle = np.abs((before + after) / 2 - (upto + below) / 2)
-    distance = np.where(sample.exact[:, None], sides, middle)
+    distance = np.where(sample.exact[:, None], steps, middle)
     greatest = np.where(sample.weight > 0, distance, 0.0).max(axis=1)
     return np.where(sample.n > 0, greatest, np.nan)
 
@@ -57,14 +62,18 @@ def is_rejected(distance: Floats, n: Floats) -> Bools:
         return np.asarray((n >= TESTED_FROM) & surely & (distance > _VISIBLY))
 
 
-def wasserstein(sample: Sample, family: Family, params: Parameters) -> Floats:
+def wasserstein(
+    sample: Sample, family: Family, params: Parameters, sides: Sides | None = None
+) -> Floats:
     """Return the first Wasserstein distances of samples and distributions, (g,), in their unit.
 
     The area between the distribution functions: a sum over whole numbers for counts, trapezoids
-    for continuous families, quantiles for lists and for counts that spread wide.
+    for continuous families, quantiles for lists and for counts that spread wide. ``sides`` are as
+    in :func:`ks`.
     """
     if family.kind == "continuous":
-        area = _area_between_points(sample, family, params)
+        sides = sides or family.cdf_sides(sample.value, params)
+        area = _area_between_points(sample, family, params, sides)
     else:
         low, high = _reach(sample, family, params)
         with np.errstate(over="ignore"):
@@ -102,10 +111,12 @@ def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> Flo
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-def _area_between_points(sample: Sample, family: Family, params: Parameters) -> Floats:
+def _area_between_points(
+    sample: Sample, family: Family, params: Parameters, sides: Sides
+) -> Floats:
     """Return the area between the steps of a sample and a continuous distribution function."""
     value, step = sample.value, _cumulated(sample)[1][:, :-1]
-    before, reached = family.cdf_sides(value, params)
+    before, reached = sides
     length = np.diff(value, axis=1)
     low, high = reached[:, :-1] - step, before[:, 1:] - step
     area = _trapezoids(length, low, high)

@@ -403,12 +403,13 @@ class _PropertyFit(PropertySamples):
         family, parameters = distributions.family, distributions.parameters
         free, loglik = family.n_free(parameters), family.loglik(sample, parameters)
         drawn, of_drawn = self._as_drawn(distributions, fitted)
+        sides = drawn.cdf_sides(sample.value, of_drawn)
         return (
             loglik,
             aicc(loglik, free, n_ends(family), sample.n),
             bic(loglik, free, n_ends(family), sample.n),
-            ks(sample, drawn, of_drawn),
-            wasserstein(sample, drawn, of_drawn),
+            ks(sample, drawn, of_drawn, sides),
+            wasserstein(sample, drawn, of_drawn, sides),
             drawn.mean(of_drawn),
             drawn.std(of_drawn),
         )

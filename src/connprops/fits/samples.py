@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -30,8 +30,14 @@ _BYTES_OF_BLOCKS, _BYTES_PER_PATHWAY, _BYTES_PER_POINT = 100_000_000, 5_000, 80
 """What fitting a property takes: for a block, and for the samples of all pathways, each with room
 for up to twice its points, of which there are several at times."""
 
-_SHARE_OF_FITS = 0.5
-"""Share of the memory for properties being fitted: tables and finished fits have the rest."""
+_SHARE_OF_FITS, _SHARE_OF_TABLES = 0.5, 0.1
+"""Shares of the memory for properties being fitted and for whole tables: finished fits have the
+rest."""
+
+_BYTES_PER_ROW, _BYTES_PER_RANK = 400, 32
+"""What tables take in memory, at most."""
+
+_TABLES = ("table", "values", "order_statistics")
 
 LARGE = 20_000
 """Pathways, those of most values, on which families are chosen: more say no more."""
@@ -166,24 +172,27 @@ class Samples(Moments):
 class StatisticsTables:
     """The statistics tables, of which the rows of one property at a time are in memory.
 
-    All properties of many pathways are more than their fits take.
+    All properties of many pathways are more than their fits take. Where they have ``room``, in
+    bytes, they are read once: files are in the order of pathways.
     """
 
     stats: Statistics
     source: pl.DataFrame
     target: pl.DataFrame
     pathways: Pathways
+    room: int = 0
 
     @classmethod
-    def of(cls, stats: Statistics) -> StatisticsTables:
+    def of(cls, stats: Statistics, resources: Resources | None = None) -> StatisticsTables:
         """Open the tables of statistics; those that must be computed are, all in one pass."""
         source, target = (
             stats.types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")
         )
-        for frame in (stats.table, stats.values, stats.order_statistics):
-            frame.select(pl.len()).collect()
+        for name in _TABLES:
+            getattr(stats, name).select(pl.len()).collect()
         pathways = Pathways(source["type"].to_list(), target["type"].to_list())
-        return cls(stats, source, target, pathways)
+        room = int((resources or Resources()).memory * _SHARE_OF_TABLES)
+        return cls(stats, source, target, pathways, room)
 
     @cached_property
     def _sizes(self) -> pl.Series:
@@ -216,24 +225,44 @@ class StatisticsTables:
         They have ``n_sampled``, the number of connections that they rest on, too.
         """
         sampled = self.stats.pathways.select(*schema.PATHWAY, "n_sampled")
-        rows = self._of_property(self.stats.table, name)
+        rows = self._of_property("table", name)
         return rows.join(sampled.collect(), on=schema.PATHWAY, maintain_order="left")
 
     def values(self, name: str) -> pl.DataFrame:
         """Return the distinct values: :data:`connprops.schema.VALUES`, ``pathway``."""
-        return self._of_property(self.stats.values, name)
+        return self._of_property("values", name)
 
     def order_statistics(self, name: str) -> pl.DataFrame:
         """Return the thinned samples: :data:`connprops.schema.ORDER_STATISTICS`, ``pathway``."""
-        return self._of_property(self.stats.order_statistics, name)
+        return self._of_property("order_statistics", name)
 
-    def _of_property(self, rows: pl.LazyFrame, name: str) -> pl.DataFrame:
+    def _of_property(self, table: str, name: str) -> pl.DataFrame:
         """Return rows of a property with the number of their ``pathway``, in that order."""
-        own = rows.filter(pl.col("property") == name).collect(engine="streaming")
+        if self._has_room:
+            own = self._parts[table].get((name,), self._parts[table][()])
+        else:
+            rows: pl.LazyFrame = getattr(self.stats, table)
+            own = rows.filter(pl.col("property") == name).collect(engine="streaming")
         numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
         if numbered["pathway"].is_sorted():  # as files are: a copy of all columns less
             return numbered
         return numbered.sort("pathway", maintain_order=True)
+
+    @property
+    def _has_room(self) -> bool:
+        """Return whether the tables of all properties may stay in memory."""
+        ranks = int(self._sizes.clip(upper_bound=RANKS_AT_MOST).sum())
+        of_one = _BYTES_PER_ROW * self.n_pathways + _BYTES_PER_RANK * ranks
+        return of_one * len(self.stats.properties) <= self.room
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Mapping[tuple[Any, ...], pl.DataFrame]]:
+        """Return the rows of each property, by table; none at all are those of no property."""
+        whole = {name: getattr(self.stats, name).collect() for name in _TABLES}
+        return {
+            name: {(): rows.clear(), **rows.partition_by("property", as_dict=True)}
+            for name, rows in whole.items()
+        }
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
         there is no room for the correlations of all pathways.
     """
     check_names(options, stats.properties)
-    tables = StatisticsTables.of(stats)
+    tables = StatisticsTables.of(stats, options.resources)
     if options.correlations:
         check_room(stats, tables, options.resources or Resources())
     correlated = stats.correlations.collect() if options.correlations else None
