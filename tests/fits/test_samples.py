@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -22,7 +24,7 @@ def values():
 
 
 @pytest.fixture(scope="module")
-def samples(values, tmp_path_factory):
+def stats(values, tmp_path_factory):
     edges = pl.DataFrame(
         {
             "source": np.arange(sum(SIZES)),
@@ -35,7 +37,11 @@ def samples(values, tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples") / "d"
     names = ("source", "target", "source_type", "target_type")
     opened = open_table(edges, folder=folder, **{name: name for name in names})
-    stats = extract(opened)
+    return extract(opened)
+
+
+@pytest.fixture(scope="module")
+def samples(stats):
     prop = next(prop for prop in stats.properties if prop.name == "size")
     return PropertySamples(StatisticsTables.of(stats), prop).observed
 
@@ -90,3 +96,15 @@ def test_of_very_many_pathways_those_of_most_values_count():
     left_out = np.setdiff1d(np.arange(n.size), largest)
     assert (n[left_out] == 1).all()
     assert (np.diff(largest) > 0).all()
+
+
+def test_rows_of_a_property_are_the_same_whether_all_tables_have_room_or_not(stats):
+    whole = StatisticsTables.of(stats)
+    apart = replace(whole, room=0)
+    assert whole._has_room
+    assert not apart._has_room
+    for name in ("size", "n_syn_per_conn", "nothing"):
+        assert whole.statistics(name).equals(apart.statistics(name))
+        assert whole.values(name).equals(apart.values(name))
+        assert whole.order_statistics(name).equals(apart.order_statistics(name))
+        assert len(whole.statistics(name)) == (0 if name == "nothing" else len(SIZES))

@@ -529,6 +529,6 @@ def test_quantiles_are_chosen_where_they_foretell_values_better(expected):
     families, scores = chosen_families("auto", sample, Samples.of(sample), prop, "aicc")
     of_logs = replace(sample.known, shape=common_quantiles(sample, of_logs=True), of_logs=True)
     largest = replace(sample, known=of_logs)
-    families, scores = best_foretold(families, scores, largest, lambda rows: levels_of(rows.size))
+    families, scores = best_foretold(families, scores, largest, levels_of(len(largest)))
     assert set(families) == {scores.filter("chosen")["distribution"].item()}
     assert (families[0] == "quantiles") == (expected == "quantiles")

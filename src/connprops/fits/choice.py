@@ -182,6 +182,9 @@ def repeated_value(sample: Sample) -> float | None:
     value, weight, n = value[varied[group]], weight[varied[group]], sample.n[varied].sum()
     if not value.size:
         return None
+    rises = np.flatnonzero(np.diff(np.sort(value), prepend=-np.inf, append=np.inf))
+    if np.diff(rises).max() * weight.max() < _REPEATED_FROM * n:  # as a continuum has it
+        return None
     value, place = np.unique(value, return_inverse=True)
     times = np.bincount(place, weights=weight)
     *others, most = np.sort(times)
