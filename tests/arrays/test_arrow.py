@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import special
 
-from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
+from connprops.arrays.arrow import missing, names_to_arrow, normal_quantile, to_arrow, to_numpy
 
 DTYPES = [np.bool_, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.float32, np.float64]
 
@@ -48,3 +49,9 @@ def test_names_are_those_of_pyarrow(names):
     ours = names_to_arrow(names)
     ours.validate(full=True)
     assert ours.equals(pa.array(names, pa.string()))
+
+
+def test_normal_quantiles_are_scipys():
+    p = np.concatenate([np.linspace(0, 1, 10_001), 10.0 ** -np.arange(1, 301, 3)])[:-1]
+    assert normal_quantile(p) == pytest.approx(special.ndtri(p), rel=3e-15, abs=1e-16)
+    assert normal_quantile(p.reshape(2, -1)).shape == (2, p.size // 2)

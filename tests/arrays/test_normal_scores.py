@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from oracle import intraclass
-from scipy import special, stats
+from scipy import stats
 
 from connprops.arrays.normal_scores import (
     FEWEST,
+    Classes,
     intraclass_correlations,
     latent_correlations,
     latent_intraclass,
-    normal_quantile,
     normal_scores,
 )
 
@@ -127,7 +127,7 @@ def simulated(rng, r, n_groups, n_classes):
 @pytest.mark.parametrize("r", [0.0, 0.2, 0.5, 0.8])
 def test_simulated_correlations_are_recovered_with_their_errors(r):
     values, sizes, counts = simulated(np.random.default_rng(0), r, 1000, 60)
-    found, error = intraclass_correlations(values, sizes, counts)
+    found, error = intraclass_correlations(values, Classes(sizes, counts))
     assert found.mean() == pytest.approx(r, abs=0.025)
     assert error.mean() == pytest.approx(found.std(), rel=0.1)
     assert 0.925 <= (np.abs(found - r) < 1.96 * error).mean() <= 0.98
@@ -138,7 +138,7 @@ def test_groups_do_not_touch_each_other_and_order_changes_no_bit():
     values, sizes, counts = simulated(rng, 0.4, 3, 30)
     values = np.round(values, 1)
     values[::17] = np.nan
-    found = np.array(intraclass_correlations(values, sizes, counts))
+    found = np.array(intraclass_correlations(values, Classes(sizes, counts)))
     of_classes = np.split(values, np.cumsum(sizes)[:-1])
     for i in range(3):
         own = of_classes[30 * i : 30 * (i + 1)]
@@ -146,8 +146,26 @@ def test_groups_do_not_touch_each_other_and_order_changes_no_bit():
         assert found[:, i] == pytest.approx(intraclass(np.concatenate(own), rows), abs=1e-7)
         own = [rng.permutation(own[j]) for j in rng.permutation(30)]
         shuffled = np.array([c.size for c in own])
-        alone = intraclass_correlations(np.concatenate(own), shuffled, np.array([30]))
+        alone = intraclass_correlations(np.concatenate(own), Classes(shuffled, np.array([30])))
         assert np.array(alone)[:, 0].tobytes() == found[:, i].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4"])
+def test_values_of_any_type_are_scored_by_their_ranks(dtype):
+    values, sizes, counts = simulated(np.random.default_rng(3), 0.4, 4, 50)
+    values = np.log(values) * 2e9
+    if dtype[0] == "f":
+        values[::14] = -0.0
+    else:
+        bits = 8 * int(dtype[1])
+        values = values.astype("i8") // 2 ** (34 - min(bits, 32)) + (dtype[0] == "u") * 2**bits // 2
+    values[7::14] = 0  # zeros are equal, whatever their sign
+    values = values.astype(dtype)
+    correlations = np.array(intraclass_correlations(values, Classes(sizes, counts)))
+    rows = np.split(np.arange(values.size), np.cumsum(sizes)[:-1])
+    for i in range(4):
+        expected = intraclass(values, rows[50 * i : 50 * (i + 1)])
+        assert correlations[:, i] == pytest.approx(expected, abs=1e-7)
 
 
 def test_what_cannot_tell_is_nan():
@@ -155,7 +173,7 @@ def test_what_cannot_tell_is_nan():
         [1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 1.0, np.nan, 4.0, 6.0, 1.0, 1.0, 2.0, 2.0]
     )
     sizes = np.array([1, 2, 2, 2, 2, 2, 2, 2])
-    found, error = intraclass_correlations(values, sizes, np.array([2, 2, 2, 2]))
+    found, error = intraclass_correlations(values, Classes(sizes, np.array([2, 2, 2, 2])))
     assert np.isnan(found).tolist() == np.isnan(error).tolist() == [True, True, True, False]
     assert (found[3], error[3]) == (1.0, 0.0)
 
@@ -165,7 +183,7 @@ def test_what_cannot_tell_is_nan():
 def test_ties_do_not_hide_correlations_within_classes(margin, r):
     values, sizes, counts = simulated(np.random.default_rng(4), r, 300, 100)
     x = MARGINS[margin](np.log(values))
-    found, error = intraclass_correlations(x, sizes, counts)
+    found, error = intraclass_correlations(x, Classes(sizes, counts))
     p = [np.unique(group, return_counts=True)[1] for group in np.split(
         x, np.cumsum(np.add.reduceat(sizes, np.arange(0, sizes.size, 100)))[:-1])]  # fmt: skip
     shares = np.zeros((300, max(group.size for group in p)))
@@ -174,9 +192,3 @@ def test_ties_do_not_hide_correlations_within_classes(margin, r):
     latent, its_error = latent_intraclass(found, error, shares)
     assert latent.mean() == pytest.approx(r, abs=0.03)
     assert its_error.mean() == pytest.approx(latent.std(), rel=0.2)
-
-
-def test_normal_quantiles_are_scipys():
-    p = np.concatenate([np.linspace(0, 1, 10_001), 10.0 ** -np.arange(1, 301, 3)])[:-1]
-    assert normal_quantile(p) == pytest.approx(special.ndtri(p), rel=3e-15, abs=1e-16)
-    assert normal_quantile(p.reshape(2, -1)).shape == (2, p.size // 2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from connprops.arrays.normal_scores import intraclass_correlations
+from connprops.arrays.normal_scores import Classes, intraclass_correlations
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.intervals import with_intervals
 from connprops.families.registry import family_named
@@ -87,7 +87,7 @@ def test_intervals_count_how_alike_values_are(within):
     starts = np.arange(0, sizes.size, n_classes)
     n = np.add.reduceat(sizes, starts)
     size = np.add.reduceat(sizes**2, starts) / n
-    icc, _ = intraclass_correlations(values, sizes, np.full(n_groups, n_classes))
+    icc, _ = intraclass_correlations(values, Classes(sizes, np.full(n_groups, n_classes)))
     samples = np.split(values, np.cumsum(n)[:-1])
     distributions = fitted("gamma", samples, np.clip(icc, 0, 1), size)
     independent = fitted("gamma", samples)

@@ -22,9 +22,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
-from connprops.arrays.arrow import missing, names_to_arrow, to_arrow, to_numpy
+from connprops.arrays.arrow import names_to_arrow, to_arrow, to_numpy
 from connprops.arrays.gather import Runs
-from connprops.arrays.normal_scores import intraclass_correlations
+from connprops.arrays.normal_scores import Classes, intraclass_correlations
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.sorted_samples import (
     RANKS_AT_MOST,
@@ -46,7 +46,7 @@ from connprops.statistics.group_tables import (
     order_statistics_of,
     statistics_of,
 )
-from connprops.statistics.rows import Rows, RowSource
+from connprops.statistics.rows import ColumnValues, Rows, RowSource
 from connprops.statistics.units import (
     BYTES_OF_ENDS,
     CONNECTIONS_AT_MOST,
@@ -97,7 +97,7 @@ class BucketSpec(UnitSpec):
         n_values = sizes["n_connections"].to_numpy()
         if varying:
             n_values = sizes["n_synapses"].to_numpy()
-            cost = cost + n_values * (8 * varying + at_work)
+            cost = cost + n_values * (8 * (varying + 1) + at_work)  # and the scores of ranks
         n_bins = self.bins if isinstance(self.bins, int) else len(self.bins)
         rows = 1 + n_bins * (n_values >= self.histogram_from) + np.minimum(n_values, RANKS_AT_MOST)
         return np.asarray(cost + len(properties) * rows * _BYTES_PER_RESULT)
@@ -126,30 +126,12 @@ def _aggregate_rows(
     several = _several(bucket, rows, spec) if "statistics" in spec.tables else None
 
     def of_property(name: str) -> GroupTables:
-        return tables_of_property(name, _gather(_column(rows, name), bucket, several), spec)
+        return tables_of_property(name, _gather(rows.column(name), bucket, several), spec)
 
     if threads == 1:
         return concat_tables([of_property(name) for name in unit.properties])
     with ThreadPoolExecutor(threads) as pool:
         return concat_tables(list(pool.map(of_property, unit.properties)))
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Values of connections and, for a column that varies, of synapses, in the rows' order."""
-
-    values: NDArray[Any]
-    null: Bools | None
-    of_synapses: NDArray[Any] | None
-
-
-def _column(rows: Rows, name: str) -> _Column:
-    column = rows.connections.column(name)
-    varies = name in rows.synapses.column_names
-    of_synapses = to_numpy(rows.synapses.column(name)) if varies else None
-    if not column.null_count:
-        return _Column(to_numpy(column), None, of_synapses)
-    return _Column(to_numpy(column), missing(column), of_synapses)
 
 
 @dataclass(frozen=True)
@@ -178,6 +160,11 @@ class _Bucket:
     def synapses(self) -> Runs:
         """All values of each connection."""
         return Runs(self.first_synapse, self.n_syn)
+
+    @cached_property
+    def classes(self) -> Classes:
+        """Connections as the classes that their synapses fall into."""
+        return Classes(self.n_syn, self.counts)
 
     @cached_property
     def n_synapses(self) -> Ints:
@@ -237,7 +224,7 @@ def _several(bucket: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
     return bucket.take(bucket.n_syn > 1)
 
 
-def _gather(column: _Column, bucket: _Bucket, several: _Bucket | None) -> Gathered:
+def _gather(column: ColumnValues, bucket: _Bucket, several: _Bucket | None) -> Gathered:
     """Bring together and sort one property of a bucket's groups.
 
     Means of connections and correlations within them, too, if there are ``several``.
@@ -269,14 +256,14 @@ def _gather(column: _Column, bucket: _Bucket, several: _Bucket | None) -> Gather
     )
 
 
-def _per_synapse(column: _Column, bucket: _Bucket) -> Bools:
+def _per_synapse(column: ColumnValues, bucket: _Bucket) -> Bools:
     """Return whether some connection of each group has several values."""
     if column.null is None:
         return np.zeros(bucket.group.size, dtype=np.bool_)
     return np.logical_or.reduceat(bucket.connections.of(column.null), bucket.starts)
 
 
-def _pooled(column: _Column, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArray[Any], Ints]:
+def _pooled(column: ColumnValues, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArray[Any], Ints]:
     """Return the values of each group, one per connection or per synapse, and how many."""
     if column.of_synapses is None or not per_synapse.any():
         return bucket.connections.of(column.values), bucket.counts
@@ -287,13 +274,13 @@ def _pooled(column: _Column, bucket: _Bucket, per_synapse: Bools) -> tuple[NDArr
     return values, np.add.reduceat(n_values, bucket.starts)
 
 
-def _left_out(column: _Column, bucket: _Bucket) -> Ints:
+def _left_out(column: ColumnValues, bucket: _Bucket) -> Ints:
     """Return the synapses without a finite value, of groups whose connections have one each."""
     finite = np.isfinite(bucket.connections.of(column.values))
     return np.asarray(np.add.reduceat(np.where(finite, 0, bucket.n_syn), bucket.starts))
 
 
-def _n_shared(column: _Column, bucket: _Bucket, *, all_finite: bool = False) -> Ints:
+def _n_shared(column: ColumnValues, bucket: _Bucket, *, all_finite: bool = False) -> Ints:
     """Return how many connections of two synapses or more have one finite value."""
     if all_finite and column.null is None:
         return bucket.n_multi
@@ -302,28 +289,38 @@ def _n_shared(column: _Column, bucket: _Bucket, *, all_finite: bool = False) -> 
     return np.asarray(np.add.reduceat(of_connections.astype(np.int64), bucket.starts))
 
 
-def _intraclass(column: _Column, several: _Bucket, per_synapse: Bools) -> Floats:
+def _intraclass(column: ColumnValues, several: _Bucket, per_synapse: Bools) -> Floats:
     """Return the correlations within connections and their standard errors, (2, g).
 
     They are 1 and 0 where connections have one value each, unless all have the same.
     """
     icc = np.full((2, per_synapse.size), np.nan)
-    if not per_synapse.all():
-        x, starts = several.connections.of(column.values), several.starts
-        finite = np.isfinite(x)
-        low, high = (x if finite.all() else np.where(finite, x, end) for end in (np.inf, -np.inf))
-        low, high = np.minimum.reduceat(low, starts), np.maximum.reduceat(high, starts)
-        icc[:, (low < high) & ~per_synapse] = np.array([[1.0], [0.0]])
+    icc[:, _vary(column, several, per_synapse)] = np.array([[1.0], [0.0]])
     if column.of_synapses is not None and per_synapse.any():
         part = several
         if not per_synapse.all():
             part = several.take(np.repeat(per_synapse, several.counts))
         of_synapses = part.synapses.of(column.of_synapses)
-        icc[:, per_synapse] = intraclass_correlations(of_synapses, part.n_syn, part.counts)
+        icc[:, per_synapse] = intraclass_correlations(of_synapses, part.classes)
     return icc
 
 
-def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools) -> Bools:
+def _vary(column: ColumnValues, several: _Bucket, per_synapse: Bools) -> Bools:
+    """Return which of the groups of one value per connection have two finite ones that differ."""
+    ends = several.starts, several.starts + several.counts - 1
+    first, last = (column.values[several.rows[end]] for end in ends)
+    vary: Bools = np.isfinite(first) & np.isfinite(last) & (first != last) & ~per_synapse
+    unclear = ~vary & ~per_synapse
+    if unclear.any():
+        part = several.take(np.repeat(unclear, several.counts))
+        sample = sort_samples(part.connections.of(column.values), part.counts)
+        vary[unclear] = sample.spread(sample.low) < sample.spread(sample.high)
+    return vary
+
+
+def _constant(
+    column: ColumnValues, bucket: _Bucket, sample: SortedSamples, per_synapse: Bools
+) -> Bools:
     """Return which groups have one finite value over all their synapses, sampled or not."""
     constant = np.zeros(bucket.group.size, dtype=np.bool_)
     constant[sample.filled] = sample.low == sample.high
@@ -333,7 +330,7 @@ def _constant(column: _Column, bucket: _Bucket, sample: SortedSamples, per_synap
     return constant & _all_the_same(column, bucket.whole)
 
 
-def _all_the_same(column: _Column, whole: _Bucket) -> Bools:
+def _all_the_same(column: ColumnValues, whole: _Bucket) -> Bools:
     """Return which groups have one finite value over all synapses of their rows."""
     per_synapse = _per_synapse(column, whole)
     if per_synapse.all():
@@ -344,7 +341,9 @@ def _all_the_same(column: _Column, whole: _Bucket) -> Bools:
     return np.asarray(same & ~per_synapse)
 
 
-def _connection_means(column: _Column, bucket: _Bucket, per_synapse: Bools) -> SortedSamples | None:
+def _connection_means(
+    column: ColumnValues, bucket: _Bucket, per_synapse: Bools
+) -> SortedSamples | None:
     """Return each connection's mean, sorted; None where each connection gives one value."""
     if column.of_synapses is None or not per_synapse.any():
         return None
@@ -397,7 +396,7 @@ def _key_limit(
 def _columns(
     rows: RowSource, groups: Groups, unit: Unit, spec: BucketSpec, name: str,
     limits: Sequence[KeyLimit],
-) -> Iterator[tuple[_Column, _Bucket, _Bucket]]:  # fmt: skip
+) -> Iterator[tuple[ColumnValues, _Bucket, _Bucket]]:  # fmt: skip
     """Give a property chunk by chunk, with the connections of statistics, and of correlations."""
     n_tied = [0 for _ in limits]
     for chunk in rows.chunks(unit.first, unit.stop, (name,)):
@@ -413,11 +412,11 @@ def _columns(
                 chosen &= (key < limit[0]) | (tied & (n_tied[i] + np.cumsum(tied) <= limit[1]))
                 n_tied[i] += int(tied.sum())
             parts.append(whole if chosen.all() else replace(whole.take(chosen), whole=whole))
-        yield _column(chunk, name), parts[0], parts[1].take(parts[1].n_syn > 1)
+        yield chunk.column(name), parts[0], parts[1].take(parts[1].n_syn > 1)
 
 
 def _gather_on_disk(
-    columns: Iterator[tuple[_Column, _Bucket, _Bucket]], folder: Path
+    columns: Iterator[tuple[ColumnValues, _Bucket, _Bucket]], folder: Path
 ) -> Gathered | None:
     """Bring together one property of one group; only the last chunk tells which values it takes."""
     of_connections, of_synapses, of_means = (folder / name for name in ("each", "all", "means"))
@@ -451,7 +450,7 @@ def _gather_on_disk(
     several = _grouped(np.arange(n_syn.size), n_syn * 0, n_syn, np.cumsum(n_syn) - n_syn)
     icc = np.full((2, 1), np.nan)
     icc[:, several.group] = _intraclass(
-        _Column(values, None, synapses), several, np.array([per_synapse])[several.group]
+        ColumnValues(values, None, synapses), several, np.array([per_synapse])[several.group]
     )
     return Gathered(
         group=group,

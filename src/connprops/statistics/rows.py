@@ -39,6 +39,15 @@ Request = tuple[int, int, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
+class ColumnValues:
+    """Values of connections and, for a column that varies, of synapses, in the rows' order."""
+
+    values: NDArray[Any]
+    null: Bools | None
+    of_synapses: NDArray[Any] | None
+
+
+@dataclass(frozen=True)
 class Rows:
     """Rows of connections, and of their synapses for the properties that vary, in one order."""
 
@@ -57,6 +66,15 @@ class Rows:
     def n_syn(self) -> Ints:
         """Return the number of synapses of each connection."""
         return to_numpy(self.connections.column(N_SYN_PER_CONN)).astype(np.int64)
+
+    def column(self, name: str) -> ColumnValues:
+        """Return the values of a property."""
+        column = self.connections.column(name)
+        varies = name in self.synapses.column_names
+        of_synapses = to_numpy(self.synapses.column(name)) if varies else None
+        return ColumnValues(
+            to_numpy(column), missing(column) if column.null_count else None, of_synapses
+        )
 
     def take(self, chosen: Bools) -> Rows:
         """Return the rows of some connections and their synapses."""
