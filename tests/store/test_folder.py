@@ -136,6 +136,25 @@ def test_a_pinned_generation_is_read_or_refused(folder):
         text_of(pinned, "a")
 
 
+def test_what_was_read_between_two_generations_alike_is_read_again(folder):
+    times = []
+
+    def slowly(of: Folder) -> str:
+        times.append(1)
+        if len(times) > 1:
+            return text_of(of, "a")
+        write(folder, {**OLD, "a": "2"})
+        try:
+            return text_of(of, "a")
+        finally:
+            write(folder, OLD)
+
+    before = Folder(folder).listed
+    assert reading(folder, slowly) == "1"
+    assert Folder(folder).listed == before
+    assert len(times) == 2
+
+
 @pytest.mark.parametrize(
     "change", [lambda b: b[: len(b) // 2], lambda _: b"", lambda b: b[:9] + b"\xff" + b[10:]]
 )

@@ -13,6 +13,7 @@ Whoever writes next after a crash, or verifies, finishes what it has left.
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -81,6 +82,8 @@ class Folder:
         Its files by name; None where no record says any.
     settled : bool
         Whether all files have taken their places.
+    written : tuple of int, or None
+        What tells its record from another of the same content; None where there is none.
     """
 
     def __init__(self, path: str | Path, stage: Path | None = None) -> None:
@@ -88,9 +91,12 @@ class Folder:
         self._first = stage or self.path / _NEXT
         self.listed: dict[str, ListedFile] | None = None
         self.settled = True
+        self.written: tuple[int, int] | None = None
         for place in (self.path / _NEXT / RECORD, self.path / RECORD):
             with suppress(FileNotFoundError, NotADirectoryError):
-                content = place.read_bytes()
+                with place.open("rb") as file:
+                    about, content = os.fstat(file.fileno()), file.read()
+                self.written = about.st_ino, about.st_mtime_ns
                 record = read_record(place, _Record, content=content, sealed=True, hint=_HINT)
                 self.listed, self.settled = record.files, place.parent == self.path
                 break
@@ -144,7 +150,8 @@ def reading(folder: str | Path, read: Callable[[Folder], Result]) -> Result:
             return read(opened)
         except ConnpropsError:
             attempts += 1
-            is_same = Folder(place).listed == opened.listed
+            # By when it was written: two runs later it may list the same files again.
+            is_same = Folder(place).written == opened.written
             if is_same and (opened.settled or attempts == _ATTEMPTS):
                 raise
 
