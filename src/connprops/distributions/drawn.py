@@ -43,11 +43,14 @@ class _Bounded(Family):
     def ppf(self, q: ArrayLike, params: Parameters) -> Floats:
         return self._distributions(params).ppf(q)
 
+    def moments(self, params: Parameters) -> tuple[Floats, Floats]:
+        return _moments(self._distributions(params))
+
     def mean(self, params: Parameters) -> Floats:
-        return _moments(self._distributions(params))[0]
+        return self.moments(params)[0]
 
     def std(self, params: Parameters) -> Floats:
-        return _moments(self._distributions(params))[1]
+        return self.moments(params)[1]
 
 
 def as_drawn(distributions: Distributions, *, whole: bool) -> tuple[Family, dict[str, Floats]]:
@@ -79,31 +82,53 @@ def _moments(distributions: Distributions) -> tuple[Floats, Floats]:
     Where a bound cuts, they are those of the bounds and of the quantiles between; of counts that
     are not too many, of each.
     """
-    from scipy.special import ndtr, ndtri
-
     family, parameters = distributions.family, distributions.parameters
     lower, upper = distributions.lower, distributions.upper
-    mean, std = family.mean(parameters), family.std(parameters)
     below = np.where(lower > -np.inf, family.cdf(lower, parameters), 0.0)
     upto = np.where(upper < np.inf, family.cdf_sides(upper, parameters)[0], 1.0)
     is_cut = (below > 0) | (upto < 1)
+    listed = np.zeros_like(is_cut)
+    if family.kind == "discrete":
+        low, high = distributions.ppf(np.tile([_FAR, 1 - _FAR], (len(distributions), 1))).T
+        listed = is_cut & (high - low <= _LISTED_AT_MOST)
+    mean, std = np.empty((2, len(distributions)))
+    if (whole := np.flatnonzero(~is_cut)).size:
+        mean[whole], std[whole] = family.moments(distributions.take(whole).parameters)
+    if (counts := np.flatnonzero(listed)).size:
+        ends = low[counts], high[counts]
+        mean[counts], std[counts] = _moments_of_counts(distributions.take(counts), *ends)
+    if (parts := np.flatnonzero(is_cut & ~listed)).size:
+        masses = below[parts], upto[parts]
+        mean[parts], std[parts] = _moments_of_quantiles(distributions.take(parts), *masses)
+    return mean, std
+
+
+def _moments_of_counts(
+    distributions: Distributions, low: Floats, high: Floats
+) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of counts between two, beyond which there are none."""
+    value = np.floor(low[:, None]) + np.arange(np.max(high - low) + 2)
+    upto = distributions.family.cdf(value, distributions.parameters)
+    upto[value >= distributions.upper[:, None]] = 1.0
+    value = np.clip(value, distributions.lower[:, None], distributions.upper[:, None])
+    return _of_points(value, np.diff(upto, axis=1, prepend=0.0))
+
+
+def _moments_of_quantiles(
+    distributions: Distributions, below: Floats, upto: Floats
+) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation by quantiles between masses below the bounds."""
+    from scipy.special import ndtr, ndtri
+
     first, last = np.clip(ndtri(np.stack([below, upto])), -_FURTHEST, _FURTHEST)[:, :, None]
     deviate = first + (last - first) * (_NODES + 1) / 2
     weight = (last - first) * _WEIGHTS * np.exp(-(deviate**2) / 2) / np.sqrt(8 * np.pi)
+    lower, upper = distributions.lower, distributions.upper
     at_ends = np.where(below > 0, lower, 0.0), np.where(upto < 1, upper, 0.0)
-    x = np.column_stack([family.ppf(ndtr(deviate), parameters), *at_ends])
-    cut = _of_points(x, np.column_stack([weight, below, 1 - upto]))
-    mean, std = np.where(is_cut, cut[0], mean), np.where(is_cut, cut[1], std)
-    if family.kind == "discrete":
-        low, high = distributions.ppf(np.tile([_FAR, 1 - _FAR], (len(distributions), 1))).T
-        few = np.flatnonzero(is_cut & (high - low <= _LISTED_AT_MOST))
-        value = np.floor(low[few, None]) + np.arange(np.max((high - low)[few], initial=0.0) + 2)
-        chosen = distributions.take(few)
-        upto = family.cdf(value, chosen.parameters)
-        upto[value >= chosen.upper[:, None]] = 1.0
-        value = np.clip(value, chosen.lower[:, None], chosen.upper[:, None])
-        mean[few], std[few] = _of_points(value, np.diff(upto, axis=1, prepend=0.0))
-    return mean, std
+    quantiles = distributions.family.ppf(ndtr(deviate), distributions.parameters)
+    return _of_points(
+        np.column_stack([quantiles, *at_ends]), np.column_stack([weight, below, 1 - upto])
+    )
 
 
 def _of_points(value: Floats, weight: Floats) -> tuple[Floats, Floats]:

@@ -175,6 +175,10 @@ class Family:
         p = self._aligned(params, 1)
         return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
 
+    def moments(self, params: Parameters) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation, (g,) each."""
+        return self.mean(params), self.std(params)
+
     @_quietly
     def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> Bools:
         """Return whether mean or std, or for ``whole`` numbers their sum, are too large, (g,).

@@ -410,8 +410,7 @@ class _PropertyFit(PropertySamples):
             bic(loglik, free, n_ends(family), sample.n),
             ks(sample, drawn, of_drawn, sides),
             wasserstein(sample, drawn, of_drawn, sides),
-            drawn.mean(of_drawn),
-            drawn.std(of_drawn),
+            *drawn.moments(of_drawn),
         )
 
     def _left_out(self, families: Names, fitted: Fitted) -> dict[str, Floats]:
