@@ -21,6 +21,9 @@ Places = NDArray[np.intp]
 _GRID: Floats = np.exp2(np.arange(-20.0, 3.0))
 """Candidates for a variance, in units of the variance of the observed numbers."""
 
+_AT_ONCE = 1 << 16
+"""Numbers of members times candidates that are looked at together: as many as stay in a cache."""
+
 _TYPICAL = 0.25  # of these units: the square of the scale of the half-Cauchy prior
 _SWEEPS = 3
 
@@ -280,7 +283,14 @@ class _Tree:
             for level in range(len(spreads)):
                 if spreads[level].any():
                     of_leaves = extra if level == 0 else 0.0
-                    log = self._loglik_of(unit * _GRID, level, mean, error, spreads, of_leaves)
+                    log = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
+                    size = max(_AT_ONCE // mean.size, 1)
+                    log += np.concatenate(
+                        [
+                            self._loglik_of(part, level, mean, error, spreads, of_leaves)
+                            for part in np.split(unit * _GRID, np.arange(size, _GRID.size, size))
+                        ]
+                    )
                     share = np.exp(log - log.max())
                     spreads[level] = np.full(1, share @ (unit * _GRID) / share.sum())
                 mean, error, _ = self.up(level, mean, error, spreads[level])
@@ -295,17 +305,15 @@ class _Tree:
         spreads: Sequence[Floats],
         extra: Floats | float,
     ) -> Floats:
-        """Return log likelihood times prior of candidates for the spread of a level.
+        """Return the log-likelihood of candidates for the spread of a level.
 
         It is that of what its members tell; what lies below is the same for all.
         """
-        spread = candidates[:, None]
-        prior: Floats = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
-        mean, error, loglik = self.up(level, mean, error, spread, extra)
+        mean, error, loglik = self.up(level, mean, error, candidates[:, None], extra)
         for above in range(level + 1, len(spreads)):
             mean, error, of_level = self.up(above, mean, error, spreads[above])
             loglik = loglik + of_level
-        return prior + loglik
+        return loglik
 
     def passes(self, y: Floats, variance: Floats, spreads: Sequence[Floats]) -> Posterior:
         """Pass up and down the tree: the posterior of all leaves."""

@@ -372,7 +372,7 @@ def faults_of(distributions: Distributions, *, whole: bool) -> Iterator[tuple[Ar
         yield (np.diff(values["quantile"]) < 0).any(axis=1), "has quantiles that decrease"
     if {"min", "max"} <= values.keys():
         yield values["min"] > values["max"], "has min above max"
-    mean, std = family.mean(values), family.std(values)
+    mean, std = (family.unrounded or family).moments(values)
     is_number = np.isfinite(mean) & (std >= 0)
     beyond = family.beyond_numbers(values, whole=whole)
     yield beyond & is_number, "has values too large for counts"
