@@ -43,9 +43,10 @@ def test_means_and_variances_are_those_of_the_joint_normal_distribution():
             s * a for s, a in zip(result.spread[level + 1 :], same[level + 1 :], strict=True)
         ) * np.ones_like(whole)
         gain = new[:, known] @ np.linalg.inv(observed)
-        assert result.new_mean[level] == pytest.approx(gain @ y[known], abs=1e-4)
+        new_mean, new_variance = result.new(level, np.arange(truth.size))
+        assert new_mean == pytest.approx(gain @ y[known], abs=1e-4)
         expected = flat + result.spread.sum() - np.sum(gain * new[:, known], axis=1)
-        assert result.new_variance[level] == pytest.approx(expected, abs=1e-5)
+        assert new_variance == pytest.approx(expected, abs=1e-5)
 
 
 def test_errors_are_as_large_as_they_are_said_to_be():
@@ -55,7 +56,8 @@ def test_errors_are_as_large_as_they_are_said_to_be():
         y[:60] = np.nan
         result = posterior(y, variance, groups)
         z.append((result.mean - truth) / np.sqrt(result.variance))
-        new.append(((result.new_mean - truth) / np.sqrt(result.new_variance))[:, :60])
+        of_levels = [result.new(level, np.arange(60)) for level in range(3)]
+        new.append([(mean - truth[:60]) / np.sqrt(square) for mean, square in of_levels])
         squares.append(result.spread)
     assert np.std(z) == pytest.approx(1, abs=0.07)
     assert np.std(new, axis=(0, 2)) == pytest.approx(np.ones(3), abs=0.15)
@@ -103,9 +105,10 @@ def test_groups_that_are_the_same_at_two_levels_are_as_one():
     assert twice.mean == pytest.approx(once.mean, rel=1e-12)
     assert twice.loglik == pytest.approx(once.loglik, rel=1e-12)
     # A new leaf that has the group at the second of the two in common has it at the first.
+    leaves = np.arange(y.size)
     for place, at in enumerate((0, 0, 1, 2)):
-        assert twice.new_mean[place] == pytest.approx(once.new_mean[at], rel=1e-12)
-        assert twice.new_variance[place] == pytest.approx(once.new_variance[at], rel=1e-12)
+        for x, expected in zip(twice.new(place, leaves), once.new(at, leaves), strict=True):
+            assert x == pytest.approx(expected, rel=1e-12)
 
 
 def crossing(rng, of_sources=0.8, of_targets=0.8, size=(40, 30), share=0.3, errors=(0.05, 1.0)):
@@ -150,8 +153,9 @@ def test_errors_with_effects_of_both_sides_are_as_large_as_they_are_said_to_be()
 def test_a_new_leaf_has_what_its_groups_say_without_effects_of_the_other_side():
     _, y, variance, source, target = crossing(np.random.default_rng(6))
     alone, both = posterior(y, variance, [source]), posterior(y, variance, [source], [[target]])
-    assert np.array_equal(both.new_mean, alone.new_mean)
-    assert np.array_equal(both.new_variance, alone.new_variance)
+    leaves = np.arange(y.size)
+    for level in range(len(alone.spread)):
+        assert np.array_equal(both.new(level, leaves), alone.new(level, leaves))
 
 
 def test_a_side_without_effects_is_no_harm():

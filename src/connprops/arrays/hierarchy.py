@@ -29,6 +29,16 @@ _SWEEPS = 3
 
 
 @dataclass(frozen=True)
+class _Level:
+    """What is known of the groups of a level, how their members scatter, and whose these are."""
+
+    mean: Floats
+    error: Floats
+    spread: float
+    parent: Places
+
+
+@dataclass(frozen=True)
 class Posterior:
     """What is known of the true numbers of leaves.
 
@@ -38,9 +48,6 @@ class Posterior:
         Of each leaf, (n,).
     weight
         Weight of the leaf's own number in the mean, (n,): 0 where it has none.
-    new_mean, new_variance
-        Of a leaf without a number, that has in common with leaf i its groups from the k-th on, the
-        root being the last: (levels + 1, n).
     spread
         Variance of true numbers about their groups', level by level, (levels + 1,).
     loglik
@@ -50,10 +57,25 @@ class Posterior:
     mean: Floats
     variance: Floats
     weight: Floats
-    new_mean: Floats
-    new_variance: Floats
     spread: Floats
     loglik: float
+    _levels: Sequence[_Level]
+    _place: Places
+
+    def new(self, step: Places | int, leaf: Places) -> tuple[Floats, Floats]:
+        """Return mean and variance of leaves without a number, (m,) each.
+
+        A new leaf has in common with ``leaf`` its groups from the one with number ``step`` on, the
+        root being the last.
+        """
+        steps = np.broadcast_to(step, leaf.shape)
+        place, below = self._place[leaf], 0.0
+        mean, variance = np.full((2, leaf.size), np.nan)
+        for number, level in enumerate(self._levels):
+            at, place = steps == number, level.parent[place]
+            below += level.spread  # variances of the levels in between add up
+            mean[at], variance[at] = level.mean[place[at]], level.error[place[at]] + below
+        return mean, variance
 
 
 def posterior(
@@ -100,12 +122,12 @@ def _with_effects(
     random effects", Journal of Computational and Graphical Statistics 32:99-115, 2023).
     """
     effects, errors = np.zeros((2, len(crossed), y.size))
-    own, mean = alone, alone.mean
+    own, mean, everywhere = alone, alone.mean, np.arange(y.size)
     for _ in range(_ROUNDS):
         for at, stack in enumerate(crossed):
             others = np.delete(effects, at, axis=0).sum(axis=0)
             total = variance + own.spread[0]
-            effects[at], errors[at] = stack.effects(y - own.new_mean[0] - others, total)
+            effects[at], errors[at] = stack.effects(y - own.new(0, everywhere)[0] - others, total)
         own = main.passes(y - effects.sum(axis=0), variance, own.spread, errors.sum(axis=0))
         before, mean = mean, own.mean + effects.sum(axis=0)
         if np.all(np.abs(mean - before) <= _SETTLED * np.sqrt(own.variance)):
@@ -148,14 +170,12 @@ class _Stack:
         extra = np.broadcast_to(extra, y.shape)[self.order]
         spreads = self.tree.spreads(y, variance, spread, extra)
         own = self.tree.passes(y, variance, spreads)
-        arrays = (own.mean, own.variance, own.weight, own.new_mean, own.new_variance)
-        mean, its_variance, weight, new_mean, new_variance = (x[..., self.back] for x in arrays)
-        return Posterior(mean, its_variance, weight, new_mean, new_variance, own.spread, own.loglik)
+        mean, its_variance, weight = (x[self.back] for x in (own.mean, own.variance, own.weight))
+        return replace(own, mean=mean, variance=its_variance, weight=weight, _place=self.back)
 
     def effects(self, y: Floats, variance: Floats) -> tuple[Floats, Floats]:
         """Return mean and variance of the sum of its groups' effects, for each leaf."""
-        own = self.passes(y, variance, np.zeros(1))
-        return own.new_mean[0], own.new_variance[0]
+        return self.passes(y, variance, np.zeros(1)).new(0, np.arange(y.size))
 
 
 def dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
@@ -323,25 +343,16 @@ class _Tree:
             messages.append((centre, its_error))
             loglik += float(of_level)
         mean, error = (np.zeros(1), np.zeros(1)) if self.of_effects else messages[-1]
-        levels = []
+        levels: list[_Level] = []
         for (own, own_error), parent, spread in zip(
             messages[-2::-1], self.parents[::-1], spreads[::-1], strict=True
         ):
-            levels.append((mean[parent], error[parent] + spread, spread))
+            levels.insert(0, _Level(mean, error, float(spread[0]), parent))
             with np.errstate(invalid="ignore"):
                 weight = np.where(np.isfinite(own_error), spread / (spread + own_error), 0.0)
                 weight = np.where((spread == 0) & (own_error == 0), 0.0, weight)
             above, its_error = mean[parent], error[parent]
             mean = above + weight * (own - above)
             error = spread * (1 - weight) + (1 - weight) ** 2 * its_error
-        # From the levels' members to leaves; variances of the levels in between add up.
-        new_mean, new_variance, of_leaf = [], [], np.arange(y.size)
-        below = np.zeros(1)
-        for (prior, its_variance, spread), parent in zip(levels[::-1], self.parents, strict=True):
-            new_mean.append(prior[of_leaf])
-            new_variance.append(its_variance[of_leaf] + below)
-            below, of_leaf = below + spread, parent[of_leaf]
-        return Posterior(
-            mean, error, weight, np.array(new_mean), np.array(new_variance),
-            np.concatenate(spreads), loglik,
-        )  # fmt: skip
+        everywhere = np.arange(y.size)
+        return Posterior(mean, error, weight, np.concatenate(spreads), loglik, levels, everywhere)

@@ -85,8 +85,7 @@ def _fisher(r: Floats, error: Floats) -> tuple[Floats, Floats]:
 
 def _of_pools(moved: Posterior, levels: Levels) -> tuple[Floats, Floats]:
     """Return mean and variance of what is new in each pool, by its level and its members."""
-    step, member = np.searchsorted(_CHAIN, levels.level_of_pool), levels.member_of_pool
-    return moved.new_mean[step, member], moved.new_variance[step, member]
+    return moved.new(np.searchsorted(_CHAIN, levels.level_of_pool), levels.member_of_pool)
 
 
 _MATRICES = 12

@@ -451,9 +451,9 @@ class Hierarchy:
             variance=np.where(apart, v, best.variance),
             weight=np.where(apart, 1.0, best.weight),
         )
+        new = np.full((2, self.member.size), np.nan)
         known = self.member >= 0
-        new = [np.where(known, x[self.step, self.member], np.nan)
-               for x in (best.new_mean, best.new_variance)]  # fmt: skip
+        new[:, known] = best.new(self.step[known], self.member[known])
         return (
             np.concatenate([best.mean, new[0]]),
             np.concatenate([best.variance, new[1]]),
