@@ -37,6 +37,9 @@ rest."""
 _BYTES_PER_ROW, _BYTES_PER_RANK = 400, 32
 """What tables take in memory, at most."""
 
+_NOT_FITTED = ("q05", "q25", "q50", "q75", "q95", "connection_mean", "connection_std")
+"""Columns that say nothing to fits."""
+
 _TABLES = ("table", "values", "order_statistics")
 
 LARGE = 20_000
@@ -242,6 +245,7 @@ class StatisticsTables:
             own = self._parts[table].get((name,), self._parts[table][()])
         else:
             rows: pl.LazyFrame = getattr(self.stats, table)
+            rows = rows.drop(_NOT_FITTED, strict=False)
             own = rows.filter(pl.col("property") == name).collect(engine="streaming")
         numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
         if numbered["pathway"].is_sorted():  # as files are: a copy of all columns less
@@ -258,7 +262,10 @@ class StatisticsTables:
     @cached_property
     def _parts(self) -> Mapping[str, Mapping[tuple[Any, ...], pl.DataFrame]]:
         """Return the rows of each property, by table; none at all are those of no property."""
-        whole = {name: getattr(self.stats, name).collect() for name in _TABLES}
+        whole = {
+            name: getattr(self.stats, name).drop(_NOT_FITTED, strict=False).collect()
+            for name in _TABLES
+        }
         return {
             name: {(): rows.clear(), **rows.partition_by("property", as_dict=True)}
             for name, rows in whole.items()
