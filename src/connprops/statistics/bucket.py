@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import names_to_arrow, to_arrow, to_numpy
-from connprops.arrays.gather import Runs
+from connprops.arrays.gather import Runs, run_rows
 from connprops.arrays.normal_scores import Classes, intraclass_correlations
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.sorted_samples import (
@@ -310,10 +310,11 @@ def _vary(column: ColumnValues, several: _Bucket, per_synapse: Bools) -> Bools:
     ends = several.starts, several.starts + several.counts - 1
     first, last = (column.values[several.rows[end]] for end in ends)
     vary: Bools = np.isfinite(first) & np.isfinite(last) & (first != last) & ~per_synapse
-    unclear = ~vary & ~per_synapse
+    unclear = ~vary & ~per_synapse & (several.counts > 1)
     if unclear.any():
-        part = several.take(np.repeat(unclear, several.counts))
-        sample = sort_samples(part.connections.of(column.values), part.counts)
+        counts = several.counts[unclear]
+        rows = several.rows[run_rows(several.starts[unclear], counts)]
+        sample = sort_samples(column.values[rows], counts)
         vary[unclear] = sample.spread(sample.low) < sample.spread(sample.high)
     return vary
 
