@@ -179,6 +179,35 @@ def test_freed_memory_is_used_again():
     assert faults["again"] < 100 < faults["plain"]
 
 
+_RELEASES = """
+import sys
+from connprops.resources import release_memory, reuse_freed_memory
+reuse_freed_memory()
+import numpy as np
+
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+pieces = [np.ones(20_000_000, dtype=np.uint8) for _ in range(5)]
+del pieces  # of less than 32 MB each, and less than 256 MB in all
+full = held()
+release_memory(above=full * int(sys.argv[1]))
+print(full - held())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells what is held")
+def test_freed_memory_is_kept_while_little_is_held():
+    released = {
+        times: int(subprocess.run(  # noqa: S603 - our own words
+            [sys.executable, "-c", _RELEASES, times], capture_output=True, text=True, check=True,
+        ).stdout)
+        for times in ("0", "2")
+    }  # fmt: skip
+    assert released["2"] < 1_000_000
+    assert released["0"] > 50_000_000
+
+
 def test_what_the_environment_says_of_heaps_stays(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "7")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "12345")

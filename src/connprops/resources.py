@@ -133,14 +133,29 @@ def use_common_instructions() -> None:
             os.environ.setdefault(name, value)
 
 
-def release_memory() -> None:
-    """Give memory that this process has freed back to the system, between two steps."""
+def release_memory(above: int = 0) -> None:
+    """Give memory that this process has freed back to the system, between two steps.
+
+    A process that holds less than ``above`` bytes keeps it: the system would have to clear each
+    page again.
+    """
     import pyarrow as pa
 
+    if _held() < above:
+        return
     pa.default_memory_pool().release_unused()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def _held() -> float:
+    """Return the bytes that this process holds; infinite where the system does not tell."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return float("inf")
+    return int(pages) * float(os.sysconf("SC_PAGE_SIZE"))
 
 
 def parse_memory(text: str) -> int:

@@ -54,6 +54,9 @@ _LEAST, _SHARE, _MOST_PER_THREAD = 1 << 26, 8, 1 << 27
 """Bytes that a unit may always take; its share of the memory, for sizes are guesses, and results
 stay; and bytes for each thread, of two at least, beyond which joining more groups gains nothing."""
 
+_KEPT = 1 << 29
+"""Bytes that a process may hold between two units, freed ones among them."""
+
 _BYTES_OF_ROW = 1 << 10
 """Bytes of which a connection and its synapses, as they are read, take less."""
 
@@ -220,7 +223,8 @@ def compute_unit(task: Task) -> list[GroupTables]:
     if rows is None:
         rows = _dataset_rows(dataset, any_of(groups), task.resources)
     tables = task.spec.compute(rows, groups, task.unit, task.resources)
-    release_memory()  # or each unit would leave pieces that the next has no use for
+    # Or each unit would leave pieces that the next has no use for.
+    release_memory(above=min(task.resources.memory // _SHARE, _KEPT))
     return tables
 
 
