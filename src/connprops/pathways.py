@@ -29,6 +29,12 @@ def number_of_pair(source: Places, target: Places, n_target_types: int) -> Place
     return source * n_target_types + target
 
 
+def pair_of_number(number: pl.Expr, n_target_types: int) -> tuple[pl.Expr, pl.Expr]:
+    """Return the places of the types of each pathway, given its number."""
+    n_target = max(n_target_types, 1)
+    return number // n_target, number % n_target
+
+
 def check_number(n_source_types: int, n_target_types: int) -> None:
     """Raise :class:`OptionError` unless each pathway can have a number of 32 bits."""
     n_pathways = n_source_types * n_target_types
@@ -112,13 +118,12 @@ class Pathways:
 
     def names_of(self, number: pl.Expr) -> list[pl.Expr]:
         """Return the columns ``source_type`` and ``target_type``, Enums, of a column of numbers."""
-        n_target = max(len(self.target_types), 1)
-        places = {"source_type": number // n_target, "target_type": number % n_target}
+        pair = pair_of_number(number, len(self.target_types))
         return [
             place.cast(pl.Series(dtype=self.enums[name]).to_physical().dtype)
             .cat.to(self.enums[name])
             .alias(name)
-            for name, place in places.items()
+            for name, place in zip(PATHWAY, pair, strict=True)
         ]
 
     def columns(self, numbers: Ints) -> list[pl.Series]:

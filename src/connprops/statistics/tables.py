@@ -23,6 +23,7 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
 from connprops.display import Progress
 from connprops.errors import ConnpropsWarning, DatasetError
+from connprops.pathways import pair_of_number
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
@@ -432,21 +433,27 @@ class ComputedTables:
 def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
     """Return connections and synapses of each pair of groups that selected connections join."""
     rows = pl.scan_parquet(dataset.files("connections"), glob=False)
-    for side in ("source", "target"):
-        codes = getattr(grouping.groups, f"{side}_code")
-        selected = np.flatnonzero(codes >= 0)
-        group = pl.LazyFrame({f"{side}_node": selected, f"{side}_code": codes[selected]})
-        rows = rows.join(group.cast({f"{side}_node": pl.Int64}), on=f"{side}_node")
     pair = ("source_code", "target_code")
-    return (
-        rows.group_by(pair)
-        .agg(
-            pl.len().cast(pl.Int64).alias("n_connections"),
-            pl.col(schema.N_SYN_PER_CONN).cast(pl.Int64).sum().alias("n_synapses"),
+    whole = grouping.types["n_nodes"].sum() == len(dataset.numbered_nodes)
+    if by_pathway := grouping.groups.is_pathway and whole:  # which each row has
+        counted = rows.group_by("pathway")
+    else:
+        for side in ("source", "target"):
+            codes = getattr(grouping.groups, f"{side}_code")
+            selected = np.flatnonzero(codes >= 0)
+            group = pl.LazyFrame({f"{side}_node": selected, f"{side}_code": codes[selected]})
+            rows = rows.join(group.cast({f"{side}_node": pl.Int64}), on=f"{side}_node")
+        counted = rows.group_by(pair)
+    counts = counted.agg(
+        pl.len().cast(pl.Int64).alias("n_connections"),
+        pl.col(schema.N_SYN_PER_CONN).cast(pl.Int64).sum().alias("n_synapses"),
+    ).collect(engine="streaming")
+    if by_pathway:
+        source, target = pair_of_number(pl.col("pathway"), grouping.groups.n_target_codes)
+        counts = counts.select(
+            source.alias("source_code"), target.alias("target_code"), pl.exclude("pathway")
         )
-        .sort(pair)
-        .collect(engine="streaming")
-    )
+    return counts.sort(pair)
 
 
 def layout_of(table: schema.Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
