@@ -128,15 +128,21 @@ def node_sets_of(network: Network, edges: SourceEdges) -> pl.DataFrame:
     of_population = {
         population: network.node_sets(population) for population in {edges.source, edges.target}
     }
-    columns = {"side": pl.String, "node_set": pl.String, "start": pl.Int64, "stop": pl.Int64}
     sets = [
-        pl.select(pl.lit(side).alias("side"), pl.lit(name).alias("node_set")).join(
-            pl.DataFrame(_ranges(ids)), how="cross"
-        )
+        (side, name, *_ranges(ids))
         for side, population in (("source", edges.source), ("target", edges.target))
         for name, ids in of_population[population].items()
     ]
-    return pl.concat([pl.DataFrame(schema=columns), *sets])
+    sides, names, starts, stops = zip(*sets, strict=True) if sets else ((), (), (), ())
+    sizes = np.array([start.size for start in starts], dtype=np.int64)
+    rows = np.repeat(np.arange(len(sets)), sizes)
+    texts = [pl.Series("side", sides, pl.String), pl.Series("node_set", names, pl.String)]
+    none = np.empty(0, np.int64)
+    return pl.DataFrame([
+        *(text.gather(rows) for text in texts),
+        pl.Series("start", np.concatenate([none, *starts])),
+        pl.Series("stop", np.concatenate([none, *stops])),
+    ])  # fmt: skip
 
 
 def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -154,9 +160,9 @@ def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str,
     }
 
 
-def _ranges(ids: Ints) -> dict[str, Ints]:
+def _ranges(ids: Ints) -> tuple[Ints, Ints]:
     """Return sorted ids as half-open ranges; an empty set as one empty range, to keep its name."""
     if not ids.size:
-        return {"start": np.zeros(1, np.int64), "stop": np.zeros(1, np.int64)}
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
     cuts = np.flatnonzero(np.diff(ids) != 1) + 1
-    return {"start": ids[np.append(0, cuts)], "stop": ids[np.append(cuts - 1, -1)] + 1}
+    return ids[np.append(0, cuts)], ids[np.append(cuts - 1, -1)] + 1

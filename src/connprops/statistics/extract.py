@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from connprops import schema
-from connprops.circuit.circuit import CircuitSource
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import is_dataset
 from connprops.dataset.selection import Choice
 from connprops.declare import takes
 from connprops.display import Progress
 from connprops.errors import OptionError
-from connprops.export.opening import open_circuit
 from connprops.options import ExtractOptions
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
@@ -23,6 +21,9 @@ from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
 from connprops.statistics.statistics import Statistics
 from connprops.statistics.tables import ComputedTables
+
+if TYPE_CHECKING:  # datasets need no HDF5
+    from connprops.circuit.circuit import CircuitSource
 
 
 @takes(ExtractOptions)
@@ -135,6 +136,8 @@ def _opened(
     if isinstance(data, str | Path) and is_dataset(Path(data)):
         data = Dataset(data)
     if not isinstance(data, Dataset):
+        from connprops.export.opening import open_circuit
+
         extra = [name for name in sel_props or () if name != N_SYN_PER_CONN]
         return open_circuit(
             data,
