@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import polars as pl
@@ -98,6 +100,55 @@ def test_only_wanted_columns_and_row_groups_are_fetched(tables, store, tmp_path)
     before = sent["GET"]
     opened("s3://connectome/synapses.parquet", cells, tmp_path / "all")
     assert n_bytes * 0.9 < sent["GET"] - before < n_bytes * 1.5
+
+
+@pytest.fixture
+def website(tables, tmp_path):
+    """A web server that sends ranges of a file of the synapses; yields its address, bytes sent."""
+    file, sent = tmp_path / "synapses.parquet", Counter()
+    tables[0].write_parquet(file, row_group_size=ROWS_OF_GROUP, statistics=True)
+    data = file.read_bytes()
+
+    class Ranges(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self):
+            asked = re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "bytes=0-"))
+            first, last = (int(end) if end else None for end in asked.groups())
+            if first is None:
+                first, last = len(data) - last, None
+            last = len(data) - 1 if last is None else min(last, len(data) - 1)
+            self.send_response(206 if "Range" in self.headers else 200)
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(data)}")
+            self.send_header("Content-Length", str(last + 1 - first))
+            self.send_header("Last-Modified", "Mon, 30 Nov 2026 10:00:00 GMT")
+            self.end_headers()
+            return data[first : last + 1]
+
+        def do_GET(self):
+            sent["bytes"] += self.wfile.write(self.do_HEAD())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Ranges) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/synapses.parquet", sent, len(data)
+        server.shutdown()
+        thread.join()
+
+
+def test_of_a_website_only_what_is_wanted_is_fetched(tables, website, tmp_path):
+    synapses, cells = tables
+    address, sent, n_bytes = website
+    few = {"properties": ["area"], "where": f"size >= {synapses['size'][-ROWS_OF_GROUP - 10]}"}
+    remote = opened(address, cells, tmp_path / "remote", **few)
+    assert 0 < sent["bytes"] < n_bytes / 4
+    local = opened(synapses, cells, tmp_path / "local", **few)
+    same = [ds.synapses.select("area").collect().sort("area") for ds in (remote, local)]
+    assert same[0].equals(same[1])
 
 
 def test_what_is_not_there_is_one_error(tables, store, tmp_path):
