@@ -44,17 +44,8 @@ _MULTIPLICITY_AT_MOST = 2**31 - 1
 
 Kind = Literal["connections", "synapses"]
 
-_ENCODINGS: dict[Kind, dict[str, str]] = {
-    "connections": {
-        "pathway": "PLAIN",
-        "source_node": "DELTA_BINARY_PACKED",
-        "target_node": "DELTA_BINARY_PACKED",
-        schema.N_SYN_PER_CONN: "DELTA_BINARY_PACKED",
-        "first_edge": "DELTA_BINARY_PACKED",
-    },
-    "synapses": {"pathway": "PLAIN", "first_edge": "PLAIN", "edge_id": "DELTA_BINARY_PACKED"},
-}
-"""Encodings of whole numbers that beat a dictionary, in time and as a rule in size."""
+_PLAIN = {"connections": ("pathway",), "synapses": ("pathway", "first_edge")}
+"""Columns of whole numbers that mostly repeat the one before; of others, differences are packed."""
 
 _UNLISTED, _UNTYPED = "source or target is no node", "the type of source or target is not known"
 UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn_per_conn"
@@ -441,9 +432,8 @@ def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str
 
 def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
     """Write a table as Parquet, each column in the encoding that suits it best."""
-    floats = {f.name for f in table.schema if pa.types.is_floating(f.type)}
-    whole = [name for name in table.column_names if name not in floats]
-    encodings = {n: e for n, e in _ENCODINGS[kind].items() if n in whole}
+    integers = {f.name: "DELTA_BINARY_PACKED" for f in table.schema if pa.types.is_integer(f.type)}
+    encodings = integers | dict.fromkeys(_PLAIN[kind], "PLAIN")
     codecs = {n: "zstd" if n in _SELDOM_READ[kind] else "lz4" for n in table.column_names}
     pq.write_table(
         table,
@@ -451,8 +441,8 @@ def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
         row_group_size=ROW_GROUP,
         compression=codecs,
         compression_level={n: 1 for n, codec in codecs.items() if codec == "zstd"} or None,
-        # A dictionary of floats, pyarrow's default, doubles time and size.
-        use_dictionary=[name for name in whole if name not in encodings],
-        column_encoding=encodings or None,
-        write_statistics=whole,
+        # Dictionaries, pyarrow's default, double time and size of floats, and of most integers.
+        use_dictionary=False,
+        column_encoding=encodings,
+        write_statistics=[f.name for f in table.schema if not pa.types.is_floating(f.type)],
     )
