@@ -76,7 +76,7 @@ def write_query(
     with duckdb.connect(config=resources.duckdb_config()) as connection:
         connection.register("rows", pa.RecordBatchReader.from_batches(arrow_schema, batches()))
         connection.execute(
-            f"copy ({query}) to $file (format parquet, compression zstd, row_group_size 122880)",
+            f"copy ({query}) to $file (format parquet, compression lz4_raw, row_group_size 122880)",
             {"file": str(file)},
         )
 
