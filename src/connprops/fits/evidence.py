@@ -24,7 +24,7 @@ from connprops.fits.choice import with_quantiles
 from connprops.fits.fitted import Fitted, Names, fit_with_fallbacks
 from connprops.fits.levels import Levels, Places
 from connprops.fits.samples import Samples
-from connprops.fits.shrinkage import with_shrinkage
+from connprops.fits.shrinkage.estimates import with_shrinkage
 
 _AT_ONCE = 1 << 22
 """Simulated values in memory at once."""

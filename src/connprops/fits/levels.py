@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops.arrays import Bools, Floats
+from connprops.arrays import Floats
 from connprops.arrays.hierarchy import posterior
 from connprops.families.sample import Moments
 from connprops.schema import PATHWAY, ROW_KEYS
@@ -376,94 +376,3 @@ def nested(keys: Sequence[Places], chain: Sequence[int]) -> list[Places]:
         wider = np.unique(pair, return_inverse=True)[1]
         groups.insert(0, wider)
     return groups
-
-
-LEAST = 4
-"""Pathways with an own estimate of a parameter below which nothing can be said of the others'."""
-
-
-@dataclass(frozen=True)
-class Hierarchy:
-    """Pathways of one family, the first ``n_observed`` of its rows, and pools that follow them.
-
-    Attributes
-    ----------
-    n_observed
-        Number of observed pathways.
-    keys
-        Their groups at each level.
-    groups
-        Those of them that are nested, from narrow to wide.
-    member, step
-        An observed pathway in each pool, and the first of its groups that the pool shares.
-    crossed
-        Groups by types of either side, of the observed pathways.
-    """
-
-    n_observed: int
-    keys: Sequence[Places]
-    groups: Sequence[Places]
-    member: Places
-    step: Places
-    crossed: Sequence[Sequence[Places]] = ()
-
-    @classmethod
-    def of(cls, rows: Places, levels: Levels) -> Hierarchy:
-        """Return the hierarchy of some samples: observed pathways and pools."""
-        observed = rows[rows < levels.observed.size]
-        pools = rows[observed.size :] - levels.observed.size
-        place = np.full(levels.observed.size, -1)
-        place[observed] = np.arange(observed.size)
-        keys = [key[observed] for key in levels.keys]
-        groups = nested(keys, levels.chain)
-        step = np.searchsorted(levels.chain, levels.level_of_pool[pools])
-        return cls(
-            observed.size,
-            keys,
-            groups,
-            place[levels.member_of_pool[pools]],
-            np.minimum(step, len(groups)),
-            [[group[observed] for group in stack] for stack in levels.crossed],
-        )
-
-    def is_observed(self) -> Bools:
-        """Return which rows are observed pathways."""
-        return np.arange(self.n_observed + self.member.size) < self.n_observed
-
-    def toward(
-        self, own: Floats, variance: Floats, least: int = LEAST, furthest: float = np.inf
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return what own estimates and the levels say of a parameter, its variance, and a weight.
-
-        All are of all rows, of which pools have no estimate of their own; the weight is that of the
-        levels: NaN where too few pathways have an estimate. Estimates further than ``furthest``
-        from the median stay as they are, and say nothing of others.
-        """
-        y, v = own[: self.n_observed], variance[: self.n_observed]
-        known = np.isfinite(y) & (v > 0) & np.isfinite(v)
-        if np.count_nonzero(known) < least:
-            return own, variance, np.full_like(own, np.nan)
-        apart = known & (np.abs(y - np.median(y[known])) > furthest)
-        best = posterior(np.where(apart, np.nan, y), v, self.groups, self.crossed)
-        best = replace(
-            best,
-            mean=np.where(apart, y, best.mean),
-            variance=np.where(apart, v, best.variance),
-            weight=np.where(apart, 1.0, best.weight),
-        )
-        new = np.full((2, self.member.size), np.nan)
-        known = self.member >= 0
-        new[:, known] = best.new(self.step[known], self.member[known])
-        return (
-            np.concatenate([best.mean, new[0]]),
-            np.concatenate([best.variance, new[1]]),
-            np.concatenate([1 - best.weight, np.ones_like(new[0])]),
-        )
-
-    def average(self, x: Floats, weight: Floats) -> float:
-        """Return a mean over observed pathways, leaving out NaN; no order of theirs matters."""
-        x, weight = x[: self.n_observed], weight[: self.n_observed]
-        finite = np.isfinite(x) & (weight > 0)
-        order = np.lexsort((weight[finite], x[finite]))
-        x, weight = x[finite][order], weight[finite][order]
-        return float((weight * x).sum() / weight.sum()) if x.size else np.nan

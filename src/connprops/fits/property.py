@@ -50,7 +50,7 @@ from connprops.fits.samples import (
     overall_shared,
     truncnorms_through_histograms,
 )
-from connprops.fits.shrinkage import with_shrinkage
+from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.options import AUTO, AUTO_PER_PATHWAY, BuildOptions, FitOptions
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property

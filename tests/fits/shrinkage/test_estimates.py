@@ -25,7 +25,7 @@ from connprops.fits.evidence import best_foretold, foretold
 from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import LevelKeys, Levels
 from connprops.fits.samples import Samples
-from connprops.fits.shrinkage import with_shrinkage
+from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.model.build import build
 from connprops.schema import Property
 from connprops.statistics.extract import extract

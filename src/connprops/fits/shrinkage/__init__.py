@@ -1,0 +1,1 @@
+"""Hierarchical estimates: each pathway's parameters from its own values and from its level's."""

@@ -1,0 +1,107 @@
+"""What pathways of one family say of each other's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from connprops.arrays import Bools, Floats
+from connprops.arrays.hierarchy import posterior
+from connprops.fits.fitted import Parameters
+from connprops.fits.levels import Levels, Places, nested
+
+Moved = tuple[Parameters, Parameters, list[Floats]]
+"""Parameters moved towards their levels', their standard errors, and the levels' weights."""
+
+
+LEAST = 4
+"""Pathways with an own estimate of a parameter below which nothing can be said of the others'."""
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Pathways of one family, the first ``n_observed`` of its rows, and pools that follow them.
+
+    Attributes
+    ----------
+    n_observed
+        Number of observed pathways.
+    keys
+        Their groups at each level.
+    groups
+        Those of them that are nested, from narrow to wide.
+    member, step
+        An observed pathway in each pool, and the first of its groups that the pool shares.
+    crossed
+        Groups by types of either side, of the observed pathways.
+    """
+
+    n_observed: int
+    keys: Sequence[Places]
+    groups: Sequence[Places]
+    member: Places
+    step: Places
+    crossed: Sequence[Sequence[Places]] = ()
+
+    @classmethod
+    def of(cls, rows: Places, levels: Levels) -> Hierarchy:
+        """Return the hierarchy of some samples: observed pathways and pools."""
+        observed = rows[rows < levels.observed.size]
+        pools = rows[observed.size :] - levels.observed.size
+        place = np.full(levels.observed.size, -1)
+        place[observed] = np.arange(observed.size)
+        keys = [key[observed] for key in levels.keys]
+        groups = nested(keys, levels.chain)
+        step = np.searchsorted(levels.chain, levels.level_of_pool[pools])
+        return cls(
+            observed.size,
+            keys,
+            groups,
+            place[levels.member_of_pool[pools]],
+            np.minimum(step, len(groups)),
+            [[group[observed] for group in stack] for stack in levels.crossed],
+        )
+
+    def is_observed(self) -> Bools:
+        """Return which rows are observed pathways."""
+        return np.arange(self.n_observed + self.member.size) < self.n_observed
+
+    def toward(
+        self, own: Floats, variance: Floats, least: int = LEAST, furthest: float = np.inf
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return what own estimates and the levels say of a parameter, its variance, and a weight.
+
+        All are of all rows, of which pools have no estimate of their own; the weight is that of the
+        levels: NaN where too few pathways have an estimate. Estimates further than ``furthest``
+        from the median stay as they are, and say nothing of others.
+        """
+        y, v = own[: self.n_observed], variance[: self.n_observed]
+        known = np.isfinite(y) & (v > 0) & np.isfinite(v)
+        if np.count_nonzero(known) < least:
+            return own, variance, np.full_like(own, np.nan)
+        apart = known & (np.abs(y - np.median(y[known])) > furthest)
+        best = posterior(np.where(apart, np.nan, y), v, self.groups, self.crossed)
+        best = replace(
+            best,
+            mean=np.where(apart, y, best.mean),
+            variance=np.where(apart, v, best.variance),
+            weight=np.where(apart, 1.0, best.weight),
+        )
+        new = np.full((2, self.member.size), np.nan)
+        known = self.member >= 0
+        new[:, known] = best.new(self.step[known], self.member[known])
+        return (
+            np.concatenate([best.mean, new[0]]),
+            np.concatenate([best.variance, new[1]]),
+            np.concatenate([1 - best.weight, np.ones_like(new[0])]),
+        )
+
+    def average(self, x: Floats, weight: Floats) -> float:
+        """Return a mean over observed pathways, leaving out NaN; no order of theirs matters."""
+        x, weight = x[: self.n_observed], weight[: self.n_observed]
+        finite = np.isfinite(x) & (weight > 0)
+        order = np.lexsort((weight[finite], x[finite]))
+        x, weight = x[finite][order], weight[finite][order]
+        return float((weight * x).sum() / weight.sum()) if x.size else np.nan
