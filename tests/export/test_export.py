@@ -65,7 +65,7 @@ def test_synapses_come_back_whole(tmp_path, shuffled, parts, request):
     in_sql = ds.sql("select * from synapses order by edge_id").pl().select(expected.columns)
     assert in_sql.equals(expected)
     assert (ds.n_parts > 3) == (parts == "many")
-    assert not (tmp_path / "d" / "sorted.parquet").exists()
+    assert not (tmp_path / "d" / "sorted").exists()
 
 
 @pytest.mark.usefixtures("small_parts")

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
-from connprops.arrays.arrow import to_numpy
+from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
@@ -40,7 +40,6 @@ from connprops.draw.lookup import (
     types_of_table,
 )
 from connprops.errors import OptionError
-from connprops.export.sorted_rows import write_query
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 
@@ -50,9 +49,8 @@ MOST_SYNAPSES = 10**6
 """Of a connection. Real ones have tens."""
 
 _PLACES = """
-    select "@source", "@target",
-        row_number() over (partition by "@source", "@target" order by "@edge") - 1
-    from rows order by "@edge"
+    select source, target, row_number() over (partition by source, target order by edge) - 1
+    from rows order by edge
 """
 """The place of each row of an edge file within its connection."""
 
@@ -232,10 +230,26 @@ class Source:
 
     def _scattered_places(self) -> Iterator[tuple[Ints, Ints, Ints]]:
         """Yield what :meth:`_places` does, of rows in any order, which are sorted on disk."""
-        folder = self._resources.temp_dir
+        import duckdb
+
+        layout = pa.schema([(name, pa.int64()) for name in ("source", "target", "edge")])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            first = 0
+            with self.edges.reader() as reader:
+                for source, target in self._node_ids(reader):
+                    edge = np.arange(first, first := first + source.size)
+                    arrays = [to_arrow(ids) for ids in (source, target, edge)]
+                    yield pa.record_batch(arrays, schema=layout)
+
+        limits, folder = self._resources.duckdb_config(), self._resources.temp_dir
         with tempfile.TemporaryDirectory(dir=folder, prefix="connprops-") as place:
             file = Path(place) / "places.parquet"
-            write_query(_PLACES, self.edges, (), file, self._resources)
+            with duckdb.connect(config=limits) as connection:
+                connection.register("rows", pa.RecordBatchReader.from_batches(layout, batches()))
+                connection.execute(
+                    f"copy ({_PLACES}) to $file (format parquet)", {"file": str(file)}
+                )
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(batch_size=self.at_once):
                     source, target, places = map(to_numpy, batch)

@@ -167,15 +167,15 @@ def revised(
     within connections.
     """
     stage = specs[0].notes.parent
-    sorted_file = stage / "sorted.parquet"
+    sorted_file = stage / "sorted"
     if resources is not None and specs[0].axis == "neither":
         with one_at_a_time(stage):
-            if not sorted_file.is_file():
+            if not sorted_file.is_dir():
                 spec = specs[0]
                 of_where = () if spec.where is None else spec.where.columns
                 columns = (*spec.columns, *of_where)
                 write_sorted(spec.population, columns, sorted_file, resources, progress)
-    if sorted_file.is_file():
+    if sorted_file.is_dir():
         # The file's own order helps nothing: the sorted copy of its rows is cut instead.
         with SortedRows(sorted_file) as rows:
             cuts = _cuts(rows, specs[0].population.size, "target")

@@ -27,7 +27,7 @@ from connprops.store.records import record_or_none, write_record
 from connprops.store.shards import Shard
 from connprops.store.writing import leftover_of, locked, sync, target_of, writing
 
-_NOTHING_FINISHED = {"lock", "planning.lock", "plan.json", "cuts.json", "notes", "sorted.parquet"}
+_NOTHING_FINISHED = {"lock", "planning.lock", "plan.json", "cuts.json", "notes", "sorted"}
 """What is of no use in a stage by itself: it describes, or leads to, what is finished."""
 
 
