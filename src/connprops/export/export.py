@@ -198,7 +198,9 @@ def _run_parts(
         return []
     done, total, summaries = 0, sum(spec.stop - spec.start for spec in specs), []
     rows = max(spec.stop - spec.start for spec in specs)
-    at_once, _ = parts_at_once(rows, specs[0].columns, len(specs), resources)
+    at_once, _ = parts_at_once(
+        rows, specs[0].columns, len(specs), resources, of_sorted=specs[0].sorted_file is not None
+    )
     with ThreadPoolExecutor(at_once) as threads:
         workers = threads if resources.workers is None else resources.workers
         with closing(run_units(export_range, specs, workers, "part")) as exported:

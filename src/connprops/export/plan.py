@@ -29,7 +29,7 @@ _ROWS_WORTH_A_PART, _PARTS_AT_LEAST = 1 << 19, 8
 _PARTS_TOGETHER = 4
 """The number of many parts is a multiple of this, so that few threads end at the same time."""
 
-_BYTES_OF_ROW = 64
+_BYTES_OF_ROW, _BYTES_OF_ENDS = 64, 24
 """Bytes that ids, keys and orders of a row take while its part is written."""
 
 _BYTES_OF_PROGRAM = 200 << 20
@@ -192,14 +192,21 @@ def in_order(summaries: Sequence[RangeSummary]) -> bool:
 
 
 def parts_at_once(
-    rows: int, columns: Sequence[SourceColumn], n_parts: int, resources: Resources
+    rows: int,
+    columns: Sequence[SourceColumn],
+    n_parts: int,
+    resources: Resources,
+    *,
+    of_sorted: bool = False,
 ) -> tuple[int, int]:
     """Return how many parts a process writes at the same time, and the bytes that this takes.
 
-    ``rows`` are those of the largest part. One part is written whatever the memory.
+    ``rows`` are those of the largest part, ``of_sorted`` of a copy. One part is written whatever
+    the memory.
     """
     values = sum(np.dtype(column.dtype).itemsize for column in columns)
-    of_part = max(rows, 1) * (_BYTES_OF_ROW + 2 * values)  # in connections and in synapses
+    of_row = _BYTES_OF_ROW + 2 * values  # in connections and in synapses
+    of_part = max(rows, 1) * (of_row + (_BYTES_OF_ENDS + values if of_sorted else 0))
     allowed = (resources.memory - _BYTES_OF_PROGRAM) // of_part
     n = 1 if resources.workers is not None else max(1, min(resources.threads, n_parts, allowed))
     return n, _BYTES_OF_PROGRAM + n * of_part

@@ -1,19 +1,19 @@
-"""A copy of an edge file sorted by target and source, where its own order helps nothing.
+"""A copy of an edge file in the order of target and source, where its own order helps nothing.
 
-Rows are dealt out by their target to files that memory holds, and each of these is sorted.
+Rows are dealt out by their target to files that memory holds. Each is sorted when it is read.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 import msgspec
 import numpy as np
@@ -39,7 +39,22 @@ _MOST_NODES = 1 << 62
 _SHARE_OF_SORT = 8
 """Part of the memory that the rows being sorted may take."""
 
-_NAMES = "names.json"
+_INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of rows that come before those of the next; whether they are in order within."""
+
+    name: str
+    size: int
+    in_order: bool
+
+
+@dataclass(frozen=True)
+class _Index:
+    layout: list[tuple[str, str]]
+    files: list[_File]
 
 
 def write_sorted(
@@ -49,7 +64,7 @@ def write_sorted(
     resources: Resources,
     progress: Progress | None = None,
 ) -> None:
-    """Sort all rows of an edge file by target, source and place, into a file a column."""
+    """Deal all rows of an edge file out to files, in the order of target, source and place."""
     multiplicity = population.columns.get(schema.MULTIPLICITY)  # where rows stand for several
     several = [*columns, *([] if multiplicity is None else [multiplicity])]
     columns = list({column.name: column for column in several}.values())
@@ -61,30 +76,12 @@ def write_sorted(
     aside = folder.with_suffix(".tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    (aside / _NAMES).write_bytes(msgspec.json.encode(layout.names))
-    with (
-        tempfile.TemporaryDirectory(dir=resources.temp_dir or aside, prefix="connprops-") as dealt,
-        ExitStack() as opened,
-    ):
-        files = []
-        for i, name in enumerate(layout.names or ()):
-            files.append(opened.enter_context((aside / f"{i}.npy").open("wb")))
-            np.lib.format.write_array_header_1_0(
-                files[-1],
-                {"descr": np.lib.format.dtype_to_descr(layout[name]), "fortran_order": False,
-                 "shape": (population.size,)},
-            )  # fmt: skip
-        rows = _ahead(_records(population, columns, layout, progress))
-        first = next(rows, np.empty(0, layout))  # in which nodes reach about as far as in all
-        nodes, rows = (-1, int(first[_TARGET].max(initial=0)) + 1), chain([first], rows)
-        pieces = _in_order(rows, layout, population.size, _ENDS, nodes, Path(dealt), room)
-        done = 0
-        for piece in _ahead(pieces):
-            for name, file in zip(layout.names or (), files, strict=True):
-                file.write(np.ascontiguousarray(piece[name]).data)
-            done += piece.size
-            if progress:
-                progress("sort", done, population.size, "rows")
+    rows = _ahead(_records(population, columns, layout, progress))
+    first = next(rows, np.empty(0, layout))  # in which nodes reach about as far as in all
+    nodes, rows = (-1, int(first[_TARGET].max(initial=0)) + 1), chain([first], rows)
+    files = _dealt_out(rows, layout, population.size, _ENDS, nodes, aside, room)
+    described = [(name, layout[name].str) for name in layout.names or ()]
+    (aside / _INDEX).write_bytes(msgspec.json.encode(_Index(described, list(files))))
     aside.rename(folder)
 
 
@@ -117,7 +114,7 @@ def _records(
                 progress("read", stop, population.size, "rows")
 
 
-def _in_order(
+def _dealt_out(
     pieces: Iterator[Records],
     layout: np.dtype[np.void],
     size: int,
@@ -125,26 +122,23 @@ def _in_order(
     nodes: tuple[int, int],
     folder: Path,
     room: int,
-) -> Iterator[Records]:
-    """Yield rows, of which ``pieces`` have ``size`` in all, in the order of their ends.
+) -> Iterator[_File]:
+    """Write rows, of which ``pieces`` have ``size`` in all, to files in the order of their ends.
 
-    More of them than there is ``room`` for are dealt out to files by ``nodes``, the range of the
-    first of the ends; those of one connection stay in the order they came.
+    More of them than there is ``room`` for go to files by ``nodes``, the range of the first of the
+    ends; those of one connection stay in the order they came.
     """
-    if not ends:
-        yield from pieces
-    elif size <= room:
-        yield _sorted(np.concatenate([np.empty(0, layout), *pieces]))
-    else:
-        low, high = nodes
-        n = min(-(-2 * size // room), FILES_AT_MOST, high - low)
-        width = -(-(high - low) // n)
-        for i, (file, n_rows) in enumerate(_dealt(pieces, ends[0], low, width, n, folder)):
-            first, last = low + i * width, low + (i + 1) * width if i + 1 < n else _MOST_NODES
-            of_file = _read(file, layout, n_rows)
-            deeper = (ends, (first, last)) if last - first > 1 else (ends[1:], (-1, _MOST_NODES))
-            yield from _in_order(of_file, layout, n_rows, *deeper, folder, room)
-            file.unlink()
+    low, high = nodes
+    n = min(-(-2 * size // room), FILES_AT_MOST, high - low) if ends and size > room else 1
+    width = -(-(high - low) // n)
+    for i, (file, n_rows) in enumerate(_dealt(pieces, (ends or _ENDS)[0], low, width, n, folder)):
+        if n == 1 or n_rows <= room:
+            yield _File(file.name, n_rows, in_order=not ends)
+            continue
+        first, last = low + i * width, low + (i + 1) * width if i + 1 < n else _MOST_NODES
+        deeper = (ends, (first, last)) if last - first > 1 else (ends[1:], (-1, _MOST_NODES))
+        yield from _dealt_out(_read(file, layout, 0, n_rows), layout, n_rows, *deeper, folder, room)
+        file.unlink()
 
 
 def _dealt(
@@ -152,13 +146,12 @@ def _dealt(
 ) -> list[tuple[Path, int]]:
     """Deal rows out to n files by the node at an end; return these with their numbers of rows."""
     sizes = np.zeros(n, dtype=np.int64)
-    place = Path(tempfile.mkdtemp(dir=folder))
-    names = [place / str(i) for i in range(n)]
+    names = [folder / f"{uuid4().hex}.rows" for _ in range(n)]
     with ExitStack() as opened:
         files = [opened.enter_context(name.open("wb")) for name in names]
         for rows in pieces:
             file = np.minimum((rows[end] - low) // width, n - 1).astype(np.uint16)
-            dealt = _taken(rows, np.argsort(file, kind="stable"))
+            dealt = _as_bytes(rows).take(np.argsort(file, kind="stable"))
             counts = np.bincount(file, minlength=n)
             sizes += counts
             stops = np.cumsum(counts)
@@ -167,60 +160,79 @@ def _dealt(
     return list(zip(names, sizes.tolist(), strict=True))
 
 
-def _read(file: Path, layout: np.dtype[np.void], size: int) -> Iterator[Records]:
-    for start in range(0, size, ROWS_AT_ONCE):
-        count = min(ROWS_AT_ONCE, size - start)
-        yield np.fromfile(file, layout, count, offset=start * layout.itemsize)
+def _read(file: Path, layout: np.dtype[np.void], start: int, stop: int) -> Iterator[Records]:
+    """Yield a range of the rows of a file."""
+    for at in range(start, stop, ROWS_AT_ONCE):
+        count = min(ROWS_AT_ONCE, stop - at)
+        yield np.fromfile(file, layout, count, offset=at * layout.itemsize)
 
 
-def _sorted(rows: Records) -> Records:
-    """Return rows sorted by target and source, those of a connection as they are."""
+def _order(rows: Records) -> Ints:
+    """Return the order of rows by target and source, in which those of a connection stay."""
     source, target = rows[_SOURCE], rows[_TARGET]
     n_sources, n_targets = (int(np.ptp(of)) + 1 if of.size else 1 for of in (source, target))
     bits = rows.size.bit_length()
     if n_sources * n_targets >= 1 << (62 - bits):
-        return _taken(rows, np.lexsort((source, target)))
+        return np.lexsort((source, target))
     # One number of both ends and the place is sorted several times as fast.
-    key = (target - target.min(initial=0)) * n_sources + (source - source.min(initial=0))
+    key = (target - target.min(initial=_MOST_NODES)) * n_sources
+    key += source - source.min(initial=_MOST_NODES)
     key = (key << bits) | np.arange(rows.size)
     key.sort()
-    return _taken(rows, key & ((1 << bits) - 1))
+    order: Ints = key & ((1 << bits) - 1)
+    return order
 
 
-def _taken(rows: Records, order: Ints) -> Records:
-    """Return rows by place, copied as bytes: NumPy copies field by field otherwise."""
-    return rows.view(f"V{rows.itemsize}").take(order).view(rows.dtype)
+def _as_bytes(rows: Records) -> Records:
+    """Return rows that NumPy copies whole, not field by field."""
+    return rows.view(f"V{rows.itemsize}")
 
 
 class SortedRows:
-    """Rows of the sorted copy."""
+    """Rows of the sorted copy: those of the range that was read last are in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._index = msgspec.json.decode((folder / _INDEX).read_bytes(), type=_Index)
+        self._layout = np.dtype(self._index.layout)
+        self._last = (0, 0), np.empty(0, self._layout)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.__dict__.pop("_columns", None)
-
-    @cached_property
-    def _columns(self) -> dict[str, NDArray[Any]]:
-        names = msgspec.json.decode((self._folder / _NAMES).read_bytes(), type=list[str])
-        files = (self._folder / f"{i}.npy" for i in range(len(names)))
-        return {name: np.load(file, mmap_mode="r") for name, file in zip(names, files, strict=True)}
+        self._last = (0, 0), np.empty(0, self._layout)
 
     def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """Return source and target ids of a range of rows."""
-        return self._read(_SOURCE, start, stop), self._read(_TARGET, start, stop)
+        rows = self._rows(start, stop)
+        return np.ascontiguousarray(rows[_SOURCE]), np.ascontiguousarray(rows[_TARGET])
 
     def edge_ids(self, start: int, stop: int) -> Ints:
         """Return the rows' places in the edge file."""
-        return self._read(_EDGE, start, stop)
+        return np.ascontiguousarray(self._rows(start, stop)[_EDGE])
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
-        return self._read(column.name, start, stop)
+        return np.ascontiguousarray(self._rows(start, stop)[column.name])
 
-    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        return np.array(self._columns[name][start:stop])
+    def _rows(self, start: int, stop: int) -> Records:
+        if self._last[0] == (start, stop):
+            return self._last[1]
+        rows = np.empty(stop - start, self._layout)
+        first = 0
+        for file in self._index.files:
+            low, high = max(start, first), min(stop, first + file.size)
+            if low < high:
+                self._read(file, low - first, high - first, rows[low - start : high - start])
+            first += file.size
+        self._last = (start, stop), rows
+        return rows
+
+    def _read(self, file: _File, start: int, stop: int, into: Records) -> None:
+        """Read a range of the sorted rows of a file."""
+        first, n = (start, stop - start) if file.in_order else (0, file.size)
+        offset = first * self._layout.itemsize
+        rows = np.fromfile(self._folder / file.name, self._layout, n, offset=offset)
+        order = np.arange(n) if file.in_order else _order(rows)[start:stop]
+        _as_bytes(rows).take(order, out=_as_bytes(into), mode="clip")
