@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -32,6 +32,8 @@ _ENDS = (_TARGET, _SOURCE)
 
 ROWS_AT_ONCE, ROOM_AT_LEAST, FILES_AT_MOST = 1 << 18, 1 << 16, 256
 """Rows that are read at once, rows that may always be sorted at once, and files that are open."""
+
+_Piece = TypeVar("_Piece")
 
 _MOST_NODES = 1 << 62
 """What no number of a node reaches."""
@@ -77,15 +79,13 @@ def write_sorted(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     rows = _ahead(_records(population, columns, layout, progress))
-    first = next(rows, np.empty(0, layout))  # in which nodes reach about as far as in all
-    nodes, rows = (-1, int(first[_TARGET].max(initial=0)) + 1), chain([first], rows)
-    files = _dealt_out(rows, layout, population.size, _ENDS, nodes, aside, room)
+    files = _dealt_out(rows, layout, population.size, _ENDS, (-1, None), aside, room)
     described = [(name, layout[name].str) for name in layout.names or ()]
     (aside / _INDEX).write_bytes(msgspec.json.encode(_Index(described, list(files))))
     aside.rename(folder)
 
 
-def _ahead(pieces: Iterator[Records]) -> Iterator[Records]:
+def _ahead(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
     """Yield pieces while another thread makes the next."""
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, pieces, None)
@@ -119,44 +119,54 @@ def _dealt_out(
     layout: np.dtype[np.void],
     size: int,
     ends: Sequence[str],
-    nodes: tuple[int, int],
+    nodes: tuple[int, int | None],
     folder: Path,
     room: int,
 ) -> Iterator[_File]:
     """Write rows, of which ``pieces`` have ``size`` in all, to files in the order of their ends.
 
     More of them than there is ``room`` for go to files by ``nodes``, the range of the first of the
-    ends; those of one connection stay in the order they came.
+    ends, as far as it is known; those of one connection stay in the order they came.
     """
     low, high = nodes
+    if high is None:  # the first piece tells about as much as all
+        first = next(pieces, np.empty(0, layout))
+        high = max(int(first[(ends or _ENDS)[0]].max(initial=low)) + 1, low + 2)
+        pieces = chain([first], pieces)
     n = min(-(-2 * size // room), FILES_AT_MOST, high - low) if ends and size > room else 1
     width = -(-(high - low) // n)
-    for i, (file, n_rows) in enumerate(_dealt(pieces, (ends or _ENDS)[0], low, width, n, folder)):
+    dealt = _dealt(pieces, (ends or _ENDS)[0], low, width, n)
+    for i, (file, n_rows) in enumerate(_written(dealt, n, folder)):
         if n == 1 or n_rows <= room:
             yield _File(file.name, n_rows, in_order=not ends)
             continue
-        first, last = low + i * width, low + (i + 1) * width if i + 1 < n else _MOST_NODES
-        deeper = (ends, (first, last)) if last - first > 1 else (ends[1:], (-1, _MOST_NODES))
+        start, stop = low + i * width, low + (i + 1) * width if i + 1 < n else None
+        deeper = (ends[1:], (-1, None)) if stop == start + 1 else (ends, (start, stop))
         yield from _dealt_out(_read(file, layout, 0, n_rows), layout, n_rows, *deeper, folder, room)
         file.unlink()
 
 
 def _dealt(
-    pieces: Iterator[Records], end: str, low: int, width: int, n: int, folder: Path
-) -> list[tuple[Path, int]]:
-    """Deal rows out to n files by the node at an end; return these with their numbers of rows."""
+    pieces: Iterator[Records], end: str, low: int, width: int, n: int
+) -> Iterator[tuple[Records, Ints]]:
+    """Yield rows in the order of n files by the node at an end, and how many are of each."""
+    for rows in pieces:
+        file = np.minimum((rows[end] - low) // width, n - 1).astype(np.uint16)
+        order = np.argsort(file, kind="stable")
+        yield _as_bytes(rows).take(order), np.bincount(file, minlength=n)
+
+
+def _written(dealt: Iterator[tuple[Records, Ints]], n: int, folder: Path) -> list[tuple[Path, int]]:
+    """Write what is dealt out to n files; return these with their numbers of rows."""
     sizes = np.zeros(n, dtype=np.int64)
     names = [folder / f"{uuid4().hex}.rows" for _ in range(n)]
     with ExitStack() as opened:
         files = [opened.enter_context(name.open("wb")) for name in names]
-        for rows in pieces:
-            file = np.minimum((rows[end] - low) // width, n - 1).astype(np.uint16)
-            dealt = _as_bytes(rows).take(np.argsort(file, kind="stable"))
-            counts = np.bincount(file, minlength=n)
+        for rows, counts in dealt:
             sizes += counts
             stops = np.cumsum(counts)
             for i in np.flatnonzero(counts):
-                files[i].write(dealt[stops[i] - counts[i] : stops[i]].data)
+                files[i].write(rows[stops[i] - counts[i] : stops[i]].data)
     return list(zip(names, sizes.tolist(), strict=True))
 
 
