@@ -126,17 +126,25 @@ def write_once(dataset: str, folder: str) -> None:
 
 
 def write_tables(folder: str, synapses: str) -> None:
-    """Write a table of eight columns, ordered by target and in no order; and one of the cells."""
+    """Write a table of eight columns, ordered by target and in no order; and one of the cells.
+
+    Connections have 3.6 synapses on average, as those of a fly's brain (FlyWire) have.
+    """
     import polars as pl
 
     n, rng, place = int(synapses), np.random.default_rng(0), Path(folder)
     cells = 864691130000000000 + rng.permutation(20_000) * 1001
     types = rng.choice([f"t{i:02d}" for i in range(50)], cells.size)
     pl.DataFrame({"id": cells, "cell_type": types}).write_parquet(place / "cells.parquet")
+    several = rng.geometric(1 / 3.6, n)
+    several = several[: int(np.searchsorted(np.cumsum(several), n)) + 1]
+    order = rng.permutation(n)
+    ends = (rng.choice(cells, several.size), rng.choice(cells, several.size))
+    pre, post = (np.repeat(ids, several)[:n][order] for ids in ends)
     table = pl.DataFrame(
         {
-            "pre": rng.choice(cells, n),
-            "post": rng.choice(cells, n),
+            "pre": pre,
+            "post": post,
             "size": rng.lognormal(5, 1, n).astype(np.int32),
             "area": rng.gamma(2, 3, n).astype(np.float32),
             "confidence": rng.random(n, dtype=np.float32),

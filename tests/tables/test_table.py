@@ -331,6 +331,33 @@ def test_rows_without_synapses_are_refused_unless_a_condition_leaves_them_out(tm
     assert ds.n_synapses == rows["n"].sum()
 
 
+@pytest.mark.parametrize(
+    ("where", "nominal"),
+    [("size > 3 and nsyns < 5", []), ("code like '1%' or area > 0", ["code"])],
+)
+def test_rows_that_count_without_synapses_leave_nothing_behind(tmp_path, where, nominal):
+    synapses, cells = connectome(n=200)
+    rows = synapses.unique(["pre", "post"]).with_columns(
+        n=pl.col("size") % 4, code=pl.col("size") % 3 * 10
+    )
+    asked = {**ENDS, "count": "n", "where": where, "nominal": nominal}
+    with pytest.raises(TableError, match="column 'n' must hold numbers of synapses"):
+        cp.open_table(rows, cells, **asked, folder=tmp_path / "d")
+    files = [tmp_path / "rows.parquet", tmp_path / "cells.parquet"]
+    rows.write_parquet(files[0])
+    cells.write_parquet(files[1])
+    names = {"node_id": "node-id"}
+    options = [
+        f"--{names.get(n, n)}={v}" for n, v in {**ENDS, "count": "n", "where": where}.items()
+    ]
+    options += [f"--nominal={name}" for name in nominal]
+    command = ["run", str(files[0]), "--nodes", str(files[1]), *options, "-o", str(tmp_path / "r")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "must hold numbers of synapses" in result.output
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+
+
 @GUESSED
 def test_names_of_columns_are_guessed_and_said(tmp_path):
     synapses, cells = connectome(n=200)

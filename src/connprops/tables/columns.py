@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays.arrow import to_numpy
 from connprops.errors import TableError
+from connprops.schema import MULTIPLICITY
 from connprops.sources.parquet_rows import ParquetRows
 from connprops.sources.source import CATEGORIES_AT_MOST, SourceColumn
 from connprops.sources.sql_text import quoted
@@ -108,16 +109,36 @@ def _with_nulls(table: TableFiles, names: Sequence[str]) -> set[str]:
     return lacking & {*names}
 
 
-def check_counts(table: TableFiles, name: str) -> None:
-    """Raise unless a column has numbers of synapses, or nothing, in each row."""
+def check_counts(
+    table: TableFiles, name: str, where: str | None = None, nominal: Collection[str] = ()
+) -> None:
+    """Raise unless a column has numbers of synapses, or nothing, in each row that counts.
+
+    ``where`` must have been checked; it names the column as circuits do, too, and ``nominal``
+    columns are text there. One that SQL understands only of the numbers that are read is left to
+    those who read them.
+    """
+    import duckdb
+
     kind = table.schema.field(name).type
     what = str(kind)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         count = quoted(name)
         bad = f"{count} < 1 or {count} >= {1 << 31} or {count} <> floor({count})"
         bad = f"({bad}) and not isnan({count}::double)"
-        query = f"select count(*), any_value({count}) from rows where {bad}"  # noqa: S608 - quoted
-        n, value = table.ask(query).row(0)
+        alias = "" if MULTIPLICITY in table.schema.names else f", {count} as {MULTIPLICITY}"
+        texts = ", ".join(f"{quoted(n)}::varchar as {quoted(n)}" for n in nominal)
+        texts = f" replace ({texts})" if texts else ""
+        query = f"""
+            select count(*), any_value({count}) from (select *{texts}{alias} from rows)
+            where {bad} and (\n{where or "true"}\n)
+        """  # noqa: S608 - quoted, and checked
+        try:
+            n, value = table.ask(query).row(0)
+        except duckdb.BinderException:
+            if where is None:
+                raise
+            return
         if not n:
             return
         what = f"{value} in one of {n:,} such rows"

@@ -27,6 +27,7 @@ from connprops.options import EdgeOptions
 from connprops.resources import Resources
 from connprops.sources.node_types import BY_NODE, BY_POPULATION, ID
 from connprops.sources.parquet_rows import ParquetRows
+from connprops.sources.predicate import checked_predicate
 from connprops.sources.source import SourceColumn
 from connprops.store.writing import sha256_of
 from connprops.tables import names as guess
@@ -115,16 +116,20 @@ class TableRows:
 
     def _nodes(self, ids: pa.ChunkedArray) -> Ints:
         if self._ids is None:
-            nodes = to_numpy(pc.fill_null(ids.cast(pa.int64(), safe=False), -1))
+            nodes = to_numpy(_without_nulls(ids.cast(pa.int64(), safe=False)))
             unknown = (nodes < 0) | (nodes >= len(self._edges.source.frame))
             return np.where(unknown, -1, nodes) if unknown.any() else nodes
         places = pc.index_in(ids.cast(self._ids.type, safe=False), value_set=self._ids)
-        return to_numpy(pc.fill_null(places, -1)).astype(np.int64)
+        return to_numpy(_without_nulls(places)).astype(np.int64, copy=False)
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values, of its dtype."""
         name = self._edges.count if column.name == schema.MULTIPLICITY else column.name
         return numbers(self._rows.read(name or column.name, start, stop), column)
+
+
+def _without_nulls(nodes: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(nodes, -1) if nodes.null_count else nodes
 
 
 class TableNetwork:
@@ -209,9 +214,12 @@ class TableNetwork:
         properties = described(edges, [name for name in columns if name not in taken])
         if count is not None:
             of_count = described(edges, [count])[count]
-            if options.where is None:  # else rows that count are known only as they are read
-                check_counts(edges, count)
+            nominal = [name for name in options.nominal or () if name in properties]
             properties[schema.MULTIPLICITY] = replace(of_count, name=schema.MULTIPLICITY)
+            if options.where is not None:
+                labels = {n: SourceColumn(n, "int32", ("",)) for n in nominal}
+                checked_predicate(options.where, {**properties, **labels})
+            check_counts(edges, count, options.where, nominal)
         made_of = {
             "ends": list(ends), "count": count,
             "nodes": None if self._nodes is None else self._nodes.facts,
