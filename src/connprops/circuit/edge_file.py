@@ -18,6 +18,7 @@ from connprops.store.writing import writing
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+_READ = 1 << 20
 _CHUNK = 1 << 15
 
 
@@ -136,39 +137,42 @@ def write_indices(
 def _write_index(group: h5py.Group, ids: h5py.Dataset, n_nodes: int, at_once: int) -> None:
     """Write of each node a range of ranges of consecutive edges."""
     counts = np.zeros(n_nodes, dtype=np.int64)
-    for start in range(0, ids.size, at_once):
-        counts += np.bincount(ids[start : start + at_once].astype(np.int64), minlength=n_nodes)
-    ends = np.cumsum(counts)
+    for start in range(0, ids.size, _READ):
+        counts += np.bincount(ids[start : start + _READ].astype(np.int64), minlength=n_nodes)
+    ends, bits = np.cumsum(counts), int(ids.size).bit_length()
     of_nodes = np.zeros((n_nodes, 2), dtype=np.uint64)
     ranges = group.create_dataset(
         "range_to_edge_id", (0, 2), np.uint64, maxshape=(None, 2), chunks=(_CHUNK, 2)
     )
     first = 0
     while first < n_nodes:
-        before = ends[first - 1] if first else 0
+        before = int(ends[first - 1]) if first else 0
         stop = max(int(np.searchsorted(ends, before + at_once, side="right")), first + 1)
-        nodes, edges = _edges_of(ids, first, stop, at_once)
-        is_new = (nodes[1:] != nodes[:-1]) | (edges[1:] != edges[:-1] + 1)
-        begins = np.flatnonzero(np.append(np.ones(min(nodes.size, 1), dtype=np.bool_), is_new))
-        last = np.append(begins[1:], nodes.size) - 1
-        n_before = ranges.shape[0]
+        stop = min(stop, first + (1 << (63 - bits)))
+        keys = _sorted_keys(ids, first, stop, int(ends[stop - 1]) - before, bits)
+        is_new = np.ones(keys.size + 1, dtype=np.bool_)  # and whether one ends before
+        is_new[1:-1] = keys[1:] != keys[:-1] + 1
+        begins, last = keys[is_new[:-1]], keys[is_new[1:]]
+        n_before, edge = ranges.shape[0], (1 << bits) - 1
         ranges.resize(n_before + begins.size, axis=0)
-        ranges[n_before:] = np.stack([edges[begins], edges[last[: begins.size]] + 1], axis=1)
-        n_ranges = np.bincount(nodes[begins] - first, minlength=stop - first)
+        ranges[n_before:] = np.stack([begins & edge, (last & edge) + 1], axis=1)
+        n_ranges = np.bincount(begins >> bits, minlength=stop - first)
         of_nodes[first:stop, 1] = n_before + np.cumsum(n_ranges)
         of_nodes[first:stop, 0] = of_nodes[first:stop, 1] - n_ranges.astype(np.uint64)
         first = stop
     group.create_dataset("node_id_to_ranges", data=of_nodes)
 
 
-def _edges_of(ids: h5py.Dataset, first: int, stop: int, at_once: int) -> tuple[Ints, Ints]:
-    """Return the edges of a range of nodes, sorted by node and edge: their nodes, and the edges."""
-    nodes, edges = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, ids.size, at_once):
-        part = ids[start : start + at_once].astype(np.int64)
+def _sorted_keys(ids: h5py.Dataset, first: int, stop: int, size: int, bits: int) -> Ints:
+    """Return the edges of a range of nodes, sorted: the node's bits before those of the edge.
+
+    So the next edge of the same node is the next number.
+    """
+    keys, n = np.empty(size, dtype=np.int64), 0
+    for start in range(0, ids.size, _READ):
+        part = ids[start : start + _READ].astype(np.int64)
         rows = np.flatnonzero((part >= first) & (part < stop))
-        nodes.append(part[rows])
-        edges.append(rows + start)
-    all_nodes, all_edges = np.concatenate(nodes), np.concatenate(edges)
-    order = np.argsort(all_nodes, kind="stable")
-    return all_nodes[order], all_edges[order]
+        keys[n : n + rows.size] = ((part[rows] - first) << bits) | (rows + start)
+        n += rows.size
+    keys.sort()
+    return keys

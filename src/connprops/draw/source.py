@@ -85,7 +85,7 @@ class Source:
         self.at_once = at_once
         self._lookup = PathwayLookup(model, self.drawer.complete, seed, self.missing)
         self._nodes, self._population = options.get("nodes"), options.get("population")
-        self._resources = options.get("resources") or Resources()
+        self.resources = options.get("resources") or Resources()
 
     @cached_property
     def edges(self) -> EdgePopulation:
@@ -147,11 +147,11 @@ class Source:
             connections = self._dataset.connections
         pieces = self._of_circuit() if connections is None else self._of_list(connections)
         waiting: deque[Future[_Batch]] = deque()
-        with ThreadPoolExecutor(self._resources.threads) as pool:
+        with ThreadPoolExecutor(self.resources.threads) as pool:
             try:
                 for piece in pieces:
                     waiting.append(pool.submit(batch_of, piece))
-                    if len(waiting) > 2 * self._resources.threads:
+                    if len(waiting) > 2 * self.resources.threads:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()
@@ -242,7 +242,7 @@ class Source:
                     arrays = [to_arrow(ids) for ids in (source, target, edge)]
                     yield pa.record_batch(arrays, schema=layout)
 
-        limits, folder = self._resources.duckdb_config(), self._resources.temp_dir
+        limits, folder = self.resources.duckdb_config(), self.resources.temp_dir
         with tempfile.TemporaryDirectory(dir=folder, prefix="connprops-") as place:
             file = Path(place) / "places.parquet"
             with duckdb.connect(config=limits) as connection:
