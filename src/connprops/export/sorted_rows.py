@@ -111,7 +111,7 @@ def _records(
                 records[column.name] = rows.column(column, start, stop)
             yield records
             if progress:
-                progress("read", stop, population.size, "rows")
+                progress("sort", stop, population.size, "rows")
 
 
 def _dealt_out(
