@@ -162,6 +162,14 @@ def rewrite(file: str, out: str) -> None:
     pl.scan_parquet(file).sink_parquet(out, compression="zstd", row_group_size=16_384)
 
 
+def rewrite_sorted(file: str, out: str) -> None:
+    """Read a Parquet file and write it again, ordered by target and source."""
+    import polars as pl
+
+    rows = pl.scan_parquet(file).sort("post", "pre")
+    rows.sink_parquet(out, compression="zstd", row_group_size=16_384)
+
+
 def average(dataset: str) -> None:
     """Average every property per pathway over the synapses, in one pass of DuckDB."""
     import connprops as cp
@@ -225,7 +233,7 @@ _TASKS: dict[str, Callable[..., None]] = {
     f.__name__: f
     for f in (by_polars, by_one_group_by, by_duckdb, ours, statistics_alone, again, compat,
               reference, read_once, read_parquet_once, write_once, write_tables,
-              rewrite, average, extract, agreement)
+              rewrite, rewrite_sorted, average, extract, agreement)
 }  # fmt: skip
 
 if __name__ == "__main__":
