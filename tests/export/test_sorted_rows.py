@@ -24,7 +24,7 @@ from connprops.resources import Resources
 from connprops.sources.source import SourceColumn
 from connprops.tables.table import TableNetwork
 
-COLUMNS = [SourceColumn("weight", "float32"), SourceColumn("kind", "int8")]
+COLUMNS = [SourceColumn(*of) for of in (("weight", "float32"), ("kind", "int8"), ("", "int16"))]
 
 
 class Edges:

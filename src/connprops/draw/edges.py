@@ -30,7 +30,7 @@ from connprops.store.sealed import KEY, UNSEALED
 
 _ROWS_AT_ONCE = 1 << 18
 
-_SHARE_OF_EDGE = 128
+_MEMORY_PER_EDGE = 128
 """Bytes of memory allowed for each edge that is sorted for an index: this takes a quarter of it."""
 
 
@@ -47,7 +47,7 @@ def edge_file(path: Path, source: Source, *, anew: bool) -> Iterator[NewEdges | 
     with h5py.File(path, "r") as h5:
         is_indexed = "indices" in h5[edges.place]
     if not is_indexed:
-        at_once = max(source.resources.memory // _SHARE_OF_EDGE, 1 << 20)
+        at_once = max(source.resources.memory // _MEMORY_PER_EDGE, 1 << 20)
         write_indices(path, edges.name, edges.source.end, edges.target.end, at_once)
 
 

@@ -184,7 +184,7 @@ def _write_parts(
     while True:
         specs = revised(specs, resources, progress)
         summaries = _run_parts(shard.share(specs), resources, progress)
-        if specs[0].sorted_file is None and not in_order(summaries):
+        if specs[0].sorted_copy is None and not in_order(summaries):
             specs = [replace(specs[0], axis="neither")]
         elif all(specs[0].varying.issuperset(summary.varies) for summary in summaries):
             return summaries
@@ -199,7 +199,7 @@ def _run_parts(
     done, total, summaries = 0, sum(spec.stop - spec.start for spec in specs), []
     rows = max(spec.stop - spec.start for spec in specs)
     at_once, _ = parts_at_once(
-        rows, specs[0].columns, len(specs), resources, of_sorted=specs[0].sorted_file is not None
+        rows, specs[0].columns, len(specs), resources, of_sorted=specs[0].sorted_copy is not None
     )
     with ThreadPoolExecutor(at_once) as threads:
         workers = threads if resources.workers is None else resources.workers

@@ -68,7 +68,7 @@ class RangeSpec:
     columns: tuple[SourceColumn, ...]
     varying: frozenset[str]
     axis: str | None
-    sorted_file: Path | None
+    sorted_copy: Path | None
     n_target_types: int
     nodes_sha256: str
     facts: str
@@ -103,7 +103,7 @@ def export_range(spec: RangeSpec) -> RangeSummary:
         for file, digest in finished.sha256.items()
     ):
         return finished
-    opened = SortedRows(spec.sorted_file) if spec.sorted_file else spec.population.reader()
+    opened = SortedRows(spec.sorted_copy) if spec.sorted_copy else spec.population.reader()
     with opened as rows:
         part = _group_rows(spec, rows)
         summary = write_part(spec, rows, part)
@@ -143,7 +143,7 @@ def _note_of(spec: RangeSpec) -> Path:
 def _key_of(spec: RangeSpec) -> dict[str, Any]:
     """Return what a part depends on beside the input and the options of its export."""
     return {"start": spec.start, "stop": spec.stop, "varying": sorted(spec.varying),
-            "sorted": spec.sorted_file is not None}  # fmt: skip
+            "sorted": spec.sorted_copy is not None}  # fmt: skip
 
 
 def _put_aside(
@@ -327,7 +327,7 @@ def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
         ordered=part.ordered,
         first_key=part.first_key,
         last_key=part.last_key,
-        contiguous=part.take is None and spec.sorted_file is None,
+        contiguous=part.take is None and spec.sorted_copy is None,
         profiles=profiles,
         left_out=part.left_out,
     )

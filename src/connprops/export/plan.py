@@ -167,19 +167,19 @@ def revised(
     within connections.
     """
     stage = specs[0].notes.parent
-    sorted_file = stage / "sorted"
+    sorted_copy = stage / "sorted"
     if resources is not None and specs[0].axis == "neither":
         with one_at_a_time(stage):
-            if not sorted_file.is_dir():
+            if not sorted_copy.is_dir():
                 spec = specs[0]
                 of_where = () if spec.where is None else spec.where.columns
                 columns = (*spec.columns, *of_where)
-                write_sorted(spec.population, columns, sorted_file, resources, progress)
-    if sorted_file.is_dir():
+                write_sorted(spec.population, columns, sorted_copy, resources, progress)
+    if sorted_copy.is_dir():
         # The file's own order helps nothing: the sorted copy of its rows is cut instead.
-        with SortedRows(sorted_file) as rows:
+        with SortedRows(sorted_copy) as rows:
             cuts = _cuts(rows, specs[0].population.size, "target")
-            specs = _ranges(replace(specs[0], axis="target", sorted_file=sorted_file), rows, cuts)
+            specs = _ranges(replace(specs[0], axis="target", sorted_copy=sorted_copy), rows, cuts)
     varying = specs[0].varying | varying_in(specs[0].notes)
     return [replace(spec, varying=varying) for spec in specs]
 

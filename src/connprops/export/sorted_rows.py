@@ -71,7 +71,7 @@ def write_sorted(
     several = [*columns, *([] if multiplicity is None else [multiplicity])]
     columns = list({column.name: column for column in several}.values())
     fields = [(name, np.dtype(np.int64)) for name in (*_ENDS, _EDGE)]
-    fields += [(column.name, np.dtype(column.dtype)) for column in columns]
+    fields += [(_field(column), np.dtype(column.dtype)) for column in columns]
     layout = np.dtype(sorted(fields, key=lambda field: -field[1].itemsize))
     room = resources.memory // _SHARE_OF_SORT // (2 * layout.itemsize + 16)
     room = min(max(room, ROOM_AT_LEAST), max(ROWS_AT_ONCE, 2 * population.size // FILES_AT_MOST))
@@ -83,6 +83,11 @@ def write_sorted(
     described = [(name, layout[name].str) for name in layout.names or ()]
     (aside / _INDEX).write_bytes(msgspec.json.encode(_Index(described, list(files))))
     aside.rename(folder)
+
+
+def _field(column: SourceColumn) -> str:
+    """Return the name of a column's values: NumPy renames what has none, as an index in CSV."""
+    return f"={column.name}"
 
 
 def _ahead(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
@@ -108,7 +113,7 @@ def _records(
             records[_SOURCE], records[_TARGET] = rows.node_ids(start, stop)
             records[_EDGE] = np.arange(start, stop)
             for column in columns:
-                records[column.name] = rows.column(column, start, stop)
+                records[_field(column)] = rows.column(column, start, stop)
             yield records
             if progress:
                 progress("sort", stop, population.size, "rows")
@@ -129,13 +134,14 @@ def _dealt_out(
     ends, as far as it is known; those of one connection stay in the order they came.
     """
     low, high = nodes
+    end = ends[0] if ends else _TARGET
     if high is None:  # the first piece tells about as much as all
         first = next(pieces, np.empty(0, layout))
-        high = max(int(first[(ends or _ENDS)[0]].max(initial=low)) + 1, low + 2)
+        high = max(int(first[end].max(initial=low)) + 1, low + 2)
         pieces = chain([first], pieces)
     n = min(-(-2 * size // room), FILES_AT_MOST, high - low) if ends and size > room else 1
     width = -(-(high - low) // n)
-    dealt = _dealt(pieces, (ends or _ENDS)[0], low, width, n)
+    dealt = _dealt(pieces, end, low, width, n)
     for i, (file, n_rows) in enumerate(_written(dealt, n, folder)):
         if n == 1 or n_rows <= room:
             yield _File(file.name, n_rows, in_order=not ends)
@@ -224,7 +230,7 @@ class SortedRows:
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""
-        return np.ascontiguousarray(self._rows(start, stop)[column.name])
+        return np.ascontiguousarray(self._rows(start, stop)[_field(column)])
 
     def _rows(self, start: int, stop: int) -> Records:
         if self._last[0] == (start, stop):
