@@ -244,13 +244,17 @@ class StatisticsTables:
         if self._has_room:
             own = self._parts[table].get((name,), self._parts[table][()])
         else:
-            rows: pl.LazyFrame = getattr(self.stats, table)
-            rows = rows.drop(_NOT_FITTED, strict=False)
-            own = rows.filter(pl.col("property") == name).collect(engine="streaming")
+            rows = self._rows(table).filter(pl.col("property") == name)
+            own = rows.collect(engine="streaming")
         numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
         if numbered["pathway"].is_sorted():  # as files are: a copy of all columns less
             return numbered
         return numbered.sort("pathway", maintain_order=True)
+
+    def _rows(self, table: str) -> pl.LazyFrame:
+        """Return what fits read of a table."""
+        rows: pl.LazyFrame = getattr(self.stats, table)
+        return rows.drop(_NOT_FITTED, strict=False)
 
     @property
     def _has_room(self) -> bool:
@@ -262,10 +266,7 @@ class StatisticsTables:
     @cached_property
     def _parts(self) -> Mapping[str, Mapping[tuple[Any, ...], pl.DataFrame]]:
         """Return the rows of each property, by table; none at all are those of no property."""
-        whole = {
-            name: getattr(self.stats, name).drop(_NOT_FITTED, strict=False).collect()
-            for name in _TABLES
-        }
+        whole = {name: self._rows(name).collect() for name in _TABLES}
         return {
             name: {(): rows.clear(), **rows.partition_by("property", as_dict=True)}
             for name, rows in whole.items()
