@@ -47,6 +47,15 @@ def finished(circuit, tmp_path_factory):
     return out
 
 
+def test_garbage_is_kept_after_all_else_has_ended():
+    code = (
+        "import atexit, gc; from connprops.cli.ending import collect_seldom; collect_seldom();"
+        "atexit.register(lambda: print(gc.get_threshold()[0] > 700, gc.get_freeze_count()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)  # noqa: S603
+    assert ended.stdout == b"True 0\n"
+
+
 def test_a_closed_output_is_no_defect(circuit):
     with start("info", circuit, stderr=subprocess.PIPE, preexec_fn=lambda: os.close(1)) as info:
         assert info.communicate()[1] == b""

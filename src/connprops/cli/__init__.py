@@ -4,6 +4,7 @@
 from connprops.cli import run, steps, models, results  # noqa: F401, I001
 from connprops.cli.app import app
 from connprops.cli.ending import (
+    collect_seldom,
     end_as,
     end_when_told,
     keep_docstrings,
@@ -18,6 +19,7 @@ __all__ = ["app", "main"]
 def main() -> None:
     """Run the command line."""
     keep_docstrings()
+    collect_seldom()
     start_without_pandas()
     open_streams()
     end_when_told()
