@@ -186,7 +186,9 @@ def _write_parts(
         summaries = _run_parts(shard.share(specs), resources, progress)
         if specs[0].sorted_copy is None and not in_order(summaries):
             specs = [replace(specs[0], axis="neither")]
-        elif all(specs[0].varying.issuperset(summary.varies) for summary in summaries):
+        elif len(specs) == 1 or all(
+            specs[0].varying.issuperset(summary.varies) for summary in summaries
+        ):
             return summaries
 
 

@@ -322,7 +322,10 @@ def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
         stop=spec.stop,
         n_synapses=int(part.counts.sum()),
         n_connections=int(part.counts.size),
-        sha256=dict(_write_table(table, spec, kind) for kind, table in tables.items()),
+        sha256=dict(
+            _write_table(table, spec, kind, spec.varying.union(varies))
+            for kind, table in tables.items()
+        ),
         varies=tuple(varies),
         ordered=part.ordered,
         first_key=part.first_key,
@@ -367,7 +370,7 @@ def _tables(
             varies.append(column.name)
             within = within[part.order]
         connections[column.name] = to_arrow(of_connections, within)
-        if column.name in spec.varying:
+        if column.name in spec.varying or within is not None:
             synapses[column.name] = taken(of_rows, grouped_rows)
     tables: dict[Kind, pa.Table] = {
         "connections": pa.table(connections),
@@ -406,11 +409,13 @@ def differs_within(values: NDArray[Any], goes_on: Bools) -> Bools:
     return different
 
 
-def _write_table(table: pa.Table, spec: RangeSpec, kind: Kind) -> tuple[str, str]:
+def _write_table(
+    table: pa.Table, spec: RangeSpec, kind: Kind, varying: frozenset[str]
+) -> tuple[str, str]:
     """Write a table as Parquet; return the file's name and its digest."""
     # Where there can be no nulls, none need be encoded and decoded.
     layout = pa.schema(
-        [pa.field(f.name, f.type, f.name in spec.varying or table.column(f.name).null_count > 0,
+        [pa.field(f.name, f.type, f.name in varying or table.column(f.name).null_count > 0,
                   schema.field_metadata(schema.LARGE[kind], f.name)) for f in table.schema],
         metadata={schema.METADATA_KEY: spec.facts},
     )  # fmt: skip

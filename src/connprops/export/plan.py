@@ -67,8 +67,12 @@ def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
 
 
 def _ranges(spec: RangeSpec, rows: EdgeRows, cuts: Sequence[int]) -> list[RangeSpec]:
-    """Return a part for each range between cuts; a look at the rows says which columns vary."""
-    varying = _probe(rows, cuts[-1], spec.columns)
+    """Return a part for each range between cuts; a look at the rows says which columns vary.
+
+    A part that is alone sees that itself.
+    """
+    is_alone = len(cuts) == 2  # noqa: PLR2004 - a beginning and an end
+    varying = frozenset() if is_alone else _probe(rows, cuts[-1], spec.columns)
     return [
         replace(spec, part=part, start=start, stop=stop, varying=varying)
         for part, (start, stop) in enumerate(pairwise(cuts))
@@ -180,7 +184,9 @@ def revised(
         with SortedRows(sorted_copy) as rows:
             cuts = _cuts(rows, specs[0].population.size, "target")
             specs = _ranges(replace(specs[0], axis="target", sorted_copy=sorted_copy), rows, cuts)
-    varying = specs[0].varying | varying_in(specs[0].notes)
+    varying = specs[0].varying
+    if len(specs) > 1:
+        varying |= varying_in(specs[0].notes)
     return [replace(spec, varying=varying) for spec in specs]
 
 
