@@ -213,7 +213,7 @@ class Resources(Checked):
     )  # fmt: skip
     unit_memory: tuple[int, int] | None = option(
         None, help="Bytes that the rows of a unit of extraction may always take, and at most.",
-        default_text="64 MiB, and an eighth of the memory",
+        default_text="128 MiB, and an eighth of the memory",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

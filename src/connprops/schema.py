@@ -83,8 +83,9 @@ class Table:
 
     def conform(self, frame: pl.DataFrame, enums: Mapping[str, pl.Enum]) -> pl.DataFrame:
         """Return a frame with this table's columns, types and order; names as ``enums`` say."""
+        stored = frame.schema
         dtypes = {
-            c.name: enums.get(c.name, frame.schema[c.name]) if c.dtype is pl.Enum else c.dtype
+            c.name: enums.get(c.name, stored[c.name]) if c.dtype is pl.Enum else c.dtype
             for c in self.columns
         }
         columns = [pl.col(name).cast(dtype) for name, dtype in dtypes.items()]
@@ -110,7 +111,8 @@ class Table:
 
     def check(self, frame: pl.DataFrame, origin: str) -> None:
         """Raise :class:`DatasetError` unless ``frame``, read from ``origin``, is this table."""
-        missing = [name for name in self.names if name not in frame.columns]
+        dtypes = frame.schema  # made anew each time
+        missing = [name for name in self.names if name not in dtypes]
         if missing:
             raise DatasetError.of(
                 f"{origin} is not a table {self.name!r}: columns are missing",
@@ -119,7 +121,7 @@ class Table:
                 hint="it was written by another program, or by another version of this one",
             )
         for column in self.columns:
-            dtype = frame.schema[column.name]
+            dtype = dtypes[column.name]
             if not _accepts(column.dtype, dtype):
                 raise DatasetError.of(
                     f"{origin}, column {column.name!r} of table {self.name!r}, has the wrong type",

@@ -103,7 +103,7 @@ def _majority(nodes: pl.DataFrame, attribute: str, population: str | None) -> pl
     Types that have several are warned of, unless ``population`` is None.
     """
     if attribute not in nodes.columns:
-        nodes = nodes.with_columns(pl.lit(None, dtype=pl.String).alias(attribute))
+        return pl.DataFrame(schema={"type": pl.String, attribute: pl.String})
     counts = (
         nodes.select(pl.col(TYPE).alias("type"), pl.col(attribute).cast(pl.String))
         .drop_nulls()

@@ -50,7 +50,7 @@ CONNECTIONS_AT_MOST = 100_000
 """Connections that the correlations of a group rest on, those with the smallest sampling keys:
 their standard errors are below 0.004."""
 
-_LEAST, _SHARE, _MOST_PER_THREAD = 1 << 26, 8, 1 << 27
+_LEAST, _SHARE, _MOST_PER_THREAD = 1 << 27, 8, 1 << 27
 """Bytes that a unit may always take; its share of the memory, for sizes are guesses, and results
 stay; and bytes for each thread, of two at least, beyond which joining more groups gains nothing."""
 
@@ -185,7 +185,7 @@ def _units_of_range(
 
 def bytes_of_unit(resources: Resources) -> tuple[int, int]:
     """Return the bytes that a unit may always take, and those that it may take at most."""
-    return resources.unit_memory or (_LEAST, max(resources.memory // _SHARE, _LEAST))
+    return resources.unit_memory or (_LEAST, max(resources.memory // _SHARE, _LEAST // 2))
 
 
 def bytes_at_once(
