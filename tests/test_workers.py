@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from connprops.errors import OptionError, WorkerError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.extract import extract, extract_folds
-from connprops.workers import run_units
+from connprops.workers import run_units, started, with_processes
 
 TABLES = ("table", "histograms", "values", "order_statistics")
 
@@ -140,6 +141,79 @@ def die_once(unit):
     return number
 
 
+def number_of_process(_unit):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def test_processes_that_are_started_work_until_the_end():
+    resources = Resources(workers=2)
+
+    def used():
+        return {pid for _, pid in run_units(number_of_process, range(8), 2, "unit")}
+
+    with started(resources, "json"):
+        before = used()
+        with started(resources):
+            assert used() == before
+        assert used() == before
+        assert len(before) == 2
+        assert all(map(_is_alive, before))
+    assert not any(map(_is_alive, before))
+    assert used().isdisjoint(before)
+
+
+def test_processes_that_are_lost_are_replaced(tmp_path):
+    with started(Resources(workers=2)):
+        before = {pid for _, pid in run_units(number_of_process, range(8), 2, "unit")}
+        units = [(str(tmp_path), i) for i in range(12)]
+        assert dict(run_units(die_once, units, 2, "unit")) == {i: i for i in range(12)}
+        after = {pid for _, pid in run_units(number_of_process, range(8), 2, "unit")}
+        assert after.isdisjoint(before)
+
+
+def test_a_script_that_does_not_ask_whether_it_is_the_main_one_runs_once(data, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nimport connprops as cp\nfrom connprops.resources import Resources\n"
+        "print('runs')\n"
+        "stats = cp.extract(sys.argv[1], resources=Resources(workers=2))\n"
+        "print(len(stats.table.collect()))\n"
+    )
+    command = [sys.executable, str(script), str(data.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - ours
+    assert done.stdout.split() == ["runs", str(len(extract(data).table.collect()))]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("threads", "gigabytes", "seconds", "n"),
+    [(2, 8, 60, 2), (2, 8, 1.9, None), (64, 64, 5.5, 5), (64, 4, 600, 4), (1, 8, 60, None),
+     (8, 1, 60, None)],
+)  # fmt: skip
+def test_there_are_as_many_processes_as_are_worth_it(threads, gigabytes, seconds, n):
+    resources = Resources(threads=threads, memory=gigabytes << 30)
+    assert with_processes(resources, seconds).workers == n
+    assert with_processes(replace(resources, workers=7), seconds).workers == 7
+
+
+def test_processes_that_are_there_take_shorter_work_too():
+    resources = Resources(threads=3, memory=8 << 30)
+    with started(Resources(workers=2)):
+        assert with_processes(resources, 0.5).workers == 2
+        assert with_processes(resources, 0.1).workers is None
+        assert with_processes(replace(resources, threads=1), 60).workers is None
+    assert with_processes(resources, 0.5).workers is None
+
+
+def _own_choice(_unit):
+    return with_processes(Resources(threads=8, memory=8 << 30), 60).workers
+
+
+def test_a_process_starts_none_of_its_own():
+    assert dict(run_units(_own_choice, [0], 1, "unit")) == {0: None}
+
+
 def die(unit):
     os.kill(os.getpid(), signal.SIGKILL)
     return unit
@@ -209,7 +283,7 @@ def _for_long(path):
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_workers as t\n"
-        "from connprops.workers import run_units\n"
+        "from connprops.workers import run_units, started, with_processes\n"
         "if __name__ == '__main__': list(run_units(t._for_long, sys.argv[2:], 2, 'unit'))"
     )
     files = [tmp_path / "a", tmp_path / "b"]

@@ -204,11 +204,12 @@ class Resources(Checked):
         expected="a folder", metavar="D", panel=RESOURCES,
     )  # fmt: skip
     workers: Any = option(
-        None, help="Processes that share the work of export and extract, or the address of a Dask "
-        "scheduler, such as tcp://host:8786.",
+        None, help="Processes that share the work of export, extract and build, or the address of "
+        "a Dask scheduler, such as tcp://host:8786, for export and extract.",
         detail="In Python also a Dask client, or any executor. Processes of this machine share the "
         "memory; other workers take it each, and must see the same files.",
-        default_text="this process", convert=_workers, at_least=1, expected=_WORKERS, from_text=str,
+        default_text="one for each thread, if worth it", convert=_workers, at_least=1,
+        expected=_WORKERS, from_text=str,
         flags=("--workers", "--cluster"), metavar="W", panel=RESOURCES,
     )  # fmt: skip
     unit_memory: tuple[int, int] | None = option(

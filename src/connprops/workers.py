@@ -12,18 +12,34 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import islice
+from types import ModuleType
 from typing import Any, TypeVar
 
 from connprops.errors import OptionError, WorkerError
 from connprops.resources import LEAST_MEMORY, Resources
 
 Workers = Any
-"""None for this process; a number of processes; a Dask scheduler's address, or its client; or
-any executor."""
+"""None for this process; a number of processes; a Dask scheduler's address, or its client; or any
+executor."""
+
+_WORTH, _WORTH_OF_READY = 1.0, 0.3
+"""Seconds of work for each process of this machine from which they are started unasked, for what
+they import takes a third of a second; and of work that is given to those that are there."""
+
+_MEMORY_OF_PROCESS = 1 << 30
+"""Bytes to have for each of these."""
 
 _LOST_AT_MOST = 3
 """Times that processes may be lost over one unit, before it is taken for the cause."""
@@ -47,12 +63,11 @@ def run_units(
         return
     left, lost = set(range(len(units))), 0
     while left:
-        with _executor(workers, len(left)) as executor:
-            futures: dict[Future[Made], int] = {}
+        with _executor(workers) as executor:
             try:
-                futures |= {executor.submit(function, units[i]): i for i in sorted(left)}
-                for future in as_completed(list(futures)):
-                    i, made = futures.pop(future), future.result()
+                # Processes of this machine are given a few at once, for units may be large.
+                at_once = 2 * workers if isinstance(workers, int) else len(left)
+                for i, made in _made_by(executor, function, units, sorted(left), at_once):
                     left.discard(i)
                     yield i, made
             except Exception as error:
@@ -62,9 +77,44 @@ def run_units(
                     raise
                 if lost > _LOST_AT_MOST or not isinstance(workers, int):
                     raise _given_up(what, left) from error
-            finally:
-                for future in futures:
-                    future.cancel()
+                _forget(executor)
+
+
+def _made_by(
+    executor: Executor,
+    function: Callable[[Unit], Made],
+    units: Sequence[Unit],
+    numbers: Iterable[int],
+    at_once: int,
+) -> Generator[tuple[int, Made]]:
+    """Give the numbers of some units and what is made of them, as they end."""
+    waiting, futures = iter(numbers), dict[Future[Made], int]()
+    try:
+        while True:
+            for i in islice(waiting, at_once - len(futures)):
+                futures[executor.submit(function, units[i])] = i
+            if not futures:
+                return
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                i, made = futures.pop(future), future.result()
+                yield i, made
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def with_processes(resources: Resources, seconds: float) -> Resources:
+    """Return resources with processes of this machine, where nobody said what works.
+
+    ``seconds`` is how long one would take, about. There are as many as are worth it, one for each
+    thread at most, or those that are there already.
+    """
+    if resources.workers is not None or multiprocessing.parent_process() is not None:
+        return resources
+    most = min(resources.threads, resources.memory // _MEMORY_OF_PROCESS)
+    ready = max((n for n in _of_machine if n <= most), default=0)
+    n = ready if ready and seconds > _WORTH_OF_READY else min(most, int(seconds / _WORTH))
+    return replace(resources, workers=n) if n > 1 else resources
 
 
 def of_each_worker(resources: Resources) -> Resources:
@@ -89,7 +139,7 @@ def number_of(workers: Workers) -> int:
 
 
 @contextmanager
-def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
+def _executor(workers: Workers) -> Iterator[Executor]:
     """Give the executor that runs units, whatever the workers are."""
     if isinstance(workers, Executor):
         yield workers
@@ -97,9 +147,7 @@ def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
     if isinstance(workers, int):
         if workers < 1:
             raise OptionError.of("workers", found=str(workers), expected="at least 1 process")
-        context = multiprocessing.get_context("spawn")  # a fork would copy locks of other threads
-        n = min(workers, n_units)
-        with ProcessPoolExecutor(n, mp_context=context, initializer=_end_with_parent) as pool:
+        with _processes(workers) as pool:
             yield pool
         return
     try:
@@ -129,6 +177,75 @@ def _executor(workers: Workers, n_units: int) -> Iterator[Executor]:
         ) from error
     with client:
         yield client.get_executor(pure=False)
+
+
+@contextmanager
+def started(resources: Resources, *modules: str) -> Iterator[None]:
+    """Start the processes that resources name, if any: what is done within finds them ready."""
+    with ExitStack() as stack:
+        if isinstance(resources.workers, int):
+            stack.enter_context(_processes(resources.workers, modules))
+        yield
+
+
+class _Processes:
+    """Processes of this machine, which stay until nobody needs them."""
+
+    def __init__(self, n: int, modules: Sequence[str]) -> None:
+        self.pool = _started(n, modules)
+        self.n_users = 0
+
+
+_of_machine: dict[int, _Processes] = {}
+_lock = threading.Lock()
+
+
+@contextmanager
+def _processes(n: int, modules: Sequence[str] = ()) -> Iterator[Executor]:
+    """Give n processes of this machine, those that a caller has already or new ones."""
+    with _lock:
+        own = _of_machine.get(n) or _Processes(n, modules)
+        _of_machine[n] = own
+        own.n_users += 1
+    try:
+        yield own.pool
+    finally:
+        with _lock:
+            own.n_users -= 1
+            is_last = not own.n_users
+            if is_last and _of_machine.get(n) is own:
+                del _of_machine[n]
+        if is_last:
+            own.pool.shutdown(cancel_futures=True)
+
+
+def _forget(pool: Executor) -> None:
+    """Let nobody use processes again of which some were lost."""
+    with _lock:
+        for n in [n for n, own in _of_machine.items() if own.pool is pool]:
+            del _of_machine[n]
+
+
+def _started(n: int, modules: Sequence[str]) -> ProcessPoolExecutor:
+    """Return n new processes: not forks, which would copy locks of other threads.
+
+    They would import the main module too, and a script that does not ask whether it is the main one
+    would run again in each of them.
+    """
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(n, mp_context=context, initializer=_end_with_parent)
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        for _ in range(n):  # each starts a process
+            pool.submit(_import, modules)
+    finally:
+        sys.modules["__main__"] = main
+    return pool
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        importlib.import_module(name)
 
 
 def _end_with_parent() -> None:

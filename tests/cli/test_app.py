@@ -21,6 +21,7 @@ from connprops.errors import ConnpropsWarning, OptionError
 from connprops.export.export import export
 from connprops.families.registry import FAMILIES
 from connprops.options import RunOptions
+from connprops.resources import Resources
 from connprops.run import run as run_module
 from connprops.run.record import ARTIFACTS
 from connprops.run.run import run
@@ -557,12 +558,17 @@ def test_progress_on_a_terminal_and_in_quiet():
     assert silent.getvalue() == ""
 
 
-def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path):
+@pytest.mark.parametrize(
+    ("memory", "last"), [(1 << 33, ["report", "database"]), (1 << 30, ["database", "report"])]
+)
+def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path, memory, last):
+    """The database is written beside the report where there is room for both."""
     told = []
+    options = RunOptions(resources=Resources(memory=memory, threads=2))
     for _ in range(2):
-        run_module.run(circuit, tmp_path / "out", progress=lambda *call: told.append(call))
+        run_module.run(circuit, tmp_path / "out", options, lambda *call: told.append(call))
     steps = list(dict.fromkeys(step for step, *_ in told))
-    assert steps == ["export", "extract", "build", "database", "report", "check"]
+    assert steps == ["export", "extract", "build", *last, "check"]
     for step in steps:
         counts = [(done, total) for one, done, total, _ in told if one == step]
         assert counts == sorted(counts)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import polars as pl
@@ -12,14 +11,12 @@ from circuits import KINDS, SHARED, two_types, with_labels, write_circuit
 from numpy.testing import assert_array_equal
 from scipy import stats as scipy_stats
 
-import connprops.fits.property
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.demo import write_demo
 from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.fits.choice import MARGIN
-from connprops.fits.samples import StatisticsTables
 from connprops.model.build import build
 from connprops.model.model import read_model
 from connprops.resources import Resources
@@ -448,41 +445,6 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
     model.write_parquet(tmp_path / "model.parquet")
     drawn = model.draw("big", "A", "A", 100, np.random.default_rng(1))
     assert np.abs(drawn).max() <= 2**55
-
-
-def test_as_many_properties_are_fitted_at_once_as_memory_holds(tmp_path, monkeypatch):
-    def tables_of(n_pathways, n_synapses):
-        tables = StatisticsTables(None, None, None, None)
-        tables.__dict__["_sizes"] = pl.Series([n_synapses] * n_pathways)
-        return tables
-
-    tables = tables_of(2000, 10_000)
-    per_property = 100_000_000 + 2000 * (5_000 + 80 * 2 * 512)
-    for memory, threads, n_properties, expected in (
-        (1 << 27, 8, 8, 1), (1 << 29, 8, 8, 1), (1 << 34, 8, 8, 4), (1 << 34, 3, 8, 3),
-        (4 * per_property, 8, 8, 2), (1 << 34, 8, 2, 2),
-    ):  # fmt: skip
-        resources = Resources(memory=memory, threads=threads)
-        assert tables.fits_at_once(n_properties, resources) == expected
-    few_points = tables_of(129_000, 34)
-    for memory, expected in ((10**9, 1), (10**10, 3)):
-        resources = Resources(memory=memory, threads=8)
-        assert few_points.fits_at_once(8, resources) == expected
-    threads_of_pools = []
-
-    class Pool(ThreadPoolExecutor):
-        def __init__(self, threads):
-            threads_of_pools.append(threads)
-            super().__init__(threads)
-
-    monkeypatch.setattr(connprops.fits.property, "ThreadPoolExecutor", Pool)
-    stats = extract(Dataset(export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d")))
-    models = [
-        build(stats, resources=Resources(memory=1 << 34, threads=threads)).table
-        for threads in (1, 3, 8)
-    ]
-    assert threads_of_pools == [1, 3, 4]
-    assert all(model.equals(models[0]) for model in models)
 
 
 _BUILD = """

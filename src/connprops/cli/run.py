@@ -129,7 +129,7 @@ def _planned(circuit: Path, out: Path | None, options: RunOptions) -> str:
     dataset, request = folder / "dataset", describe(opened, options, options.columns)
     if differences(dataset, request) == []:
         stats = extract(dataset, **options.of(ExtractOptions))
-        work = dry_run.of_extract(stats, folder, options.limits)
+        work = dry_run.of_extract(stats, folder)
         return f"The dataset is there: {dataset}\n{work}"
     work = dry_run.of_export(request, dataset, options.limits)
     return f"{work}\nTasks of statistics are known when that is done."

@@ -93,7 +93,7 @@ def extract(
     if dry_run:
         from connprops.run.dry_run import of_extract
 
-        return of_extract(stats, place, options.limits, shard)
+        return of_extract(stats, place, shard)
     files = stats.write(place, correlations=options.correlations, overwrite=overwrite, shard=shard)
     return _shard_done(shard, place) if shard else _lines(files)
 

@@ -9,8 +9,7 @@ row says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -52,7 +51,6 @@ from connprops.fits.samples import (
 )
 from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.options import AUTO, AUTO_PER_PATHWAY, BuildOptions, FitOptions
-from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
 
@@ -112,25 +110,13 @@ def _check_labelled(options: FitOptions, prop: Property) -> None:
             )
 
 
-def fit_properties(
-    properties: Sequence[Property],
-    stats: Statistics,
-    tables: StatisticsTables,
-    options: BuildOptions,
-) -> Iterator[PropertyTables]:
-    """Fit properties, several at once: numpy and scipy leave the processors free to others."""
-
-    def fit(prop: Property) -> PropertyTables:
-        # At the ends of floats: what is not finite becomes null.
-        with np.errstate(over="ignore", invalid="ignore"):
-            return _PropertyFit(tables, prop, stats, options).to_rows()
-
-    if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
-        yield from map(fit, properties)
-        return
-    at_once = tables.fits_at_once(len(properties), options.resources or Resources())
-    with ThreadPoolExecutor(at_once) as executor:
-        yield from executor.map(fit, properties)
+def fit_property(
+    prop: Property, stats: Statistics, tables: StatisticsTables, options: BuildOptions
+) -> PropertyTables:
+    """Fit a property; leave nothing behind but its rows."""
+    # At the ends of floats: what is not finite becomes null.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _PropertyFit(tables, prop, stats, options).to_rows()
 
 
 @dataclass(frozen=True)
@@ -181,7 +167,7 @@ class _PropertyFit(PropertySamples):
         return borrowed_levels(tables.source, tables.target, pathways, observations)
 
     def to_rows(self) -> PropertyTables:
-        """Fit the property; leave nothing behind but its rows."""
+        """Fit the property."""
         name, options, observed = self.prop.name, self.options, self.observed
         families, scores = chosen_families(
             options.distr_types.get(name, AUTO),

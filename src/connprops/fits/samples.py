@@ -209,11 +209,13 @@ class StatisticsTables:
         return len(self._sizes)
 
     def fits_at_once(self, n_properties: int, resources: Resources) -> int:
-        """Return how many properties are fitted at once."""
+        """Return how many properties are fitted at once, by threads or processes."""
         n_points = int(2 * self._sizes.clip(upper_bound=POINTS).sum())
         of_samples = _BYTES_PER_PATHWAY * self.n_pathways + _BYTES_PER_POINT * n_points
         allowed = int(resources.memory * _SHARE_OF_FITS) // (_BYTES_OF_BLOCKS + of_samples)
-        return max(1, min(resources.threads, _THREADS, n_properties, allowed))
+        workers = resources.workers
+        most = workers if isinstance(workers, int) else min(resources.threads, _THREADS)
+        return max(1, min(most, n_properties, allowed))
 
     @cached_property
     def synapses_of_connection(self) -> pl.DataFrame:
@@ -239,13 +241,23 @@ class StatisticsTables:
         """Return the thinned samples: :data:`connprops.schema.ORDER_STATISTICS`, ``pathway``."""
         return self._of_property("order_statistics", name)
 
+    def of_property(self, name: str) -> dict[str, pl.DataFrame]:
+        """Return all that the fit of a property takes, as rows of the tables of statistics."""
+        rows = {table: self._own(table, name) for table in _TABLES}
+        if name != N_SYN_PER_CONN:
+            rows["table"] = pl.concat([rows["table"], self._own("table", N_SYN_PER_CONN)])
+        return {"pathways": self.stats.pathways.collect(), "statistics": rows.pop("table"), **rows}
+
+    def _own(self, table: str, name: str) -> pl.DataFrame:
+        """Return rows of a property."""
+        if self._has_room:
+            return self._parts[table].get((name,), self._parts[table][()])
+        rows = self._rows(table).filter(pl.col("property") == name)
+        return rows.collect(engine="streaming")
+
     def _of_property(self, table: str, name: str) -> pl.DataFrame:
         """Return rows of a property with the number of their ``pathway``, in that order."""
-        if self._has_room:
-            own = self._parts[table].get((name,), self._parts[table][()])
-        else:
-            rows = self._rows(table).filter(pl.col("property") == name)
-            own = rows.collect(engine="streaming")
+        own = self._own(table, name)
         numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
         if numbered["pathway"].is_sorted():  # as files are: a copy of all columns less
             return numbered

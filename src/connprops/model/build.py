@@ -13,7 +13,8 @@ from connprops.declare import names, takes
 from connprops.distributions.rows import ENUMS, enums_of_keys
 from connprops.errors import ConnpropsWarning
 from connprops.fits.copulas import check_room, copula_rows
-from connprops.fits.property import PropertyTables, check_names, fit_properties
+from connprops.fits.properties import fit_properties
+from connprops.fits.property import PropertyTables, check_names
 from connprops.fits.samples import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions

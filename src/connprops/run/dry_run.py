@@ -60,11 +60,10 @@ def of_export(
     return _listed(title, lines)
 
 
-def of_extract(
-    stats: Statistics, folder: Path, resources: Resources, shard: str | None = None
-) -> str:
+def of_extract(stats: Statistics, folder: Path, shard: str | None = None) -> str:
     """Return what an extraction would do; the connections of each pathway are counted."""
     dataset, pathways = stats.computed.dataset, stats.pathways.collect()
+    resources = stats.computed.resources
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
     spec = stats.computed.buckets
     buckets = stats.computed.plan(spec, Shard.parse(shard or (1, 1)).of)

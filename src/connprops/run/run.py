@@ -12,8 +12,9 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +39,7 @@ from connprops.errors import (
 from connprops.export.export import export, warn_of
 from connprops.export.opening import open_network
 from connprops.export.request import ExportRequest, describe, differences, is_reusable
+from connprops.fits.properties import fit_properties
 from connprops.fits.property import check_names
 from connprops.model.build import build
 from connprops.model.model import Model
@@ -80,6 +82,15 @@ from connprops.store.folder import (
     place_of,
 )
 from connprops.store.writing import leftover_of, locked, make_private, sha256_of, writing
+from connprops.workers import started, with_processes
+
+_VALUES_A_SECOND = 5e7
+"""Values of synapses that all steps together take in, about."""
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+_TOGETHER_FROM = 1 << 32
+"""Bytes of memory from which the database is written beside the report."""
 
 
 def run(
@@ -127,7 +138,7 @@ def run(
             place = stage if place_of(folder, RECORD).is_file() else folder
             write_run(place, record)
             began = time.perf_counter()
-            with _failure_noted(record, place, stage):
+            with _failure_noted(record, place, stage), _processes_for(request, options):
                 results, known = _all_steps(
                     opened, request, folder, stage, options,
                     Course(place, record, options.limits.memory, progress), steps, collected,
@@ -159,6 +170,13 @@ def _stage_in(folder: Path) -> Path:
         clean(folder)
         make_private(stage)
     return stage
+
+
+def _processes_for(request: ExportRequest, options: RunOptions) -> AbstractContextManager[None]:
+    """Start processes that share the work of several steps, where there is enough of it."""
+    n_values = request.edges.size * len(request.columns)
+    shared = with_processes(options.limits, n_values / _VALUES_A_SECOND)
+    return started(shared, extract.__module__, fit_properties.__module__)
 
 
 @contextmanager
@@ -202,22 +220,9 @@ def _all_steps(
     with _timed("build", steps, progress, fits):
         model = build(stats, progress=progress, **options.of(BuildOptions))
         model.write_into(stage, options.json_at_most)
-    unwanted = () if options.correlations else ON_REQUEST
-    with _timed("database", steps, progress, fits):
-        tables = small_tables(Folder(folder, stage), dataset, unwanted)
-        write_database_into(stage, folder, dataset, tables, options.limits, progress)
-    with _timed("report", steps, progress, fits):
-        report(
-            stats,
-            model,
-            stage / "report.html",
-            title=f"Synapses of {circuit.name}: {dataset.population}",
-            facts=_report_facts(circuit, options),
-            warnings=collected,
-            expected=options.expected,
-            overwrite=True,
-            progress=progress,
-        )
+    _database_and_report(
+        circuit, dataset, stats, model, folder, stage, options, progress, steps, collected, fits
+    )
     artifacts = tuple(
         name
         for name in (*ARTIFACTS, *(ON_REQUEST if options.correlations else ()))
@@ -237,6 +242,65 @@ def _all_steps(
         "properties": _property_summaries(stats, model),
         "artifacts": artifacts,
     }, known
+
+
+def _database_and_report(
+    circuit: Network,
+    dataset: Dataset,
+    stats: Statistics,
+    model: Model,
+    folder: Path,
+    stage: Path,
+    options: RunOptions,
+    progress: Course,
+    steps: list[Step],
+    collected: list[str],
+    fits: str,
+) -> None:
+    """Write the database and the report, both at once where there is room for it."""
+    limits, unwanted = options.limits, () if options.correlations else ON_REQUEST
+
+    told: list[tuple[str, int, int, str]] = []
+
+    def database() -> None:
+        with _timed("database", steps):
+            tables = small_tables(Folder(folder, stage), dataset, unwanted)
+            write_database_into(
+                stage, folder, dataset, tables, limits, lambda *now: told.append(now)
+            )
+
+    with ThreadPoolExecutor(1) as pool:
+        progress.at("database", fits)
+        writing = pool.submit(database)
+        together = limits.threads > 1 and limits.memory >= _TOGETHER_FROM
+        if not together:
+            _wait_for(writing, told, progress)
+        with _timed("report", steps, progress, fits):
+            report(
+                stats,
+                model,
+                stage / "report.html",
+                title=f"Synapses of {circuit.name}: {dataset.population}",
+                facts=_report_facts(circuit, options),
+                warnings=collected,
+                expected=options.expected,
+                overwrite=True,
+                progress=progress,
+            )
+        if together:
+            _wait_for(writing, told, progress)
+
+
+def _wait_for(
+    work: Future[None], told: Sequence[tuple[str, int, int, str]], progress: Progress
+) -> None:
+    """Wait for work beside, and tell how far it is."""
+    is_done = False
+    while not is_done:
+        is_done = bool(wait([work], timeout=_SECONDS_BETWEEN_LOOKS).done)
+        if told:
+            progress(*told[-1])
+    work.result()
 
 
 def _exported(

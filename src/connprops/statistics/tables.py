@@ -42,11 +42,15 @@ from connprops.statistics.units import (
 from connprops.store.shards import Shard
 from connprops.store.stage import asked_of_shards, keep_for_shards, one_at_a_time, staged_shard
 from connprops.store.tables import write_table
+from connprops.workers import started, with_processes
 
 _KEYS = {*schema.PATHWAY, "property"}
 
 HISTOGRAM_ROWS_AT_MOST = 1 << 25
 """Rows of histograms beyond which pathways of fewer values than bins have none."""
+
+_VALUES_A_SECOND = 3e7
+"""Values that a process aggregates, about."""
 
 _ROWS_OF_PIECE = 1 << 13
 """Rows of a file that are read at once, where it is copied."""
@@ -139,10 +143,21 @@ class ComputedTables:
         self.dtypes = enums_of(self.grouping.types, buckets.properties)
         self.together: Sequence[ComputedTables] = [self]
         self.lock = threading.RLock()
-        self._resources = resources
+        self._allowed = resources
         self._progress = progress
         self.computed: list[tuple[frozenset[str], dict[str, pl.DataFrame]]] = []
         self.stored: dict[str, pl.LazyFrame] = {}
+
+    @cached_property
+    def resources(self) -> Resources:
+        """What works: processes of this machine, too, where that is worth it."""
+        n_nodes, dataset = len(self.dataset.numbered_nodes), self.dataset
+        share = (float(self.grouping.types["n_nodes"].sum()) / max(n_nodes, 1)) ** 2
+        varies = {column.name for column in dataset.columns if column.varies}
+        n_varying = len(varies.intersection(self.buckets.properties))
+        n_values = n_varying * dataset.n_synapses
+        n_values += (len(self.buckets.properties) - n_varying) * dataset.n_connections
+        return with_processes(self._allowed, share * n_values / _VALUES_A_SECOND)
 
     def compute_with(self, others: Sequence[ComputedTables]) -> None:
         """Compute in one pass what any of several is asked for: folds of a cross-validation."""
@@ -267,22 +282,23 @@ class ComputedTables:
         self, spec: UnitSpec, tables: Sequence[schema.Table]
     ) -> Iterator[tuple[schema.Table, pl.DataFrame]]:
         """Compute tables; give their rows range by range of groups, which are their order."""
-        units = plan_units(self.dataset, spec, self.sampled(spec), self._resources)
-        ranges = deque(len(list(of_range)) for _, of_range in groupby(units, lambda u: u.first))
-        waiting: dict[int, GroupTables] = {}
-        first = 0
-        for number, (made,) in compute_units(
-            self.dataset, spec, units, self._resources, self._progress
-        ):
-            waiting[number] = made
-            while ranges and all(i in waiting for i in range(first, first + ranges[0])):
-                of_units = [waiting.pop(i) for i in range(first, first + ranges[0])]
-                yield from ((table, self.labelled(of_units, table)) for table in tables)
-                first += ranges.popleft()
+        with started(self.resources, BucketSpec.__module__):  # as soon as possible
+            units = plan_units(self.dataset, spec, self.sampled(spec), self.resources)
+            ranges = deque(len(list(of_range)) for _, of_range in groupby(units, lambda u: u.first))
+            waiting: dict[int, GroupTables] = {}
+            first = 0
+            for number, (made,) in compute_units(
+                self.dataset, spec, units, self.resources, self._progress
+            ):
+                waiting[number] = made
+                while ranges and all(i in waiting for i in range(first, first + ranges[0])):
+                    of_units = [waiting.pop(i) for i in range(first, first + ranges[0])]
+                    yield from ((table, self.labelled(of_units, table)) for table in tables)
+                    first += ranges.popleft()
 
     def plan(self, spec: UnitSpec, n_shards: int) -> list[Unit]:
         """Return the units in which all tables are computed, enough for so many shards."""
-        return plan_units(self.dataset, spec, self.sampled(spec), self._resources, n_shards)
+        return plan_units(self.dataset, spec, self.sampled(spec), self.resources, n_shards)
 
     def write_shard(
         self, folder: Path, shard: Shard, facts: Mapping[str, Any], *, correlations: bool
@@ -322,7 +338,7 @@ class ComputedTables:
         if not left:
             return
         for at, (tables,) in compute_units(
-            self.dataset, spec, [units[i] for i in left], self._resources, self._progress
+            self.dataset, spec, [units[i] for i in left], self.resources, self._progress
         ):
             for table in TABLES_OF[spec.kind]:
                 file = file_of_unit(stage, spec.kind, left[at], table)
@@ -383,8 +399,8 @@ class ComputedTables:
         sizes = pl.concat([fold.sampled(spec) for fold in members])
         counts = pl.col("n_connections", "n_synapses").max()
         sizes = sizes.group_by("group").agg(counts).sort("group")
-        units = plan_units(self.dataset, spec, sizes, self._resources)
-        made = dict(compute_units(self.dataset, spec, units, self._resources, self._progress))
+        units = plan_units(self.dataset, spec, sizes, self.resources)
+        made = dict(compute_units(self.dataset, spec, units, self.resources, self._progress))
         in_order = [made[i] for i in range(len(units))]
         return [
             {t.name: fold.labelled([of_unit[i] for of_unit in in_order], t) for t in tables}

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Self, TypeAlias
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -213,15 +214,23 @@ class Task:
     unit: Unit
     resources: Resources
     rows: RowSource | None  # other than the dataset itself
+    of_pass: str | None = None  # by which a process that works on several knows them again
+
+
+_open_rows: dict[str, DatasetRows] = {}
+"""The rows that this process, as a worker, reads in one pass."""
 
 
 def compute_unit(task: Task) -> list[GroupTables]:
     """Return the tables of a unit, for each choice of nodes."""
     dataset = Dataset(task.folder, task.generation)
     groups = [choice.grouping(dataset).groups for choice in task.spec.choices]
-    rows = task.rows
+    rows = task.rows or _open_rows.get(task.of_pass or "")
     if rows is None:
-        rows = _dataset_rows(dataset, any_of(groups), task.resources)
+        _open_rows.clear()
+        rows = _dataset_rows(dataset, any_of(groups), task.resources, keep=bool(task.of_pass))
+        if task.of_pass:
+            _open_rows[task.of_pass] = rows
     tables = task.spec.compute(rows, groups, task.unit, task.resources)
     # Or each unit would leave pieces that the next has no use for.
     release_memory(above=min(task.resources.memory // _SHARE, _KEPT))
@@ -240,11 +249,16 @@ def compute_units(
     weights = [unit.n_connections * max(len(unit.properties), 1) for unit in units]
     done = 0
     with ExitStack() as stack:
-        rows = _rows_for(dataset, spec, units, replace(own, workers=resources.workers), stack)
+        shared = replace(own, workers=resources.workers)
+        groups = any_of([choice.grouping(dataset).groups for choice in spec.choices])
+        keep = groups.is_pathway and fits_one_pass(dataset, units, shared)
+        rows = _rows_for(dataset, spec, groups, units, shared, stack, keep=keep)
         ahead = isinstance(rows, RowsAhead)  # one thread is busy with reading
         own = replace(own, workers=None, threads=own.threads - ahead)
+        of_pass = uuid4().hex if keep else None
         tasks = [
-            Task(dataset.folder, dataset.manifest.seal, spec, unit, own, rows) for unit in units
+            Task(dataset.folder, dataset.manifest.seal, spec, unit, own, rows, of_pass)
+            for unit in units
         ]
         for i, tables in run_units(compute_unit, tasks, resources.workers, spec.unit_name):
             yield i, tables
@@ -257,14 +271,15 @@ def compute_units(
 def _rows_for(
     dataset: Dataset,
     spec: UnitSpec,
+    groups: Groups,
     units: Sequence[Unit],
     resources: Resources,
     stack: ExitStack,
+    *,
+    keep: bool,
 ) -> RowSource | None:
     """Return where units have their rows from; None for the dataset, which each opens itself."""
-    groups = any_of([choice.grouping(dataset).groups for choice in spec.choices])
     ranges = list(dict.fromkeys((unit.first, unit.stop) for unit in units))
-    keep = groups.is_pathway and fits_one_pass(dataset, units, resources)
     apart = not keep and len(ranges) > 1 and lie_apart(dataset, groups, len(ranges), resources)
     if resources.workers is not None and not apart:
         return None
@@ -289,10 +304,13 @@ def _dataset_rows(
 def fits_one_pass(dataset: Dataset, units: Sequence[Unit], resources: Resources) -> bool:
     """Return whether pathways can be read in one pass: what it keeps of each part fits in memory.
 
-    Workers have no part in this: each would have to make a pass of its own.
+    Processes of this machine make a pass each, in which they skip what others work on.
     """
     properties = {unit.properties for unit in units if not unit.on_disk}
-    if resources.workers is not None or len(properties) != 1:
+    if (
+        not (resources.workers is None or isinstance(resources.workers, int))
+        or len(properties) != 1
+    ):
         return False
     n_files = 2 * dataset.n_parts
     kept = n_files * ROW_GROUP * (BYTES_OF_ENDS + 8 * len(*properties))
