@@ -25,7 +25,7 @@ from connprops.errors import OptionError, WorkerError
 from connprops.export.export import export
 from connprops.resources import Resources
 from connprops.statistics.extract import extract, extract_folds
-from connprops.workers import run_units, started, with_processes
+from connprops.workers import Shared, run_units, started, with_processes
 
 TABLES = ("table", "histograms", "values", "order_statistics")
 
@@ -172,6 +172,26 @@ def test_processes_that_are_lost_are_replaced(tmp_path):
         assert after.isdisjoint(before)
 
 
+def die_once_elsewhere(unit):
+    """Kill the first other process that works; return which process works else."""
+    folder, parent = unit
+    mark = Path(folder) / "died"
+    if os.getpid() != parent and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def test_this_process_is_one_of_those_that_share_work(tmp_path):
+    units = [(str(tmp_path), os.getpid())] * 12
+    done = dict(run_units(die_once_elsewhere, units, Shared(2), "unit"))
+    assert [*sorted(done)] == [*range(12)]
+    assert os.getpid() in done.values()
+    assert len({*done.values()}) == 2
+    assert (tmp_path / "died").exists()
+
+
 def test_a_script_that_does_not_ask_whether_it_is_the_main_one_runs_once(data, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -200,7 +220,7 @@ def test_there_are_as_many_processes_as_are_worth_it(threads, gigabytes, seconds
 def test_processes_that_are_there_take_shorter_work_too():
     resources = Resources(threads=3, memory=8 << 30)
     with started(Resources(workers=2)):
-        assert with_processes(resources, 0.5).workers == 2
+        assert with_processes(resources, 0.5).workers == 3
         assert with_processes(resources, 0.1).workers is None
         assert with_processes(replace(resources, threads=1), 60).workers is None
     assert with_processes(resources, 0.5).workers is None
@@ -283,7 +303,7 @@ def _for_long(path):
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_workers as t\n"
-        "from connprops.workers import run_units, started, with_processes\n"
+        "from connprops.workers import Shared, run_units, started, with_processes\n"
         "if __name__ == '__main__': list(run_units(t._for_long, sys.argv[2:], 2, 'unit'))"
     )
     files = [tmp_path / "a", tmp_path / "b"]

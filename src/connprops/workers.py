@@ -12,13 +12,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     Executor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     wait,
 )
 from contextlib import ExitStack, contextmanager
@@ -31,8 +32,13 @@ from connprops.errors import OptionError, WorkerError
 from connprops.resources import LEAST_MEMORY, Resources
 
 Workers = Any
-"""None for this process; a number of processes; a Dask scheduler's address, or its client; or any
-executor."""
+"""None for this process; a number of processes beside it, or :class:`Shared`; a Dask scheduler's
+address, or its client; or any executor."""
+
+
+class Shared(int):
+    """So many processes of this machine, of which this one is one."""
+
 
 _WORTH, _WORTH_OF_READY = 1.0, 0.3
 """Seconds of work for each process of this machine from which they are started unasked, for what
@@ -63,11 +69,9 @@ def run_units(
         return
     left, lost = set(range(len(units))), 0
     while left:
-        with _executor(workers) as executor:
+        with _executors(workers, len(left)) as executors:
             try:
-                # Processes of this machine are given a few at once, for units may be large.
-                at_once = 2 * workers if isinstance(workers, int) else len(left)
-                for i, made in _made_by(executor, function, units, sorted(left), at_once):
+                for i, made in _made_by(executors, function, units, sorted(left)):
                     left.discard(i)
                     yield i, made
             except Exception as error:
@@ -77,27 +81,30 @@ def run_units(
                     raise
                 if lost > _LOST_AT_MOST or not isinstance(workers, int):
                     raise _given_up(what, left) from error
-                _forget(executor)
+                _forget(executors)
 
 
 def _made_by(
-    executor: Executor,
+    executors: Mapping[Executor, int],
     function: Callable[[Unit], Made],
     units: Sequence[Unit],
     numbers: Iterable[int],
-    at_once: int,
 ) -> Generator[tuple[int, Made]]:
     """Give the numbers of some units and what is made of them, as they end."""
-    waiting, futures = iter(numbers), dict[Future[Made], int]()
+    waiting, room = iter(numbers), dict(executors)
+    futures: dict[Future[Made], tuple[int, Executor]] = {}
     try:
         while True:
-            for i in islice(waiting, at_once - len(futures)):
-                futures[executor.submit(function, units[i])] = i
+            for executor, n in room.items():
+                for i in islice(waiting, n):
+                    futures[executor.submit(function, units[i])] = i, executor
+                    room[executor] -= 1
             if not futures:
                 return
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                i, made = futures.pop(future), future.result()
-                yield i, made
+                i, executor = futures.pop(future)
+                room[executor] += 1
+                yield i, future.result()
     finally:
         for future in futures:
             future.cancel()
@@ -106,15 +113,15 @@ def _made_by(
 def with_processes(resources: Resources, seconds: float) -> Resources:
     """Return resources with processes of this machine, where nobody said what works.
 
-    ``seconds`` is how long one would take, about. There are as many as are worth it, one for each
-    thread at most, or those that are there already.
+    ``seconds`` is how long one would take, about. This one works too, beside as many as are worth
+    it, so that there is one for each thread at most; or beside those that are there already.
     """
     if resources.workers is not None or multiprocessing.parent_process() is not None:
         return resources
     most = min(resources.threads, resources.memory // _MEMORY_OF_PROCESS)
-    ready = max((n for n in _of_machine if n <= most), default=0)
-    n = ready if ready and seconds > _WORTH_OF_READY else min(most, int(seconds / _WORTH))
-    return replace(resources, workers=n) if n > 1 else resources
+    ready = max((n for n in _of_machine if n < most), default=0)
+    n = ready + 1 if ready and seconds > _WORTH_OF_READY else min(most, int(seconds / _WORTH))
+    return replace(resources, workers=Shared(n)) if n > 1 else resources
 
 
 def of_each_worker(resources: Resources) -> Resources:
@@ -139,16 +146,29 @@ def number_of(workers: Workers) -> int:
 
 
 @contextmanager
+def _executors(workers: Workers, n_units: int) -> Iterator[Mapping[Executor, int]]:
+    """Give what runs units, whatever the workers are, and how many each is given at once.
+
+    Processes of this machine are given a few, for units may be large.
+    """
+    if not isinstance(workers, int):
+        with _executor(workers) as executor:
+            yield {executor: n_units}
+    elif workers < 1:
+        raise OptionError.of("workers", found=str(workers), expected="at least 1 process")
+    elif isinstance(workers, Shared):
+        with _processes(workers - 1) as pool, ThreadPoolExecutor(1) as own:
+            yield {own: 1, pool: 2 * (workers - 1)}
+    else:
+        with _processes(workers) as pool:
+            yield {pool: 2 * workers}
+
+
+@contextmanager
 def _executor(workers: Workers) -> Iterator[Executor]:
-    """Give the executor that runs units, whatever the workers are."""
+    """Give the executor that stands for workers elsewhere."""
     if isinstance(workers, Executor):
         yield workers
-        return
-    if isinstance(workers, int):
-        if workers < 1:
-            raise OptionError.of("workers", found=str(workers), expected="at least 1 process")
-        with _processes(workers) as pool:
-            yield pool
         return
     try:
         distributed: Any = importlib.import_module("distributed")
@@ -184,7 +204,8 @@ def started(resources: Resources, *modules: str) -> Iterator[None]:
     """Start the processes that resources name, if any: what is done within finds them ready."""
     with ExitStack() as stack:
         if isinstance(resources.workers, int):
-            stack.enter_context(_processes(resources.workers, modules))
+            n = resources.workers - isinstance(resources.workers, Shared)
+            stack.enter_context(_processes(n, modules))
         yield
 
 
@@ -219,10 +240,10 @@ def _processes(n: int, modules: Sequence[str] = ()) -> Iterator[Executor]:
             own.pool.shutdown(cancel_futures=True)
 
 
-def _forget(pool: Executor) -> None:
+def _forget(executors: Iterable[Executor]) -> None:
     """Let nobody use processes again of which some were lost."""
     with _lock:
-        for n in [n for n, own in _of_machine.items() if own.pool is pool]:
+        for n in [n for n, own in _of_machine.items() if own.pool in executors]:
             del _of_machine[n]
 
 
