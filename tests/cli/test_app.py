@@ -78,10 +78,11 @@ def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
         assert loaded([*needless, "numpy"], code) == ["numpy"]
 
 
-def test_a_query_does_without_pandas(finished):
-    arguments = ["connprops", "sql", str(finished[0]), "from pathways"]
+@pytest.mark.parametrize(("table", "needed"), [("pathways", []), ("synapses", ["pyarrow.dataset"])])
+def test_a_query_loads_only_what_it_needs(finished, table, needed):
+    arguments = ["connprops", "sql", str(finished[0]), f"from {table}"]
     code = f"import connprops.cli as c; sys.argv = {arguments!r}; c.main()"
-    assert loaded(["pandas", "pyarrow.dataset"], code) == ["pyarrow.dataset"]
+    assert loaded(["pandas", "pyarrow.dataset"], code) == needed
 
 
 def test_models_load_of_scipy_only_its_special_functions():

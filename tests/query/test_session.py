@@ -112,6 +112,24 @@ def test_there_are_many_and_each_says_what_it_answers():
         assert asked.sql.count("set variable") == len(asked.parameters), name
 
 
+@pytest.mark.parametrize("sql", [
+    "show tables", "describe", "desc", "select view_name from duckdb_views() where not internal",
+    "select table_name from information_schema.tables", "from synapses", "from inputs_of('A')",
+    "begin; select count(*) from connections; commit", "explain from connections",
+    "with p as (from pathways) select count(*) from p join connections using (source_type)",
+])  # fmt: skip
+def test_all_tables_are_there_for_whom_asks_for_them(folder, sql):
+    with Session(folder) as fresh, Session(folder) as whole:
+        assert whole.tables
+        asked = [[*session.ask(sql).rows()] for session in (fresh, whole)]
+        assert sorted(asked[0]) == sorted(asked[1])
+
+
+def test_a_name_of_a_table_is_taken(folder):
+    with Session(folder) as session, pytest.raises(QueryError, match="exists"):
+        session.ask("create table synapses as select 1")
+
+
 def test_strongest_pathways(ask, connections):
     counts = of_pathways(connections)
     part = pl.col("n_synapses") / pl.col("n_synapses").sum()

@@ -225,6 +225,14 @@ def test_a_session_that_a_replacement_overtakes_opens_the_new_dataset(ours, circ
     assert commit.state == "complete"
 
 
+def test_a_session_that_has_answered_opens_no_other_dataset(ours, circuits):
+    with Session(ours) as session:
+        assert session.ask("select count(*) from pathways").rows().__next__()[0] > 0
+        run(circuits[1], ours, P, overwrite=True)
+        with pytest.raises(DatasetError, match="was replaced since it was opened"):
+            session.ask("from synapses")
+
+
 def test_an_export_that_was_killed_at_its_end_leaves_nothing(circuits, tmp_path):
     folder = tmp_path / "d"
     export(resolve_circuit(circuits[0]), folder)

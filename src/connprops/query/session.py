@@ -19,7 +19,6 @@ from typing import Any, Self
 import duckdb
 import msgspec
 import polars as pl
-import pyarrow.dataset
 import pyarrow.parquet
 
 from connprops import schema
@@ -48,6 +47,14 @@ _PARAMETER = re.compile(
     r" -- (?P<meaning>.+)$",
     re.MULTILINE,
 )
+_LOOKS_AROUND = re.compile(
+    r"\b(begin|start|create|show|describe|summarize|information_schema|pragma|query(_table)?"
+    r"|(duckdb|pg|pragma|sqlite)_\w+)\b|^\s*desc\b",
+    re.IGNORECASE,
+)
+"""Words of statements that say something of tables that they do not name, or whose names they take.
+"""
+
 _LINE = re.compile(r"\bLINE (\d+):")
 
 
@@ -202,36 +209,80 @@ class Session:
         if not progress_bar:
             self.connection.execute("set enable_progress_bar = false")
         self._dataset: Dataset | None = None
-        self.tables: dict[str, str] = {}
+        self._tables: dict[str, str] = {}
         self._relations: list[str] = []
+        self._folder, self._is_whole, self._has_answered = folder, False, False
         self._joined = joined_database(folder)
         if self._joined is not None:
-            self.tables = attach_joined(self.connection, self._joined)
+            self._tables = attach_joined(self.connection, self._joined)
+            self._is_whole = True
         else:
-            self._open(folder)
+            self._open(_small_tables)
+        if allow_files:
+            self._complete()
         if not allow_files:
             self.connection.execute("set enable_external_access = false")
             self.connection.execute("set lock_configuration = true")
 
-    def _open(self, folder: str | Path) -> None:
-        """Register the tables of a run or a dataset."""
-        dataset, frames, rows = reading(folder, _opened)
-        self._dataset = dataset
+    def _open(self, opened: Callable[[Folder], _Opened]) -> dict[str, Any]:
+        """Register the small tables of a run or a dataset; return the rows of its files, if opened.
+
+        Of each table no more is read than a query asks for, each time that it names it.
+        """
+        self._dataset, frames, rows = reading(self._folder, opened)
+        self._tables = {table.name: table.grain for table in frames}
         for table, frame in frames.items():
             self.connection.register(table.name, frame)
-            self.tables[table.name] = table.grain
-        if dataset is not None:
-            for name, of_files in rows.items():
-                self.connection.register(name, of_files)
-            for name, frame in dataset.relations.frames.items():
-                if name not in self.tables:
+        return rows
+
+    def _rows(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the rows of a dataset's files; of the one in its place, if nobody has seen it."""
+        try:
+            return _rows_of(dataset)
+        except DatasetError:
+            if self._has_answered:
+                raise
+            return self._open(_all_tables)
+
+    def _complete(self) -> bool:
+        """Define all else, unless that is done: rows of the dataset, what rests on them, macros.
+
+        To look at all of it takes DuckDB longer than most questions of small tables.
+        """
+        if self._is_whole:
+            return False
+        if self._dataset is not None:
+            for name, rows in self._rows(self._dataset).items():
+                self.connection.register(name, rows)
+            for name, frame in self._dataset.relations.frames.items():
+                if name not in self._tables:
                     self.connection.register(name, frame)
-            self._relations = dataset.relations.define(self.connection, self.tables)
+            self._relations = self._dataset.relations.define(self.connection, self._tables)
             large = {name: table.grain for name, table in schema.LARGE.items()}
-            self.tables |= large | {
+            self._tables |= large | {
                 name: relations.grain(name) for name in self._relations if name not in large
             }
         create_macros(self.connection)
+        self._is_whole = True
+        return True
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """Return what a row of each table is, by the table's name."""
+        self._complete()
+        return self._tables
+
+    def _execute(self, sql: str) -> None:
+        """Run a statement; all else is defined first where it may want that."""
+        if _LOOKS_AROUND.search(sql):
+            self._complete()
+        try:
+            self.connection.execute(sql)
+        except duckdb.CatalogException:  # there is no such table, or not yet
+            if not self._complete():
+                raise
+            self.connection.execute(sql)
+        self._has_answered = True
 
     def ask(self, sql: str) -> Answer:
         """Run statements, the last of which gives the answer.
@@ -248,7 +299,7 @@ class Session:
         for statement in self._statements(sql):
             place = sql.index(statement.query, place)
             first_line = sql.count("\n", 0, place)
-            self.waited(partial(self.connection.execute, statement.query), first_line)
+            self.waited(partial(self._execute, statement.query), first_line)
         return Answer(self)
 
     def ask_ready(self, name: str, parameters: Mapping[str, str] | None = None) -> Answer:
@@ -294,12 +345,13 @@ class Session:
         """Return DuckDB's plan for the last of some statements; those before it are run."""
         *before, last = (statement.query for statement in self._statements(sql))
         for query in (*before, f"explain {last}"):
-            self.waited(partial(self.connection.execute, query))
+            self.waited(partial(self._execute, query))
         return "\n".join(str(row[1]) for row in self.connection.fetchall())
 
     def show_sql(self, sql: str) -> str:
         """Return some statements, and before them the relations that they rest on, in order."""
         self._statements(sql)  # or the error that they have
+        self._complete()
         needed: set[str] = set()
         waiting = [sql]
         while waiting:
@@ -356,23 +408,31 @@ class Session:
         return statements
 
 
-def _opened(
-    folder: Folder,
-) -> tuple[Dataset | None, dict[schema.Table, pl.DataFrame], dict[str, pyarrow.dataset.Dataset]]:
-    """Return the dataset of a folder, the tables that memory holds, and the rows of its files."""
-    dataset, lazy = tables_of(folder)
-    frames = {table: frame.collect() for table, frame in lazy.items()}
-    if dataset is None:
-        return None, frames, {}
+_Opened = tuple[Dataset | None, dict[schema.Table, pl.LazyFrame], dict[str, Any]]
+"""A folder's dataset, its small tables, and the rows of the dataset's files by relation."""
+
+
+def _small_tables(folder: Folder) -> _Opened:
+    return *tables_of(folder), {}
+
+
+def _all_tables(folder: Folder) -> _Opened:
+    dataset, frames = tables_of(folder)
+    return dataset, frames, {} if dataset is None else _rows_of(dataset)
+
+
+def _rows_of(dataset: Dataset) -> dict[str, Any]:
+    """Return the rows of a dataset's files, by the name of their relation."""
+    import pyarrow.dataset  # takes a while, and many questions are of small tables alone
+
     try:
-        rows = {
+        return {
             name: pyarrow.dataset.dataset([str(file) for file in files], format="parquet")
             for name, files in dataset.relations.files.items()
         }
     except OSError as error:
         dataset.check_not_replaced()
         raise DatasetError.of(f"{dataset.folder} cannot be read", found=str(error)) from error
-    return dataset, frames, rows
 
 
 def _explained(error: duckdb.Error | OSError, first_line: int) -> QueryError:
