@@ -88,7 +88,8 @@ def number_of_parts(size: int) -> int:
     """Return how many parts an edge file of so many rows is cut into, where their order allows."""
     least = -(-size // ROWS_PER_PART)
     if least <= _PARTS_AT_LEAST:
-        return max(least, min(size // _ROWS_WORTH_A_PART, _PARTS_AT_LEAST), 1)
+        worth = min(size // _ROWS_WORTH_A_PART, _PARTS_AT_LEAST)
+        return max(least, worth - worth % 2, 1)  # pairs, lest one thread waits for another
     return -(-least // _PARTS_TOGETHER) * _PARTS_TOGETHER
 
 
