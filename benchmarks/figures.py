@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import circuits
+from benchmarks.imports import imports
 from benchmarks.measure import Measured, Result, connprops, empty, measure, task
 
 
@@ -239,6 +240,7 @@ def tables(work: Path, synapses: int) -> Iterator[Result]:
 
 BENCHMARKS: dict[str, tuple[Benchmark, int]] = {
     "start": (start, 0),
+    "imports": (imports, 10_000),
     "reference": (
         partial(against_reference, name="reference", shape=circuits.FEW_PATHWAYS),
         200_000,

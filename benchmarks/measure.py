@@ -88,7 +88,7 @@ def connprops(*arguments: str, times: int = 1, fresh: Path | None = None) -> Mea
 def _once(command: Sequence[str]) -> Measured:
     start = time.perf_counter()
     with subprocess.Popen(  # noqa: S603 - our own commands
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_environment(),
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
         cwd=Path(__file__).parents[1],
     ) as process:  # fmt: skip
         output, errors = _read(process)
@@ -101,7 +101,7 @@ def _once(command: Sequence[str]) -> Measured:
     return Measured(wall, usage.ru_utime + usage.ru_stime, _megabytes(usage), output)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment, in which Python keeps compiled modules, as for an installed one."""
     return {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
