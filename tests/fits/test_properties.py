@@ -99,3 +99,5 @@ def test_fits_that_take_long_are_of_processes(stats, monkeypatch):
     monkeypatch.setattr(StatisticsTables, "n_pathways", 100_000)
     assert build(stats, resources=resources).table.equals(expected)
     assert asked == [(len(stats.properties), 3, "property")]
+    build(extract(stats.dataset, sel_props=["n_syn_per_conn"]), resources=resources)
+    assert len(asked) == 1  # there is nothing to divide

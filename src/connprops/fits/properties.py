@@ -42,15 +42,17 @@ def fit_properties(
     at_once = tables.fits_at_once(len(properties), shared)
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from (fit_property(prop, stats, tables, options) for prop in properties)
-    elif isinstance(shared.workers, int) and at_once == min(shared.workers, len(properties)):
+    elif isinstance(shared.workers, int) and 1 < at_once == min(shared.workers, len(properties)):
         own = replace(of_each_worker(shared), workers=None)
         tasks = _Tasks(properties, stats, tables, replace(options, progress=None, resources=own))
         made = _in_order(run_units(_fit, tasks, shared.workers, "property"))
         yield from (PropertyTables(*map(_unpacked, packed)) for packed in made)
     else:
+        own = replace(resources, threads=max(resources.threads // at_once, 1))
+        of_each = replace(options, resources=own)
         with ThreadPoolExecutor(at_once) as executor:
             yield from executor.map(
-                lambda prop: fit_property(prop, stats, tables, options), properties
+                lambda prop: fit_property(prop, stats, tables, of_each), properties
             )
 
 

@@ -9,9 +9,11 @@ row says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -382,6 +384,27 @@ class _PropertyFit(PropertySamples):
             )
         )
 
+    def _evidence_of_blocks(self, fitted: Fitted) -> Iterator[tuple[Places, tuple[Floats, ...]]]:
+        """Give the evidence of all samples, of as many blocks at once as there are threads."""
+
+        def evidence(
+            work: tuple[Distributions, tuple[Places, Sample]],
+        ) -> tuple[Places, tuple[Floats, ...]]:
+            distributions, (block, sample) = work
+            part = distributions.take(np.searchsorted(distributions.pathway, block))
+            with np.errstate(over="ignore", invalid="ignore"):  # which is of each thread
+                return block, self._evidence(part, sample, fitted)
+
+        threads = self.options.resources.threads if self.options.resources else 1
+        blocks = (
+            (distributions, block)
+            for distributions in fitted.distributions.values()
+            for block in self.all.blocks(distributions.pathway)
+        )
+        with ThreadPoolExecutor(threads) as executor:
+            while at_once := list(islice(blocks, threads)):
+                yield from executor.map(evidence, at_once)
+
     def _evidence(
         self, distributions: Distributions, sample: Sample, fitted: Fitted
     ) -> tuple[Floats, ...]:
@@ -422,11 +445,9 @@ class _PropertyFit(PropertySamples):
         columns = {name: np.full(len(samples), np.nan) for name in names}
         none = np.full(len(samples) - n, np.nan)
         columns |= {name: np.append(values, none) for name, values in evidence.items()}
-        for distributions in fitted.distributions.values():
-            for block, sample in samples.blocks(distributions.pathway):
-                part = distributions.take(np.searchsorted(distributions.pathway, block))
-                for name, values in zip(names, self._evidence(part, sample, fitted), strict=False):
-                    columns[name][block] = values
+        for block, evidence_of_block in self._evidence_of_blocks(fitted):
+            for name, values in zip(names, evidence_of_block, strict=False):
+                columns[name][block] = values
         status, message = fitted.status.copy(), list(fitted.message)
         for row in np.flatnonzero(is_rejected(columns["ks"], samples.n)[:n] & (status[:n] == "ok")):
             status[row] = "rejected"
