@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import polars as pl
@@ -22,7 +23,7 @@ from connprops.export.export import export
 from connprops.families.registry import FAMILIES
 from connprops.options import RunOptions
 from connprops.resources import Resources
-from connprops.run import run as run_module
+from connprops.run import steps as steps_module
 from connprops.run.record import ARTIFACTS
 from connprops.run.run import run
 
@@ -430,7 +431,7 @@ def test_an_interrupted_or_failed_run_says_so(circuit, tmp_path, monkeypatch, er
     def fail(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr(run_module, "build", fail)
+    monkeypatch.setattr(steps_module, "build", fail)
     out = tmp_path / "out"
     result = invoke("run", circuit, "-o", out)
     assert result.exit_code == code
@@ -447,14 +448,14 @@ def test_an_interrupted_or_failed_run_says_so(circuit, tmp_path, monkeypatch, er
 
 
 def test_warnings_are_listed_and_kept(circuit, tmp_path, monkeypatch):
-    real = run_module.build
+    real = steps_module.build
 
     def warn(*arguments, **options):
         for _ in range(2):
-            run_module.warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
+            warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(run_module, "build", warn)
+    monkeypatch.setattr(steps_module, "build", warn)
     result = invoke("run", circuit, "-o", tmp_path / "out")
     assert result.stderr.count("Warning: mind this") == 1
     quiet = invoke("run", circuit, "-o", tmp_path / "out", "--quiet")
@@ -465,10 +466,10 @@ def test_warnings_are_listed_and_kept(circuit, tmp_path, monkeypatch):
 
 def test_an_error_does_not_swallow_warnings(circuit, tmp_path, monkeypatch):
     def warn_and_fail(*_arguments, **_options):
-        run_module.warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
+        warnings.warn("mind this", ConnpropsWarning, stacklevel=1)
         raise OptionError.of("no good")
 
-    monkeypatch.setattr(run_module, "build", warn_and_fail)
+    monkeypatch.setattr(steps_module, "build", warn_and_fail)
     result = invoke("run", circuit, "-o", tmp_path / "out", "--quiet")
     assert result.exit_code == 2
     assert result.stderr == "Warning: mind this\nError: no good\n"
@@ -567,7 +568,7 @@ def test_every_step_that_lasts_tells_how_far_it_is(circuit, tmp_path, memory, la
     told = []
     options = RunOptions(resources=Resources(memory=memory, threads=2))
     for _ in range(2):
-        run_module.run(circuit, tmp_path / "out", options, lambda *call: told.append(call))
+        run(circuit, tmp_path / "out", options, lambda *call: told.append(call))
     steps = list(dict.fromkeys(step for step, *_ in told))
     assert steps == ["export", "extract", "build", *last, "check"]
     for step in steps:

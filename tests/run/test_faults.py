@@ -31,7 +31,7 @@ from connprops.errors import CircuitError, ConnpropsWarning, DatasetError, Outpu
 from connprops.export.export import export
 from connprops.model.model import read_model
 from connprops.options import RunOptions
-from connprops.run import run as run_module
+from connprops.run import steps as steps_module
 from connprops.run.run import run
 from connprops.run.verify import verify
 from connprops.statistics.extract import extract
@@ -198,7 +198,7 @@ def test_what_the_machine_refuses_is_no_defect(circuit, tmp_path, monkeypatch, e
     def fail(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr(run_module, "build", fail)
+    monkeypatch.setattr(steps_module, "build", fail)
     result = invoke("run", circuit, "-o", tmp_path / "out", "--sel-props", "u_syn")
     assert result.exit_code == 2
     assert "defect" not in result.stderr
@@ -566,7 +566,7 @@ def test_an_unchanged_run_is_not_made_again(ours, monkeypatch):
     before = content(out)
     calls = []
     for name in ("export", "extract", "build", "report"):
-        monkeypatch.setattr(run_module, name, lambda *_a, _n=name, **_k: calls.append(_n))
+        monkeypatch.setattr(steps_module, name, lambda *_a, _n=name, **_k: calls.append(_n))
     again = run(config, out, ONE)
     assert again.reused
     assert calls == []

@@ -365,7 +365,7 @@ def test_a_run_says_what_it_replaces_that_somebody_changed(ours, circuits, runs,
 
 def test_a_run_that_fails_over_another_leaves_it(ours, circuits, monkeypatch):
     before = content(ours)
-    monkeypatch.setattr("connprops.run.run.report", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("connprops.run.steps.report", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(circuits[1], ours, P, overwrite=True)
     kept = {name: data for name, data in content(ours).items() if ".run.partial" not in name}

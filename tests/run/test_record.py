@@ -111,9 +111,10 @@ def test_a_run_that_was_killed_says_of_what(tmp_path):
 
 _KILLED = """
 import os, signal, sys
-import connprops.run.run as module
+import connprops.run.steps as module
+from connprops.run.run import run
 module.build = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-module.run(sys.argv[1], sys.argv[2])
+run(sys.argv[1], sys.argv[2])
 """
 
 
