@@ -133,12 +133,13 @@ def _cuts(rows: EdgeRows, size: int, axis: str | None) -> list[int]:
 
 def _next_change(rows: EdgeRows, row: int, size: int, axis: str | None) -> int:
     """Return the first row at or after ``row`` whose node differs from the row before."""
-    n = _rows_of_probe()
-    for start in range(row - 1, size - 1, n):
+    start, n = row - 1, min(1 << 12, _rows_of_probe())
+    while start < size - 1:
         ids = rows.node_ids(start, min(start + n + 1, size))[axis == "target"]
         change = np.flatnonzero(ids[1:] != ids[:-1])
         if change.size:
             return start + 1 + int(change[0])
+        start, n = start + n, 2 * n
     return size
 
 

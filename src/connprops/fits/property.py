@@ -53,6 +53,7 @@ from connprops.fits.samples import (
 )
 from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.options import AUTO, AUTO_PER_PATHWAY, BuildOptions, FitOptions
+from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
 
@@ -61,6 +62,8 @@ NEARLY = 0.95
 value, though those of some connections do not."""
 
 _TESTED_AT_MOST = 400  # pathways of which values are left out, to test ranges
+
+_MEMORY_OF_BLOCK = 1 << 30  # for each block whose fits are compared with values at once
 
 LISTS = ("constant", "discrete", "zero")
 """Families that repeat the data's values, whatever these are."""
@@ -395,7 +398,8 @@ class _PropertyFit(PropertySamples):
             with np.errstate(over="ignore", invalid="ignore"):  # which is of each thread
                 return block, self._evidence(part, sample, fitted)
 
-        threads = self.options.resources.threads if self.options.resources else 1
+        limits = self.options.resources or Resources(threads=1)
+        threads = max(min(limits.threads, limits.memory // _MEMORY_OF_BLOCK), 1)
         blocks = (
             (distributions, block)
             for distributions in fitted.distributions.values()
