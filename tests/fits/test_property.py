@@ -434,6 +434,33 @@ def test_pathways_may_have_distributions_of_their_own(tmp_path):
     assert found == {"A": "gamma", "B": "uniform"}
 
 
+def test_values_that_few_connections_repeat_choose_no_family(tmp_path):
+    """Of some pairs of neurons two connections are made: in one of ten pathways, values repeat.
+
+    These pathways have most values, and a list would fit theirs best.
+    """
+    rng = np.random.default_rng(3)
+    n_nodes, n_connections, n_types = 400, 2000, 10
+    source, target = rng.integers(0, n_nodes, (2, n_connections))
+    n_synapses = 1 + rng.poisson(4, n_connections)
+    columns = {
+        "conductance": rng.gamma(4, 0.2, n_connections).astype(np.float32),
+        "n_rrp_vesicles": 1 + rng.poisson(2, n_connections),
+    }
+    config = write_circuit(
+        tmp_path / "c", np.repeat(source, n_synapses), np.repeat(target, n_synapses),
+        {name: np.repeat(values, n_synapses) for name, values in columns.items()},
+        mtype=[f"T{i % n_types}" for i in range(n_nodes)],
+    )  # fmt: skip
+    stats = extract(Dataset(export(resolve_circuit(config), tmp_path / "d")))
+    of_conductance = stats.table.filter(pl.col("property") == "conductance").collect()
+    assert 0.8 < of_conductance["shared_within"].mean() < 0.95
+    chosen = build(stats).scores.filter("chosen").select("property", "distribution")
+    families = dict(chosen.cast(pl.String).rows())
+    assert families["conductance"] == "gamma"
+    assert families["n_rrp_vesicles"] == "shifted_poisson"
+
+
 def test_the_largest_whole_numbers_have_a_model(tmp_path):
     """Their mean and std add up to more than the largest of them."""
     rng = np.random.default_rng(0)

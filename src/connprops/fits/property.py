@@ -140,7 +140,17 @@ class _PropertyFit(PropertySamples):
     @cached_property
     def largest(self) -> Sample:
         """Return the samples by which a family is chosen."""
-        return self.observed.samples(self.observed.largest())
+        return self.observed.samples(self._telling(self.observed))
+
+    def _telling(self, values: Samples) -> Places:
+        """Return the pathways by which a family is chosen: those of most values.
+
+        Where connections share a property, a pathway in which some do not has the values of the
+        others as often as they have synapses. Those are no evidence, and would be most of it.
+        """
+        shares = self.prop.name != N_SYN_PER_CONN and self.rows.select(overall_shared()).item()
+        alone = self.rows["shared_within"].fill_null(value=True).to_numpy()
+        return values.largest(alone if shares and alone.any() else None)
 
     def _known(self, values: Samples) -> Known:
         """Return whether values are counts, and which bounds counts have."""
@@ -150,7 +160,7 @@ class _PropertyFit(PropertySamples):
         if self.prop.labels is not None or not len(values):
             return Known()
         if not (counted and asked):
-            large = values.samples(values.largest())
+            large = values.samples(self._telling(values))
             point = None if counted else repeated_value(large)
             return Known() if point is None else Known(point=point, repeats=True)
         lower, upper = options.data_bounds.get(name) or (None, None)
@@ -184,7 +194,7 @@ class _PropertyFit(PropertySamples):
         is_labelled = self.prop.labels is not None
         if options.shrinkage and options.distr_types.get(name, AUTO) == AUTO:
             largest = replace(self.largest, known=self._common_shape)
-            levels = self.levels.among(observed.largest())
+            levels = self.levels.among(self._telling(observed))
             families, scores = best_foretold(families, scores, largest, levels)
         samples = self.all
         if "quantiles" in families:

@@ -109,11 +109,16 @@ class Samples(Moments):
         """Return these samples with something else known of them."""
         return replace(self, parts=tuple(replace(part, known=known) for part in self.parts))
 
-    def largest(self) -> Places:
-        """Return the groups of most values, ascending: all, unless there are very many."""
-        if len(self) <= LARGE:
-            return np.arange(len(self))
-        return np.sort(np.lexsort((self.std, self.mean, -self.n))[:LARGE])
+    def largest(self, among: Bools | None = None) -> Places:
+        """Return the groups of most values, ascending: all, unless there are very many.
+
+        With ``among``, of all groups, (g,), they are among those alone.
+        """
+        rows = np.arange(len(self)) if among is None else np.flatnonzero(among)
+        if rows.size <= LARGE:
+            return rows
+        order = np.lexsort((self.std[rows], self.mean[rows], -self.n[rows]))
+        return np.sort(rows[order[:LARGE]])
 
     def samples(self, rows: Places) -> Sample:
         """Return some groups, by index, as samples of one width."""

@@ -53,7 +53,8 @@ their standard errors are below 0.004."""
 
 _LEAST, _SHARE, _MOST_PER_THREAD = 1 << 27, 8, 1 << 27
 """Bytes that a unit may always take; its share of the memory, for sizes are guesses, and results
-stay; and bytes for each thread, of two at least, beyond which joining more groups gains nothing."""
+stay; and bytes for each thread, of two at least in all, beyond which joining more groups gains
+nothing."""
 
 _KEPT = 1 << 29
 """Bytes that a process may hold between two units, freed ones among them."""
@@ -148,7 +149,8 @@ def plan_units(
     own = of_each_worker(resources)
     least, allowed = bytes_of_unit(own)
     cost = spec.bytes_of(dataset, sizes, spec.properties, own.threads)
-    most = _MOST_PER_THREAD * max(own.threads, 2)
+    n_threads = own.threads if isinstance(resources.workers, int) else max(own.threads, 2)
+    most = _MOST_PER_THREAD * n_threads
     share = min(allowed, max(least, min(most, int(cost.sum()) // at_least)))
     total = np.cumsum(cost)
     units: list[Unit] = []
