@@ -233,6 +233,23 @@ def test_a_session_that_has_answered_opens_no_other_dataset(ours, circuits):
             session.ask("from synapses")
 
 
+def test_files_of_a_dataset_that_was_written_again_are_not_damaged(circuits, tmp_path):
+    """They made way for another's, and have come back since: of that, seals tell nothing."""
+    folder = tmp_path / "d"
+    export(resolve_circuit(circuits[0]), folder)
+    opened, session = Dataset(folder), Session(folder)
+    assert session.ask("select count(*) from synapses").rows().__next__() == (5,)
+    for which in (1, 0):
+        export(resolve_circuit(circuits[which]), folder, overwrite=True)
+    for file in (folder / "synapses").iterdir():
+        file.unlink()  # as it was for a moment
+    for read in (lambda: opened.synapses, lambda: [*session.ask("from synapses").rows()]):
+        with pytest.raises(DatasetError, match="was replaced since it was opened"):
+            read()
+    with pytest.raises(DatasetError, match="is missing"):
+        Dataset(folder).synapses  # noqa: B018
+
+
 def test_an_export_that_was_killed_at_its_end_leaves_nothing(circuits, tmp_path):
     folder = tmp_path / "d"
     export(resolve_circuit(circuits[0]), folder)

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.dataset.manifest import damage, damage_since, opened, seal_at
+from connprops.dataset.manifest import damage, damage_since, opened, seal_at, written
 from connprops.dataset.relations import BY_ID, DatasetRelations, run
 from connprops.display import html_table
 from connprops.errors import DatasetError, OptionError
@@ -40,6 +40,7 @@ class Dataset:
         self.folder, self.manifest = opened(Path(folder))
         if generation not in (None, self.manifest.seal):
             raise self._replaced()
+        self._written = written(self.folder)
         self.columns = self.manifest.columns
         self.identity = self.manifest.identity
         self.population: str = self.identity["edges"]["population"]
@@ -165,7 +166,7 @@ class Dataset:
         return pl.read_parquet(io.BytesIO(content))
 
     def _damaged(self, path: Path, how: str) -> DatasetError:
-        self.check_not_replaced()
+        self.check_in_place()
         return DatasetError.of(
             f"{path} {how}",
             hint="connprops verify lists all that is damaged; export again, with --overwrite",
@@ -174,6 +175,14 @@ class Dataset:
     def check_not_replaced(self) -> None:
         """Raise :class:`DatasetError` where another dataset has taken this one's place."""
         if seal_at(self.folder) != self.manifest.seal:
+            raise self._replaced()
+
+    def check_in_place(self) -> None:
+        """Raise :class:`DatasetError` where files that cannot be read are not those it opened.
+
+        They may have made way for others, and then been written again, all the same.
+        """
+        if written(self.folder) != self._written:
             raise self._replaced()
 
     def _replaced(self) -> DatasetError:

@@ -178,17 +178,27 @@ def opened(folder: Path) -> tuple[Path, Manifest]:
     return folder, read_manifest(folder)
 
 
-def seal_at(folder: Path) -> str | None:
-    """Return the seal of the dataset that is in a folder now; None if there is none."""
+Written = tuple[int, int, int] | None
+"""What tells a manifest from another of the same content: size, time, and number of the file."""
+
+
+def written(folder: Path) -> Written:
+    """Return when the manifest of the dataset in a folder was written; None if there is none."""
     try:
         status = (folder / MANIFEST).stat()
     except OSError:
         return None
-    return _remembered_seal(folder, (status.st_size, status.st_mtime_ns, status.st_ino))
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def seal_at(folder: Path) -> str | None:
+    """Return the seal of the dataset that is in a folder now; None if there is none."""
+    when = written(folder)
+    return None if when is None else _remembered_seal(folder, when)
 
 
 @lru_cache(maxsize=64)
-def _remembered_seal(folder: Path, _state: object) -> str:
+def _remembered_seal(folder: Path, _when: Written) -> str:
     return read_manifest(folder).seal
 
 

@@ -381,7 +381,8 @@ class Session:
                 self.connection.interrupt()
                 raise
             except (duckdb.Error, OSError) as error:
-                self._check_not_replaced()
+                if self._dataset is not None:
+                    self._dataset.check_in_place()
                 raise _explained(error, first_line) from error
 
     def _check_not_replaced(self) -> None:
@@ -431,7 +432,7 @@ def _rows_of(dataset: Dataset) -> dict[str, Any]:
             for name, files in dataset.relations.files.items()
         }
     except OSError as error:
-        dataset.check_not_replaced()
+        dataset.check_in_place()
         raise DatasetError.of(f"{dataset.folder} cannot be read", found=str(error)) from error
 
 
