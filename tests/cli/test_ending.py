@@ -86,6 +86,7 @@ def test_a_full_disk_behind_the_output_is_told(finished):
 def test_what_the_system_asks_for_is_in_the_exit_code(number, code, capsys):
     before = {n: signal.getsignal(n) for n in (signal.SIGHUP, signal.SIGTERM)}
     try:
+        signal.signal(number, signal.SIG_DFL)  # whatever these tests were started by
         end_when_told()
         with pytest.raises(BaseException) as ended, errors(debug=False):  # noqa: PT012
             os.kill(os.getpid(), number)
