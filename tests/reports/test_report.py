@@ -312,7 +312,10 @@ def test_words_and_classes_say_what_the_tables_say(borrowing):
     assert f"{len(pathways):,} of {len(model.pathways):,} pathways" in first
     assert " for conductance" in index["words"][1]
     assert any("standard errors" in each for each in index["words"][2:])
-    assert any("than chance explains" in each for each in index["words"][2:])
+    evidence = model.evidence(pathways)
+    rejected, tested = evidence["n_rejected"].sum(), evidence["n_tested"].sum()
+    (poor,) = (each for each in index["words"][2:] if "than chance explains" in each)
+    assert poor.startswith(f"{rejected or 'None'} of {tested:,} fits to 20 values or more")
     nodes = stats_.types.group_by("side", "synapse_class").agg(pl.col("n_nodes").sum())
     size = {(side, str(name)): count for side, name, count in nodes.iter_rows()}
     rows = {row[0]: row for row in index["classes"]["rows"]}

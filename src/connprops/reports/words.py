@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 
-from connprops.charts.maps import MISFIT
+from connprops.families.goodness import TESTED_FROM
 from connprops.schema import Property
 
 _CLASSES = ("source_class", "target_class")
 _ENOUGH = 10
-"""Values from which on a pathway may stand out, or be fitted poorly."""
+"""Values from which on a pathway may stand out."""
 
 _FAR = 4.0
 """Standard errors from which on a mean stands out among so many pathways."""
@@ -155,25 +155,25 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
 
 
 def _poor(fits: pl.DataFrame) -> Iterator[str]:
-    """Yield what is poorly fitted: distances beyond what chance explains."""
+    """Yield what is poorly fitted: what the model says is rejected, as the tables count it."""
     rows = (
-        fits.filter(pl.col("level") < 0, pl.col("n") >= _ENOUGH, pl.col("ks").is_not_null())
+        fits.filter(pl.col("level") < 0, pl.col("n") >= TESTED_FROM, pl.col("ks").is_not_null())
         .with_columns(misfit=pl.col("ks") * pl.col("n").sqrt())
     )  # fmt: skip
     if rows.is_empty():
         return
-    poor = rows.filter(pl.col("misfit") > MISFIT)
+    poor = rows.filter(pl.col("status") == "rejected")
     if poor.is_empty():
         yield (
-            f"None of {_count(len(rows), 'fit')} to {_ENOUGH} values or more is further from its "
-            "data than chance explains at 1 %."
+            f"None of {_count(len(rows), 'fit')} to {TESTED_FROM} values or more is further from "
+            "its data than chance explains at 1 %."
         )
         return
     counts = poor.group_by("property").len().sort("len", "property", descending=[True, False])
     told = ", ".join(f"{name} ({n:,})" for name, n in counts.head(_NAMED).iter_rows())
     worst = poor.sort("misfit", descending=True).row(0, named=True)
     yield (
-        f"{len(poor):,} of {_count(len(rows), 'fit')} to {_ENOUGH} values or more "
+        f"{len(poor):,} of {_count(len(rows), 'fit')} to {TESTED_FROM} values or more "
         f"{'is' if len(poor) == 1 else 'are'} further from the data than chance explains at 1 %: "
         f"{told}. Worst: {worst['property']} of {worst['source_type']} → {worst['target_type']}, "
         f"a KS distance of {worst['ks']:.2g} with {worst['n']:,} values."
