@@ -220,7 +220,7 @@ class Session:
             self._open(_small_tables)
         if allow_files:
             self._complete()
-        if not allow_files:
+        else:
             self.connection.execute("set enable_external_access = false")
             self.connection.execute("set lock_configuration = true")
 
