@@ -5,6 +5,8 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -146,6 +148,26 @@ def test_a_run_writes_all_artifacts_and_tells_of_them(finished):
     for word in ("conductance", "nS", "rejected", "peak memory", "report.html", str(out)):
         assert word in result.stdout
     assert result.stdout.endswith(f"\nReport: {out / 'report.html'}\n")
+
+
+def test_the_report_is_the_last_step_whichever_ends_first(circuit, tmp_path, monkeypatch):
+    report_ended = threading.Event()
+    real_report, real_write = steps_module.report, steps_module.write_database_into
+
+    def report_that_tells(*arguments, **options):
+        real_report(*arguments, **options)
+        report_ended.set()
+
+    def write_late(*arguments):
+        assert report_ended.wait(60)
+        time.sleep(0.2)  # until the step of the report is noted
+        real_write(*arguments)
+
+    monkeypatch.setattr(steps_module, "report", report_that_tells)
+    monkeypatch.setattr(steps_module, "write_database_into", write_late)
+    options = RunOptions(resources=Resources(threads=2, memory="8GB"))
+    steps = run(circuit, tmp_path / "out", options).steps
+    assert [s.name for s in steps] == ["open", "export", "extract", "build", "database", "report"]
 
 
 def test_the_summary_says_what_the_tables_say(finished):

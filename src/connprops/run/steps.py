@@ -175,6 +175,7 @@ class Steps:
                 )
             if together:
                 _wait_for(writing, told, self.progress)
+        self.steps.sort(key=lambda step: step.name == "report")  # the last, whichever ended first
 
     def _write_database(self, dataset: Dataset, progress: Progress) -> None:
         unwanted = () if self.options.correlations else ON_REQUEST
