@@ -178,6 +178,9 @@ may start."""
 _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
+_BEYOND = 2
+"""Stray values whose cost the evidence for ends must exceed: some lie beyond them one day."""
+
 _PATHWAYS_FROM, _FIRST = 8, 64
 _GAIN, _GAIN_PER_VALUE = 33.0, 0.03
 """From how many pathways on, of which so many are looked at first, and for which gain of
@@ -210,6 +213,8 @@ def best_foretold(
         rivals = {best, *without, *({"truncnorm"} & delta.keys())}
         held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
         best = max(held_out, key=lambda name: held_out[name])
+        if delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
+            best = without[0]
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
     if tells and not largest.known.repeats and best != "discrete":
