@@ -158,6 +158,42 @@ def test_a_new_leaf_has_what_its_groups_say_without_effects_of_the_other_side():
         assert np.array_equal(both.new(level, leaves), alone.new(level, leaves))
 
 
+def test_new_leaves_with_effects_of_both_sides_are_those_of_the_mixed_model():
+    z, errors = [], {"both": 0.0, "exact": 0.0, "one": 0.0}
+    for seed in range(20):
+        truth, y, variance, source, target = crossing(np.random.default_rng(seed))
+        old = np.arange(y.size) % 4 > 0
+        new = ~old & np.isin(source, source[old]) & np.isin(target, target[old])
+
+        def leaf_of(group, old=old, new=new):
+            return np.array([np.flatnonzero(group[old] == g)[0] for g in group[new]])
+
+        result = posterior(y[old], variance[old], [source[old]], [[target[old]]])
+        narrowest = np.zeros(new.sum(), dtype=np.intp)
+        mean, its_variance = result.new(0, leaf_of(source), [(narrowest, leaf_of(target))])
+        z.append((truth[new] - mean) / np.sqrt(its_variance))
+        # The joint normal distribution with the variances that generated the data.
+        same = 0.64 * (source[:, None] == source) + 0.64 * (target[:, None] == target)
+        known = 1e4 + same[np.ix_(old, old)] + np.diag(0.09 + variance[old])
+        exact = (1e4 + same[np.ix_(new, old)]) @ np.linalg.solve(known, y[old])
+        one, _ = result.new(0, leaf_of(source))
+        for name, foretold in (("both", mean), ("exact", exact), ("one", one)):
+            errors[name] += np.mean((foretold - truth[new]) ** 2)
+    assert np.std(np.concatenate(z)) == pytest.approx(1, abs=0.07)
+    assert errors["both"] < 1.05 * errors["exact"] < 0.4 * errors["one"]
+
+
+def test_a_new_leaf_whose_type_has_no_number_has_no_effect_of_it_but_its_variance():
+    _, y, variance, source, target = crossing(np.random.default_rng(9))
+    result = posterior(y, variance, [source], [[target]])
+    leaf, narrowest, root = np.arange(5), np.zeros(5, dtype=np.intp), np.ones(5, dtype=np.intp)
+    known = result.new(0, leaf, [(narrowest, leaf)])
+    unknown = result.new(0, leaf, [(root, leaf)])
+    effect, error = (a - b for a, b in zip(known, unknown, strict=True))
+    assert (np.abs(effect) > 0.01).all()
+    assert (error < 0).all()
+
+
 def test_a_side_without_effects_is_no_harm():
     errors = {"alone": 0.0, "both": 0.0}
     for seed in range(10):

@@ -9,6 +9,7 @@ from circuits import write_circuit
 
 import connprops.distributions.rows
 import connprops.distributions.table
+import connprops.fits.levels
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning
@@ -20,7 +21,7 @@ from connprops.statistics.extract import extract
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Return a model of six types, of whose 36 pathways some ten have data."""
+    """Return a model of six types, of whose 36 pathways some ten have data, and others share."""
     folder = tmp_path_factory.mktemp("lent")
     rng = np.random.default_rng(3)
     types = [f"L{2 + i // 2}_{'PC' if i % 2 else 'BC'}" for i in range(6)]
@@ -28,8 +29,10 @@ def model(tmp_path_factory):
     source, target = np.repeat(ends[np.lexsort(ends.T)], 5, axis=0).T
     values = {"p": rng.gamma(3, 1, source.size).astype(np.float32)}
     config = write_circuit(folder / "c", source, target, values, mtype=types * 4)
-    with pytest.warns(ConnpropsWarning, match="borrow without the levels"):
-        return build(extract(Dataset(export(resolve_circuit(config), folder / "d"))))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connprops.fits.levels, "ALONE_AT_MOST", 0)
+        with pytest.warns(ConnpropsWarning, match="borrow without the levels"):
+            return build(extract(Dataset(export(resolve_circuit(config), folder / "d"))))
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1 << 20])

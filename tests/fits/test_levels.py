@@ -7,6 +7,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connprops.fits import levels as levels_module
 from connprops.fits.levels import borrowed_levels
 
 
@@ -78,6 +79,33 @@ def keys_of(source, target):
     keys = [(s, t_layer, t_class), (s, t_class), (s_layer, s_class, t_layer, t_class),
             (s_class, t_class), ()]  # fmt: skip
     return [None if None in key else key for key in keys]
+
+
+def test_each_pathway_without_data_has_keys_and_groups_of_its_own():
+    observed = np.array([0, 2, 5, 11])  # Aa, Ac, Bb and Cd
+    levels = borrowed_levels(SOURCE, TARGET, observed)
+    apart = levels.with_effects(SOURCE, TARGET)
+    missing = np.setdiff1d(np.arange(16), observed)
+    pools = apart.pool_of(missing)
+    assert pools.tolist() == list(range(12))
+    of_kind = levels.pool_of(missing)
+    for name in ("level_of_pool", "member_of_pool", "sample_of_pool"):
+        assert np.array_equal(getattr(apart, name)[pools], getattr(levels, name)[of_kind]), name
+    keys = apart.row_keys(SOURCE, TARGET)
+    names = [s + t for s in SOURCE["type"] for t in TARGET["type"]]
+    named = (keys["source_type"] + keys["target_type"]).to_list()
+    assert named == [names[i] for i in (*observed, *missing)]
+    assert keys["level"].to_list() == [-1] * 4 + levels.level_of_pool[of_kind].tolist()
+    assert keys.drop("source_type", "target_type", "level").null_count().row(0) == (16,) * 4
+    targets = np.concatenate([apart.crossed[0][1], apart.crossed_of_pools[0][1]])
+    both = np.concatenate([observed, missing])
+    assert len({*zip(targets.tolist(), (both % 4).tolist(), strict=True)}) == 4
+
+
+def test_more_pathways_without_data_than_observed_ones_tell_share_their_rows(monkeypatch):
+    levels = borrowed_levels(SOURCE, TARGET, np.array([0, 2, 5, 11]))
+    monkeypatch.setattr(levels_module, "ALONE_AT_MOST", 11)
+    assert levels.with_effects(SOURCE, TARGET) is levels
 
 
 words = st.sampled_from([None, "1", "2", "3"])

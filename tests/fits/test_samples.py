@@ -78,10 +78,10 @@ def test_blocks_give_each_group_once(samples, monkeypatch):
 
 def test_pools_follow_the_observed(values, samples):
     pools = Sample.from_values([np.concatenate(values[:3]), values[5]])
-    both = samples.with_pools(pools)
-    assert both.n.tolist() == [*SIZES, sum(SIZES[:3]), SIZES[5]]
-    last = both.samples(np.array([11, 5]))
-    assert last.value[0].tolist() == last.value[1].tolist()
+    both = samples.with_pools(pools, np.array([0, 1, 1]))
+    assert both.n.tolist() == [*SIZES, sum(SIZES[:3]), SIZES[5], SIZES[5]]
+    last = both.samples(np.array([11, 5, 12]))
+    assert last.value[0].tolist() == last.value[1].tolist() == last.value[2].tolist()
 
 
 def test_of_very_many_pathways_those_of_most_values_count():

@@ -340,7 +340,7 @@ def test_a_property_without_a_number_is_left_out_and_named(tmp_path, none):
         dataset = Dataset(export(resolve_circuit(config), tmp_path / "d"))
     stats = extract(dataset)
     with pytest.warns(ConnpropsWarning, match="'u_syn' has no finite value in any pathway"):
-        m = build(stats, correlations=True)
+        m = build(stats, distr_types={"g": "uniform"}, correlations=True)
     assert list(m.properties) == ["g", "n_syn_per_conn"]
     assert set(m.fits["property"]) == {"g", "n_syn_per_conn"}
     m.write(tmp_path / "model")

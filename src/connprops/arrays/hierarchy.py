@@ -61,13 +61,22 @@ class Posterior:
     loglik: float
     _levels: Sequence[_Level]
     _place: Places
+    _parts: Sequence[Posterior] = ()
 
-    def new(self, step: Places | int, leaf: Places) -> tuple[Floats, Floats]:
+    def new(
+        self, step: Places | int, leaf: Places, crossed: Sequence[tuple[Places, Places]] = ()
+    ) -> tuple[Floats, Floats]:
         """Return mean and variance of leaves without a number, (m,) each.
 
         A new leaf has in common with ``leaf`` its groups from the one with number ``step`` on, the
-        root being the last.
+        root being the last. ``crossed`` are such steps and leaves for each crossed grouping, whose
+        effects the new leaf then has; without them they are in its variance.
         """
+        if crossed and self._parts:
+            same = [(step, leaf), *crossed]
+            of_parts = [part.new(*of) for part, of in zip(self._parts, same, strict=True)]
+            mean, variance = np.sum(of_parts, axis=0)
+            return mean, variance
         steps = np.broadcast_to(step, leaf.shape)
         place, below = self._place[leaf], 0.0
         mean, variance = np.full((2, leaf.size), np.nan)
@@ -94,8 +103,7 @@ def posterior(
         Numbers of the leaves' groups, from narrow to wide, (n,) each: a group lies within one group
         of the next level.
     crossed
-        Other groups of groups, whose effects add to those of ``groups`` on observed leaves. Those
-        of a new leaf are not known: what they have in common is in its variance.
+        Other groups of groups, whose effects add to those of ``groups``.
     """
     known = np.isfinite(y) & (variance > 0)
     y, variance = np.where(known, y, 0.0), np.where(known, variance, np.inf)
@@ -123,11 +131,13 @@ def _with_effects(
     """
     effects, errors = np.zeros((2, len(crossed), y.size))
     own, mean, everywhere = alone, alone.mean, np.arange(y.size)
+    of_crossed = [alone] * len(crossed)
     for _ in range(_ROUNDS):
         for at, stack in enumerate(crossed):
             others = np.delete(effects, at, axis=0).sum(axis=0)
-            total = variance + own.spread[0]
-            effects[at], errors[at] = stack.effects(y - own.new(0, everywhere)[0] - others, total)
+            left = y - own.new(0, everywhere)[0] - others
+            of_crossed[at] = stack.passes(left, variance + own.spread[0], np.zeros(1))
+            effects[at], errors[at] = of_crossed[at].new(0, everywhere)
         own = main.passes(y - effects.sum(axis=0), variance, own.spread, errors.sum(axis=0))
         before, mean = mean, own.mean + effects.sum(axis=0)
         if np.all(np.abs(mean - before) <= _SETTLED * np.sqrt(own.variance)):
@@ -137,6 +147,7 @@ def _with_effects(
         mean=mean,
         variance=own.variance + (1 - own.weight) ** 2 * errors.sum(axis=0),
         weight=own.weight,
+        _parts=(own, *of_crossed),
     )
 
 
@@ -172,10 +183,6 @@ class _Stack:
         own = self.tree.passes(y, variance, spreads)
         mean, its_variance, weight = (x[self.back] for x in (own.mean, own.variance, own.weight))
         return replace(own, mean=mean, variance=its_variance, weight=weight, _place=self.back)
-
-    def effects(self, y: Floats, variance: Floats) -> tuple[Floats, Floats]:
-        """Return mean and variance of the sum of its groups' effects, for each leaf."""
-        return self.passes(y, variance, np.zeros(1)).new(0, np.arange(y.size))
 
 
 def dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:

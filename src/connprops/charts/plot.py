@@ -19,7 +19,7 @@ from connprops.charts import fits, maps, overview
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
 from connprops.charts.rows import (
-    curve,
+    curves,
     following,
     quantile_pairs,
     rows_of,
@@ -114,7 +114,7 @@ def distributions_of(
     for name in properties or model.units:
         of = model.distribution(name, source_type, target_type)
         whole, names = model.dtype(name) == "int", model.labels.get(name)
-        first, width, share = curve(of, whole=whole)
+        ((first, width, share),) = curves(of, whole=whole)
         left = first + width * np.arange(len(share))
         origin = _origin(rows_of(rows, property=name), None)
         title = f"{name}: {source_type} → {target_type}"

@@ -190,13 +190,26 @@ def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
     )
 
 
-def curve(distribution: Distributions, *, whole: bool) -> tuple[float, float, list[float]]:
-    """Return the shares of drawn values of one distribution in bins of equal width.
+def curves(distributions: Distributions, *, whole: bool) -> list[tuple[float, float, list[float]]]:
+    """Return the shares of drawn values of each distribution in bins of equal width.
 
     They come after the first bin's left edge and the width; the bins reach to the quantiles 0.002
     and 0.998.
     """
-    low, high = np.nan_to_num(distribution.ppf(np.array([_ENDS])))[0].tolist()
+    ends = np.nan_to_num(distributions.ppf(np.tile(_ENDS, (len(distributions), 1))))
+    bins = [_bins_between(low, high, whole=whole) for low, high in ends.tolist()]
+    most = max((edges.size for edges, _ in bins), default=1)
+    wide = [np.pad(edges, (0, most - edges.size), "edge") for edges, _ in bins]
+    shares = np.diff(distributions.cdf(np.reshape(wide, (-1, most))))
+    return [
+        (float(edges[0]), width, share[: edges.size - 1].tolist())
+        for (edges, width), share in zip(bins, shares, strict=True)
+    ]
+
+
+def _bins_between(low: float, high: float, *, whole: bool) -> tuple[Floats, float]:
+    """Return the edges of bins of equal width, and this."""
+    edges: Floats
     if whole:
         low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
         width = float(max(1, math.ceil(count / _CURVE)))
@@ -209,8 +222,7 @@ def curve(distribution: Distributions, *, whole: bool) -> tuple[float, float, li
         width = abs(low) / _CURVE or 1 / _CURVE
         with np.errstate(over="ignore"):
             edges = np.nan_to_num(low + width * (np.arange(4) - 1.5))
-    share = np.diff(distribution.cdf(edges[None])[0])
-    return float(edges[0]), float(width), share.tolist()
+    return edges, width
 
 
 def synapse_counts(

@@ -61,6 +61,14 @@ class Estimate:
     status: NDArray[np.str_]
     message: NDArray[np.object_]
 
+    def take(self, rows: NDArray[np.intp]) -> Estimate:
+        """Return the estimates of some groups, by index."""
+        values, errors = (
+            {name: array[rows] for name, array in arrays.items()}
+            for arrays in (self.parameters, self.std_error)
+        )
+        return Estimate(values, errors, self.status[rows], self.message[rows])
+
 
 _quietly = np.errstate(all="ignore")
 """Decorates functions whose NaN and infinities are answers, not accidents."""

@@ -145,7 +145,11 @@ def fit_labels(samples: Samples) -> Fitted:
 
 
 def _estimate(family: Family, rows: Places, samples: Samples) -> Estimate:
-    """Return a family's estimates of some samples, made block by block."""
+    """Return a family's estimates of some samples, made block by block, once of each."""
+    _, first, which = np.unique(samples.place[rows], return_index=True, return_inverse=True)
+    if first.size < rows.size:
+        kept = np.sort(first)
+        return _estimate(family, rows[kept], samples).take(np.searchsorted(kept, first)[which])
     blocks, parts = [], []
     for block, part in samples.blocks(rows):
         blocks.append(block)

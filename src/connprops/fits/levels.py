@@ -30,6 +30,9 @@ OBSERVED = -1
 POOL_FROM = 10
 """Number of values from which on a level's pool is taken."""
 
+ALONE_AT_MOST = 4096
+"""Number of pathways without data up to which each has a distribution of its own."""
+
 _SHARED_AT = (
     ("source_type", "target_class", "target_layer"),
     ("source_type", "target_class"),
@@ -185,6 +188,9 @@ class Levels:
     crossed
         Groups of the observed pathways by the types of either side, whose effects add to those of
         the levels.
+    alone, crossed_of_pools
+        Where each pathway without data is a pool of its own, their numbers, increasing, and their
+        groups by the types of either side.
     """
 
     observed: Places
@@ -199,6 +205,8 @@ class Levels:
     keys: list[Places]
     chain: tuple[int, ...]
     crossed: Sequence[Sequence[Places]] = ()
+    alone: Places | None = None
+    crossed_of_pools: Sequence[Sequence[Places]] = ()
 
     @property
     def n_pools(self) -> int:
@@ -207,8 +215,35 @@ class Levels:
 
     def pool_of(self, numbers: Places) -> Places:
         """Return the pool that pathways without data borrow from, -1 where there is none."""
+        if self.alone is not None:
+            at = np.searchsorted(self.alone, numbers)
+            return np.where(np.append(self.alone, -1)[at] == numbers, at, -1)
         pools: Places = self.pool_of_kind[self.by_level.kind_of(numbers)]
         return pools
+
+    def with_effects(self, source: pl.DataFrame, target: pl.DataFrame) -> Levels:
+        """Return the levels in which pathways without data have the effects of both their types.
+
+        Each is a pool of its own then: unless they are very many, for a model's rows should grow
+        with the data and not with pairs of types.
+        """
+        n = self.observed.size
+        if len(source) * len(target) - n > ALONE_AT_MOST:
+            return self
+        others = np.setdiff1d(np.arange(len(source) * len(target)), self.observed)
+        pool = self.pool_of(others)
+        others, pool = others[pool >= 0], pool[pool >= 0]
+        both = np.concatenate([self.observed, others])
+        crossed = _crossed(source, target, both, self.by_level.side)
+        return replace(
+            self,
+            alone=others,
+            level_of_pool=self.level_of_pool[pool],
+            member_of_pool=self.member_of_pool[pool],
+            sample_of_pool=self.sample_of_pool[pool],
+            crossed=[[group[:n] for group in stack] for stack in crossed],
+            crossed_of_pools=[[group[n:] for group in stack] for stack in crossed],
+        )
 
     def among(self, rows: Places) -> Levels:
         """Return the levels of some observed pathways, of which no others borrow."""
@@ -225,6 +260,8 @@ class Levels:
             n_samples=0,
             keys=[key[rows] for key in self.keys],
             crossed=[[group[rows] for group in stack] for stack in self.crossed],
+            alone=None,
+            crossed_of_pools=(),
         )
 
     def row_keys(self, source: pl.DataFrame, target: pl.DataFrame) -> pl.DataFrame:
@@ -234,7 +271,8 @@ class Levels:
         """
         own = np.full(self.observed.size, OBSERVED)
         level = np.concatenate([own, self.level_of_pool]).astype(np.int8)
-        members = np.concatenate([self.observed, self.observed[self.member_of_pool]])
+        lent = self.observed[self.member_of_pool] if self.alone is None else self.alone
+        members = np.concatenate([self.observed, lent])
         places = np.divmod(members, len(target))
         columns: dict[str, Any] = {"level": level}
         for side, types, place in zip(("source", "target"), (source, target), places, strict=True):
@@ -245,6 +283,8 @@ class Levels:
         if self.by_level.side == "target":
             shared_at[:2] = [("target_type", "source_class", "source_layer"),
                              ("target_type", "source_class")]  # fmt: skip
+        if self.alone is not None:
+            shared_at = [PATHWAY] * len(shared_at)
         return named.select(
             *(
                 pl.when(

@@ -179,7 +179,10 @@ class _PropertyFit(PropertySamples):
         pooled, tables = self.options.interpolation == "pooled", self.tables
         observations = observations_of(self.observed) if pooled else None
         pathways = self.rows["pathway"].to_numpy()
-        return borrowed_levels(tables.source, tables.target, pathways, observations)
+        levels = borrowed_levels(tables.source, tables.target, pathways, observations)
+        if not pooled or not self.options.shrinkage or self.prop.labels is not None:
+            return levels
+        return levels.with_effects(tables.source, tables.target)
 
     def to_rows(self) -> PropertyTables:
         """Fit the property."""
@@ -462,6 +465,9 @@ class _PropertyFit(PropertySamples):
         for block, evidence_of_block in self._evidence_of_blocks(fitted):
             for name, values in zip(names, evidence_of_block, strict=False):
                 columns[name][block] = values
+        if levels.alone is not None:  # the values pooled are others' than those foretold
+            for name in names[:-2]:
+                columns[name][n:] = np.nan
         status, message = fitted.status.copy(), list(fitted.message)
         for row in np.flatnonzero(is_rejected(columns["ks"], samples.n)[:n] & (status[:n] == "ok")):
             status[row] = "rejected"

@@ -74,9 +74,9 @@ class Samples(Moments):
         }
         return cls(**moments, parts=parts, place=place)
 
-    def with_pools(self, pools: Sample) -> Samples:
-        """Return these groups, as pools of their own, and then others."""
-        place = np.append(self.place, np.arange(len(pools)) + len(self))
+    def with_pools(self, pools: Sample, which: Places) -> Samples:
+        """Return these groups, as pools of their own, and then others: those of some pools."""
+        place = np.append(self.place, which + len(self))
         return Samples.of(*(part.alone() for part in self.parts), pools, place=place)
 
     @property
@@ -329,7 +329,8 @@ class PropertySamples:
         levels, observed = self.levels, self.observed
         if not levels.n_pools:
             return observed
-        return observed.with_pools(self._pooled().samples(levels.sample_of_pool))
+        pools = self._pooled().samples(np.arange(levels.n_samples))
+        return observed.with_pools(pools, levels.sample_of_pool)
 
     def _pooled(self) -> Samples:
         """Return the samples of pools, made of as many points at once as a block has room for."""

@@ -6,7 +6,7 @@ Pathways are numbers here, by the order of types in the maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
 from connprops.charts.maps import MISFIT
 from connprops.charts.rows import (
-    curve,
+    curves,
     following,
     quantile_pairs,
     rows_of,
@@ -164,6 +164,7 @@ class ReportTables:
         evidence = evidence.with_columns(
             misfit=pl.when(pl.col("level") < 0).then(pl.col("ks") * pl.col("n").sqrt())
         )
+        curve_of = self._curve_of(of.name, evidence)
         return {
             "statistics": _columns(
                 rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
@@ -172,34 +173,34 @@ class ReportTables:
             "quantiles": _columns(rows["quantiles"].select("pathway", "data", "model")),
             "model": _columns(evidence)
             | _parameters(rows["parameters"], evidence)
-            | {"curve": self._curve_of(of.name, evidence["pathway"])},
-            "curves": self._curves(of.name) if of.name in self._model.properties else {},
+            | {"curve": curve_of},
+            "curves": self._curves(of.name, {n for n in curve_of if n is not None}),
             "maps": dict(_map_drawings(of, rows["statistics"], evidence)),
         }
 
-    def _curve_of(self, name: str, pathways: pl.Series) -> list[int | None]:
-        """Return which of the borrowed distributions each pathway has, None where it has its own.
+    def _curve_of(self, name: str, evidence: pl.DataFrame) -> list[int | None]:
+        """Return the number of each pathway's distribution if it is borrowed, else None.
 
-        ``pathways`` are numbered as in the maps; there are none of a property without values.
+        Of a property without values there is none.
         """
-        if pathways.is_empty():
+        if evidence.is_empty():
             return []
-        order = [self._model.pathways.number(*self.pathways.names(p)) for p in pathways.to_list()]
-        n = len(self._model.pathways)
-        row_of = self._model.lent(name).row_at(np.array(order, dtype=np.int64)).tolist()
-        return [row - n if row >= n else None for row in row_of]
+        numbers = [self._model.pathways.number(*self.pathways.names(p))
+                   for p in evidence["pathway"].to_list()]  # fmt: skip
+        row_of = self._model.lent(name).row_at(np.array(numbers, dtype=np.int64)).tolist()
+        levels = evidence["level"].to_list()
+        return [row if level >= 0 else None for row, level in zip(row_of, levels, strict=True)]
 
-    def _curves(self, name: str) -> dict[int, dict[str, Any]]:
-        """Return the shares of values in bins of equal width, of each borrowed distribution."""
-        n, curves = len(self._model.pathways), {}
-        for distributions in self._model.lent(name).rows:
-            lent = distributions.take(distributions.pathway >= n)
-            for i, number in enumerate(lent.pathway.tolist()):
-                distribution = lent.take(np.array([i]))
-                first, width, share = curve(distribution, whole=self._model.dtype(name) == "int")
-                curves[number - n] = {"edges": [first], "width": width,
-                                      "share": [float(f"{x:.4g}") for x in share]}  # fmt: skip
-        return curves
+    def _curves(self, name: str, numbers: Collection[int]) -> dict[int, dict[str, Any]]:
+        """Return the shares of values in bins of equal width, of some distributions by number."""
+        drawn: dict[int, dict[str, Any]] = {}
+        for of_family in self._model.lent(name).rows if numbers else ():
+            lent = of_family.take(np.isin(of_family.pathway, list(numbers)))
+            of_each = curves(lent, whole=self._model.dtype(name) == "int")
+            for number, (first, width, share) in zip(lent.pathway.tolist(), of_each, strict=True):
+                drawn[number] = {"edges": [first], "width": width,
+                                 "share": [float(f"{x:.4g}") for x in share]}  # fmt: skip
+        return drawn
 
     def _bars(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return counts, expected counts and edges, a histogram a row.

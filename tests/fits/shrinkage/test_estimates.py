@@ -290,8 +290,10 @@ def test_the_model_says_who_borrowed_and_how_much(small_pathways):
     g = model.fits.filter(pl.col("property") == "g")
     observed, missing = g.filter(pl.col("level") < 0), g.filter(pl.col("level") >= 0)
     assert len(observed) == 25
-    assert len(missing) == 6  # what is lent to the eleven others, once for each group
-    assert missing["borrowed"].is_null().all()
+    assert len(missing) == 11
+    assert missing.select("source_type", "target_type").n_unique() == 11
+    assert missing.select("borrowed", "ks", "loglik").null_count().row(0) == (11, 11, 11)
+    assert missing["model_mean"].is_not_null().all()
     assert observed["borrowed"].is_between(0, 1).all()
     assert observed["n_pathways"].to_list() == [1] * 25
     single = observed.row(by_predicate=pl.col("n") == 1, named=True)

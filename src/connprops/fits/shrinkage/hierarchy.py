@@ -36,6 +36,8 @@ class Hierarchy:
         An observed pathway in each pool, and the first of its groups that the pool shares.
     crossed
         Groups by types of either side, of the observed pathways.
+    crossed_of_pools
+        For each of these, the first group that each pool shares, and an observed pathway in it.
     """
 
     n_observed: int
@@ -44,6 +46,7 @@ class Hierarchy:
     member: Places
     step: Places
     crossed: Sequence[Sequence[Places]] = ()
+    crossed_of_pools: Sequence[tuple[Places, Places]] = ()
 
     @classmethod
     def of(cls, rows: Places, levels: Levels) -> Hierarchy:
@@ -55,13 +58,16 @@ class Hierarchy:
         keys = [key[observed] for key in levels.keys]
         groups = nested(keys, levels.chain)
         step = np.searchsorted(levels.chain, levels.level_of_pool[pools])
+        crossed = [[group[observed] for group in stack] for stack in levels.crossed]
+        of_pools = [[group[pools] for group in stack] for stack in levels.crossed_of_pools]
         return cls(
             observed.size,
             keys,
             groups,
             place[levels.member_of_pool[pools]],
             np.minimum(step, len(groups)),
-            [[group[observed] for group in stack] for stack in levels.crossed],
+            crossed,
+            [_shared(own, new) for own, new in zip(crossed, of_pools, strict=False)],
         )
 
     def is_observed(self) -> Bools:
@@ -91,7 +97,8 @@ class Hierarchy:
         )
         new = np.full((2, self.member.size), np.nan)
         known = self.member >= 0
-        new[:, known] = best.new(self.step[known], self.member[known])
+        crossed = [(step[known], member[known]) for step, member in self.crossed_of_pools]
+        new[:, known] = best.new(self.step[known], self.member[known], crossed)
         return (
             np.concatenate([best.mean, new[0]]),
             np.concatenate([best.variance, new[1]]),
@@ -105,3 +112,18 @@ class Hierarchy:
         order = np.lexsort((weight[finite], x[finite]))
         x, weight = x[finite][order], weight[finite][order]
         return float((weight * x).sum() / weight.sum()) if x.size else np.nan
+
+
+def _shared(groups: Sequence[Places], others: Sequence[Places]) -> tuple[Places, Places]:
+    """Return the first of their groups that others share with pathways, and one of these in it.
+
+    Groups are from narrow to wide; the root comes last.
+    """
+    step, member = np.zeros((2, others[0].size), dtype=np.intp)
+    step[:] = len(groups)
+    for number in reversed(range(len(groups))):
+        known, first = np.unique(groups[number], return_index=True)
+        at = np.minimum(np.searchsorted(known, others[number]), known.size - 1)
+        shared = known[at] == others[number]
+        step[shared], member[shared] = number, first[at[shared]]
+    return step, member
