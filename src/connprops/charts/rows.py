@@ -213,7 +213,7 @@ def _bins_between(low: float, high: float, *, whole: bool) -> tuple[Floats, floa
     if whole:
         low, count = math.floor(low), math.ceil(high) - math.floor(low) + 1
         width = float(max(1, math.ceil(count / _CURVE)))
-        edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1)
+        edges = low - 0.5 + width * np.arange(math.ceil(count / width) + 1.0)
     elif high > low:
         width = high / _CURVE - low / _CURVE  # what is between them may be beyond all floats
         place = np.arange(_CURVE + 1) / _CURVE
