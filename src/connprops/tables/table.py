@@ -33,6 +33,7 @@ from connprops.store.writing import sha256_of
 from connprops.tables import names as guess
 from connprops.tables.columns import check_counts, described, numbers
 from connprops.tables.files import TableFiles, TableOpener
+from connprops.tables.ids import NodeIds
 from connprops.tables.nodes import check_kinds, listed, named, numbered, with_unlisted
 
 
@@ -76,6 +77,11 @@ class TableEdges:
         with ParquetRows(self.table.files) as rows:
             return rows.size
 
+    @cached_property
+    def node_ids(self) -> NodeIds | None:
+        """Return the nodes by their ids; None where ids are the numbers of nodes."""
+        return None if self.ids is None else NodeIds(self.ids.to_arrow())
+
     @contextmanager
     def reader(self) -> Iterator[TableRows]:
         """Open the files for reading ranges of rows."""
@@ -105,7 +111,7 @@ class TableRows:
 
     def __init__(self, edges: TableEdges, rows: ParquetRows) -> None:
         self._edges, self._rows = edges, rows
-        self._ids = None if edges.ids is None else edges.ids.to_arrow()
+        self._ids = edges.node_ids
 
     def node_ids(self, start: int, stop: int) -> tuple[Ints, Ints]:
         """Return the source and the target node of each row, -1 where it is no node."""
@@ -116,20 +122,16 @@ class TableRows:
 
     def _nodes(self, ids: pa.ChunkedArray) -> Ints:
         if self._ids is None:
-            nodes = to_numpy(_without_nulls(ids.cast(pa.int64(), safe=False)))
+            ids = ids.cast(pa.int64(), safe=False)
+            nodes = to_numpy(pc.fill_null(ids, -1) if ids.null_count else ids)
             unknown = (nodes < 0) | (nodes >= len(self._edges.source.frame))
             return np.where(unknown, -1, nodes) if unknown.any() else nodes
-        places = pc.index_in(ids.cast(self._ids.type, safe=False), value_set=self._ids)
-        return to_numpy(_without_nulls(places)).astype(np.int64, copy=False)
+        return self._ids.places(ids)
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values, of its dtype."""
         name = self._edges.count if column.name == schema.MULTIPLICITY else column.name
         return numbers(self._rows.read(name or column.name, start, stop), column)
-
-
-def _without_nulls(nodes: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.fill_null(nodes, -1) if nodes.null_count else nodes
 
 
 class TableNetwork:
