@@ -33,6 +33,9 @@ def against_reference(
     against = "faster than the reference"
     yield Result(name, "the reference's extract", theirs, size=size)
     yield Result(name, "export and extract", ours, theirs.wall / ours.wall, against, size)
+    again = float(task("again", "ours", config, str(empty(work / "again")), *options).output)
+    yield Result(name, "the same again, in the same process", Measured(again, 0.0, 0.0),
+                 theirs.wall / again, against, size)  # fmt: skip
     what = "compat.extract, with its Gaussian fits and arrays"
     yield Result(name, what, fitted, theirs.wall / fitted.wall, against, size)
 
