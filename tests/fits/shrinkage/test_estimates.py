@@ -26,6 +26,7 @@ from connprops.fits.fitted import fit_with_fallbacks
 from connprops.fits.levels import LevelKeys, Levels
 from connprops.fits.samples import Samples
 from connprops.fits.shrinkage.estimates import with_shrinkage
+from connprops.fits.shrinkage.scales import foretold_log_scale
 from connprops.model.build import build
 from connprops.schema import Property
 from connprops.statistics.extract import extract
@@ -534,3 +535,40 @@ def test_quantiles_are_chosen_where_they_foretell_values_better(expected):
     families, scores = best_foretold(families, scores, largest, levels_of(len(largest)))
     assert set(families) == {scores.filter("chosen")["distribution"].item()}
     assert (families[0] == "quantiles") == (expected == "quantiles")
+
+
+def test_scales_of_groups_that_nobody_has_seen_are_none_that_nobody_has():
+    # Standard deviations of logarithms are 0.02 in one class and 0.5 in another; of a third, only
+    # single values are known.
+    log_scale = np.log(np.array([0.02] * 30 + [0.5] * 6 + [0.1]))
+    variance = np.array([0.01] * 30 + [0.1] * 6 + [4.0])
+    own = np.append(log_scale[:36], np.nan)
+    foretold = foretold_log_scale(log_scale, variance, own)
+    assert foretold[:36] == pytest.approx(log_scale[:36] + variance[:36])
+    assert foretold[36] == pytest.approx(np.log(0.5) - np.sqrt(0.1))
+    alone = foretold_log_scale(log_scale, variance, np.full(37, np.nan))
+    assert alone[36] == pytest.approx(log_scale[36] + 0.5)  # which is always granted
+
+
+@pytest.mark.parametrize("name", ["gamma", "lognormal", "weibull", "normal"])
+def test_pathways_of_a_class_of_which_no_spread_is_known_spread_as_others_do(name, tmp_path):
+    rng = np.random.default_rng(4)
+    mtype = [f"E{i}" for i in range(6)] * 4 + [f"I{i}" for i in range(6)] * 4
+    classes = ["EXC"] * 24 + ["INH"] * 24
+    pairs = [(s, t) for s in range(24) for t in range(24)]  # narrow: within 2 %
+    values = [600 * np.exp(rng.normal(0, 0.02)) for _ in pairs]
+    wide = [(s, t) for s in range(24, 48) for t in range(24)]
+    values += [600 * np.exp(rng.normal(0, 0.5)) for _ in wide]
+    single = [(24 + i, 24 + (i + 1) % 6) for i in range(6)]  # one connection each
+    values += [600 * np.exp(rng.normal(0, 0.5)) for _ in single]
+    ends = np.array(pairs + wide + single)
+    order = np.lexsort((ends[:, 0], ends[:, 1]))
+    config = write_circuit(
+        tmp_path / "c", *ends[order].T, {"g": np.array(values)[order]}, mtype=mtype,
+        attributes={"synapse_class": classes, "layer": ["1"] * 48},
+    )  # fmt: skip
+    dataset = Dataset(export(resolve_circuit(config), tmp_path / "d"))
+    model = build(extract(dataset), distr_types={"g": name})
+    inh = [f"I{i}" for i in range(6)]
+    std = [model.std("g", s, t) for s in inh for t in inh]
+    assert max(std) < 1.5 * 600

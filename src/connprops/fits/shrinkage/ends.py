@@ -20,7 +20,11 @@ from connprops.families.family import Family
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Parameters
 from connprops.fits.shrinkage.hierarchy import LEAST, Hierarchy, Moved
-from connprops.fits.shrinkage.scales import freedom_of, shrunk_log_scale
+from connprops.fits.shrinkage.scales import (
+    foretold_log_scale,
+    freedom_of,
+    shrunk_log_scale,
+)
 
 _PAIR = 2
 _SHAPES_FROM = (20, 10, 6, 4)
@@ -69,9 +73,8 @@ def between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mo
     by_range = np.log(sample.max - sample.min) + np.log1p((gap_low + gap_high) / (n - 1))
     v_range = spread * ((n - 1) ** -2.0 + n**-2.0)
     ranged = v_range < v_std
-    log_width, v_width, weight = hierarchy.toward(
-        np.where(ranged, by_range, by_std), np.where(ranged, v_range, v_std)
-    )
+    own_width = np.where(ranged, by_range, by_std)
+    log_width, v_width, weight = hierarchy.toward(own_width, np.where(ranged, v_range, v_std))
     width = np.exp(log_width)
     by_mean = sample.mean - width * shape.mean
     v_mean = (width * unit / n) ** 2
@@ -82,7 +85,8 @@ def between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mo
         np.where(extreme, by_extremes, by_mean), np.where(extreme, v_extremes, v_mean)
     )
     weights += [weight, other]
-    new = _widened(shape, b, c, log_width, v_width, middle, v_middle, own.family)
+    wider = foretold_log_scale(log_width, v_width, own_width) - log_width
+    new = _widened(shape, b, c, log_width, wider, middle, v_middle, own.family)
     if cut:
         end = np.sqrt(v_middle + width**2 * v_width / 4)
         new = _farther(new, np.where(ranged & extreme, end, 0.0), sample)
@@ -214,11 +218,13 @@ def beta(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     mean, std = a / total, np.sqrt(a * b / (total + 1)) / total
     kurtosis = 6 * ((a - b) ** 2 * (total + 1) - a * b * (total + 2))
     kurtosis /= a * b * (total + 2) * (total + 3)
+    own_std = np.log(sample.std * np.sqrt(n / (n - 1)))
     log_std, v_std, weight = shrunk_log_scale(
-        np.log(sample.std * np.sqrt(n / (n - 1))), (kurtosis + 2) / 4, freedom_of(sample), hierarchy
+        own_std, (kurtosis + 2) / 4, freedom_of(sample), hierarchy
     )
     centre, v_centre, other = hierarchy.toward(sample.mean, np.exp(2 * log_std) / n)
-    width = np.sqrt(np.exp(2 * (log_std + v_std)) + v_centre) / std
+    new_std = np.exp(foretold_log_scale(log_std, v_std, own_std))
+    width = np.hypot(new_std, np.sqrt(v_centre)) / std
     observed = hierarchy.is_observed()
     low, high = centre - width * mean, centre + width * (1 - mean)
     # Where a shape rises towards an end, extremes say more of it than mean and deviation.

@@ -21,6 +21,9 @@ _VASTLY = np.log(1e9)
 """Logarithm of how many times smaller or larger than the median pathway's a number may be to say
 something of others': one of 1e-20 among others of 10 stands for 0."""
 
+_GRANTED = 0.5
+"""Variance of a scale's logarithm up to which it widens distributions as it does by theory."""
+
 _OWN_LIST = 50.0
 """Number of values of which a pathway's own quantiles count as much as all pathways'."""
 
@@ -40,6 +43,18 @@ def shrunk_log_scale(
     bias = (special.psi(half) - np.log(half)) / 2
     variance = unit * special.polygamma(1, freedom / 2) / 2
     return hierarchy.toward(own - bias, variance, furthest=_VASTLY)
+
+
+def foretold_log_scale(log_scale: Floats, variance: Floats, own: Floats) -> Floats:
+    """Return the logarithm of the scale that a value has while its own is uncertain.
+
+    It is that of the mean square of scales whose logarithms are normal. Where these vary much, as
+    in groups of which nothing is known, that mean is one of scales that nobody has seen: beyond
+    what is always granted, it ends where pathways with an estimate of their ``own`` surely are.
+    """
+    surely = (log_scale - np.sqrt(variance))[np.isfinite(own)]
+    furthest = np.max(surely, initial=-np.inf) - log_scale
+    return log_scale + np.minimum(variance, np.maximum(furthest, _GRANTED))
 
 
 def freedom_of(sample: Sample) -> Floats:
@@ -75,7 +90,8 @@ def normal(location: str, scale: str) -> Way:
         v_own = np.exp(2 * log_std) / sample.n
         mean, v_mean, other = hierarchy.toward(mean, v_own, furthest=furthest)
         # A value that is not known yet varies also by what is not known of the mean.
-        law = {location: mean, scale: np.sqrt(np.exp(2 * (log_std + v_std)) + v_mean)}
+        new_std = np.exp(foretold_log_scale(log_std, v_std, unbiased))
+        law = {location: mean, scale: np.hypot(new_std, np.sqrt(v_mean))}
         errors = {location: np.sqrt(v_mean), scale: np.exp(log_std) * np.sqrt(v_std)}
         return law, errors, [weight, other]
 
@@ -100,7 +116,8 @@ def gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     )
     mean = _mean_of_logs(log_mean, v_mean, own_mean)
     # The logarithm of a value varies also by what is not known of the mean.
-    shape = inverse_trigamma(special.polygamma(1, np.exp(-2 * (log_ratio + v_ratio))) + v_mean)
+    new_ratio = foretold_log_scale(log_ratio, v_ratio, own_ratio)
+    shape = inverse_trigamma(special.polygamma(1, np.exp(-2 * new_ratio)) + v_mean)
     std = mean / np.sqrt(shape)
     errors = {"mean": mean * np.sqrt(v_mean), "std": std * np.sqrt(v_mean + v_ratio)}
     return {"mean": mean, "std": std}, errors, [weight, other]
@@ -124,7 +141,8 @@ def weibull(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
         own_scale, _WEIBULL_SCALE * inverse**2 / sample.n, furthest=_VASTLY
     )
     mean = _mean_of_logs(log_scale, v_scale, own_scale) * special.gamma(1 + inverse)
-    wide = np.sqrt(np.exp(2 * (log_inverse + v_shape)) + v_scale / _GUMBEL)
+    new_inverse = np.exp(foretold_log_scale(log_inverse, v_shape, own_log))
+    wide = np.hypot(new_inverse, np.sqrt(v_scale / _GUMBEL))
     scale = mean / special.gamma(1 + wide)
     errors = {"shape": np.sqrt(v_shape) / wide, "scale": scale * np.sqrt(v_scale)}
     return {"shape": 1 / wide, "scale": scale}, errors, [weight, other]
@@ -162,7 +180,8 @@ def quantiles(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved
     location, v_location, other = hierarchy.toward(location, np.exp(2 * log_std) / n)
     # No pathway spreads more than all together: of lists of logarithms the last would be vast.
     most = np.hypot(np.nanmax(std, initial=0.0), np.nanstd(location[: hierarchy.n_observed]))
-    scale = np.fmin(np.sqrt(np.exp(2 * (log_std + v_std)) + v_location), most)
+    new_std = np.exp(foretold_log_scale(log_std, v_std, own_std))
+    scale = np.fmin(np.hypot(new_std, np.sqrt(v_location)), most)
     quantile = location[:, None] + scale[:, None] * shape
     error = np.sqrt(v_location[:, None] + (scale[:, None] * shape) ** 2 * v_std[:, None])
     if known.of_logs:
