@@ -178,6 +178,9 @@ may start."""
 _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
+_TIED = 10.0
+"""Difference in the criterion up to which families tie: 5 nats in all compared pathways."""
+
 _BEYOND = 2
 """Stray values whose cost the evidence for ends must exceed: some lie beyond them one day."""
 
@@ -194,8 +197,9 @@ def best_foretold(
     """Return the choice of a family again where hierarchical estimates may think otherwise.
 
     What lies beyond an end costs most. So families with and without ends are compared on values
-    left out, unless the evidence is beyond doubt. The best is then compared with quantiles, at
-    first by the largest pathways alone. ``levels`` are those of the pathways.
+    left out, unless the evidence is beyond doubt; and so are continuous ones that tie on the large
+    pathways, for small ones may differ. The best is then compared with quantiles, at first by the
+    largest pathways alone. ``levels`` are those of the pathways.
     """
     compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
     delta = dict(compared.select("distribution", "delta").iter_rows())
@@ -207,13 +211,17 @@ def best_foretold(
     def score_of(name: str, rows: Places) -> float:
         return foretold(name, Samples.of(largest.take(rows)), levels.among(rows))
 
-    without = [name for name in delta if not n_ends(family_named(name))][:1]
+    without = [name for name in delta if not n_ends(family_named(name))]
     doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
-    if n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
-        rivals = {best, *without, *({"truncnorm"} & delta.keys())}
+    rivals = {best}
+    if best in without and not largest.known.rounded:  # of counts some are others' special cases
+        rivals = {name for name in without if delta[name] - delta[best] <= _TIED}
+    elif n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
+        rivals = {best, without[0], *({"truncnorm"} & delta.keys())}
+    if len(rivals) > 1:
         held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
         best = max(held_out, key=lambda name: held_out[name])
-        if delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
+        if best not in without and delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
             best = without[0]
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
