@@ -6,7 +6,7 @@ docs/numbers.md, "P-values of fits", says why, and what the test cannot see.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -179,7 +179,8 @@ _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
 _TIED = 10.0
-"""Difference in the criterion up to which families tie: 5 nats in all compared pathways."""
+"""Difference in the criterion up to which families tie, and the gain of log-likelihood in values
+left out of all pathways, were all left out, from which on another one is taken."""
 
 _BEYOND = 2
 """Stray values whose cost the evidence for ends must exceed: some lie beyond them one day."""
@@ -212,15 +213,14 @@ def best_foretold(
         return foretold(name, Samples.of(largest.take(rows)), levels.among(rows))
 
     without = [name for name in delta if not n_ends(family_named(name))]
-    doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
-    rivals = {best}
-    if best in without and not largest.known.rounded:  # of counts some are others' special cases
-        rivals = {name for name in without if delta[name] - delta[best] <= _TIED}
-    elif n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
-        rivals = {best, without[0], *({"truncnorm"} & delta.keys())}
+    n_pathways = compared["n_pathways"].max()
+    rivals = _rivals(best, delta, without, n_pathways, rounded=largest.known.rounded)  # type: ignore[arg-type]
     if len(rivals) > 1:
         held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
-        best = max(held_out, key=lambda name: held_out[name])
+        likeliest = max(held_out, key=lambda name: held_out[name])
+        gain_of_all = (held_out[likeliest] - held_out[best]) * largest.n.sum()
+        if best not in without or gain_of_all > _TIED:
+            best = likeliest
         if best not in without and delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
             best = without[0]
     varied, n = largest.std > 0, largest.n.sum()
@@ -236,6 +236,18 @@ def best_foretold(
             best, scores = "quantiles", with_quantiles(scores, largest)
     families = np.where(families == chosen[0], best, families)
     return families, scores.with_columns(chosen=pl.col("distribution") == best)
+
+
+def _rivals(
+    best: str, delta: Mapping[str, float], without: Sequence[str], n_pathways: int, *, rounded: bool
+) -> set[str]:
+    """Return the families that values left out tell apart: the best, and those near to it."""
+    if n_ends(family_named(best)):
+        is_near = without and delta[without[0]] - delta[best] <= _COST_OF_ENDS * n_pathways
+        return {best, without[0], *({"truncnorm"} & delta.keys())} if is_near else {best}
+    if rounded:  # of counts some are others' special cases
+        return {best}
+    return {name for name in without if delta[name] - delta[best] <= _TIED}
 
 
 @np.errstate(all="ignore")
