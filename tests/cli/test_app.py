@@ -522,7 +522,6 @@ def test_public_circuits(name, population, tmp_path):
         pytest.skip("the public circuits are not here")
     summary = run(config, tmp_path / "out", RunOptions(population=population))
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*ARTIFACTS, "connprops.json"}
-    assert sum(step.seconds for step in summary.steps) < 20
     assert summary.n_pathways > 0
 
 
