@@ -6,7 +6,7 @@ docs/numbers.md, "P-values of fits", says why, and what the test cannot see.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -178,10 +178,6 @@ may start."""
 _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
-_TIED = 10.0
-"""Difference in the criterion up to which families tie, and the gain of log-likelihood in values
-left out of all pathways, were all left out, from which on another one is taken."""
-
 _BEYOND = 2
 """Stray values whose cost the evidence for ends must exceed: some lie beyond them one day."""
 
@@ -198,9 +194,8 @@ def best_foretold(
     """Return the choice of a family again where hierarchical estimates may think otherwise.
 
     What lies beyond an end costs most. So families with and without ends are compared on values
-    left out, unless the evidence is beyond doubt; and so are continuous ones that tie on the large
-    pathways, for small ones may differ. The best is then compared with quantiles, at first by the
-    largest pathways alone. ``levels`` are those of the pathways.
+    left out, unless the evidence is beyond doubt. The best is then compared with quantiles, at
+    first by the largest pathways alone. ``levels`` are those of the pathways.
     """
     compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
     delta = dict(compared.select("distribution", "delta").iter_rows())
@@ -212,16 +207,13 @@ def best_foretold(
     def score_of(name: str, rows: Places) -> float:
         return foretold(name, Samples.of(largest.take(rows)), levels.among(rows))
 
-    without = [name for name in delta if not n_ends(family_named(name))]
-    n_pathways = compared["n_pathways"].max()
-    rivals = _rivals(best, delta, without, n_pathways, rounded=largest.known.rounded)  # type: ignore[arg-type]
-    if len(rivals) > 1:
+    without = [name for name in delta if not n_ends(family_named(name))][:1]
+    doubt = _COST_OF_ENDS * compared["n_pathways"].max()  # type: ignore[operator]
+    if n_ends(family_named(best)) and without and delta[without[0]] - delta[best] <= doubt:
+        rivals = {best, *without, *({"truncnorm"} & delta.keys())}
         held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
-        likeliest = max(held_out, key=lambda name: held_out[name])
-        gain_of_all = (held_out[likeliest] - held_out[best]) * largest.n.sum()
-        if best not in without or gain_of_all > _TIED:
-            best = likeliest
-        if best not in without and delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
+        best = max(held_out, key=lambda name: held_out[name])
+        if delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
             best = without[0]
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
@@ -236,18 +228,6 @@ def best_foretold(
             best, scores = "quantiles", with_quantiles(scores, largest)
     families = np.where(families == chosen[0], best, families)
     return families, scores.with_columns(chosen=pl.col("distribution") == best)
-
-
-def _rivals(
-    best: str, delta: Mapping[str, float], without: Sequence[str], n_pathways: int, *, rounded: bool
-) -> set[str]:
-    """Return the families that values left out tell apart: the best, and those near to it."""
-    if n_ends(family_named(best)):
-        is_near = without and delta[without[0]] - delta[best] <= _COST_OF_ENDS * n_pathways
-        return {best, without[0], *({"truncnorm"} & delta.keys())} if is_near else {best}
-    if rounded:  # of counts some are others' special cases
-        return {best}
-    return {name for name in without if delta[name] - delta[best] <= _TIED}
 
 
 @np.errstate(all="ignore")

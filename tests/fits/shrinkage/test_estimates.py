@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,10 +11,9 @@ from known_distributions import SCIPY
 from scipy import special
 from scipy import stats as scipy_stats
 
-from connprops import open_table
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
-from connprops.errors import ConnpropsWarning, OptionError
+from connprops.errors import OptionError
 from connprops.export.export import export
 from connprops.families.composed import adapted
 from connprops.families.continuous import common_quantiles
@@ -574,29 +572,3 @@ def test_pathways_of_a_class_of_which_no_spread_is_known_spread_as_others_do(nam
     inh = [f"I{i}" for i in range(6)]
     std = [model.std("g", s, t) for s in inh for t in inh]
     assert max(std) < 1.5 * 600
-
-
-def test_families_that_tie_on_large_pathways_are_told_apart_by_small_ones(tmp_path):
-    rng = np.random.default_rng(14)
-    classes = {f"E{i}": "EXC" for i in range(3)} | {f"I{i}": "INH" for i in range(6)}
-    rows = [(f"E{i}", f"E{j}", 600 * np.exp(rng.normal(0, 0.01)))
-            for i in range(3) for j in range(3) for _ in range(60)]  # fmt: skip
-    rows += [(f"I{i}", f"I{j}", rng.gamma(0.8, 600))
-             for i in range(6) for j in range(6) for _ in range(5)]  # fmt: skip
-    edges = pl.DataFrame(rows, schema=["from", "to", "g"], orient="row")
-    edges = edges.with_columns(pre=pl.int_range(pl.len()), post=pl.int_range(pl.len()) + 10**6)
-    nodes = pl.concat([
-        edges.select(id=end, type=of, synapse_class=pl.col(of).replace_strict(classes))
-        for end, of in (("pre", "from"), ("post", "to"))
-    ])  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConnpropsWarning)
-        opened = open_table(
-            edges.select("pre", "post", "g"), nodes, source="pre", target="post", node_id="id",
-            type="type", folder=tmp_path / "d",
-        )  # fmt: skip
-        model = build(extract(opened))
-    scores = model.scores.filter(property="g").sort("delta")
-    tied = scores.filter(pl.col("delta") <= 10)["distribution"].cast(pl.String).to_list()
-    assert {"gamma", "lognormal"} <= {*tied}
-    assert scores.filter("chosen")["distribution"].cast(pl.String).to_list() == ["gamma"]
