@@ -178,8 +178,11 @@ may start."""
 _COST_OF_ENDS = 12.0
 """What ends cost a pathway at most, in units of a deviance, if its own values alone tell them."""
 
-_BEYOND = 2
-"""Stray values whose cost the evidence for ends must exceed: some lie beyond them one day."""
+_BEYOND = -2 * np.log(_STRAY) * 2
+"""What two stray values cost, in units of a deviance: evidence that is less may rest on few."""
+
+_SQUARES = 2.0
+"""How many times the data's mean square, or what part of it, that of a model may be."""
 
 _PATHWAYS_FROM, _FIRST = 8, 64
 _GAIN, _GAIN_PER_VALUE = 33.0, 0.03
@@ -194,8 +197,10 @@ def best_foretold(
     """Return the choice of a family again where hierarchical estimates may think otherwise.
 
     What lies beyond an end costs most. So families with and without ends are compared on values
-    left out, unless the evidence is beyond doubt. The best is then compared with quantiles, at
-    first by the largest pathways alone. ``levels`` are those of the pathways.
+    left out, unless the evidence is beyond doubt. Of families that the criterion hardly tells
+    apart, one is taken whose moments are the data's: a wide log-normal distribution's are not, if
+    values are of another family. The best is then compared with quantiles, at first by the largest
+    pathways alone. ``levels`` are those of the pathways.
     """
     compared = scores.filter(pl.col("delta").is_not_null()).sort("delta", "distribution")
     delta = dict(compared.select("distribution", "delta").iter_rows())
@@ -213,8 +218,11 @@ def best_foretold(
         rivals = {best, *without, *({"truncnorm"} & delta.keys())}
         held_out = {name: score_of(name, everywhere) for name in sorted(rivals)}
         best = max(held_out, key=lambda name: held_out[name])
-        if delta[without[0]] - delta[best] <= -2 * np.log(_STRAY) * _BEYOND:
+        if delta[without[0]] - delta[best] <= _BEYOND:
             best = without[0]
+    near = [name for name in delta if delta[name] - delta[best] <= _BEYOND]
+    if len(near) > 1:
+        best = _with_moments(best, near, largest, levels)
     varied, n = largest.std > 0, largest.n.sum()
     tells = np.count_nonzero(varied) >= _PATHWAYS_FROM and largest.n[varied].sum() > n / 2
     if tells and not largest.known.repeats and best != "discrete":
@@ -228,6 +236,26 @@ def best_foretold(
             best, scores = "quantiles", with_quantiles(scores, largest)
     families = np.where(families == chosen[0], best, families)
     return families, scores.with_columns(chosen=pl.col("distribution") == best)
+
+
+@np.errstate(all="ignore")
+def _with_moments(best: str, near: Sequence[str], sample: Sample, levels: Levels) -> str:
+    """Return the best family if its models' mean square is about the data's, or the nearest's."""
+    samples = Samples.of(sample)
+    square = np.sort(sample.n * (sample.mean**2 + sample.std**2)).sum()
+
+    def off(name: str) -> float:
+        families = np.full(len(sample), name)
+        fitted = fit_with_fallbacks(families, samples)
+        fitted = with_shrinkage(fitted, families, samples, levels)[0]
+        squares = []
+        for of_family in fitted.distributions.values():
+            mean, std = of_family.family.moments(of_family.parameters)
+            squares.append(sample.n[of_family.pathway] * (mean**2 + std**2))
+        ratio = np.abs(np.log(np.sort(np.concatenate(squares)).sum() / square))
+        return float(np.nan_to_num(ratio, nan=np.inf))
+
+    return best if off(best) <= np.log(_SQUARES) else min(near, key=off)
 
 
 @np.errstate(all="ignore")

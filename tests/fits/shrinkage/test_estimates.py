@@ -572,3 +572,26 @@ def test_pathways_of_a_class_of_which_no_spread_is_known_spread_as_others_do(nam
     inh = [f"I{i}" for i in range(6)]
     std = [model.std("g", s, t) for s in inh for t in inh]
     assert max(std) < 1.5 * 600
+
+
+@pytest.mark.parametrize("true", ["gamma", "lognormal"])
+def test_families_that_tie_are_told_apart_by_their_moments(true):
+    """Of large, narrow pathways both are right; of small, wide ones logs may spread vastly."""
+    rng = np.random.default_rng(9)
+    narrow = [rng.gamma(1e4, 600 / 1e4, 60) for _ in range(30)]
+    wide = {
+        "gamma": [rng.gamma(0.3, 600 / 0.3, 10) for _ in range(25)],
+        "lognormal": [600 * rng.lognormal(0, 0.8, 10) for _ in range(25)],
+    }[true]
+    sample = Sample.from_values(narrow + wide)
+    levels = levels_of(55, classes=np.repeat([0, 1], [30, 25]))
+    prop = Property("g", "float64", "")
+    families, scores = chosen_families("auto", sample, Samples.of(sample), prop, "aicc")
+    # The criterion ties them, with the lognormal slightly ahead.
+    tied = scores.filter(pl.col("distribution").is_in(["gamma", "lognormal"])).with_columns(
+        delta=pl.when(pl.col("distribution") == "gamma").then(0.5).otherwise(0.0),
+        chosen=pl.col("distribution") == "lognormal",
+    )
+    families, scores = best_foretold(np.full(55, "lognormal"), tied, sample, levels)
+    assert set(families) == {true}
+    assert scores.filter("chosen")["distribution"].to_list() == [true]
