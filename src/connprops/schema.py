@@ -92,22 +92,23 @@ class Table:
         return self.sorted(frame.select(columns))
 
     def sorted(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return a frame sorted by this table's keys: the very same where it is so already.
+        """Return a frame sorted by this table's keys: the very same where it is so already."""
+        return frame if self.is_sorted(frame) else frame.sort(self.keys, maintain_order=True)
+
+    def is_sorted(self, frame: pl.DataFrame) -> bool:
+        """Return whether a frame is sorted by this table's keys, where that can be seen.
 
         Sorting takes as much memory as the frame, and comparing a small part of it.
         """
         rises, equal = pl.Series([False]), pl.Series([True])
         for key in frame.select(self.keys):
             if isinstance(key.dtype, pl.Categorical):  # whose order is not that of its numbers
-                break
+                return False
             before, after = key[:-1], key[1:]
             later = (before < after).fill_null(value=False)
             later = later | (before.is_null() & after.is_not_null())
             rises, equal = rises | (equal & later), equal & before.eq_missing(after)
-        else:
-            if (rises | equal).all():
-                return frame
-        return frame.sort(self.keys, maintain_order=True)
+        return bool((rises | equal).all())
 
     def check(self, frame: pl.DataFrame, origin: str) -> None:
         """Raise :class:`DatasetError` unless ``frame``, read from ``origin``, is this table."""

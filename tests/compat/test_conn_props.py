@@ -92,7 +92,7 @@ def test_extracted_dictionary(tmp_path, temporary):
 
 
 def test_extract_loads_only_what_it_needs(tmp_path):
-    needless = ["scipy", "altair", "pandas", "duckdb", "bluepysnap", "connprops.fits.levels"]
+    needless = ["scipy", "altair", "pandas", "duckdb", "bluepysnap", "connprops.fits.samples"]
     code = (
         f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}\n"
         f"import connprops.compat as c; c.extract({str(two_types(tmp_path / 'c'))!r})\n"

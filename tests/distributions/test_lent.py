@@ -9,7 +9,7 @@ from circuits import write_circuit
 
 import connprops.distributions.rows
 import connprops.distributions.table
-import connprops.fits.levels
+import connprops.fits.samples.levels
 from connprops.circuit.circuit import resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.errors import ConnpropsWarning
@@ -30,7 +30,7 @@ def model(tmp_path_factory):
     values = {"p": rng.gamma(3, 1, source.size).astype(np.float32)}
     config = write_circuit(folder / "c", source, target, values, mtype=types * 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connprops.fits.levels, "ALONE_AT_MOST", 0)
+        patch.setattr(connprops.fits.samples.levels, "ALONE_AT_MOST", 0)
         with pytest.warns(ConnpropsWarning, match="borrow without the levels"):
             return build(extract(Dataset(export(resolve_circuit(config), folder / "d"))))
 

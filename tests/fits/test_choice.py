@@ -19,7 +19,7 @@ from connprops.fits.choice import (
     repeated_value,
     score,
 )
-from connprops.fits.samples import Samples
+from connprops.fits.samples.samples import Samples
 from connprops.schema import Property
 
 FLOAT = Property("g", "float64", "")

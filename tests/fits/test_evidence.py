@@ -15,7 +15,8 @@ from connprops.export.export import export
 from connprops.families.goodness import ks
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
-from connprops.fits.evidence import inside_ranges, ks_p_values
+from connprops.fits.evidence import ks_p_values
+from connprops.fits.left_out import inside_ranges
 from connprops.model.build import build
 from connprops.model.model import read_model
 from connprops.statistics.extract import extract

@@ -477,7 +477,7 @@ def test_the_largest_whole_numbers_have_a_model(tmp_path):
 _BUILD = """
 import resource, sys
 import connprops as cp
-from connprops.fits.samples import StatisticsTables
+from connprops.fits.samples.tables import StatisticsTables
 from connprops.resources import Resources, keep_fewer_heaps
 keep_fewer_heaps(give_back=True)
 few = cp.read_statistics(sys.argv[1])

@@ -1,7 +1,7 @@
 """Pathways without data, from the reference's arrays: means over those they borrow from.
 
 Pathways count alike, however many connections they have; that is the reference's way. The
-levels are those of :mod:`connprops.fits.levels`.
+levels are those of :mod:`connprops.fits.samples.levels`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Floats
 from connprops.compat.errors import CompatError
-from connprops.fits.levels import LevelKeys, borrowed_levels
+from connprops.fits.samples.levels import LevelKeys, borrowed_levels
 
 Arrays = dict[str, NDArray[Any]]
 Types = Sequence[Sequence[Any]]

@@ -16,7 +16,7 @@ from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.dataset.manifest import is_dataset
 from connprops.distributions.table import ModelTable
 from connprops.errors import ModelError, OptionError, listing
-from connprops.fits.levels import borrowed_levels
+from connprops.fits.samples.levels import borrowed_levels
 from connprops.pathways import Pathways
 from connprops.sources.node_types import TYPE, group_nodes
 
@@ -96,7 +96,7 @@ class PathwayLookup:
 
     ``complete``, (n_pathways,), tells whether the model has all that is drawn of a pathway. With
     ``missing="borrow"`` a connection takes the distributions of an observed pathway of the first
-    level that has any (:mod:`connprops.fits.levels`), at random by ``seed``.
+    level that has any (:mod:`connprops.fits.samples.levels`), at random by ``seed``.
     """
 
     def __init__(self, model: ModelTable, complete: Bools, seed: int, missing: Missing) -> None:

@@ -72,8 +72,8 @@ def draw_synapses(
     missing
         What to do with connections of pathways that the model does not have: "error"; "borrow",
         each takes the distributions of a pathway that was observed, by chance one of the first
-        level that has any (see :mod:`connprops.fits.levels`); or "skip", which leaves them out, and
-        those of unknown types too.
+        level that has any (see :mod:`connprops.fits.samples.levels`); or "skip", which leaves
+        them out, and those of unknown types too.
     properties
         Names of properties, by default all; values do not depend on it.
     resources

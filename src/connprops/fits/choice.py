@@ -19,7 +19,8 @@ from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, held_out, ks, n_ends, of_unlisted
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Sample
-from connprops.fits.samples import Samples
+from connprops.fits.samples.samples import Samples
+from connprops.fits.samples.tables import largest_first
 from connprops.options import AUTO, AUTO_PER_PATHWAY, Criterion, DistrType
 from connprops.schema import Property
 
@@ -41,7 +42,7 @@ _MANY = 30.0
 MARGIN = 6.0
 """How much better than a candidate with fewer parameters one must be."""
 
-_COMPARED_FROM = 10
+COMPARED_FROM = 10
 """Pathways with fewer values take no part in the choice of a family: they favour any."""
 
 _COMPARED_AT_MOST = 400
@@ -96,7 +97,7 @@ def chosen_families(
         values = _comparable_values(scores)
     families[:] = best
     if asked == AUTO_PER_PATHWAY:
-        varied = np.flatnonzero((samples.std > 0) & (samples.n >= _COMPARED_FROM))
+        varied = np.flatnonzero((samples.std > 0) & (samples.n >= COMPARED_FROM))
         for block, part in samples.blocks(varied):
             families[block] = _best_of_each(of_each, part, criterion)
     return families, _table(scores, values, best, criterion)
@@ -115,10 +116,9 @@ def _informative(sample: Sample) -> Sample:
 
 def _compared(sample: Sample) -> Sample:
     """Return the pathways on which candidates are compared: the largest that are informative."""
-    rows = np.flatnonzero(sample.n >= _COMPARED_FROM)
+    rows = np.flatnonzero(sample.n >= COMPARED_FROM)
     rows = rows if rows.size else np.arange(len(sample))
-    order = np.lexsort((sample.std[rows], sample.mean[rows], -sample.n[rows]))
-    return sample.take(rows[order[:_COMPARED_AT_MOST]])
+    return sample.take(rows[largest_first(sample.n[rows])[:_COMPARED_AT_MOST]])
 
 
 def _candidates(sample: Sample) -> Sequence[str]:

@@ -18,8 +18,9 @@ from connprops.arrays.hierarchy import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
 from connprops.errors import OptionError
-from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, nested
-from connprops.fits.samples import Samples, StatisticsTables
+from connprops.fits.samples.levels import OBSERVED, Levels, Places, borrowed_levels, nested
+from connprops.fits.samples.samples import Samples
+from connprops.fits.samples.tables import StatisticsTables
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.statistics import Statistics

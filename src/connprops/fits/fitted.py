@@ -15,8 +15,8 @@ from connprops.families.discrete import DISCRETE
 from connprops.families.family import Estimate, Family, at_least
 from connprops.families.registry import FAMILIES, family_named
 from connprops.families.sample import Moments
-from connprops.fits.levels import Levels, Places
-from connprops.fits.samples import Samples
+from connprops.fits.samples.levels import Levels, Places
+from connprops.fits.samples.samples import Samples
 
 Names = NDArray[np.str_]
 Parameters = dict[str, Floats]

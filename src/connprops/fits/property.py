@@ -26,15 +26,14 @@ from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
 from connprops.distributions.rows import ENUMS, enums_of_keys, parameter_rows
-from connprops.errors import OptionError, listing
 from connprops.families.continuous import common_quantiles
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
-from connprops.families.registry import FAMILIES, family_named
+from connprops.families.registry import family_named
 from connprops.families.sample import Known, Sample
 from connprops.fits.choice import chosen_families, repeated_value
 from connprops.fits.copulas import within_correlations
-from connprops.fits.evidence import best_foretold, inside_ranges, ks_p_values
+from connprops.fits.evidence import ks_p_values
 from connprops.fits.fitted import (
     Fitted,
     Names,
@@ -42,17 +41,18 @@ from connprops.fits.fitted import (
     fit_with_fallbacks,
     with_unweighted_means,
 )
-from connprops.fits.levels import OBSERVED, Levels, Places, borrowed_levels, observations_of
-from connprops.fits.samples import (
+from connprops.fits.left_out import best_foretold, inside_ranges
+from connprops.fits.samples.levels import OBSERVED, Levels, Places, borrowed_levels, observations_of
+from connprops.fits.samples.samples import (
     PropertySamples,
     Samples,
-    StatisticsTables,
     histograms_of,
     overall_shared,
     truncnorms_through_histograms,
 )
+from connprops.fits.samples.tables import StatisticsTables, largest_first
 from connprops.fits.shrinkage.estimates import with_shrinkage
-from connprops.options import AUTO, AUTO_PER_PATHWAY, BuildOptions, FitOptions
+from connprops.options import AUTO, BuildOptions
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
@@ -62,6 +62,8 @@ NEARLY = 0.95
 value, though those of some connections do not."""
 
 _TESTED_AT_MOST = 400  # pathways of which values are left out, to test ranges
+
+_TELLS_SCALE = 2  # values of a pathway beyond which it tells a scale, though one is left out
 
 _MEMORY_OF_BLOCK = 1 << 30  # for each block whose fits are compared with values at once
 
@@ -75,44 +77,6 @@ class PropertyTables(NamedTuple):
     model: pl.DataFrame
     fits: pl.DataFrame
     scores: pl.DataFrame
-
-
-def check_names(options: FitOptions, properties: Sequence[Property]) -> None:
-    """Raise :class:`OptionError` where an option names an unknown property or distribution."""
-    names = [p.name for p in properties]
-    for option in ("distr_types", "data_types", "data_bounds", "shared_within"):
-        for name in getattr(options, option):
-            if name not in names:
-                raise OptionError.unknown(f"property in {option}", name, names)
-    choices = [*FAMILIES, AUTO, AUTO_PER_PATHWAY]
-    for name, asked in options.distr_types.items():
-        if not asked:
-            raise OptionError.of(f"distr_types has no candidate for property {name!r}")
-        for family in [asked] if isinstance(asked, str) else asked:
-            if family not in (choices if isinstance(asked, str) else FAMILIES):
-                what, n = f"distribution for property {name!r}", len(choices)
-                raise OptionError.unknown(what, family, choices, at_most=n)
-    for prop in properties:
-        if prop.labels is not None:
-            _check_labelled(options, prop)
-
-
-def _check_labelled(options: FitOptions, prop: Property) -> None:
-    """Raise :class:`OptionError` where options take the codes of labels for numbers."""
-    asked = options.distr_types.get(prop.name, AUTO)
-    numeric = {asked} if isinstance(asked, str) else {*asked}
-    numeric -= {AUTO, AUTO_PER_PATHWAY, "discrete"}
-    for as_numbers, expected in (
-        (numeric and listing(sorted(numeric)), "discrete, the probabilities of the labels"),
-        (options.data_types.get(prop.name) == "float" and "data type float", "int, their codes"),
-        (prop.name in options.data_bounds and "data_bounds", "none: labels have no order"),
-    ):
-        if as_numbers:
-            raise OptionError.of(
-                f"The values of property {prop.name!r} are labels, not numbers",
-                found=str(as_numbers),
-                expected=expected,
-            )
 
 
 def fit_property(
@@ -179,10 +143,13 @@ class _PropertyFit(PropertySamples):
         pooled, tables = self.options.interpolation == "pooled", self.tables
         observations = observations_of(self.observed) if pooled else None
         pathways = self.rows["pathway"].to_numpy()
-        levels = borrowed_levels(tables.source, tables.target, pathways, observations)
+        further = tables.further
+        levels = borrowed_levels(tables.source, tables.target, pathways, observations, further)
+        if not tables.lends:
+            return levels.among(np.arange(pathways.size))
         if not pooled or not self.options.shrinkage or self.prop.labels is not None:
             return levels
-        return levels.with_effects(tables.source, tables.target)
+        return levels.with_effects(tables.source, tables.target, further)
 
     def to_rows(self) -> PropertyTables:
         """Fit the property."""
@@ -443,16 +410,22 @@ class _PropertyFit(PropertySamples):
         """Return how many values were left out of some pathways, and how many were in range."""
         left_out, inside = np.full((2, len(self.observed)), np.nan)
         if self.prop.labels is None and self.options.truncnorm != "histogram":
-            pathways = self.levels.observed
-            key = bits(pathways.astype(np.uint64), np.zeros(1, dtype=np.int64))
-            rows = np.sort(np.argsort(key)[:_TESTED_AT_MOST])
+            key = bits(self.levels.observed.astype(np.uint64), np.zeros(1, dtype=np.int64))
+            tested = np.sort(np.argsort(key)[:_TESTED_AT_MOST])
+            n, rows = self.observed.n, tested
+            if np.count_nonzero(n[tested] > _TELLS_SCALE) < _TESTED_AT_MOST / 4:
+                # Of single values, whose scale the others tell: those that tell it.
+                most = largest_first(n)[:_TESTED_AT_MOST]
+                rows = np.union1d(tested, most[n[most] > _TELLS_SCALE])
             part = self.observed.samples(rows)
             if "quantiles" in families:
                 part = replace(part, known=self._common_shape)
             levels = self.levels.among(rows) if self.options.shrinkage else None
-            left_out[rows], inside[rows] = inside_ranges(
+            of_rows = inside_ranges(
                 families[rows], part, levels, lambda of: self._as_drawn(of, fitted)
             )
+            own = np.isin(rows, tested)
+            left_out[tested], inside[tested] = (of_row[own] for of_row in of_rows)
         return {"n_left_out": left_out, "n_inside": inside}
 
     def _fit_rows(self, fitted: Fitted, evidence: Mapping[str, Floats]) -> pl.DataFrame:

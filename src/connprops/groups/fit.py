@@ -21,7 +21,7 @@ from connprops.arrays.arrow import to_arrow
 from connprops.dataset.selection import Choice, Groups
 from connprops.declare import names as names_of
 from connprops.errors import OptionError, listing
-from connprops.fits.property import check_names
+from connprops.fits.checks import check_names
 from connprops.groups.describe import opened
 from connprops.model.build import build
 from connprops.model.model import Model

@@ -12,10 +12,11 @@ from connprops import schema
 from connprops.declare import names, takes
 from connprops.distributions.rows import ENUMS, enums_of_keys
 from connprops.errors import ConnpropsWarning
+from connprops.fits.checks import check_names
 from connprops.fits.copulas import check_room, copula_rows
 from connprops.fits.properties import fit_properties
-from connprops.fits.property import PropertyTables, check_names
-from connprops.fits.samples import StatisticsTables
+from connprops.fits.property import PropertyTables
+from connprops.fits.samples.tables import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
 from connprops.pathways import expanded
@@ -41,7 +42,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
     -------
     Model
         With rows of each pathway that has data, and of each group of pathways that borrow, see
-        :mod:`connprops.fits.levels`. A property without a finite value in any pathway is
+        :mod:`connprops.fits.samples.levels`. A property without a finite value in any pathway is
         left out, with a warning.
 
     Raises
@@ -69,8 +70,10 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
             shrinkage=options.shrinkage,
         )  # fmt: skip
         model = pl.concat([model, _with_enums(of_copulas, enums)])
-    model = _in_order(model.select(schema.MODEL.names).get_columns(),
-                      model.select(pl.arg_sort_by(schema.MODEL.keys)).to_series())  # fmt: skip
+    model = model.select(schema.MODEL.names)
+    if not schema.MODEL.is_sorted(model):
+        order = model.select(pl.arg_sort_by(schema.MODEL.keys)).to_series()
+        model = _in_order(model.get_columns(), order)
     fits = schema.FITS.conform(fits, enums)
     recorded = {name: getattr(options, name) for name in _RECORDED}
     labels = {p.name: list(p.labels) for p in properties if p.labels is not None}

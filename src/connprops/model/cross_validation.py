@@ -24,7 +24,8 @@ from connprops.distributions.drawn import as_drawn
 from connprops.families.goodness import ks
 from connprops.families.registry import FAMILIES, REFERENCE_FAMILIES
 from connprops.families.sample import Sample
-from connprops.fits.samples import PropertySamples, StatisticsTables
+from connprops.fits.samples.samples import PropertySamples
+from connprops.fits.samples.tables import StatisticsTables
 from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions, CrossValidateOptions, ExtractOptions

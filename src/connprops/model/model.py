@@ -144,14 +144,20 @@ class Model(ModelTable):
         """
         if self.fits is None:
             raise ModelError.of("The model has no fits", hint="fits.parquet belongs beside it")
-        keys = [*schema.PATHWAY]
-        connections = pathways.select(pl.col(*keys).cast(pl.String), "n_connections")
         own, tested = pl.col("borrowed").fill_null(0.0) <= _HALF, pl.col("n") >= TESTED_FROM
         weight, small = pl.col("n_connections"), pl.col("p_value").filter(tested) <= _SMALL
+        number = self.pathways.number_of_row.alias("pathway")
+        used = ("borrowed", "n", "p_value", "n_inside", "n_left_out")
         rows = (
-            self.fits.filter(pl.col("level") < 0)
-            .with_columns(pl.col(*keys, "property", "status").cast(pl.String))
-            .join(connections, on=keys, how="left", maintain_order="left")
+            self.fits.lazy()
+            .filter(pl.col("level") < 0)
+            .select(pl.col("property", "status").cast(pl.String), *used, number)
+            .join(
+                pathways.lazy().select(number, "n_connections"),
+                on="pathway",
+                how="left",
+                maintain_order="left",
+            )
             .group_by("property", maintain_order=True)
             .agg(
                 own.sum().alias("n_own"),
@@ -165,6 +171,7 @@ class Model(ModelTable):
                 .fill_nan(None)
                 .alias("coverage"),
             )
+            .collect(engine="streaming")
         )
         borrowed = {name: self.lent(name).n_with for name in self.properties}
         every = pl.col("property").replace_strict(borrowed, default=0, return_dtype=pl.Int64)

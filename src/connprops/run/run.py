@@ -31,7 +31,7 @@ from connprops.errors import (
 )
 from connprops.export.opening import open_network
 from connprops.export.request import ExportRequest, describe, differences
-from connprops.fits.property import check_names
+from connprops.fits.checks import check_names
 from connprops.options import RunOptions, read_options
 from connprops.reports.expected import read_expected
 from connprops.run.record import (

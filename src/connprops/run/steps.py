@@ -42,7 +42,6 @@ from connprops.run.record import (
     Step,
     peak_memory,
 )
-from connprops.schema import PATHWAY
 from connprops.sources.source import Network
 from connprops.statistics.extract import extract
 from connprops.statistics.statistics import FILES, TABLES, Statistics, read_statistics
@@ -256,17 +255,16 @@ _NO_EVIDENCE: dict[str, Any] = {
 def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
-    observed = (pl.col("level") < 0) & pl.col("other_property").is_null()
-    distributions = model.table.filter(observed).select(*PATHWAY, "property", "distribution")
+    fitted = model.fits if model.fits is not None else schema.FITS.polars_schema().to_frame()
+    observed = fitted.lazy().filter(pl.col("level") < 0).group_by("property", "distribution")
+    families = observed.len().with_columns(pl.col(pl.Enum).cast(pl.String)).collect()
     rows = model.evidence(stats.pathways.collect()).drop("n_failed").to_dicts()
     evidence = {row.pop("property"): row for row in rows}
     summaries = []
     for prop in stats.properties:
-        used = distributions.filter(pl.col("property") == prop.name).unique()["distribution"]
-        counts = used.cast(pl.String).value_counts().sort(
-            "count", "distribution", descending=[True, False]
-        )  # fmt: skip
-        most = counts.row(0) if len(counts) else (None, 0)
+        used = families.filter(property=prop.name).select("distribution", "len")
+        used = used.sort("len", "distribution", descending=[True, False])
+        most = used.row(0) if len(used) else (None, 0)
         shared = table.filter(pl.col("property") == prop.name)["shared_within"].drop_nulls()
         summaries.append(
             PropertySummary(
@@ -274,7 +272,7 @@ def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummar
                 unit=prop.unit,
                 distribution=most[0],
                 n_pathways=most[1],
-                n_observed=len(used),
+                n_observed=int(used["len"].sum()),
                 shared=float(shared.sum() / len(shared)) if len(shared) else None,
                 **evidence.get(prop.name, _NO_EVIDENCE),
             )

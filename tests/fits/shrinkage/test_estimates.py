@@ -21,10 +21,10 @@ from connprops.families.goodness import ks
 from connprops.families.registry import family_named
 from connprops.families.sample import Known, Sample
 from connprops.fits.choice import chosen_families
-from connprops.fits.evidence import best_foretold, foretold
 from connprops.fits.fitted import fit_with_fallbacks
-from connprops.fits.levels import LevelKeys, Levels
-from connprops.fits.samples import Samples
+from connprops.fits.left_out import best_foretold, foretold
+from connprops.fits.samples.levels import LevelKeys, Levels
+from connprops.fits.samples.samples import Samples
 from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.fits.shrinkage.scales import foretold_log_scale
 from connprops.model.build import build
@@ -472,7 +472,7 @@ def test_samples_in_blocks_are_fitted_as_all_at_once(monkeypatch):
     samples = Samples.of(*(Sample.from_values(part) for part in (values[:4], values[4:])))
     asked = np.full(len(values), "gamma", dtype="U32")
     whole = fit_with_fallbacks(asked, samples)
-    monkeypatch.setattr("connprops.fits.samples.BLOCK", 1)
+    monkeypatch.setattr("connprops.fits.samples.samples.BLOCK", 1)
     assert [len(part) for _, part in samples.blocks(np.arange(6))] == [1] * 6
     found = fit_with_fallbacks(asked, samples)
     assert found.families.tolist() == whole.families.tolist()

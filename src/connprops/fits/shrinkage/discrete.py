@@ -10,7 +10,7 @@ from connprops.distributions.distributions import Distributions
 from connprops.families.discrete import DISTINCT
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Parameters
-from connprops.fits.levels import Pools
+from connprops.fits.samples.levels import Pools
 from connprops.fits.shrinkage.hierarchy import LEAST, Hierarchy, Moved
 
 _LISTS_FROM = 8  # pathways from which on a level's list of values is taken

@@ -17,8 +17,8 @@ from connprops.families.family import Family
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names
-from connprops.fits.levels import Levels
-from connprops.fits.samples import Samples
+from connprops.fits.samples.levels import Levels
+from connprops.fits.samples.samples import Samples
 from connprops.fits.shrinkage.discrete import own_lists, shrunk_counts, shrunk_lists
 from connprops.fits.shrinkage.ends import beta, between_ends
 from connprops.fits.shrinkage.hierarchy import Hierarchy

@@ -10,7 +10,7 @@ import numpy as np
 from connprops.arrays import Bools, Floats
 from connprops.arrays.hierarchy import posterior
 from connprops.fits.fitted import Parameters
-from connprops.fits.levels import Levels, Places, nested
+from connprops.fits.samples.levels import Levels, Places, nested
 
 Moved = tuple[Parameters, Parameters, list[Floats]]
 """Parameters moved towards their levels', their standard errors, and the levels' weights."""

@@ -7,8 +7,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connprops.fits import levels as levels_module
-from connprops.fits.levels import borrowed_levels
+from connprops.fits.samples import levels as levels_module
+from connprops.fits.samples.levels import borrowed_levels
 
 
 def types(rows):

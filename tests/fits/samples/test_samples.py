@@ -10,7 +10,8 @@ import pytest
 
 from connprops.export.opening import open_table
 from connprops.families.sample import POINTS, Sample
-from connprops.fits.samples import LARGE, PropertySamples, Samples, StatisticsTables
+from connprops.fits.samples.samples import PropertySamples, Samples
+from connprops.fits.samples.tables import LARGE, StatisticsTables
 from connprops.statistics.extract import extract
 
 SIZES = [1, 1, 2, 3, 3, 40, 700, 1, 5, 3000]
@@ -70,7 +71,7 @@ def test_there_is_room_for_little_more_than_the_points(samples):
 
 
 def test_blocks_give_each_group_once(samples, monkeypatch):
-    monkeypatch.setattr("connprops.fits.samples.BLOCK", 1)
+    monkeypatch.setattr("connprops.fits.samples.samples.BLOCK", 1)
     rows = np.array([0, 2, 3, 5, 6, 9])
     given = [(int(block[0]), part.mean[0]) for block, part in samples.blocks(rows)]
     assert sorted(given) == [(row, samples.mean[row]) for row in rows]

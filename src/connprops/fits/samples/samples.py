@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
@@ -11,39 +11,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.errors import OptionError
 from connprops.families.sample import BLOCK, POINTS, Known, Moments, Sample, weighted_points
-from connprops.fits.levels import Levels, Places, borrowed_levels
+from connprops.fits.samples.levels import Levels, Places, borrowed_levels
+from connprops.fits.samples.tables import LARGE, StatisticsTables, largest_first
 from connprops.pathways import Pathways
-from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics
-
-_THREADS = 4
-"""Properties that are fitted at once, at most: more are no faster."""
-
-_BYTES_OF_BLOCKS, _BYTES_PER_PATHWAY, _BYTES_PER_POINT = 100_000_000, 5_000, 80
-"""What fitting a property takes: for a block, and for the samples of all pathways, each with room
-for up to twice its points, of which there are several at times."""
-
-_SHARE_OF_FITS, _SHARE_OF_TABLES = 0.5, 0.1
-"""Shares of the memory for properties being fitted and for whole tables: finished fits have the
-rest."""
-
-_BYTES_PER_ROW, _BYTES_PER_RANK = 400, 32
-"""What tables take in memory, at most."""
-
-_NOT_FITTED = ("q05", "q25", "q50", "q75", "q95", "connection_mean", "connection_std")
-"""Columns that say nothing to fits."""
-
-_TABLES = ("table", "values", "order_statistics")
-
-LARGE = 20_000
-"""Pathways, those of most values, on which families are chosen: more say no more."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +94,7 @@ class Samples(Moments):
         rows = np.arange(len(self)) if among is None else np.flatnonzero(among)
         if rows.size <= LARGE:
             return rows
-        order = np.lexsort((self.std[rows], self.mean[rows], -self.n[rows]))
-        return np.sort(rows[order[:LARGE]])
+        return np.sort(rows[largest_first(self.n[rows])[:LARGE]])
 
     def samples(self, rows: Places) -> Sample:
         """Return some groups, by index, as samples of one width."""
@@ -174,120 +150,6 @@ class Samples(Moments):
         place = self.place[rows]
         part = np.searchsorted(first, place, side="right") - 1
         return part, place - first[part]
-
-
-@dataclass(frozen=True)
-class StatisticsTables:
-    """The statistics tables, of which the rows of one property at a time are in memory.
-
-    All properties of many pathways are more than their fits take. Where they have ``room``, in
-    bytes, they are read once: files are in the order of pathways.
-    """
-
-    stats: Statistics
-    source: pl.DataFrame
-    target: pl.DataFrame
-    pathways: Pathways
-    room: int = 0
-
-    @classmethod
-    def of(cls, stats: Statistics, resources: Resources | None = None) -> StatisticsTables:
-        """Open the tables of statistics; those that must be computed are, all in one pass."""
-        source, target = (
-            stats.types.filter(pl.col("side") == side).sort("code") for side in ("source", "target")
-        )
-        for name in _TABLES:
-            getattr(stats, name).select(pl.len()).collect()
-        pathways = Pathways(source["type"].to_list(), target["type"].to_list())
-        room = int((resources or Resources()).memory * _SHARE_OF_TABLES)
-        return cls(stats, source, target, pathways, room)
-
-    @cached_property
-    def _sizes(self) -> pl.Series:
-        """Return the numbers of synapses of the pathways that have statistics."""
-        rows = self.stats.pathways.filter(pl.col("n_sampled") > 0)
-        return rows.select("n_synapses").collect().to_series()
-
-    @property
-    def n_pathways(self) -> int:
-        """Return the number of pathways that have statistics."""
-        return len(self._sizes)
-
-    def fits_at_once(self, n_properties: int, resources: Resources) -> int:
-        """Return how many properties are fitted at once, by threads or processes."""
-        n_points = int(2 * self._sizes.clip(upper_bound=POINTS).sum())
-        of_samples = _BYTES_PER_PATHWAY * self.n_pathways + _BYTES_PER_POINT * n_points
-        allowed = int(resources.memory * _SHARE_OF_FITS) // (_BYTES_OF_BLOCKS + of_samples)
-        workers = resources.workers
-        most = workers if isinstance(workers, int) else min(resources.threads, _THREADS)
-        return max(1, min(most, n_properties, allowed))
-
-    @cached_property
-    def synapses_of_connection(self) -> pl.DataFrame:
-        """Return, by ``pathway``, the mean ``size`` of the connection that a synapse is of."""
-        mean, std = pl.col("mean"), pl.col("std")
-        counts = self.statistics(N_SYN_PER_CONN)
-        return counts.select("pathway", (mean + std**2 / mean).alias("size"))
-
-    def statistics(self, name: str) -> pl.DataFrame:
-        """Return the statistics of a property: :data:`connprops.schema.STATISTICS`, ``pathway``.
-
-        They have ``n_sampled``, the number of connections that they rest on, too.
-        """
-        sampled = self.stats.pathways.select(*schema.PATHWAY, "n_sampled")
-        rows = self._of_property("table", name)
-        return rows.join(sampled.collect(), on=schema.PATHWAY, maintain_order="left")
-
-    def values(self, name: str) -> pl.DataFrame:
-        """Return the distinct values: :data:`connprops.schema.VALUES`, ``pathway``."""
-        return self._of_property("values", name)
-
-    def order_statistics(self, name: str) -> pl.DataFrame:
-        """Return the thinned samples: :data:`connprops.schema.ORDER_STATISTICS`, ``pathway``."""
-        return self._of_property("order_statistics", name)
-
-    def of_property(self, name: str) -> dict[str, pl.DataFrame]:
-        """Return all that the fit of a property takes, as rows of the tables of statistics."""
-        rows = {table: self._own(table, name) for table in _TABLES}
-        if name != N_SYN_PER_CONN:
-            rows["table"] = pl.concat([rows["table"], self._own("table", N_SYN_PER_CONN)])
-        return {"pathways": self.stats.pathways.collect(), "statistics": rows.pop("table"), **rows}
-
-    def _own(self, table: str, name: str) -> pl.DataFrame:
-        """Return rows of a property."""
-        if self._has_room:
-            return self._parts[table].get((name,), self._parts[table][()])
-        rows = self._rows(table).filter(pl.col("property") == name)
-        return rows.collect(engine="streaming")
-
-    def _of_property(self, table: str, name: str) -> pl.DataFrame:
-        """Return rows of a property with the number of their ``pathway``, in that order."""
-        own = self._own(table, name)
-        numbered = own.with_columns(self.pathways.number_of_row.alias("pathway"))
-        if numbered["pathway"].is_sorted():  # as files are: a copy of all columns less
-            return numbered
-        return numbered.sort("pathway", maintain_order=True)
-
-    def _rows(self, table: str) -> pl.LazyFrame:
-        """Return what fits read of a table."""
-        rows: pl.LazyFrame = getattr(self.stats, table)
-        return rows.drop(_NOT_FITTED, strict=False)
-
-    @property
-    def _has_room(self) -> bool:
-        """Return whether the tables of all properties may stay in memory."""
-        ranks = int(self._sizes.clip(upper_bound=RANKS_AT_MOST).sum())
-        of_one = _BYTES_PER_ROW * self.n_pathways + _BYTES_PER_RANK * ranks
-        return of_one * len(self.stats.properties) <= self.room
-
-    @cached_property
-    def _parts(self) -> Mapping[str, Mapping[tuple[Any, ...], pl.DataFrame]]:
-        """Return the rows of each property, by table; none at all are those of no property."""
-        whole = {name: self._rows(name).collect() for name in _TABLES}
-        return {
-            name: {(): rows.clear(), **rows.partition_by("property", as_dict=True)}
-            for name, rows in whole.items()
-        }
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from connprops.schema import PATHWAY, ROW_KEYS
 
 Places = NDArray[np.intp]
 
+_NONE: Places = np.empty(0, dtype=np.intp)
+
 OBSERVED = -1
 """The level of a pathway that has data."""
 
@@ -221,16 +223,19 @@ class Levels:
         pools: Places = self.pool_of_kind[self.by_level.kind_of(numbers)]
         return pools
 
-    def with_effects(self, source: pl.DataFrame, target: pl.DataFrame) -> Levels:
+    def with_effects(
+        self, source: pl.DataFrame, target: pl.DataFrame, further: Places = _NONE
+    ) -> Levels:
         """Return the levels in which pathways without data have the effects of both their types.
 
         Each is a pool of its own then: unless they are very many, for a model's rows should grow
-        with the data and not with pairs of types.
+        with the data and not with pairs of types. ``further`` ones have data, and lend nothing.
         """
         n = self.observed.size
-        if len(source) * len(target) - n > ALONE_AT_MOST:
+        if len(source) * len(target) - n - further.size > ALONE_AT_MOST:
             return self
-        others = np.setdiff1d(np.arange(len(source) * len(target)), self.observed)
+        with_data = np.concatenate([self.observed, further])
+        others = np.setdiff1d(np.arange(len(source) * len(target)), with_data)
         pool = self.pool_of(others)
         others, pool = others[pool >= 0], pool[pool >= 0]
         both = np.concatenate([self.observed, others])
@@ -247,16 +252,15 @@ class Levels:
 
     def among(self, rows: Places) -> Levels:
         """Return the levels of some observed pathways, of which no others borrow."""
-        none = np.empty(0, dtype=np.intp)
         return replace(
             self,
             observed=self.observed[rows],
             pool_of_kind=np.full_like(self.pool_of_kind, -1),
-            level_of_pool=none,
-            member_of_pool=none,
-            sample_of_pool=none,
-            member=none,
-            pool=none,
+            level_of_pool=_NONE,
+            member_of_pool=_NONE,
+            sample_of_pool=_NONE,
+            member=_NONE,
+            pool=_NONE,
             n_samples=0,
             keys=[key[rows] for key in self.keys],
             crossed=[[group[rows] for group in stack] for stack in self.crossed],
@@ -322,6 +326,7 @@ def borrowed_levels(
     target: pl.DataFrame,
     observed: Places,
     observations: Observations | None = None,
+    further: Places = _NONE,
 ) -> Levels:
     """Find the level and the pool of every pathway without data.
 
@@ -335,6 +340,8 @@ def borrowed_levels(
         Of these pathways. They say which side's types and which levels tell most, and a pool then
         has at least :data:`POOL_FROM` values. Without them source types and all levels count, and
         any pathway with data makes a pool.
+    further
+        Numbers of other pathways with data, which neither lend nor borrow.
     """
     by_level, chain = LevelKeys.of(source, target), tuple(range(5))
     fewest: list[float] = [1] * len(by_level.sides)
@@ -343,7 +350,8 @@ def borrowed_levels(
         fewest = [1 if level in chain else np.inf for level in range(4)] + [1]
     keys = by_level.of_pathways(observed)
     n_of_kind, keys_of_kind = by_level.of_kinds()
-    n_observed = np.bincount(by_level.kind_of(observed), minlength=n_of_kind.size)
+    with_data = by_level.kind_of(np.concatenate([observed, further]))
+    n_observed = np.bincount(with_data, minlength=n_of_kind.size)
     lacking = np.flatnonzero(n_of_kind > n_observed)
     borrowers = [key[lacking] for key in keys_of_kind]
     samples = pools = Pools.of(keys, borrowers, fewest)
