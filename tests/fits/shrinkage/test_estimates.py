@@ -595,3 +595,21 @@ def test_families_that_tie_are_told_apart_by_their_moments(true):
     families, scores = best_foretold(np.full(55, "lognormal"), tied, sample, levels)
     assert set(families) == {true}
     assert scores.filter("chosen")["distribution"].to_list() == [true]
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type has a")
+def test_where_no_type_has_a_class_pathways_without_data_are_as_the_others(tmp_path):
+    """All are one group then; nothing speaks for others beyond it, of which nothing is known."""
+    rng = np.random.default_rng(6)
+    mtype = [f"T{i}" for i in range(12)] * 5
+    pairs = [(s, t) for s in range(60) for t in range(60) if (s + t) % 12 < 9 and s % 5 == t % 4]
+    values = rng.gamma(4, 100, len(pairs))
+    ends = np.array(pairs)
+    order = np.lexsort((ends[:, 0], ends[:, 1]))
+    config = write_circuit(tmp_path / "c", *ends[order].T, {"g": values[order]}, mtype=mtype)
+    model = build(extract(Dataset(export(resolve_circuit(config), tmp_path / "d"))),
+                  distr_types={"g": "gamma"})  # fmt: skip
+    without = model.fits.filter(pl.col("level") >= 0, pl.col("property") == "g")
+    assert len(without) >= 30
+    assert without["model_mean"].mean() == pytest.approx(400, rel=0.05)
+    assert without["model_std"].mean() == pytest.approx(200, rel=0.08)

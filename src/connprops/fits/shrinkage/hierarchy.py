@@ -58,6 +58,9 @@ class Hierarchy:
         keys = [key[observed] for key in levels.keys]
         groups = nested(keys, levels.chain)
         step = np.searchsorted(levels.chain, levels.level_of_pool[pools])
+        # Where no type has what a level needs, all pathways are one group of it.
+        lacking = [bool((keys[level] < 0).all()) for level in levels.chain[: len(groups)]]
+        widest = len(groups) - [*lacking[::-1], False].index(False)
         crossed = [[group[observed] for group in stack] for stack in levels.crossed]
         of_pools = [[group[pools] for group in stack] for stack in levels.crossed_of_pools]
         return cls(
@@ -65,7 +68,7 @@ class Hierarchy:
             keys,
             groups,
             place[levels.member_of_pool[pools]],
-            np.minimum(step, len(groups)),
+            np.minimum(step, widest),
             crossed,
             [_shared(own, new) for own, new in zip(crossed, of_pools, strict=False)],
         )
