@@ -21,8 +21,6 @@ def test_histogram_draws_bins_and_expectation():
     assert bar["encoding"]["y"]["field"] == "count"
     assert rule["encoding"]["y"]["field"] == "expected"
     assert [r["expected"] for r in rows_behind(chart, "expected")] == [5.5, None]
-    bare = charts.histogram(bins.drop("expected"), charts.Labels("delay", "", "a"))
-    assert len(layers(bare.to_dict())) == 1
 
 
 def test_cdf_of_a_discrete_model_has_steps(drawn):

@@ -68,11 +68,9 @@ def shown_types(
         if len(of_side) > TYPES_AT_MOST:
             name = pl.col(f"{side}_type").cast(pl.String).alias("type")
             sums = pathways.group_by(name).agg(pl.col("n_connections").sum())
-            order = of_side.join(sums, on="type", how="left").with_columns(
-                pl.col("n_connections").fill_null(0)
-            )
-            strongest = order.sort("n_connections", "code", descending=[True, False]).head(n)
-            of_side = strongest.sort("code").select(types.columns)
+            most = pl.col("n_connections").fill_null(0)
+            order = of_side.join(sums, on="type", how="left").sort(-most.cast(pl.Int64), "code")
+            of_side = order.head(n).sort("code").select(types.columns)
         shown.append(of_side)
     return pl.concat(shown)
 
@@ -137,12 +135,6 @@ def statistic_unit(statistic: str, unit: str) -> str:
 def _step(n_types: int, size: int = 600) -> int:
     """Return the pixels of a type: as large as is useful, never too small for a label."""
     return min(44, max(9, size // max(n_types, 1)))
-
-
-def map_width(types: pl.DataFrame) -> int:
-    """Return about how many pixels a map is wide, with its labels."""
-    n = len(types.filter(pl.col("side") == "target"))
-    return _LABELS + n * _step(n)
 
 
 def heat_map(
@@ -257,10 +249,7 @@ def _class_lines(
 
 
 def pathway_map(
-    table: pl.DataFrame,
-    types: pl.DataFrame,
-    value: str,
-    style: MapStyle,
+    table: pl.DataFrame, types: pl.DataFrame, value: str, style: MapStyle
 ) -> alt.LayerChart:
     """Draw a number or a category of each pathway, a row of ``table`` each.
 
@@ -283,10 +272,7 @@ def pathway_map(
 
 
 def map_styles(
-    name: str,
-    statistic: str,
-    unit: str,
-    values: Mapping[str, pl.Series],
+    name: str, statistic: str, unit: str, values: Mapping[str, pl.Series]
 ) -> dict[str, MapStyle]:
     """Return the styles of maps of a statistic: of data, of the model, of their difference.
 
@@ -358,7 +344,8 @@ def maps(
     sides = {side: both[side] for side in both.columns if side in ("data", "model")}
     styles = map_styles(property, statistic, unit, sides)
     drawn = [pathway_map(both, types, side, style) for side, style in styles.items()]
-    return side_by_side(drawn, map_width(types), resolve=_own_colours())
+    n = len(types.filter(pl.col("side") == "target"))
+    return side_by_side(drawn, _LABELS + n * _step(n), resolve=_own_colours())
 
 
 def side_by_side(
@@ -373,18 +360,12 @@ def side_by_side(
     return drawn
 
 
-def level_map(
-    model: pl.DataFrame,
-    types: pl.DataFrame,
-    *,
-    property: str,  # noqa: A002
-) -> alt.LayerChart:
+def level_map(model: pl.DataFrame, types: pl.DataFrame, *, property: str) -> alt.LayerChart:  # noqa: A002
     """Draw how far each pathway's model of a property was borrowed, by its ``level``."""
     words = {i - 1: text for i, text in enumerate(LEVELS)}
     level = pl.col("level").cast(pl.Int64).replace_strict(words, return_dtype=pl.String)
-    rows = rows_of(model, property=property).unique(
-        schema.PATHWAY, keep="first", maintain_order=True
-    )
+    of_property = rows_of(model, property=property)
+    rows = of_property.unique(schema.PATHWAY, keep="first", maintain_order=True)
     return pathway_map(rows.with_columns(level), types, "level", level_style(property))
 
 

@@ -1,4 +1,4 @@
-"""Charts of all pathways together: each property's spread, and numbers of synapses."""
+"""The chart of all pathways together: each property's spread."""
 
 from __future__ import annotations
 
@@ -10,15 +10,8 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
-from connprops.charts.pathway import Labels, histogram
 from connprops.charts.rows import rows_of
-from connprops.charts.theme import LIGHT, Rows, as_data, axis_title, unit_title
-
-
-def synapses_per_connection(bins: Rows) -> alt.LayerChart:
-    """Draw how many connections have how many synapses, from ``rows.synapse_counts``."""
-    labels = Labels(schema.N_SYN_PER_CONN, "1", "Synapses per connection", whole=True)
-    return histogram(bins, labels, counted="connections")
+from connprops.charts.theme import LIGHT, as_data, axis_title, unit_title
 
 
 def overview(

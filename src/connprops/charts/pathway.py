@@ -58,26 +58,25 @@ def histogram(
 ) -> alt.LayerChart:
     """Draw a pathway's histogram, and what the model expects in the same bins.
 
-    The column ``expected``, counts that the model expects, is drawn where ``bins`` has it;
-    ``counted`` says what the counts are of.
+    ``bins`` are rows of left, right, count, expected; ``counted`` says what the counts are of.
     """
-    with_model = not isinstance(bins, pl.DataFrame) or "expected" in bins.columns
-    base = alt.Chart(theme.as_data(bins, "left", "right", "count", *["expected"] * with_model))
-    colours = {"data": palette.data} | ({"model": palette.model} if with_model else {})
-    tooltip = [number("left", "from"), number("right", "to"), number("count", "data", ",")]
-    tooltip += [number("expected", "model")] * with_model
-    common: dict[str, Any] = {"color": _series(colours, "square"), "tooltip": tooltip}
+    base = alt.Chart(theme.as_data(bins, "left", "right", "count", "expected"))
+    ends = [number("left", "from"), number("right", "to")]
+    tooltip = [*ends, number("count", "data", ","), number("expected", "model")]
+    colour = _series({"data": palette.data, "model": palette.model}, "square")
+    common: dict[str, Any] = {"color": colour, "tooltip": tooltip}
     axis, scale = labels.ticks(8) if labels.whole else alt.Undefined, alt.Scale(nice=False)
     x = alt.X("left:Q", bin="binned", title=labels.axis, axis=axis, scale=scale)
     y_title = f"number of {counted} (count)"
     y = alt.Y("count:Q", title=y_title, axis=alt.Axis(tickMinStep=1))
     bars = base.transform_calculate(series="'data'").mark_bar(binSpacing=0)
-    layers = [bars.encode(x=x, x2="right:Q", y=y, **common)]
-    if with_model:
-        there = base.transform_filter("datum.count > 0 || datum.expected > 0")
-        rules = there.transform_calculate(series="'model'").mark_rule(strokeWidth=2)
-        y = alt.Y("expected:Q", title=y_title)
-        layers.append(rules.encode(x=alt.X("left:Q"), x2="right:Q", y=y, **common))
+    there = base.transform_filter("datum.count > 0 || datum.expected > 0")
+    rules = there.transform_calculate(series="'model'").mark_rule(strokeWidth=2)
+    expected = alt.Y("expected:Q", title=y_title)
+    layers = [
+        bars.encode(x=x, x2="right:Q", y=y, **common),
+        rules.encode(x=alt.X("left:Q"), x2="right:Q", y=expected, **common),
+    ]
     what = "Bars: values per bin; lines: what the model expects in each bin."
     return _layered(layers, labels, what, width=420)
 

@@ -15,17 +15,18 @@ import numpy as np
 import polars as pl
 
 from connprops import schema
-from connprops.charts import fits, maps, overview
+from connprops.charts import fits, maps
 from connprops.charts import pathway as charts
 from connprops.charts import scores as score_charts
+from connprops.charts.overview import overview
 from connprops.charts.rows import (
     curves,
     following,
+    is_whole,
     quantile_pairs,
     rows_of,
     synapse_counts,
     whole_bins,
-    whole_numbers,
     widened,
 )
 from connprops.charts.theme import LIGHT
@@ -36,6 +37,7 @@ from connprops.model.comparison import compare
 from connprops.model.cross_validation import CrossValidation
 from connprops.model.model import Model
 from connprops.pathways import rows_of_types
+from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 from connprops.store.folder import new_generation, output_file
 
@@ -98,9 +100,8 @@ def map_of(stats: Statistics, name: str, statistic: str = "mean") -> Chart:
     _check_known("property", [name], units)
     types = maps.shown_types(stats.types, stats.pathways.collect())
     table = rows_of_types(stats.table.filter(pl.col("property") == name), types).collect()
-    no_model = pl.DataFrame()
-    drawn = maps.maps(table, no_model, types, property=name, statistic=statistic, unit=units[name])
-    return in_notebook(drawn)
+    about = {"property": name, "statistic": statistic, "unit": units[name]}
+    return in_notebook(maps.maps(table, pl.DataFrame(), types, **about))
 
 
 def distributions_of(
@@ -126,9 +127,8 @@ def distributions_of(
 
 def pathway_chart(stats: Statistics, model: Model, name: str, pathway: tuple[str, str]) -> Chart:
     """Return data and model of a property of a pathway; the model alone where there are no data."""
-    of_one = {p.name: p.unit for p in stats.properties if p.name == name}
-    labelled = {p.name: p.labels for p in stats.properties if p.labels is not None}
-    drawn = dict(_pathway_charts(stats, model, of_one, pathway, labelled))
+    of_one = [p for p in stats.properties if p.name == name]
+    drawn = dict(_pathway_charts(stats, model, of_one, pathway))
     return drawn.get(f"histogram_{name}") or distributions_of(model, *pathway, [name])
 
 
@@ -190,12 +190,11 @@ def plot(
     OutputError
         Where a file is there already and ``overwrite`` is false, or cannot be written.
     """
-    units = {p.name: p.unit for p in stats.properties}
+    known = {p.name: p for p in stats.properties}
     _check_known("format of charts", formats, FORMATS)
-    _check_known("property", properties or (), units)
-    chosen = {name: units[name] for name in properties or units}
-    labelled = {p.name: p.labels for p in stats.properties if p.labels is not None}
-    drawn = dict(_charts(stats, model, chosen, statistics, pathway, labelled))
+    _check_known("property", properties or (), known)
+    chosen = [known[name] for name in dict.fromkeys(properties or known)]
+    drawn = dict(_charts(stats, model, chosen, statistics, pathway))
     if other is not None:
         drawn["comparison"] = score_charts.comparison(compare(model, other))
     if held_out is not None:
@@ -214,31 +213,26 @@ def _check_known(what: str, names: Iterable[object], known: Iterable[object]) ->
 def _charts(
     stats: Statistics,
     model: Model,
-    units: Mapping[str, str],
+    properties: Sequence[Property],
     statistics: Sequence[str],
     pathway: tuple[str, str] | None,
-    labelled: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Chart]]:
     every, whole, pathways = stats, model, stats.pathways.collect()
     types = maps.shown_types(stats.types, pathways)
     if len(types) < len(stats.types):
         stats, model = stats.of_types(types), model.of_types(types)
     table, order = stats.table.collect(), stats.order_statistics.collect()
-    numeric = {name: unit for name, unit in units.items() if name not in labelled}
-    if numeric:
-        yield "overview", overview.overview(table, numeric)
+    if numeric := {p.name: p.unit for p in properties if p.labels is None}:
+        yield "overview", overview(table, numeric)
     if model.scores is not None and len(model.scores):
         yield "scores", fits.scores(model.scores)
-    if schema.N_SYN_PER_CONN in units:
+    if any(p.name == schema.N_SYN_PER_CONN for p in properties):
         bins = synapse_counts(stats.values.collect(), order, model)
-        yield "synapses_per_connection", overview.synapses_per_connection(bins)
+        labels = charts.Labels(schema.N_SYN_PER_CONN, "1", "Synapses per connection", whole=True)
+        yield "synapses_per_connection", charts.histogram(bins, labels, counted="connections")
     of_model = model_statistics(model)
-    for name, unit in units.items():
-        common: dict[str, Any] = {"property": name, "unit": unit}
-        is_labelled = name in labelled
-        yield from _maps_of(
-            model, of_model, (table, types), common, statistics, is_labelled=is_labelled
-        )
+    for of in properties:
+        yield from _maps_of(of, table, of_model, types, model.fits, statistics)
     if len(model.correlations):
         pairs = model.correlations.rename({"value": "r"})
         pair = score_charts.strongest(pairs)
@@ -249,55 +243,54 @@ def _charts(
             pl.lit(chosen[1])
         )
         of_chosen = whole.of_types(whole.types.filter(ends))
-        yield from _pathway_charts(every, of_chosen, units, chosen, labelled)
+        yield from _pathway_charts(every, of_chosen, properties, chosen)
 
 
 def _maps_of(
-    model: Model,
+    of: Property,
+    table: pl.DataFrame,
     of_model: pl.DataFrame,
-    stats_and_types: tuple[pl.DataFrame, pl.DataFrame],
-    common: dict[str, Any],
+    types: pl.DataFrame,
+    fitted: pl.DataFrame | None,
     statistics: Sequence[str],
-    *,
-    is_labelled: bool,
 ) -> Iterator[tuple[str, Chart]]:
-    (table, types), name = stats_and_types, common["property"]
+    common: dict[str, Any] = {"property": of.name, "unit": of.unit}
     for statistic in statistics:
         # Numbers of synapses belong to the connection as a whole; codes are no quantities.
-        of_connection = statistic == "shared_within" and name == schema.N_SYN_PER_CONN
-        if not of_connection and (statistic == "shared_within" or not is_labelled):
+        counts, codes = of.name == schema.N_SYN_PER_CONN, of.labels is not None
+        if not (counts if statistic == "shared_within" else codes):
             drawn = maps.maps(table, of_model, types, statistic=statistic, **common)
-            yield f"{statistic}_{name}", drawn
-    yield f"levels_{name}", maps.level_map(of_model, types, property=name)
-    if model.fits is not None:
-        yield f"goodness_{name}", fits.goodness(model.fits, types, **common)
-        if not is_labelled:
-            far = fits.goodness(model.fits, types, measure="wasserstein", **common)
-            yield f"wasserstein_{name}", far
+            yield f"{statistic}_{of.name}", drawn
+    yield f"levels_{of.name}", maps.level_map(of_model, types, property=of.name)
+    if fitted is not None:
+        yield f"goodness_{of.name}", fits.goodness(fitted, types, **common)
+        if of.labels is None:
+            far = fits.goodness(fitted, types, measure="wasserstein", **common)
+            yield f"wasserstein_{of.name}", far
 
 
 def _pathway_charts(
     stats: Statistics,
     model: Model,
-    units: Mapping[str, str],
+    properties: Iterable[Property],
     pathway: tuple[str, str],
-    labelled: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, Chart]]:
     where = dict(zip(schema.PATHWAY, pathway, strict=True))
     conditions = [pl.col(column) == value for column, value in where.items()]
     histograms = model.expected(stats.histograms.filter(conditions).collect())
     order = stats.order_statistics.filter(conditions).collect()
     n_values = stats.table.filter(conditions).select("property", "n").collect()
-    rows, whole = rows_of(model.marginals, **where), whole_numbers(stats.properties)
-    for name, unit in units.items():
+    rows = rows_of(model.marginals, **where)
+    for of in properties:
+        name, whole = of.name, is_whole(of)
         title = f"{name}: {pathway[0]} → {pathway[1]}"
         origin = _origin(rows_of(rows, property=name), rows_of(n_values, property=name))
-        labels = charts.Labels(name, unit, title, origin, name in whole, labelled.get(name))
+        labels = charts.Labels(name, of.unit, title, origin, whole, of.labels)
         bins = rows_of(histograms, property=name)
         if len(bins):
-            bars = whole_bins(bins) if name in whole else model.expected(following(bins))
+            bars = whole_bins(bins) if whole else model.expected(following(bins))
             yield f"histogram_{name}", charts.histogram(bars, labels)
-            if name in labelled:
+            if of.labels is not None:
                 continue
             if bins["expected"].is_not_null().all():  # the model knows the pathway
                 yield f"roc_{name}", charts.roc(widened(bins, model), title)
@@ -305,7 +298,7 @@ def _pathway_charts(
         if len(pairs):
             points = pairs.select("p", "data", "model").explode("p", "data", "model")
             yield f"qq_{name}", charts.qq(points, labels)
-            discrete = all(of.family.kind == "discrete" for of in model.distributions(name))
+            discrete = all(d.family.kind == "discrete" for d in model.distributions(name))
             yield f"cdf_{name}", charts.cdf(points, labels, discrete=discrete)
     copula = rows_of(model.correlations, **where).rename({"value": "r"})
     if len(copula):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from connprops import schema
 from connprops.arrays import Floats, Ints
@@ -32,13 +31,9 @@ def rows_of(frame: pl.DataFrame, **values: str) -> pl.DataFrame:
     return frame.filter(*(pl.col(name).cast(pl.String) == v for name, v in values.items()))
 
 
-def whole_numbers(properties: Iterable[Property]) -> set[str]:
-    """Return the names of the properties whose values are whole numbers by their type, or codes."""
-    return {
-        p.name
-        for p in properties
-        if p.labels is not None or np.issubdtype(np.dtype(p.dtype), np.integer)
-    }
+def is_whole(of: Property) -> bool:
+    """Return whether a property's values are whole numbers by their type, or codes."""
+    return of.labels is not None or np.issubdtype(np.dtype(of.dtype), np.integer)
 
 
 def quantile_pairs(
@@ -154,8 +149,10 @@ def following(bins: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tuple[Floats, int]:
-    """Return edges of bins, with more out to ``low`` and ``high``, and how many are in front.
+def extended(
+    edges: Floats, counts: ArrayLike, low: float, high: float, at_most: int = 1000
+) -> tuple[Floats, Floats, int]:
+    """Return edges and counts of bins, with more to ``low`` and ``high``, and how many in front.
 
     Added bins are as wide as the narrowest, or wider where they would be more than ``at_most``.
     """
@@ -164,7 +161,8 @@ def extended(edges: Floats, low: float, high: float, at_most: int = 1000) -> tup
         np.linspace(end, far, 1 + int(np.clip(np.ceil(gap / width), 0, at_most)))[1:]
         for end, far, gap in ((edges[0], low, edges[0] - low), (edges[-1], high, high - edges[-1]))
     )
-    return np.concatenate([below[::-1], edges, above]), below.size
+    padded = np.pad(np.asarray(counts, dtype=np.float64), (below.size, above.size))
+    return np.concatenate([below[::-1], edges, above]), padded, below.size
 
 
 def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
@@ -177,9 +175,8 @@ def widened(bins: pl.DataFrame, model: ModelTable) -> pl.DataFrame:
     distribution = model.distribution(name, source, target)
     bins = bins.sort("bin")
     edges = np.append(bins["left"].to_numpy(), bins["right"][-1])
-    wide, n_below = extended(edges, *distribution.ppf(np.array([_TAILS]))[0])
-    counts = np.zeros(wide.size - 1)
-    counts[n_below : n_below + len(bins)] = bins["count"].to_numpy()
+    low, high = distribution.ppf(np.array([_TAILS]))[0]
+    wide, counts, n_below = extended(edges, bins["count"], low, high)
     before, up_to = distribution.cdf_sides(wide[None, :])
     ends = before[0].copy()  # a bin holds its left edge, the data's last one its right edge too
     ends[n_below + len(bins)] = up_to[0, n_below + len(bins)]

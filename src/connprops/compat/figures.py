@@ -128,9 +128,7 @@ def _distributions(
             values = np.maximum(np.round(values), 1)
         drawn = specifications.finished(values, spec).astype(np.float64)
         ends = np.asarray(edges, dtype=np.float64)
-        common, n_below = extended(ends, drawn.min(), drawn.max(), _BINS_BEYOND)
-        observed = np.zeros(common.size - 1)
-        observed[n_below : n_below + len(counts)] = counts
+        common, observed, _ = extended(ends, counts, drawn.min(), drawn.max(), _BINS_BEYOND)
         expected = np.histogram(drawn, bins=common)[0] * (np.sum(counts) / n_draws)
         bins = pl.DataFrame(
             {"left": common[:-1], "right": common[1:], "count": observed, "expected": expected}

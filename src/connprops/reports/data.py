@@ -19,10 +19,10 @@ from connprops.charts.maps import MISFIT
 from connprops.charts.rows import (
     curves,
     following,
+    is_whole,
     quantile_pairs,
     rows_of,
     whole_bins,
-    whole_numbers,
 )
 from connprops.charts.theme import axis_title, diverging_scale, ticks
 from connprops.distributions.table import model_statistics
@@ -125,12 +125,13 @@ class ReportTables:
         points = min(quantiles_at_most // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
         shown = order if points in _QUANTILES_OF_A_SAMPLE else order.head(0)
         bins = stats.histograms.collect()
-        is_whole = pl.col("property").cast(pl.String).is_in(whole_numbers(self.properties))
-        real = model.expected(following(bins.filter(~is_whole)))
-        whole = whole_bins(model.expected(bins.filter(is_whole)))
+        name = pl.col("property").cast(pl.String)
+        of_whole = name.is_in([of.name for of in self.properties if is_whole(of)])
+        real = model.expected(following(bins.filter(~of_whole)))
+        whole = whole_bins(model.expected(bins.filter(of_whole)))
         bins = pl.concat([real, whole.select(real.columns)], how="vertical_relaxed")
         self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
-        labelled = pl.col("property").cast(pl.String).is_in(model.labels.keys())
+        labelled = name.is_in(model.labels.keys())
         shown = shown.filter(~labelled)
         no_fits = pl.DataFrame(schema=schema.FITS.polars_schema())
         self._frames = {
@@ -320,7 +321,7 @@ class ReportTables:
             "unit": of.unit,
             "axis": of.name if of.labels else axis_title(of.name, of.unit),
             "labels": of.labels,
-            "values": "whole" if whole_numbers([of]) else "real",
+            "values": "whole" if is_whole(of) else "real",
             "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
             "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
             "rests": _evidence_text(evidence),
