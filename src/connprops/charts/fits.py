@@ -12,11 +12,11 @@ from connprops.charts import maps, theme
 from connprops.charts.rows import rows_of
 from connprops.charts.theme import LIGHT, number, word
 
-_WORST, _ENOUGH = 30, 10
-"""How many of the worst fits are drawn in order, of pathways with how many values or more.
+_WORST = 30
+"""How many of the worst fits are drawn in order."""
 
-A few values are far from any distribution by chance.
-"""
+ENOUGH = 10
+"""Values of a pathway from which on it counts: a few are far from any distribution by chance."""
 
 
 def goodness(
@@ -38,7 +38,7 @@ def goodness(
     measured = rows.filter(pl.col("level") < 0, pl.col(measure).is_finite())
     style = maps.distance_style(property, measure, unit, measured[measure])
     distance = style.legend
-    ranked = measured.filter(pl.col("n") >= _ENOUGH)
+    ranked = measured.filter(pl.col("n") >= ENOUGH)
     pathway = pl.format("{} → {}", *(pl.col(c).cast(pl.String) for c in schema.PATHWAY))
     worst = (
         (ranked if len(ranked) else measured)
@@ -46,7 +46,7 @@ def goodness(
         .head(_WORST)
         .select("n", "distribution", pathway=pathway, distance=measure)
     )
-    least = f" to {_ENOUGH} values or more" if len(ranked) else ""
+    least = f" to {ENOUGH} values or more" if len(ranked) else ""
     title = f"{property}: the {len(worst)} worst fits{least}"
     labels = alt.Axis(labelLimit=260, labelOverlap=False, labelPadding=6, ticks=False, domain=False)
     bars = alt.Chart(theme.as_data(worst)).mark_bar(color=LIGHT.data_line, height={"band": 0.7})

@@ -6,7 +6,7 @@ Pathways are numbers here, by the order of types in the maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import polars as pl
 from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
+from connprops.charts.fits import ENOUGH
 from connprops.charts.maps import MISFIT
 from connprops.charts.rows import (
     curves,
@@ -38,9 +39,7 @@ _LISTED = 12
 """Elements that are shown of a parameter that is a list."""
 
 _WORST = 200
-
-_ENOUGH = 10
-"""Fits to fewer values, far from any model by chance, do not crowd out others among the worst."""
+"""Fits that are shown, of those to few values and of the others, that these do not crowd out."""
 
 _QUANTILES_OF_A_SAMPLE = range(9, 42)
 """With fewer than these, the quantiles of the statistics are shown."""
@@ -77,10 +76,11 @@ _TROUBLES = {
     "another one",
 }
 
-_NO_EVIDENCE: dict[str, Any] = {
-    "n_own": 0, "n_level": 0, "n_borrowed": 0, "share_own": None, "n_tested": 0, "n_rejected": 0,
-    "p_small": None, "coverage": None,
-}  # fmt: skip
+NO_EVIDENCE: dict[str, Any] = {
+    **dict.fromkeys(("n_own", "n_level", "n_borrowed", "n_tested", "n_rejected"), 0),
+    **dict.fromkeys(("share_own", "p_small", "coverage")),
+}
+"""What :meth:`Model.evidence` says of a property that no pathway has values of."""
 
 _CONSTANTS: dict[str, Any] = {
     "moments": _MOMENTS,
@@ -91,7 +91,7 @@ _CONSTANTS: dict[str, Any] = {
     "shared": list(maps.SHARED.values()),
     "agreement": maps.AGREEMENT,
     "listed": _LISTED,
-    "enough": _ENOUGH,
+    "enough": ENOUGH,
     "parameters": {
         family.name: {p.name: {"unit": p.unit, "meaning": p.meaning} for p in family.parameters}
         for family in FAMILIES.values()
@@ -131,16 +131,16 @@ class ReportTables:
         whole = whole_bins(model.expected(bins.filter(of_whole)))
         bins = pl.concat([real, whole.select(real.columns)], how="vertical_relaxed")
         self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
-        labelled = name.is_in(model.labels.keys())
-        shown = shown.filter(~labelled)
+        labelled, of_codes = name.is_in(model.labels.keys()), (*_MOMENTS, "skewness", "kurtosis")
+        numbers = pl.when(~labelled).then(pl.col(of_codes))  # codes are none
         no_fits = pl.DataFrame(schema=schema.FITS.polars_schema())
         self._frames = {
             name: self._numbered(frame)
             for name, frame in {
                 "pathways": stats.pathways.collect(),
-                "statistics": _without_moments(stats.table.collect(), labelled),
+                "statistics": stats.table.collect().with_columns(numbers),
                 "histograms": bins,
-                "quantiles": quantile_pairs(shown, model, at_most=points),
+                "quantiles": quantile_pairs(shown.filter(~labelled), model, at_most=points),
                 "parameters": model.marginals,
                 "model": model_statistics(model),
                 "fits": no_fits if model.fits is None else model.expanded(model.fits),
@@ -314,7 +314,9 @@ class ReportTables:
 
     def _summary(self, of: Property) -> dict[str, Any]:
         model = rows_of(self._frames["model"], property=of.name)
-        evidence = self._evidence.get(of.name, _NO_EVIDENCE)
+        evidence = self._evidence.get(of.name, NO_EVIDENCE)
+        share = evidence["share_own"]
+        of_connections = "" if share is None else f" ({100 * share:.0f} % of connections)"
         counts = model["distribution"].value_counts()
         return {
             "name": of.name,
@@ -324,7 +326,8 @@ class ReportTables:
             "values": "whole" if is_whole(of) else "real",
             "n_pathways": rows_of(self._frames["statistics"], property=of.name)["n"].gt(0).sum(),
             "distributions": counts.sort("count", "distribution", descending=[True, False]).rows(),
-            "rests": _evidence_text(evidence),
+            "rests": f"own values {evidence['n_own']:,}{of_connections}, their level "
+            f"{evidence['n_level']:,}, without values {evidence['n_borrowed']:,}",
             "leans": evidence["n_level"] > 0,
             "rejected": f"{evidence['n_rejected']:,} of {evidence['n_tested']:,}",
             "p_small": evidence["p_small"],
@@ -339,7 +342,7 @@ class ReportTables:
             pl.col("property").replace_strict(number, return_dtype=pl.Int64),
             mean="data_mean",
             std="data_std",
-            few=pl.col("n") < _ENOUGH,
+            few=pl.col("n") < ENOUGH,
             sure=pl.col("ks") * pl.col("n").sqrt(),
         ).sort("few", "sure", "pathway", descending=[False, True, False])
         names = ("pathway", "property", "distribution", "level", "n", "status")
@@ -377,16 +380,6 @@ class ReportTables:
                 yield f"{text}: {', '.join(f'{n:,} ({name})' for name, n in counts.iter_rows())}"
 
 
-def _evidence_text(evidence: Mapping[str, Any]) -> str:
-    """Return what a property's distributions rest on."""
-    share = evidence["share_own"]
-    of_connections = "" if share is None else f" ({100 * share:.0f} % of connections)"
-    return (
-        f"own values {evidence['n_own']:,}{of_connections}, their level {evidence['n_level']:,}, "
-        f"without values {evidence['n_borrowed']:,}"
-    )
-
-
 def _columns(rows: pl.DataFrame, *, steps: bool = True) -> dict[str, list[Any]]:
     """Return rows as columns, with numbers rounded and null for what is not finite.
 
@@ -409,31 +402,22 @@ def _columns(rows: pl.DataFrame, *, steps: bool = True) -> dict[str, list[Any]]:
     return rows.select(expressions).to_dict(as_series=False)
 
 
-def _without_moments(statistics: pl.DataFrame, labelled: pl.Expr) -> pl.DataFrame:
-    """Return statistics without those of labelled properties that take codes for numbers."""
-    of_codes = pl.col(*_MOMENTS, "skewness", "kurtosis")
-    return statistics.with_columns(pl.when(~labelled).then(of_codes))
-
-
 def _parameters(long: pl.DataFrame, evidence: pl.DataFrame) -> dict[str, Any]:
     """Return by parameter its value in each pathway, a list where there are several."""
-    told = ("std_error", "ci_low", "ci_high")
-    parameters: dict[str, Any] = {}
-    beside: dict[str, dict[str, Any]] = {name: {} for name in told}
+    beside = {"std_error": "errors", "ci_low": "low", "ci_high": "high"}
+    told: dict[str, Any] = {name: {} for name in ("parameters", *beside.values())}
     rows = long.sort("pathway", "position").group_by("pathway", "parameter", maintain_order=True)
-    lists = rows.agg(pl.col("value").head(_LISTED), pl.col(told).first())
+    lists = rows.agg(pl.col("value").head(_LISTED), pl.col(*beside).first())
+    pathways = evidence.select("pathway")
     for (name,), of in lists.group_by("parameter", maintain_order=True):
-        aligned = evidence.select("pathway").join(
-            of, on="pathway", how="left", maintain_order="left"
-        )
-        columns = _columns(aligned.select("value", *told))
-        parameters[str(name)] = [
+        aligned = pathways.join(of, on="pathway", how="left", maintain_order="left")
+        columns = _columns(aligned.select("value", *beside))
+        told["parameters"][name] = [
             values[0] if values and len(values) == 1 else values for values in columns["value"]
         ]
-        for column in told:
-            beside[column][str(name)] = columns[column]
-    names = dict(zip(told, ("errors", "low", "high"), strict=True))
-    return {"parameters": parameters} | {names[column]: beside[column] for column in told}
+        for column, kind in beside.items():
+            told[kind][name] = columns[column]
+    return told
 
 
 def _map_drawings(

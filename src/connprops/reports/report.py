@@ -31,13 +31,13 @@ from connprops.charts import pathway as charts
 from connprops.charts.scores import correlation_matrix
 from connprops.charts.theme import DARK, LIGHT, Palette
 from connprops.display import Progress
-from connprops.errors import OutputError
 from connprops.model.model import Model
 from connprops.reports.data import ReportTables
 from connprops.reports.expected import read_expected
 from connprops.resources import release_memory
 from connprops.statistics.statistics import Statistics
 from connprops.store.folder import write_text
+from connprops.store.writing import refuse_existing
 
 _SIDES = {"light": LIGHT, "dark": DARK}
 _ROWS_AT_MOST = 64_000
@@ -89,8 +89,8 @@ def report(
         Where the file is there already and ``overwrite`` is false, or cannot be written.
     """
     file = Path(path)
-    if file.exists() and not overwrite:  # before the work, not after it
-        raise OutputError.of(f"{file} exists already", hint="give another name, or overwrite=True")
+    if not overwrite:  # before the work, not after it
+        refuse_existing(file)
     means = None if expected is None else read_expected(expected)
     page = _page(stats, model, title, facts or {}, warnings, means, progress)
     return write_text(file, page, overwrite=overwrite)

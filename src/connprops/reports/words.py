@@ -7,13 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from connprops.charts.fits import ENOUGH
 from connprops.families.goodness import TESTED_FROM
 from connprops.schema import Property
 
 _CLASSES = ("source_class", "target_class")
-_ENOUGH = 10
-"""Values from which on a pathway may stand out."""
-
 _FAR = 4.0
 """Standard errors from which on a mean stands out among so many pathways."""
 
@@ -102,10 +100,10 @@ def _families(model: pl.DataFrame, fits: pl.DataFrame, properties: Sequence[Prop
         if len(rows):
             used.setdefault(str(rows.mode().sort()[0]), []).append(of.name)
     told = "; ".join(f"{family} for {_and(names)}" for family, names in used.items())
-    few = fits.filter(pl.col("level") < 0, pl.col("n") < _ENOUGH).select("pathway").n_unique()
+    few = fits.filter(pl.col("level") < 0, pl.col("n") < ENOUGH).select("pathway").n_unique()
     own = fits.filter(pl.col("level") < 0).select("pathway").n_unique()
     rest = (
-        f" {few:,} of {own:,} pathways with data have fewer than {_ENOUGH} values of some "
+        f" {few:,} of {own:,} pathways with data have fewer than {ENOUGH} values of some "
         "property: their parameters lean on those of similar pathways."
         if few
         else ""
@@ -119,7 +117,7 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
     units = {of.name: of.unit for of in properties if not of.labels}
     rows = (
         tables["statistics"]
-        .filter(pl.col("property").is_in(list(units)), pl.col("n") >= _ENOUGH)
+        .filter(pl.col("property").is_in(list(units)), pl.col("n") >= ENOUGH)
         .join(pathways, on="pathway", how="left", maintain_order="left")
         .with_columns(
             total=(pl.col("mean") * pl.col("n")).sum().over("property", *_CLASSES),

@@ -31,6 +31,7 @@ from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions, ExtractOptions, RunOptions
 from connprops.query.database import small_tables, write_database_into
+from connprops.reports.data import NO_EVIDENCE
 from connprops.reports.report import report
 from connprops.resources import release_memory
 from connprops.run.record import (
@@ -246,12 +247,6 @@ def _report_facts(circuit: Network, options: RunOptions) -> dict[str, str]:
     }
 
 
-_NO_EVIDENCE: dict[str, Any] = {
-    **dict.fromkeys(("n_own", "n_level", "n_borrowed", "n_tested", "n_rejected"), 0),
-    **dict.fromkeys(("share_own", "p_small", "coverage")),
-}
-
-
 def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummary, ...]:
     """Return the summary of each property, in order."""
     table = stats.table.select("property", "shared_within").collect()
@@ -274,7 +269,7 @@ def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummar
                 n_pathways=most[1],
                 n_observed=int(used["len"].sum()),
                 shared=float(shared.sum() / len(shared)) if len(shared) else None,
-                **evidence.get(prop.name, _NO_EVIDENCE),
+                **evidence.get(prop.name, NO_EVIDENCE),
             )
         )
     return tuple(summaries)
