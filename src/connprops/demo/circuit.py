@@ -11,7 +11,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import polars as pl
 
 from connprops import schema
 from connprops._version import __version__
@@ -54,26 +53,15 @@ _CONTENT = {
     "manifest": {"$BASE_DIR": "."},
     "node_sets_file": f"$BASE_DIR/{_NODE_SETS}",
     "networks": {
-        "nodes": [
-            {
-                "nodes_file": f"$BASE_DIR/{_NODE_FILE}",
-                "populations": {NODES: {"type": "point_process"}},
-            }
-        ],
-        "edges": [
-            {
-                "edges_file": f"$BASE_DIR/{_EDGE_FILE}",
-                "populations": {EDGES: {"type": "chemical"}},
-            }
-        ],
+        "nodes": [{"nodes_file": f"$BASE_DIR/{_NODE_FILE}",
+                   "populations": {NODES: {"type": "point_process"}}}],
+        "edges": [{"edges_file": f"$BASE_DIR/{_EDGE_FILE}",
+                   "populations": {EDGES: {"type": "chemical"}}}],
     },
-}
+}  # fmt: skip
 
-_POINT_NEURON = {
-    "model_type": "point_process",
-    "model_template": "nrn:IntFire1",
-    "morphology": "none",
-}
+_POINT_NEURON = {"model_type": "point_process", "model_template": "nrn:IntFire1",
+                 "morphology": "none"}  # fmt: skip
 
 _ON_SOMA = {
     "afferent_section_id": (np.uint16, 0),
@@ -157,8 +145,8 @@ def write_demo(
             write_record(stage / _NODE_SETS, _node_sets(model))
             write_record(stage / _CONFIG, _CONTENT)
             facts = {"schema_version": schema.VERSION, "table": "truth", **recipe}
-            truth = model.truth().with_columns(pl.col(pl.Enum).cast(pl.String))
-            truth.write_parquet(stage / _TRUTH, metadata={schema.METADATA_KEY: json.dumps(facts)})
+            about = {schema.METADATA_KEY: json.dumps(facts)}
+            model.truth().write_parquet(stage / _TRUTH, metadata=about)
             n_connections = int(model.pathways.get_column("n_connections").sum())
             note = _Note(synapses, seed, __version__, len(model.neurons), n_connections, n_synapses)
             write_record(stage / _NOTE, note)
@@ -171,12 +159,9 @@ def _write_nodes(path: Path, model: ScaleModel) -> None:
     """Write the node file: text columns enumerated, as SONATA's ``@library`` has it."""
     neurons = model.neurons
     groups, group = neurons.groups, neurons.group
-    classes = groups.get_column("synapse_class")
     etypes = [names.split(" ") for names in groups.get_column("etypes")]
     texts = {
-        "mtype": groups.get_column("mtype").to_numpy()[group],
-        "layer": groups.get_column("layer").to_numpy()[group],
-        "synapse_class": classes.to_numpy()[group],
+        **{name: groups[name].to_numpy()[group] for name in ("mtype", "layer", "synapse_class")},
         "etype": np.array([etypes[g][e] for g, e in zip(group, neurons.etype, strict=True)]),
         **{name: np.full(len(group), text) for name, text in _POINT_NEURON.items()},
     }

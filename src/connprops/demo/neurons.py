@@ -45,12 +45,6 @@ class Neurons:
         return np.searchsorted(self.mtypes, self.groups.get_column("mtype").to_list())[self.group]
 
     @cached_property
-    def is_inhibitory(self) -> Ints:
-        """1 for inhibitory neurons, 0 for excitatory ones."""
-        classes = self.groups.get_column("synapse_class")
-        return (classes == "INH").cast(pl.Int64).to_numpy()[self.group]
-
-    @cached_property
     def by_mtype(self) -> Ints:
         """The neurons, ordered by m-type."""
         return np.argsort(self.mtype, kind="stable")

@@ -37,14 +37,8 @@ def published_pathways() -> pl.DataFrame:
     """Return the published pathways with the parameters of all their distributions."""
 
     def by_class(*, onto_exc: float, onto_inh: float, inhibitory: float) -> pl.Expr:
-        from_excitatory = pl.col("source_class") == "EXC"
-        return (
-            pl.when(from_excitatory & (pl.col("target_class") == "EXC"))
-            .then(onto_exc)
-            .when(from_excitatory)
-            .then(onto_inh)
-            .otherwise(inhibitory)
-        )
+        excitatory = pl.when(target_class="EXC").then(onto_exc).otherwise(onto_inh)
+        return pl.when(source_class="EXC").then(excitatory).otherwise(inhibitory)
 
     classes = table("mtypes").select("mtype", target_class="synapse_class").unique()
     return (
@@ -87,13 +81,7 @@ def count_distribution(mean: float, std: float) -> tuple[Ints, Floats]:
     return value[possible], p[possible] / p[possible].sum()
 
 
-def apportion(
-    n_published: Floats,
-    n_syn: Floats,
-    synapses: int,
-    *,
-    most: Ints,
-) -> Ints:
+def apportion(n_published: Floats, n_syn: Floats, synapses: int, *, most: Ints) -> Ints:
     """Return numbers of connections in proportion to the published ones, by Webster's method.
 
     ``synapses`` are expected, with ``n_syn`` a connection; small pathways keep a few if cheap.

@@ -222,30 +222,18 @@ class ScaleModel:
             }
             distributions = Distributions(FAMILIES[family], all_pathways, parameters)
             parts[name] = parameter_rows([distributions])
+        shared = {name: name != SPINE for name in _FAMILY} | {schema.N_SYN_PER_CONN: None}
         rows = pl.concat(
-            part.with_columns(
-                pl.lit(name).alias("property"),
-                pl.lit(None if name == schema.N_SYN_PER_CONN else name != SPINE, pl.Boolean)
-                .alias("shared_within"),
-            )
+            part.with_columns(property=pl.lit(name), shared_within=pl.lit(shared[name], pl.Boolean))
             for name, part in parts.items()
-        )  # fmt: skip
-        words: dict[str, list[str] | pl.Series] = {
-            **dict.fromkeys(schema.PATHWAY, self.neurons.mtypes),
-            "property": [*_FAMILY, schema.N_SYN_PER_CONN],
-            **{
-                name: rows.get_column(name).cast(pl.String).unique().sort()
-                for name in ("distribution", "parameter")
-            },
-        }
+        )
+        names = pl.col(*schema.PATHWAY, "property", "distribution", "parameter").cast(pl.String)
+        in_order = pl.col("property").cast(pl.Enum([*shared]))
         return (
             rows.with_columns(self.pathways[rows["pathway"]].select(*schema.PATHWAY))
-            .select(
-                *(pl.col(name).cast(pl.Enum(names)) for name, names in words.items()),
-                "position", "value", "shared_within",
-            )
-            .sort(*schema.PATHWAY, "property", "parameter", "position")
-        )  # fmt: skip
+            .select(names, "position", "value", "shared_within")
+            .sort(*schema.PATHWAY, in_order, "parameter", "position")
+        )
 
     def _rng(self, *key: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *key])
