@@ -31,14 +31,8 @@ from connprops.store.folder import write_text
 SEED = 123456
 """The reference's, where a configuration names none."""
 
-_EXTRACT = (
-    "min_sample_size_per_group",
-    "max_sample_size_per_group",
-    "hist_bins",
-    "sel_props",
-    "sel_src",
-    "sel_dest",
-)
+_EXTRACT = ("min_sample_size_per_group", "max_sample_size_per_group", "hist_bins", "sel_props",
+            "sel_src", "sel_dest")  # fmt: skip
 _BUILD = ("distr_types", "data_types", "data_bounds", "shared_within")
 _OTHERS = ("edges_popul_name", "plot_sample_size")
 
@@ -135,6 +129,7 @@ def build_model(
         raise OptionError.of(f"{file} cannot be read as JSON", found=str(error)) from error
     contents = content if isinstance(content, list) else [content]
     configs = [ModelConfig.of(entry, file) for entry in contents]
+    again = {"reextract": force_reextract, "rebuild": force_rebuild}
     models: list[Path] = []
     for config, entry in zip(configs, contents, strict=True):
         folds = config.CV_folds if cv_folds is None else cv_folds
@@ -142,10 +137,7 @@ def build_model(
         out_dir = Path(config.out_dir, "output", config.model.name)
         text = json.dumps(entry, indent=2) + "\n"
         write_text(out_dir / "model_config.json", text, overwrite=True)
-        models += [
-            _built(config, sets, out_dir, say, reextract=force_reextract, rebuild=force_rebuild)
-            for sets in parts
-        ]
+        models += [_built(config, sets, out_dir, say, **again) for sets in parts]
     return models
 
 
@@ -194,7 +186,9 @@ def _built(
         training = model is None
         if model is None:
             file = Path(config.working_dir, "model", f"{name}.json")
-            facts = {"statistics": _digest(stats), "options": options}
+            text = json.dumps(stats.facts(), sort_keys=True)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            facts = {"statistics": digest, "options": options}
             reusable = "--force-rebuild" if rebuild else _reusable_model(file, facts)
             if isinstance(reusable, str):
                 say(f"{file}: built ({reusable})")
@@ -229,8 +223,7 @@ def _reusable_statistics(folder: Path, computed: Statistics) -> Statistics | str
         for name, value in new["options"].items()
         if old["options"].get(name) != value
     ]
-    changed = [key for key in new if old.get(key) != new[key]]
-    by_version = changed == ["versions"]
+    by_version = [key for key in new if old.get(key) != new[key]] == ["versions"]
     other = "computed by other versions" if by_version else "the circuit has changed"
     return "; ".join(options) or other
 
@@ -249,9 +242,3 @@ def _reusable_model(file: Path, facts: Mapping[str, Any]) -> ConnPropsModel | st
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "of unknown origin"
     return f"other {' and '.join(changed)}" if changed else ConnPropsModel.model_from_file(file)
-
-
-def _digest(stats: Statistics) -> str:
-    """Return a checksum of what statistics were computed of."""
-    text = json.dumps(stats.facts(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

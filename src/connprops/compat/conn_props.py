@@ -102,10 +102,9 @@ def exported(
 
     ``columns`` are the properties asked for, of which some may not be exported by default.
     """
+    options: dict[str, Any] = {"population": population, "properties": _named(columns)}
 
     def made() -> Dataset:
-        properties = columns if _not_by_default(columns) else None
-        options: dict[str, Any] = {"population": population, "properties": properties}
         return Dataset(export(circuit, folder, overwrite=True, progress=progress, **options))
 
     try:
@@ -118,15 +117,16 @@ def exported(
 
 def _cache(circuit: Circuit, population: str | None, columns: Sequence[str] | None) -> Path:
     """Return where the dataset of a circuit is kept between calls, for this user alone."""
-    extra = sorted(columns or ()) if _not_by_default(columns) else None
-    key = repr((str(circuit.config.resolve()), population, extra))
+    extra = _named(columns)
+    key = repr((str(circuit.config.resolve()), population, extra and sorted(extra)))
     place = Path(tempfile.gettempdir()) / f"connprops-{os.getuid()}"
     make_private(place)  # the temporary folder is everybody's
     return place / f"{circuit.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def _not_by_default(columns: Sequence[str] | None) -> bool:
-    return not all(is_exported_by_default(name) for name in columns or ())
+def _named(columns: Sequence[str] | None) -> Sequence[str] | None:
+    """Return the properties asked for, where an export must name them: not all are its default."""
+    return None if all(map(is_exported_by_default, columns or ())) else columns
 
 
 def _whole(limit: float | None) -> int | None:
