@@ -27,7 +27,6 @@ from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions
 from connprops.pathways import check_number, expanded
-from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, ROW_KEYS, Property
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.rows import ENDS, Rows
@@ -121,7 +120,9 @@ def fit(
     parts = []
     for i, name in enumerate(names):
         rows_of, code = _connections(_values(coded, connection, name), name)
-        parts.append(_tables(rows_of, code, name, len(groups), spec, asked.limits))
+        of_groups = Groups(code, np.zeros_like(code), 1, is_pathway=False)
+        unit = Unit(0, len(groups), (name,), on_disk=False, n_connections=code.size)
+        parts += spec.compute(_FrameRows(rows_of), [of_groups], unit, asked.limits)
         if asked.progress:
             asked.progress("extract", i + 1, len(names), "properties")
     sizes = np.bincount(code, minlength=len(groups))
@@ -143,9 +144,7 @@ def _dtype(dtype: pl.DataType) -> str:
 
 
 def _spec(names: Sequence[str], options: BuildOptions) -> BucketSpec:
-    tables = ["statistics", "values", "order_statistics"]
-    if options.truncnorm == "histogram":
-        tables.append("histograms")
+    histograms = ["histograms"] * (options.truncnorm == "histogram")
     return BucketSpec(
         choices=(Choice.of(None, None, None, options.seed),),
         properties=tuple(names),
@@ -153,7 +152,7 @@ def _spec(names: Sequence[str], options: BuildOptions) -> BucketSpec:
         seed=options.seed,
         bins=_BINS,
         min_sample_size=None,
-        tables=tuple(tables),
+        tables=("statistics", "values", "order_statistics", *histograms),
     )
 
 
@@ -173,17 +172,14 @@ class _FrameRows:
 
 def _values(coded: pl.LazyFrame, connection: Sequence[str], name: str) -> pl.DataFrame:
     """Return the codes of group and connection and the value of each row, in one order."""
-    of_property = (
-        [] if name == N_SYN_PER_CONN else [_as_numbers(coded.collect_schema()[name], name)]
-    )
-    ends = [pl.col(end).alias(f"end {i}") for i, end in enumerate(connection)]
-    values = coded.select(_CODE, *ends, *of_property).collect(engine="streaming")
+    own = [] if name == N_SYN_PER_CONN else [name]
+    numbers = [_as_numbers(coded.collect_schema()[n], n) for n in own]
+    ends = {f"end {i}": pl.col(end) for i, end in enumerate(connection)}
+    values = coded.select(_CODE, *numbers, **ends).collect(engine="streaming")
     if not ends:
         return values
-    names = [_CODE, *(f"end {i}" for i in range(len(connection)))]
-    values = values.sort(names + values.columns[len(names) :])
-    begins = pl.struct(names).rle_id().cast(pl.Int64).alias(_CONNECTION)
-    return values.select(_CODE, begins, *values.columns[len(names) :])
+    begins = pl.struct(_CODE, *ends).rle_id().cast(pl.Int64).alias(_CONNECTION)
+    return values.sort(_CODE, *ends, *own).select(_CODE, begins, *own)
 
 
 def _as_numbers(dtype: pl.DataType, name: str) -> pl.Expr:
@@ -192,21 +188,6 @@ def _as_numbers(dtype: pl.DataType, name: str) -> pl.Expr:
     if dtype.is_float():
         return value.fill_null(np.nan)
     return value if _dtype(dtype) != "float64" else value.cast(pl.Float64).fill_null(np.nan)
-
-
-def _tables(
-    rows: Rows,
-    code: NDArray[np.int32],
-    name: str,
-    n_groups: int,
-    spec: BucketSpec,
-    limits: Resources,
-) -> GroupTables:
-    """Return the tables of a property, keyed by the groups' codes."""
-    groups = Groups(code, np.zeros_like(code), 1, is_pathway=False)
-    unit = Unit(0, n_groups, (name,), on_disk=False, n_connections=code.size)
-    (tables,) = spec.compute(_FrameRows(rows), [groups], unit, limits)
-    return tables
 
 
 def _connections(values: pl.DataFrame, name: str) -> tuple[Rows, NDArray[np.int32]]:
