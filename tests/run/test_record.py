@@ -25,7 +25,6 @@ from connprops.run.record import (
     check_folder,
     last_words,
     record_of,
-    started_with,
     write_run,
 )
 from connprops.run.run import run
@@ -37,7 +36,7 @@ RUNNING = Record(
     started="2026-01-01",
 )  # fmt: skip
 COMPLETE = CompleteRun(
-    **started_with(RUNNING), state="complete", out="out", population="default", n_pathways=4,
+    **vars(replace(RUNNING, state="complete")), out="out", population="default", n_pathways=4,
     n_connections=5, n_synapses=6,
     properties=(PropertySummary("u_syn", "1", "beta", 3, 4, None, 3, 1, 0, 0.9, 2, 1, None),),
     steps=(Step("export", 0.5, 1 << 21),), artifacts=("model.parquet",), warnings=("mind this",),

@@ -46,15 +46,13 @@ def of_export(
     finished = len(list((leftover_of(folder) / "notes").glob("*.json")))
     at_once, memory = parts_at_once(-(-size // n_parts), request.columns, n_parts, resources)
     own = len(Shard.parse(shard or (1, 1)).share(range(n_parts)))
-    each = "" if resources.workers is None else " in each worker"
     lines = [
         ("tasks", f"{n_parts:,} parts" + (f", {finished:,} of them finished" if finished else "")),
         *([("this shard", f"{own:,} parts")] if shard else []),
         ("read", f"{amount(size * row)} of {edges.file}"),
         ("written", f"{amount(n_bytes)} before compression, in {2 * n_parts:,} files, in {folder}"),
         ("connections", f"about {n_connections:,.0f}"),
-        ("at once", _at_once(at_once, "parts", resources)),
-        ("memory", f"about {amount(memory)}{each}"),
+        *_at_once(at_once, "parts", memory, resources),
     ]
     title = f"Export of {size:,} synapses of {edges.name!r}, {len(request.columns)} properties"
     return _listed(title, lines)
@@ -66,22 +64,19 @@ def of_extract(stats: Statistics, folder: Path, shard: str | None = None) -> str
     resources = stats.computed.resources
     n_cells = int((pathways["n_sampled"] > 0).sum()) * len(stats.properties)
     spec = stats.computed.buckets
-    buckets = stats.computed.plan(spec, Shard.parse(shard or (1, 1)).of)
-    own = Shard.parse(shard or (1, 1)).share(buckets)
+    share = Shard.parse(shard or (1, 1))
+    buckets = stats.computed.plan(spec, share.of)
     n_read = sum(f.stat().st_size for kind in ("connections", "synapses")
                  for f in dataset.files(kind))  # fmt: skip
-    at_once = _at_once(number_of(resources.workers), "buckets", resources)
     written = n_cells * _BYTES_OF_CELL
     memory = _BYTES_OF_PROGRAM + _COPIES_OF_TABLES * written
     memory += bytes_at_once(dataset, spec, buckets, resources)
-    each = "" if resources.workers is None else " in each worker"
     lines = [
         ("tasks", f"{len(buckets):,} buckets of pathways"),
-        *([("this shard", f"{len(own):,} buckets")] if shard else []),
+        *([("this shard", f"{len(share.share(buckets)):,} buckets")] if shard else []),
         ("read", f"{amount(n_read)} in {2 * dataset.n_parts:,} files, of {dataset.folder}"),
         ("written", f"about {amount(written)} in {folder}"),
-        ("at once", at_once),
-        ("memory", f"about {amount(memory)}{each}"),
+        *_at_once(number_of(resources.workers), "buckets", memory, resources),
     ]
     title = (
         f"Statistics of {len(stats.properties)} properties of {len(pathways):,} pathways: "
@@ -96,10 +91,12 @@ def _listed(title: str, lines: list[tuple[str, str]]) -> str:
     return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in lines)])
 
 
-def _at_once(n: int, what: str, resources: Resources) -> str:
-    if resources.workers is None:
-        return f"{n} {what} in this process"
-    return f"{number_of(resources.workers)} {what}, one in each worker"
+def _at_once(n: int, what: str, memory: float, resources: Resources) -> list[tuple[str, str]]:
+    """Return lines on how many units are at work together, and on the memory that they take."""
+    where, each = " in this process", ""
+    if resources.workers is not None:
+        n, where, each = number_of(resources.workers), ", one in each worker", " in each worker"
+    return [("at once", f"{n} {what}{where}"), ("memory", f"about {amount(memory)}{each}")]
 
 
 def _connections_per_row(request: ExportRequest) -> float:

@@ -79,14 +79,9 @@ def facts(path: Path) -> dict[str, Any]:
     if path.is_dir() and (runs := runs_in(path)):
         return {"kind": "runs", "runs": [asdict(run) for run in runs]}
     if files := _tables_in(path):
-        of_tables = {file.name: _grain_and_rows(file) for file in files}
-        return {
-            "kind": "tables",
-            "tables": [
-                {"file": name, "grain": grain, "rows": rows}
-                for name, (grain, rows) in of_tables.items()
-            ],
-        }
+        of_tables = [(file.name, *_grain_and_rows(file)) for file in files]
+        tables = [{"file": name, "grain": grain, "rows": n} for name, grain, n in of_tables]
+        return {"kind": "tables", "tables": tables}
     return _facts_of_network(open_network(path, EdgeOptions()))
 
 
@@ -94,13 +89,11 @@ def _facts_of_network(network: Network) -> dict[str, Any]:
     if isinstance(network, Circuit):
         edges, nodes, faults = _populations(network)
         return {
-            "kind": "circuit",
-            "name": network.name,
-            "config": str(network.config),
+            "kind": "circuit", "name": network.name, "config": str(network.config),
             "edges": [dict(zip(_OF_EDGES, row, strict=True)) for row in edges],
             "nodes": [dict(zip(_OF_NODES, row, strict=True)) for row in nodes],
             "faults": {name: str(fault) for (_, name), fault in faults.items()},
-        }
+        }  # fmt: skip
     of = network.population()
     stored = {column.name: column.stored for column in of.columns.values()}
     return {"kind": "edges", "name": of.name, "file": str(of.file), "rows": of.size,
@@ -260,18 +253,9 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
     console.print(_sizes(run))
     show_table(
         console,
-        (
-            "property",
-            "unit",
-            "distribution",
-            "of pathways",
-            "shared within",
-            "on own values (of connections)",
-            "on their level",
-            "without values",
-            "rejected",
-            "left-out values in 90 % ranges",
-        ),
+        ("property", "unit", "distribution", "of pathways", "shared within",
+         "on own values (of connections)", "on their level", "without values", "rejected",
+         "left-out values in 90 % ranges"),
         [
             (
                 p.name,
@@ -287,7 +271,7 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
             )
             for p in run.properties
         ],
-    )
+    )  # fmt: skip
     show_table(
         console,
         ("step", "seconds", "peak memory by then"),
@@ -301,21 +285,17 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
 
 
 def _show_several(runs: Sequence[CompleteRun], console: Console) -> None:
-    show_table(
-        console,
-        ("edge population", "pathways", "connections", "synapses", "properties", "seconds"),
-        [
-            (
-                run.population,
-                f"{run.n_pathways:,}",
-                f"{run.n_connections:,}",
-                f"{run.n_synapses:,}",
-                len(run.properties),
-                "as before" if run.reused else f"{run.seconds:.1f}",
-            )
-            for run in runs
-        ],
-    )
+    rows = [
+        (
+            run.population,
+            *(f"{n:,}" for n in (run.n_pathways, run.n_connections, run.n_synapses)),
+            len(run.properties),
+            "as before" if run.reused else f"{run.seconds:.1f}",
+        )
+        for run in runs
+    ]
+    head = ("edge population", "pathways", "connections", "synapses", "properties", "seconds")
+    show_table(console, head, rows)
 
 
 def _sizes(run: CompleteRun) -> str:

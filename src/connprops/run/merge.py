@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -111,28 +110,18 @@ def _merge_statistics(folder: Path, *, overwrite: bool) -> list[Path]:
             _check_whole(str(folder), kind, left, n, asked["shards"])
         if not overwrite:
             refuse_existing(*(folder / f"{name}.parquet" for name in TABLES))
+        facts = asked["facts"]
+        names = (*TABLES, *([schema.CORRELATIONS.name] if "ranges" in units else []))
         with new_generation(folder, FILES) as new:
-            names = _write_statistics(stage, new, units, asked["facts"])
-        return [folder / name for name in names]
-
-
-def _write_statistics(
-    stage: Path, folder: Path, n_units: Mapping[str, int], facts: Mapping[str, Any]
-) -> list[str]:
-    """Write the tables of statistics of which all units are in a stage; return the files' names.
-
-    ``n_units`` has the number of units of each kind that there is.
-    """
-    properties, types = described(facts, stage)
-    dtypes = enums_of(types, [p.name for p in properties])
-    files = []
-    for name in (*TABLES, *([schema.CORRELATIONS.name] if "ranges" in n_units else [])):
-        table = schema.TABLES[name]
-        kind = "ranges" if table is schema.CORRELATIONS else "buckets"
-        empty = pl.DataFrame(schema=layout_of(table, dtypes))
-        frame = merged(stage, table, empty, n_units[kind])
-        files.append(write_table(frame, table, folder / f"{name}.parquet", facts=facts).name)
-    return files
+            properties, types = described(facts, stage)
+            dtypes = enums_of(types, [p.name for p in properties])
+            for name in names:
+                table = schema.TABLES[name]
+                kind = "ranges" if table is schema.CORRELATIONS else "buckets"
+                empty = pl.DataFrame(schema=layout_of(table, dtypes))
+                frame = merged(stage, table, empty, units[kind])
+                write_table(frame, table, new / f"{name}.parquet", facts=facts)
+        return [folder / f"{name}.parquet" for name in names]
 
 
 def _check_whole(target: str, units: str, left: Sequence[int], n: int, n_shards: int) -> None:

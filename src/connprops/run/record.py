@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,15 +25,8 @@ RUN_FILE = "run.json"
 
 ARTIFACTS = (
     "dataset",
-    *(f"{name}.parquet" for name in TABLES),
-    "model.parquet",
-    "fits.parquet",
-    "scores.parquet",
-    "model.json",
-    DATABASE,
-    VIEWS,
-    "report.html",
-    RUN_FILE,
+    *(f"{name}.parquet" for name in (*TABLES, "model", "fits", "scores")),
+    *("model.json", DATABASE, VIEWS, "report.html", RUN_FILE),
 )
 """What a run writes."""
 
@@ -184,12 +177,6 @@ def record_of(folder: Path) -> Record | None:
         return read_record(file, CompleteRun, sealed=True)
     except DatasetError:
         return replace(record, state="changed")
-
-
-def started_with(record: Record) -> dict[str, Any]:
-    """Return what a record has from the first moment on, but for the state."""
-    passing = ("state", "doing")
-    return {f.name: getattr(record, f.name) for f in fields(Record) if f.name not in passing}
 
 
 def last_words(folder: Path) -> str:

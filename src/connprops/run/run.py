@@ -46,7 +46,6 @@ from connprops.run.record import (
     check_folder,
     last_words,
     record_of,
-    started_with,
     versions,
     write_run,
 )
@@ -55,13 +54,7 @@ from connprops.run.verify import verify as check_files
 from connprops.schema import unit_of
 from connprops.sources.source import Network
 from connprops.statistics.extract import chosen_properties
-from connprops.store.folder import (
-    RECORD,
-    ListedFile,
-    clean,
-    commit,
-    place_of,
-)
+from connprops.store.folder import RECORD, ListedFile, clean, commit, place_of
 from connprops.store.writing import leftover_of, locked, make_private, sha256_of, writing
 
 
@@ -117,9 +110,8 @@ def run(
             for text in (*killed, *(f"{what}: it is replaced" for what in damaged)):
                 warnings.warn(text, ConnpropsWarning, stacklevel=2)  # the report tells of none
             complete = CompleteRun(
-                **started_with(record),
+                **vars(replace(record, state="complete")),
                 **results,
-                state="complete",
                 out=str(folder),
                 steps=tuple(steps),
                 warnings=tuple(collected),
@@ -161,7 +153,7 @@ def _reasons(
     earlier: Record | None,
     record: Record,
     request: ExportRequest,
-    progress: Progress | None = None,
+    progress: Progress | None,
 ) -> tuple[list[str], list[str]]:
     """Return why an earlier run's results cannot stand for those of another; none if they can.
 
@@ -219,7 +211,7 @@ def why_not_reused(folder: Path, record: Record) -> list[str]:
     except ConnpropsError as error:
         return [f"cannot be made: {error}"]
     same = replace(record, input=_read(request, options), versions=versions())
-    changed, damaged = _reasons(folder, record, same, request)
+    changed, damaged = _reasons(folder, record, same, request, progress=None)
     if not (reasons := [*changed, *damaged]):
         return ["everything would be reused: input, options, versions and files are the same"]
     dataset = folder / "dataset"

@@ -62,16 +62,8 @@ _TOGETHER_FROM = 1 << 32
 class Steps:
     """The steps of a run that is under way.
 
-    Attributes
-    ----------
-    circuit, request
-        What is read, and which of it.
-    folder, stage
-        Where results are, and where new ones are written.
-    options, progress
-        What to do, and whom to tell.
-    steps, collected
-        What each step took, and the warnings so far: both grow.
+    ``folder`` is where results are, ``stage`` where new ones are written. ``steps``, what each has
+    taken, and ``collected``, the warnings so far, grow.
     """
 
     circuit: Network
@@ -136,16 +128,15 @@ class Steps:
         if stored := _stored(stats, self.stage, correlations=correlations):
             return stored, {}
         names = [*TABLES, *([schema.CORRELATIONS.name] if correlations else [])]
+        files = [f"{name}.parquet" for name in names]
         with suppress(DatasetError):
             before = Folder(self.folder).listed or {}
-            files = {f"{n}.parquet": before.get(f"{n}.parquet") for n in names}
-            kept = {name: file for name, file in files.items() if file is not None}
-            if len(kept) == len(names) and (
+            if before.keys() >= {*files} and (
                 stored := _stored(stats, self.folder, correlations=correlations)
             ):
                 for name in FILES:  # of an earlier run that was killed
                     (self.stage / name).unlink(missing_ok=True)
-                return stored, kept
+                return stored, {name: before[name] for name in files}
         stats.write_into(self.stage, self.stage, self.folder, correlations=correlations)
         return stats, {}
 
