@@ -220,20 +220,17 @@ def _statistics(
 ) -> Statistics:
     """Return the tables as those of pathways, whose source types are the groups' codes."""
     keys = groups.columns
+    # The groups are in order, so those with the same first keys lie together.
     above = {
-        name: groups.select(pl.struct(keys[: i + 1]).rle_id().cast(pl.String)).to_series()
+        name: pl.struct(keys[: i + 1]).rle_id().cast(pl.String)
         for i, name in enumerate(("synapse_class", "layer")[: len(keys) - 1])
-    }  # the groups are in order, so those with the same first keys lie together
+    }
     code = pl.int_range(pl.len(), dtype=pl.Int32)
-    types = pl.concat(
-        pl.DataFrame({"side": [side] * n, **of_side})
-        .with_columns(code=code, type=code.cast(pl.String), n_nodes=1)
-        .select(pl.col(n).cast(t) if n in ("side", "code", "type", "n_nodes", *of_side)
-                else pl.lit(None, t).alias(n) for n, t in _TYPES.items())
-        for side, n, of_side in (
-            ("source", len(groups), above), ("target", 1, {key: [""] for key in above})
-        )
-    )  # fmt: skip
+    source = groups.select(side=pl.lit("source"), code=code, type=code.cast(pl.String), **above)
+    target = source.head(1).with_columns(side=pl.lit("target"), **dict.fromkeys(above, pl.lit("")))
+    known = pl.concat([source, target]).with_columns(n_nodes=1)
+    types = pl.concat([pl.DataFrame(schema=_TYPES), known], how="diagonal_relaxed")
+    types = types.select(pl.col(n).cast(t) for n, t in _TYPES.items())
     dtypes = enums_of(types, [p.name for p in properties])
     names = pl.DataFrame({"group": np.arange(sizes.size), "size": sizes}).with_columns(
         source_type=pl.col("group").cast(pl.String), target_type=pl.lit("0")

@@ -255,27 +255,21 @@ def _map_specs(types: pl.DataFrame, palette: Palette) -> dict[str, Any]:
     A frame is around the pathway that two signals of the view name.
     """
     specs = {}
+    cells, missing = alt.NamedData("cells"), alt.NamedData("missing")
+    is_chosen = "datum.source_type === chosen_source && datum.target_type === chosen_target"
     frames = [
-        alt.Chart(alt.NamedData(name))
-        .transform_filter(
-            "datum.source_type === chosen_source && datum.target_type === chosen_target"
-        )
+        alt.Chart(data)
+        .transform_filter(is_chosen)
         .mark_rect(fill=None, stroke=palette.ink, strokeWidth=2.5)
         .encode(x=alt.X(maps.TARGET, type="nominal"), y=alt.Y(maps.SOURCE, type="nominal"))
-        for name in ("cells", "missing")
+        for data in (cells, missing)
     ]
     chosen = [alt.param(name=f"chosen_{side}", value="") for side in ("source", "target")]
+    look: dict[str, Any] = {"size": _MAP_SIZE, "palette": palette}
     for kind in ("quantity", "shared", "agreement", "level"):
         scale = alt.Scale(type="linear", domain=[0, 1]) if kind == "quantity" else None
-        chart = maps.heat_map(
-            alt.NamedData("cells"),
-            alt.NamedData("missing"),
-            types,
-            "value",
-            maps.MapStyle("Pathways", "value", scale, kind),
-            size=_MAP_SIZE,
-            palette=palette,
-        )
-        framed: alt.LayerChart = chart + frames[0] + frames[1]
+        style = maps.MapStyle("Pathways", "value", scale, kind)
+        drawn = maps.heat_map(cells, missing, types, "value", style, **look)
+        framed: alt.LayerChart = drawn + frames[0] + frames[1]
         specs[kind] = _spec(framed.add_params(*chosen), palette)
     return specs
