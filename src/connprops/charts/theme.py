@@ -31,20 +31,9 @@ Rows = pl.DataFrame | alt.InlineData | alt.NamedData
 class Palette:
     """The colours of a page; all of them can be told apart with any colour vision.
 
-    Attributes
-    ----------
-    theme
-        Name of the Altair theme that goes with the palette.
-    background, ink, quiet, grid
-        Page, text, secondary text and axes, grid lines.
-    no_data
-        Pathways without a value. No scale contains this grey.
-    data, data_line, model
-        Areas and lines of data, and lines of a model.
-    diverging
-        From below to above the middle, of balanced lightness.
-    levels
-        Observed, then borrowed from level 0 to 4: the further away, the stronger.
+    ``theme`` is the Altair theme that goes with them, ``quiet`` for secondary text and axes. No
+    scale contains the grey of ``no_data``. ``diverging`` goes from below to above the middle, of
+    balanced lightness; ``levels`` are observed, then borrowed from 0 to 4, ever stronger.
     """
 
     theme: str
@@ -61,55 +50,29 @@ class Palette:
 
 
 LIGHT = Palette(
-    theme="connprops",
-    background="#ffffff",
-    ink="#1f2328",
-    quiet="#59636e",
-    grid="#e6e8eb",
-    no_data="#d3d5d8",
-    data="#9dbfdd",
-    data_line="#0072b2",
-    model="#d55e00",
+    theme="connprops", background="#ffffff", ink="#1f2328", quiet="#59636e", grid="#e6e8eb",
+    no_data="#d3d5d8", data="#9dbfdd", data_line="#0072b2", model="#d55e00",
     diverging=("#1f5a9e", "#6aa5d1", "#cfe1ee", "#fbfaf8", "#f6d3bd", "#dd8153", "#a63a12"),
     levels=("#2f6f8f", "#fde9b0", "#fbc55f", "#f08f2e", "#c75b12", "#82330b"),
-)
+)  # fmt: skip
 DARK = Palette(
-    theme="connprops_dark",
-    background="#15181c",
-    ink="#e6e8ea",
-    quiet="#a2abb5",
-    grid="#2c3138",
-    no_data="#40464d",
-    data="#4c7397",
-    data_line="#6cb6ee",
-    model="#f58b4a",
+    theme="connprops_dark", background="#15181c", ink="#e6e8ea", quiet="#a2abb5", grid="#2c3138",
+    no_data="#40464d", data="#4c7397", data_line="#6cb6ee", model="#f58b4a",
     diverging=("#a9cdf0", "#5a97cf", "#2d5478", "#1d2126", "#71401f", "#cc7a3c", "#f7c49b"),
     levels=("#4a9cc0", "#fdecc0", "#fbcb6c", "#ef9840", "#cf6a25", "#99460f"),
-)
+)  # fmt: skip
 
 
 def _theme(palette: Palette) -> alt.theme.ThemeConfig:
-    axis = {
-        "labelColor": palette.quiet,
-        "titleColor": palette.ink,
-        "titleFontWeight": "normal",
-        "domainColor": palette.quiet,
-        "tickColor": palette.quiet,
-        "gridColor": palette.grid,
-        "labelFontSize": 11,
-        "titleFontSize": 12,
-    }
     text = {"labelColor": palette.ink, "titleColor": palette.ink, "titleFontWeight": "normal"}
+    axis = text | {
+        "labelColor": palette.quiet, "domainColor": palette.quiet, "tickColor": palette.quiet,
+        "gridColor": palette.grid, "labelFontSize": 11, "titleFontSize": 12,
+    }  # fmt: skip
     title = {
-        "anchor": "start",
-        "color": palette.ink,
-        "fontSize": 14,
-        "fontWeight": 600,
-        "subtitleColor": palette.quiet,
-        "subtitleFontSize": 11,
-        "subtitlePadding": 4,
-        "offset": 10,
-    }
+        "anchor": "start", "color": palette.ink, "fontSize": 14, "fontWeight": 600,
+        "subtitleColor": palette.quiet, "subtitleFontSize": 11, "subtitlePadding": 4, "offset": 10,
+    }  # fmt: skip
     config: Any = {
         "font": FONT,
         "padding": 12,

@@ -70,19 +70,11 @@ from connprops.families.registry import FAMILIES
 _PLACE = ("afferent_center_x", "afferent_center_y", "afferent_center_z")
 
 COLUMNS: Mapping[str, str] = {
-    "conductance": "float32",
-    "decay_time": "float32",
-    "depression_time": "float32",
-    "facilitation_time": "float32",
-    "u_syn": "float32",
-    "n_rrp_vesicles": "uint8",
-    "conductance_scale_factor": "float32",
-    "u_hill_coefficient": "float32",
-    "syn_type_id": "uint8",
-    "spine_length": "float32",
-    "delay": "float32",
-    **dict.fromkeys(_PLACE, "float32"),
-}
+    "conductance": "float32", "decay_time": "float32", "depression_time": "float32",
+    "facilitation_time": "float32", "u_syn": "float32", "n_rrp_vesicles": "uint8",
+    "conductance_scale_factor": "float32", "u_hill_coefficient": "float32", "syn_type_id": "uint8",
+    "spine_length": "float32", "delay": "float32", **dict.fromkeys(_PLACE, "float32"),
+}  # fmt: skip
 """The columns of a synapse, and the types that they are stored in."""
 
 _CONSTANT = ("conductance_scale_factor", "syn_type_id", "u_hill_coefficient")
@@ -123,18 +115,9 @@ class ScaleModel:
     """The circuit before it is written: neurons and distributions; the rest on demand.
 
     Whatever is random comes from the seed and the identity of what is drawn: the pathway for the
-    numbers of inputs, the block of targets for partners and values.
-
-    Attributes
-    ----------
-    neurons : Neurons
-        The neurons, in an order without a system.
-    pathways : polars.DataFrame
-        One row per pathway with connections: source_type, target_type, source_class,
-        target_class, ``n_published`` and ``n_connections``, published and in the model, and the
-        parameters of its distributions as ``<property>_<parameter>``.
-    n_blocks : int
-        Into how many blocks of target neurons the circuit is cut.
+    numbers of inputs, the block of targets, of which there are ``n_blocks``, for partners and
+    values. ``pathways`` has a row for each pathway with connections: types and classes,
+    ``n_published`` and ``n_connections``, and parameters as ``<property>_<parameter>``.
     """
 
     def __init__(self, synapses: int, seed: int) -> None:

@@ -19,13 +19,7 @@ _NEAR = 2.0
 
 
 def read_expected(expected: pl.DataFrame | str | Path) -> pl.DataFrame:
-    """Return a table of expected means, with its names as text.
-
-    Raises
-    ------
-    DatasetError
-        Where the file cannot be read, or lacks a column.
-    """
+    """Return a table of expected means, with names as text; :class:`DatasetError` otherwise."""
     try:
         frame = expected if isinstance(expected, pl.DataFrame) else pl.read_parquet(expected)
     except (OSError, pl.exceptions.PolarsError) as error:

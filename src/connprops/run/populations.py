@@ -54,18 +54,7 @@ def run_populations(
     Parameters are those of :func:`connprops.run.run.run`, which does it where one is named. Of
     several, the folder ``out`` has a folder each, ``index.html``, and ``connprops.duckdb`` with the
     tables of all, each row with its ``population``. Nothing is written where the options do not
-    fit one of them.
-
-    Returns
-    -------
-    CompleteRun or SeveralRuns
-        What was computed.
-
-    Raises
-    ------
-    OptionError, OutputError
-        Where a population is not there, an option does not fit one, or the folder holds something
-        else.
+    fit one of them, or the folder holds something else.
     """
     options = options or RunOptions()
     names = named(circuit, options)
