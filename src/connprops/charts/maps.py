@@ -25,12 +25,8 @@ LEVELS = ("observed", "level 0", "level 1", "level 2", "level 3", "level 4")
 
 SHARED = {True: "shared", False: "varies", None: "cannot tell"}
 AGREEMENT = ("alike", "only in the model", "only in the data")
-_AGREEMENTS = {
-    "shared, shared": AGREEMENT[0],
-    "varies, varies": AGREEMENT[0],
-    "varies, shared": AGREEMENT[1],
-    "shared, varies": AGREEMENT[2],
-}
+_AGREEMENTS = {"shared, shared": AGREEMENT[0], "varies, varies": AGREEMENT[0],
+               "varies, shared": AGREEMENT[1], "shared, varies": AGREEMENT[2]}  # fmt: skip
 """What the words of data and model come to; nothing where the data cannot tell."""
 
 
@@ -162,18 +158,12 @@ def heat_map(
             title=f"{side} type",
             scale=alt.Scale(domain=orders[side], paddingInner=0.04, paddingOuter=0),
             axis=alt.Axis(
-                labelAngle=angle,
-                labelOverlap=False,
-                labelFontSize=min(11, steps[side] - 1),
-                labelLimit=140,
-                labelPadding=3,
-                domain=False,
-                ticks=False,
-                grid=False,
+                labelAngle=angle, labelOverlap=False, labelFontSize=min(11, steps[side] - 1),
+                labelLimit=140, labelPadding=3, domain=False, ticks=False, grid=False,
             ),
         )
         for channel, side, angle in ((alt.X, "target", -90), (alt.Y, "source", 0))
-    )
+    )  # fmt: skip
     layers: list[alt.Chart] = []
     for data, tooltip, colour in _cells(cells, missing, value, style, colours, palette):
         tooltips = [word(SOURCE, "source"), word(TARGET, "target"), tooltip]
@@ -217,15 +207,11 @@ def _cells(
 
 def _gradient(title: str, scale: alt.Scale) -> alt.Legend:
     values = theme.ticks(scale)
+    marks = {"tickCount": 5} if values is None else {"values": values}
     return alt.Legend(
-        title=title,
-        orient="bottom",
-        direction="horizontal",
-        gradientLength=220,
-        gradientThickness=10,
-        format=theme.FORMAT,
-        **({"tickCount": 5} if values is None else {"values": values}),
-    )
+        title=title, orient="bottom", direction="horizontal", gradientLength=220,
+        gradientThickness=10, format=theme.FORMAT, **marks,
+    )  # fmt: skip
 
 
 def _own_colours() -> alt.Resolve:

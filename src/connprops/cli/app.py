@@ -163,7 +163,6 @@ app = typer.Typer(
     "`connprops run CIRCUIT` does everything. export, extract, build and plot are its steps, each "
     "of which reads what the previous one has written. `connprops demo` tries it on a small "
     "circuit.\n\nExit codes: 0 done, 1 a defect of connprops, 2 invalid input, options or output, "
-    ""
     "129 its terminal has gone, 130 interrupted, 141 its reader has gone, 143 terminated.",
     no_args_is_help=True,
     rich_markup_mode="markdown",

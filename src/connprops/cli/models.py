@@ -72,12 +72,9 @@ def cross_validate(
     if not overwrite:
         refuse_existing(*files)
     scores = cp.cross_validate(
-        data,
-        cv_folds=cv_folds,
-        edges_popul_name=options.population,
-        progress=progress,
+        data, cv_folds=cv_folds, edges_popul_name=options.population, progress=progress,
         **options.of(CrossValidateOptions),
-    )
+    )  # fmt: skip
     scores.write_parquet(out, overwrite=overwrite)
     summary = scores.summary()
     if chart:
@@ -230,18 +227,11 @@ def draw(
     from connprops.draw import write_synapses
 
     n_synapses = write_synapses(
-        cp.read_model(model),
-        connections,
-        out,
-        seed,
-        nodes=circuit,
-        population=population,
-        missing=cast("Missing", missing),
+        cp.read_model(model), connections, out, seed,
+        nodes=circuit, population=population, missing=cast("Missing", missing),
         properties=parse_names(sel_props) if sel_props else None,
-        resources=options.resources,
-        overwrite=overwrite,
-        progress=progress,
-    )
+        resources=options.resources, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
     return f"{n_synapses:,} synapses in {out}"
 
 
@@ -329,10 +319,6 @@ def build_model(
     from connprops.compat.build_model import build_model as build
 
     build(
-        config_file,
-        force_reextract=force_reextract,
-        force_rebuild=force_rebuild,
-        cv_folds=cv_folds,
-        say=lambda text: None if quiet else say(text),
-        progress=progress,
-    )
+        config_file, force_reextract=force_reextract, force_rebuild=force_rebuild,
+        cv_folds=cv_folds, say=lambda text: None if quiet else say(text), progress=progress,
+    )  # fmt: skip

@@ -264,7 +264,6 @@ def _list(session: Session) -> None:
 
 
 def _show(answer: Answer, at_most: int) -> None:
-
     rows = answer.rows()
     show_table(console_on(sys.stdout), answer.columns, islice(rows, at_most))
     if more := sum(1 for _ in rows):

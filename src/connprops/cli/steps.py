@@ -162,17 +162,11 @@ def plot(
 
     place = out or folder / "charts"
     stats, model = reading(folder, _read)
+    known = cast("list[Format]", parse_names(formats))  # plot refuses others
     charts = cp.plot(
-        stats,
-        model,
-        place,
-        cast("list[Format]", parse_names(formats)),  # plot knows which ones there are
-        properties=sel_props,
-        statistics=parse_names(statistics),
-        pathway=pathway,
-        overwrite=overwrite,
-        progress=progress,
-    )
+        stats, model, place, known, properties=sel_props, statistics=parse_names(statistics),
+        pathway=pathway, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
     return f"{len(charts)} charts in {place}"
 
 

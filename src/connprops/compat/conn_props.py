@@ -80,12 +80,9 @@ edges_popul_name, CV_dict
             # An infinite number of connections, as scripts write it, is the largest one.
             min_sample_size_per_group=_whole(min_sample_size_per_group),
             max_sample_size_per_group=_whole(max_sample_size_per_group),
-            hist_bins=hist_bins,
-            sel_props=columns,
-            sel_src=sel_src,
-            sel_dest=sel_dest,
+            hist_bins=hist_bins, sel_props=columns, sel_src=sel_src, sel_dest=sel_dest,
             CV_dict=CV_dict,
-        )
+        )  # fmt: skip
         return stats.to_arrays(order=columns)
     except OptionError as error:
         raise CompatError(str(error)) from error

@@ -161,11 +161,10 @@ class ReportTables:
         fits = rows["fits"].select("pathway", "n_pathways", "n", "status", "message", *_MEASURES)
         # One row a pathway: what the model says, and the evidence for it.
         evidence = rows["model"].join(fits, on="pathway", how="left", maintain_order="left")
-        evidence = evidence.drop(*schema.PATHWAY, "property")
-        evidence = evidence.with_columns(
+        curve_of = self._curve_of(of.name, evidence)
+        evidence = evidence.drop(*schema.PATHWAY, "property").with_columns(
             misfit=pl.when(pl.col("level") < 0).then(pl.col("ks") * pl.col("n").sqrt())
         )
-        curve_of = self._curve_of(of.name, evidence)
         return {
             "statistics": _columns(
                 rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
@@ -186,11 +185,9 @@ class ReportTables:
         """
         if evidence.is_empty():
             return []
-        numbers = [self._model.pathways.number(*self.pathways.names(p))
-                   for p in evidence["pathway"].to_list()]  # fmt: skip
-        row_of = self._model.lent(name).row_at(np.array(numbers, dtype=np.int64)).tolist()
-        levels = evidence["level"].to_list()
-        return [row if level >= 0 else None for row, level in zip(row_of, levels, strict=True)]
+        numbers = evidence.select(self._model.pathways.number_of_row).to_series().to_numpy()
+        rows = evidence.select("level", row=self._model.lent(name).row_at(numbers)).iter_rows()
+        return [row if level >= 0 else None for level, row in rows]
 
     def _curves(self, name: str, numbers: Collection[int]) -> dict[int, dict[str, Any]]:
         """Return the shares of values in bins of equal width, of some distributions by number."""

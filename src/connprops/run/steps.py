@@ -95,12 +95,11 @@ class Steps:
         artifacts = self._artifacts(kept)
         known = kept | listing(self.stage, {})
         known |= {f"dataset/{MANIFEST}": listed(dataset.folder / MANIFEST)}
-        pathways = stats.pathways.select("n_connections", "n_synapses").collect()
+        sums = stats.pathways.select(pl.col("n_connections", "n_synapses").sum()).collect()
         return {
             "population": dataset.population,
-            "n_pathways": len(pathways),
-            "n_connections": int(pathways["n_connections"].sum()),
-            "n_synapses": int(pathways["n_synapses"].sum()),
+            "n_pathways": n_pathways,
+            **sums.row(0, named=True),
             "properties": _property_summaries(stats, model),
             "artifacts": artifacts,
         }, known
@@ -248,19 +247,15 @@ def _property_summaries(stats: Statistics, model: Model) -> tuple[PropertySummar
     evidence = {row.pop("property"): row for row in rows}
     summaries = []
     for prop in stats.properties:
-        used = families.filter(property=prop.name).select("distribution", "len")
-        used = used.sort("len", "distribution", descending=[True, False])
-        most = used.row(0) if len(used) else (None, 0)
+        used = families.filter(property=prop.name).select("distribution", "len").rows()
+        family, n = min(used, key=lambda row: (-row[1], row[0]), default=(None, 0))
         shared = table.filter(pl.col("property") == prop.name)["shared_within"].drop_nulls()
         summaries.append(
             PropertySummary(
-                name=prop.name,
-                unit=prop.unit,
-                distribution=most[0],
-                n_pathways=most[1],
-                n_observed=int(used["len"].sum()),
+                prop.name, prop.unit, distribution=family, n_pathways=n,
+                n_observed=sum(count for _, count in used),
                 shared=float(shared.sum() / len(shared)) if len(shared) else None,
                 **evidence.get(prop.name, NO_EVIDENCE),
             )
-        )
+        )  # fmt: skip
     return tuple(summaries)
