@@ -29,7 +29,6 @@ _AGREEMENTS = {"shared, shared": AGREEMENT[0], "varies, varies": AGREEMENT[0],
                "varies, shared": AGREEMENT[1], "shared, varies": AGREEMENT[2]}  # fmt: skip
 """What the words of data and model come to; nothing where the data cannot tell."""
 
-
 DISTANCES = {
     "misfit": "Kolmogorov-Smirnov distance times root n",
     "wasserstein": "Wasserstein distance",
@@ -42,10 +41,6 @@ STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_wi
 
 _UNITS = {c.name: c.unit for table in (schema.FITS, schema.STATISTICS) for c in table.columns}
 _UNITS["misfit"] = "1"
-
-_RESOLUTION = 1e-5
-"""Relative to the data: smaller differences are rounding, most data being of single precision."""
-
 
 SCREEN, _GAP, _LABELS = 1440, 36, 100
 """Pixels that a row of charts is wide at most; between charts; and of the names of types."""
@@ -295,7 +290,7 @@ def distance_style(name: str, measure: str, unit: str, values: pl.Series) -> Map
 def difference_scale(data: pl.Series, difference: pl.Series) -> alt.Scale:
     """Return the scale of differences from data, which are none below single precision."""
     size = float(np.abs(data.drop_nulls().to_numpy()).max(initial=0.0))
-    return theme.diverging_scale(difference.drop_nulls(), least=_RESOLUTION * size)
+    return theme.diverging_scale(difference.drop_nulls(), least=theme.RESOLUTION * size)
 
 
 def maps(

@@ -47,13 +47,11 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 Chart = alt.LayerChart | alt.HConcatChart | alt.ConcatChart | alt.FacetChart
 
-
 _DENSITY = 330
 """Pixels of the chart of a distribution, with its axis."""
 
 _SHARPNESS = 1.5
 """Pixels of a picture in a notebook, for each of the chart."""
-
 
 _VEGA_LITE = f"application/vnd.vegalite.{alt.SCHEMA_VERSION.split('.')[0]}+json"
 """Of the form that notebooks can be stored with; Altair's own name ends in ".json"."""

@@ -70,15 +70,10 @@ def _pairs(rows: pl.DataFrame, distributions: Distributions, at_most: int) -> pl
     p = (np.minimum(column, m[:, None] - 1) + 0.5) / m[:, None]
     value = rows["value"].explode(empty_as_null=False).to_numpy()
     data = value[_nearest_ranks(rows["rank"], n, np.rint(p * n[:, None] - 0.5))]
-    long = pl.DataFrame(
-        {
-            "row": np.nonzero(inside)[0],
-            "p": p[inside],
-            "data": data[inside],
-            "model": distributions.ppf(p)[inside],
-        }
-    )
-    lists = long.group_by("row", maintain_order=True).agg(pl.all()).drop("row")
+    columns = {"p": p, "data": data, "model": distributions.ppf(p)}
+    long = pl.DataFrame({name: values[inside] for name, values in columns.items()})
+    row = pl.Series("row", np.nonzero(inside)[0])
+    lists = long.group_by(row, maintain_order=True).agg(pl.all()).drop("row")
     return pl.concat([rows.select(_KEYS), lists], how="horizontal")
 
 

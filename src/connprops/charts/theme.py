@@ -231,8 +231,8 @@ def _finite(values: ArrayLike) -> Floats:
     return array[np.isfinite(array)]
 
 
-_VISIBLE = 1e-5
-"""Relative to the values: smaller differences have no colours of their own."""
+RESOLUTION = 1e-5
+"""Relative to the values: smaller differences, rounding in single precision, have no colours."""
 
 
 def _domain(finite: Floats) -> tuple[float, float]:
@@ -241,7 +241,7 @@ def _domain(finite: Floats) -> tuple[float, float]:
     A gradient needs a length, and differences of a millionth are not worth a colour.
     """
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    if high - low > _VISIBLE * max(abs(low), abs(high)):
+    if high - low > RESOLUTION * max(abs(low), abs(high)):
         return low, high
     middle = (low + high) / 2
     half = abs(middle) / 2

@@ -2,15 +2,8 @@
 
 # Commands, in the order that help lists them in.
 from connprops.cli import run, steps, models, results  # noqa: F401, I001
+from connprops.cli import ending
 from connprops.cli.app import app
-from connprops.cli.ending import (
-    collect_seldom,
-    end_as,
-    end_when_told,
-    keep_docstrings,
-    open_streams,
-    start_without_pandas,
-)
 from connprops.resources import keep_fewer_heaps, use_common_instructions
 
 __all__ = ["app", "main"]
@@ -18,11 +11,11 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line."""
-    keep_docstrings()
-    collect_seldom()
-    start_without_pandas()
-    open_streams()
-    end_when_told()
+    ending.keep_docstrings()
+    ending.collect_seldom()
+    ending.start_without_pandas()
+    ending.open_streams()
+    ending.end_when_told()
     keep_fewer_heaps()
     use_common_instructions()
-    end_as(app)
+    ending.end_as(app)

@@ -28,7 +28,6 @@ NODES = "neurons"
 EDGES = "neurons__neurons__chemical"
 """Name of the edge population."""
 
-
 _CONFIG, _NODE_SETS = "circuit_config.json", "node_sets.json"
 _NODE_FILE, _EDGE_FILE = "nodes.h5", "edges.h5"
 _TRUTH = "truth.parquet"

@@ -62,13 +62,8 @@ _DIGITS = {
 }
 """Significant digits of numbers; others have 4. Those whose differences are shown have more."""
 
-_BORROWED = (
-    "same source type, target layer and class",
-    "same source type, target class",
-    "same layers and classes",
-    "same classes",
-    "all pathways",
-)
+_BORROWED = ("same source type, target layer and class", "same source type, target class",
+             "same layers and classes", "same classes", "all pathways")  # fmt: skip
 _TROUBLES = {
     "failed": "Pathways that could not be fitted",
     "rejected": "Pathways whose values are further from their distribution than chance explains",

@@ -19,7 +19,7 @@ _NEAR = 2.0
 
 
 def read_expected(expected: pl.DataFrame | str | Path) -> pl.DataFrame:
-    """Return a table of expected means, with names as text; :class:`DatasetError` otherwise."""
+    """Return a table of expected means, with its names as text; refuse others."""
     try:
         frame = expected if isinstance(expected, pl.DataFrame) else pl.read_parquet(expected)
     except (OSError, pl.exceptions.PolarsError) as error:

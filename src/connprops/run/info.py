@@ -65,15 +65,13 @@ def facts(path: Path) -> dict[str, Any]:
         dataset = Dataset(path)
         return {
             "kind": "dataset",
-            "n_synapses": dataset.n_synapses,
-            "n_connections": dataset.n_connections,
-            "source_types": dataset.source_types,
-            "target_types": dataset.target_types,
+            "n_synapses": dataset.n_synapses, "n_connections": dataset.n_connections,
+            "source_types": dataset.source_types, "target_types": dataset.target_types,
             "properties": [asdict(column) for column in dataset.columns],
             "left_out": dataset.manifest.left_out,
             "damaged": damage(dataset.folder, dataset.manifest),
             "identity": dataset.identity,
-        }
+        }  # fmt: skip
     if (record := record_of(path)) is not None:
         return {"kind": "run", **asdict(record)}
     if path.is_dir() and (runs := runs_in(path)):
