@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 
 from connprops import schema
+from connprops.arrays.sorted_samples import QUANTILES
 from connprops.errors import OptionError, listing
 from connprops.schema import N_SYN_PER_CONN
 
 _ENDS = ("source_node", "target_node")
-_QUANTILES = {"q05": 0.05, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q95": 0.95}
 
 
 def finite(name: str) -> pl.Expr:
@@ -44,7 +44,7 @@ def moments(value: pl.Expr) -> dict[str, pl.Expr]:
 
 def quantiles(value: pl.Expr, at: Mapping[str, float] | None = None) -> dict[str, pl.Expr]:
     """Return quantiles with linear interpolation, as numpy's; by default q05 to q95."""
-    levels = _QUANTILES if at is None else at
+    levels = QUANTILES if at is None else at
     return {name: value.quantile(q, "linear") for name, q in levels.items()}
 
 

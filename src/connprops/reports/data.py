@@ -41,8 +41,11 @@ _LISTED = 12
 _WORST = 200
 """Fits that are shown, of those to few values and of the others, that these do not crowd out."""
 
-_QUANTILES_OF_A_SAMPLE = range(9, 42)
-"""With fewer than these, the quantiles of the statistics are shown."""
+_BINS_AT_MOST = 1_000_000
+"""Of more bins in all, neighbours are merged."""
+
+_QUANTILES_OF_A_SAMPLE, _QUANTILES_AT_MOST = range(9, 42), 500_000
+"""Where these in all leave fewer for a sample, the quantiles of the statistics are shown."""
 
 _MOMENTS = ("mean", "std", "min", *QUANTILES, "max")
 _STATISTICS = (*_MOMENTS, "n", "n_unique", "skewness", "kurtosis")
@@ -96,20 +99,9 @@ _CONSTANTS: dict[str, Any] = {
 
 
 class ReportTables:
-    """The tables of statistics and a model, and what the report holds of them.
+    """The tables of statistics and a model, and what the report holds of them."""
 
-    Of more bins than ``bins_at_most`` in all, neighbours are merged; of more quantiles than
-    ``quantiles_at_most``, those of the statistics are shown.
-    """
-
-    def __init__(
-        self,
-        stats: Statistics,
-        model: Model,
-        *,
-        bins_at_most: int = 1_000_000,
-        quantiles_at_most: int = 500_000,
-    ) -> None:
+    def __init__(self, stats: Statistics, model: Model) -> None:
         self.types, self.properties, self._model = stats.types, stats.properties, model
         self.pathways = Pathways(
             maps.type_order(stats.types, "source"), maps.type_order(stats.types, "target")
@@ -117,7 +109,7 @@ class ReportTables:
         evidence = [] if model.fits is None else model.evidence(stats.pathways.collect()).to_dicts()
         self._evidence = {row["property"]: row for row in evidence}
         order = stats.order_statistics.collect()
-        points = min(quantiles_at_most // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
+        points = min(_QUANTILES_AT_MOST // max(len(order), 1), _QUANTILES_OF_A_SAMPLE.stop - 1)
         shown = order if points in _QUANTILES_OF_A_SAMPLE else order.head(0)
         bins = stats.histograms.collect()
         name = pl.col("property").cast(pl.String)
@@ -125,7 +117,7 @@ class ReportTables:
         real = model.expected(following(bins.filter(~of_whole)))
         whole = whole_bins(model.expected(bins.filter(of_whole)))
         bins = pl.concat([real, whole.select(real.columns)], how="vertical_relaxed")
-        self.bins_per_bar = max(1, math.ceil(len(bins) / bins_at_most))
+        self.bins_per_bar = max(1, math.ceil(len(bins) / _BINS_AT_MOST))
         labelled, of_codes = name.is_in(model.labels.keys()), (*_MOMENTS, "skewness", "kurtosis")
         numbers = pl.when(~labelled).then(pl.col(of_codes))  # codes are none
         no_fits = pl.DataFrame(schema=schema.FITS.polars_schema())

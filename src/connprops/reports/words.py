@@ -115,6 +115,7 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
     """Yield the pathways whose means are furthest from those of their classes."""
     pathways = tables["pathways"].select("pathway", *_CLASSES)
     units = {of.name: of.unit for of in properties if not of.labels}
+    n_others = pl.col("all") - pl.col("n")
     rows = (
         tables["statistics"]
         .filter(pl.col("property").is_in(list(units)), pl.col("n") >= ENOUGH)
@@ -123,11 +124,11 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
             total=(pl.col("mean") * pl.col("n")).sum().over("property", *_CLASSES),
             all=pl.col("n").sum().over("property", *_CLASSES),
         )
-        .filter(pl.col("all") > pl.col("n"))
+        .filter(n_others > 0)
         # The others of its classes, without itself; errors of both means, by its own spread.
         .with_columns(
-            others=(pl.col("total") - pl.col("mean") * pl.col("n")) / (pl.col("all") - pl.col("n")),
-            error=pl.col("std") * (1 / pl.col("n") + 1 / (pl.col("all") - pl.col("n"))).sqrt(),
+            others=(pl.col("total") - pl.col("mean") * pl.col("n")) / n_others,
+            error=pl.col("std") * (1 / pl.col("n") + 1 / n_others).sqrt(),
         )
         .with_columns(z=(pl.col("mean") - pl.col("others")) / pl.col("error"))
         .filter(pl.col("z").is_finite(), pl.col("z").abs() > _FAR)
