@@ -33,6 +33,8 @@ ARTIFACTS = (
 ON_REQUEST = ("correlations.parquet",)
 """What it writes where an option asks for it."""
 
+RESULTS = frozenset({*ARTIFACTS, *ON_REQUEST})
+
 _SECONDS_BETWEEN_NOTES = 10.0
 
 COMPARED = ("circuit", "input", "options", "versions")
@@ -216,7 +218,7 @@ def check_folder(folder: Path, record: Record, *, overwrite: bool) -> None:
             return  # new, empty, or left by a run that was killed at once
     earlier = record_of(folder)
     if earlier is None:
-        of_steps = {*ARTIFACTS, *ON_REQUEST, RECORD, "charts"} - {RUN_FILE}
+        of_steps = RESULTS - {RUN_FILE} | {RECORD, "charts"}
         if not is_dataset(place_of(folder, "dataset")) or contents - of_steps:
             raise OutputError.of(
                 f"{folder} holds something else",

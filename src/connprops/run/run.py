@@ -35,9 +35,8 @@ from connprops.fits.checks import check_names
 from connprops.options import RunOptions, read_options
 from connprops.reports.expected import read_expected
 from connprops.run.record import (
-    ARTIFACTS,
     COMPARED,
-    ON_REQUEST,
+    RESULTS,
     RUN_FILE,
     CompleteRun,
     Course,
@@ -120,7 +119,7 @@ def run(
             )
             write_run(stage, complete)
             known[RUN_FILE] = ListedFile(None, None)  # for its content changes with the day
-            commit(folder, stage, {*ARTIFACTS, *ON_REQUEST}, known)
+            commit(folder, stage, RESULTS, known)
     return complete
 
 
@@ -168,9 +167,8 @@ def _reasons(
         changed += [f"other {name}" for name in differences(folder / "dataset", request) or ()]
     except (DatasetError, OutputError) as error:
         return [*dict.fromkeys(changed)], [str(error)]
-    return [*dict.fromkeys(changed)], check_files(folder, progress).lines(
-        folder, {*ARTIFACTS, *ON_REQUEST, RECORD}
-    )
+    damaged = check_files(folder, progress).lines(folder, RESULTS | {RECORD})
+    return [*dict.fromkeys(changed)], damaged
 
 
 def checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> ExportRequest:

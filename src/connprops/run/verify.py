@@ -19,7 +19,7 @@ from connprops.dataset.manifest import MANIFEST, SOURCE, damage, is_dataset, rea
 from connprops.display import Progress
 from connprops.errors import DatasetError, OutputError
 from connprops.query.database import DATABASE, VIEWS
-from connprops.run.record import ARTIFACTS, ON_REQUEST, RUN_FILE, CompleteRun, last_words, record_of
+from connprops.run.record import RESULTS, RUN_FILE, CompleteRun, last_words, record_of
 from connprops.statistics.statistics import TABLES
 from connprops.store.folder import RECORD, Folder, clean, listed
 from connprops.store.sealed import check_seal, is_sealed
@@ -104,10 +104,10 @@ def _folder(top: Path, progress: Progress | None) -> Verdict:
     parts += [_dataset(top / "dataset", progress)] if "dataset" in names else []
     if folder.listed is not None:  # charts, for one; other folders are not this one's
         parts += [_folder(top / n, progress) for n in names if (top / n / RECORD).is_file()]
-    own = {n for n in names if n in (*ARTIFACTS, *ON_REQUEST) or n.endswith(".parquet")}
+    own = {n for n in names if n in RESULTS or n.endswith(".parquet")}
     own |= {n for n in names if n.endswith(".h5") and _may_be_sealed(top / n)}
     if MANIFEST in names:  # which lists the dataset's own files
-        own &= {*ARTIFACTS, *ON_REQUEST}
+        own &= RESULTS
     flaws = {name: _damage(folder, name) for name in sorted({*own, *(folder.listed or {})})}
     flaws |= _flaws_of_records(folder)
     flaws.pop("dataset", None)
@@ -152,7 +152,7 @@ def _damage(folder: Folder, name: str) -> str:
             return "is missing"
         as_written = expected.sha256 is None or listed(file) == expected
         return "" if as_written else f"is not what {RECORD} says"
-    if folder.listed is not None and name in (*ARTIFACTS, *ON_REQUEST) and name != "dataset":
+    if folder.listed is not None and name in RESULTS and name != "dataset":
         return f"is not listed in {RECORD}"
     try:
         if _may_be_sealed(file):
