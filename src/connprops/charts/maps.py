@@ -45,6 +45,8 @@ _UNITS["misfit"] = "1"
 SCREEN, _GAP, _LABELS = 1440, 36, 100
 """Pixels that a row of charts is wide at most; between charts; and of the names of types."""
 
+_OWN_COLOURS = alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
+
 TYPES_AT_MOST = 200
 """Types of a side up to which all are drawn: of more, those with most connections."""
 
@@ -168,7 +170,7 @@ def heat_map(
     shape = f"Matrix of {rows} (rows) by {columns} (columns)."
     return alt.LayerChart(
         layer=layers,
-        resolve=_own_colours(),
+        resolve=_OWN_COLOURS,
         width=alt.Step(steps["target"]),
         height=alt.Step(steps["source"]),
         title=theme.heading(style.title, style.note),
@@ -207,10 +209,6 @@ def _gradient(title: str, scale: alt.Scale) -> alt.Legend:
         title=title, orient="bottom", direction="horizontal", gradientLength=220,
         gradientThickness=10, format=theme.FORMAT, **marks,
     )  # fmt: skip
-
-
-def _own_colours() -> alt.Resolve:
-    return alt.Resolve(scale=alt.ScaleResolveMap(color="independent"))
 
 
 def _class_lines(
@@ -326,7 +324,7 @@ def maps(
     styles = map_styles(property, statistic, unit, sides)
     drawn = [pathway_map(both, types, side, style) for side, style in styles.items()]
     n = len(types.filter(pl.col("side") == "target"))
-    return side_by_side(drawn, _LABELS + n * _step(n), resolve=_own_colours())
+    return side_by_side(drawn, _LABELS + n * _step(n), resolve=_OWN_COLOURS)
 
 
 def side_by_side(

@@ -192,33 +192,21 @@ class ReportTables:
 
         Edges are two, and the bins' width, where bins are alike but a narrower last one; else all.
         """
-        width, first = pl.col("width"), pl.col("width").first()
-        same = 1e-3
+        width, first, same = pl.col("width"), pl.col("width").first(), 1e-3
+        off = (width.slice(0, pl.len() - 1) / first - 1).abs().max().fill_null(0)
+        even = (off <= same) & (width.last() <= (1 + same) * first)
+        ends = pl.concat_list(pl.col("left").list.first(), "right")
+        all_edges = pl.concat_list("left", "right")
         return (
             rows.sort("pathway", "bin")
             .group_by("pathway", pl.col("bin") // self.bins_per_bar, maintain_order=True)
             .agg(pl.col("left").first(), pl.col("right").last(), pl.col("count", "expected").sum())
             .with_columns(width=pl.col("right") - pl.col("left"))
             .group_by("pathway", maintain_order=True)
-            .agg(
-                "left",
-                "count",
-                "expected",
-                pl.col("right").last(),
-                first,
-                even=((width.slice(0, pl.len() - 1) / first - 1).abs().max().fill_null(0) <= same)
-                & (width.last() <= (1 + same) * first),
-            )
-            .select(
-                "pathway",
-                "count",
-                "expected",
-                pl.when("even").then("width"),
-                edges=pl.when("even")
-                .then(pl.concat_list(pl.col("left").list.first(), "right"))
-                .otherwise(pl.concat_list("left", "right")),
-            )
-        )
+            .agg("left", "count", "expected", pl.col("right").last(), first, even=even)
+            .select("pathway", "count", "expected", pl.when("even").then("width"),
+                    edges=pl.when("even").then(ends).otherwise(all_edges))
+        )  # fmt: skip
 
     def correlation_columns(self) -> dict[str, Any] | None:
         """Return the pairs of properties, and for each its correlations by pathway; None without.
