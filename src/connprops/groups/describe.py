@@ -202,20 +202,15 @@ def _with_sharing(
     rows: pl.LazyFrame, keys: Sequence[str], ends: Sequence[str], names: Sequence[str]
 ) -> pl.LazyFrame:
     """Describe values per connection where each has a single one, else per synapse."""
-    value = pl.col
-    connections = rows.group_by(*keys, *ends).agg(
-        pl.len().cast(pl.Float64).alias(N_SYN_PER_CONN),
-        *(
-            pl.struct(
-                value=value(n).min(),
-                mean=value(n).mean(),
-                n_null=_n_null(n),
-                shares=(value(n).count() == 0)
-                | ((value(n).null_count() == 0) & (value(n).min() == value(n).max())),
-            ).alias(n)
-            for n in names
-        ),
-    )
+
+    def of_connection(name: str) -> pl.Expr:
+        value = pl.col(name)
+        shares = (value.count() == 0) | ((value.null_count() == 0) & (value.min() == value.max()))
+        mean, n_null = value.mean(), _n_null(name)
+        return pl.struct(value=value.min(), mean=mean, n_null=n_null, shares=shares).alias(name)
+
+    n_synapses = pl.len().cast(pl.Float64).alias(N_SYN_PER_CONN)
+    connections = rows.group_by(*keys, *ends).agg(n_synapses, *map(of_connection, names))
     n_syn = pl.col(N_SYN_PER_CONN)
     n_multi = {"n_multi": (n_syn > 1).sum().cast(pl.Int64)}
     of_each = {n: _of_connections(n) | n_multi for n in names}
