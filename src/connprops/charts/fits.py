@@ -32,9 +32,7 @@ def goodness(
     ``fits`` is :data:`connprops.schema.FITS`; ``unit`` is that of the property, and of its
     Wasserstein distance.
     """
-    rows = rows_of(fits, property=property).with_columns(
-        misfit=pl.col("ks") * pl.col("n").sqrt()
-    )  # a few values are far from any distribution: only with them in mind is a distance evidence
+    rows = rows_of(fits, property=property).with_columns(misfit=maps.MISFIT_OF_A_FIT)
     measured = rows.filter(pl.col("level") < 0, pl.col(measure).is_finite())
     style = maps.distance_style(property, measure, unit, measured[measure])
     distance = style.legend

@@ -33,8 +33,11 @@ DISTANCES = {
     "misfit": "Kolmogorov-Smirnov distance times root n",
     "wasserstein": "Wasserstein distance",
 }
+MISFIT_OF_A_FIT = pl.col("ks") * pl.col("n").sqrt()
+"""The first of them: a few values are far from any distribution by chance."""
+
 MISFIT = 1.628
-"""The first of them that chance exceeds in one fit of a hundred (Kolmogorov)."""
+"""What chance exceeds of it in one fit of a hundred (Kolmogorov)."""
 
 STATISTICS = (*(c.name for c in schema.STATISTICS.columns if c.unit), "shared_within")
 """Statistics that can be mapped."""

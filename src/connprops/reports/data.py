@@ -16,7 +16,7 @@ from connprops import schema
 from connprops.arrays.sorted_samples import QUANTILES
 from connprops.charts import maps
 from connprops.charts.fits import ENOUGH
-from connprops.charts.maps import MISFIT
+from connprops.charts.maps import MISFIT, MISFIT_OF_A_FIT
 from connprops.charts.rows import (
     curves,
     following,
@@ -150,7 +150,7 @@ class ReportTables:
         evidence = rows["model"].join(fits, on="pathway", how="left", maintain_order="left")
         curve_of = self._curve_of(of.name, evidence)
         evidence = evidence.drop(*schema.PATHWAY, "property").with_columns(
-            misfit=pl.when(pl.col("level") < 0).then(pl.col("ks") * pl.col("n").sqrt())
+            misfit=pl.when(pl.col("level") < 0).then(MISFIT_OF_A_FIT)
         )
         return {
             "statistics": _columns(
@@ -315,7 +315,7 @@ class ReportTables:
             mean="data_mean",
             std="data_std",
             few=pl.col("n") < ENOUGH,
-            sure=pl.col("ks") * pl.col("n").sqrt(),
+            sure=MISFIT_OF_A_FIT,
         ).sort("few", "sure", "pathway", descending=[False, True, False])
         names = ("pathway", "property", "distribution", "level", "n", "status")
         numbers = ("ks", "sure", "wasserstein", "mean", "model_mean", "std", "model_std")

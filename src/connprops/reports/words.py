@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from connprops.charts.fits import ENOUGH
+from connprops.charts.maps import MISFIT_OF_A_FIT
 from connprops.families.goodness import TESTED_FROM
 from connprops.schema import Property
 
@@ -155,10 +156,8 @@ def _unusual(tables: Mapping[str, pl.DataFrame], properties: Sequence[Property])
 
 def _poor(fits: pl.DataFrame) -> Iterator[str]:
     """Yield what is poorly fitted: what the model says is rejected, as the tables count it."""
-    rows = (
-        fits.filter(pl.col("level") < 0, pl.col("n") >= TESTED_FROM, pl.col("ks").is_not_null())
-        .with_columns(misfit=pl.col("ks") * pl.col("n").sqrt())
-    )  # fmt: skip
+    tested = pl.col("n") >= TESTED_FROM
+    rows = fits.filter(pl.col("level") < 0, tested, pl.col("ks").is_not_null())
     if rows.is_empty():
         return
     poor = rows.filter(pl.col("status") == "rejected")
@@ -170,7 +169,7 @@ def _poor(fits: pl.DataFrame) -> Iterator[str]:
         return
     counts = poor.group_by("property").len().sort("len", "property", descending=[True, False])
     told = ", ".join(f"{name} ({n:,})" for name, n in counts.head(_NAMED).iter_rows())
-    worst = poor.sort("misfit", descending=True).row(0, named=True)
+    worst = poor.sort(MISFIT_OF_A_FIT, descending=True).row(0, named=True)
     yield (
         f"{len(poor):,} of {_count(len(rows), 'fit')} to {TESTED_FROM} values or more "
         f"{'is' if len(poor) == 1 else 'are'} further from the data than chance explains at 1 %: "
