@@ -253,16 +253,16 @@ def _maps_of(
     statistics: Sequence[str],
 ) -> Iterator[tuple[str, Chart]]:
     common: dict[str, Any] = {"property": of.name, "unit": of.unit}
+    # Numbers of synapses belong to the connection as a whole; codes are no quantities.
+    are_counts, are_codes = of.name == schema.N_SYN_PER_CONN, of.labels is not None
     for statistic in statistics:
-        # Numbers of synapses belong to the connection as a whole; codes are no quantities.
-        counts, codes = of.name == schema.N_SYN_PER_CONN, of.labels is not None
-        if not (counts if statistic == "shared_within" else codes):
+        if not (are_counts if statistic == "shared_within" else are_codes):
             drawn = maps.maps(table, of_model, types, statistic=statistic, **common)
             yield f"{statistic}_{of.name}", drawn
     yield f"levels_{of.name}", maps.level_map(of_model, types, property=of.name)
     if fitted is not None:
         yield f"goodness_{of.name}", fits.goodness(fitted, types, **common)
-        if of.labels is None:
+        if not are_codes:
             far = fits.goodness(fitted, types, measure="wasserstein", **common)
             yield f"wasserstein_{of.name}", far
 

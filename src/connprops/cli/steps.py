@@ -162,9 +162,9 @@ def plot(
 
     place = out or folder / "charts"
     stats, model = reading(folder, _read)
-    known = cast("list[Format]", parse_names(formats))  # plot refuses others
+    kinds = cast("list[Format]", parse_names(formats))  # plot refuses others
     charts = cp.plot(
-        stats, model, place, known, properties=sel_props, statistics=parse_names(statistics),
+        stats, model, place, kinds, properties=sel_props, statistics=parse_names(statistics),
         pathway=pathway, overwrite=overwrite, progress=progress,
     )  # fmt: skip
     return f"{len(charts)} charts in {place}"
