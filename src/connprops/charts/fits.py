@@ -48,18 +48,16 @@ def goodness(
     title = f"{property}: the {len(worst)} worst fits{least}"
     labels = alt.Axis(labelLimit=260, labelOverlap=False, labelPadding=6, ticks=False, domain=False)
     bars = alt.Chart(theme.as_data(worst)).mark_bar(color=LIGHT.data_line, height={"band": 0.7})
-    bars = bars.encode(
-        x=alt.X("distance:Q", title=distance, axis=alt.Axis(tickCount=5)),
-        y=alt.Y("pathway:N", sort=None, title=None, axis=labels),
-        tooltip=[
-            word("pathway"), number("distance"), number("n", "values", ","), word("distribution"),
-        ],
-    ).properties(
+    x = alt.X("distance:Q", title=distance, axis=alt.Axis(tickCount=5))
+    y = alt.Y("pathway:N", sort=None, title=None, axis=labels)
+    numbers = number("distance"), number("n", "values", ",")
+    bars = bars.encode(x=x, y=y, tooltip=[word("pathway"), *numbers, word("distribution")])
+    bars = bars.properties(
         width=260,
         height=alt.Step(17),
         title=theme.heading(title, "by distance"),
         description=f"{title}, by {distance}.",
-    )  # fmt: skip
+    )
     return maps.side_by_side([maps.pathway_map(measured, types, measure, style), bars])
 
 
@@ -73,30 +71,21 @@ def scores(table: pl.DataFrame) -> alt.FacetChart:
         place=pl.col("delta").fill_null(float("inf")).rank("ordinal").over("property"),
     )
     order = rows["property"].unique(maintain_order=True).to_list()
-    y = alt.Y(
-        "distribution:N",
-        title=None,
-        sort=alt.EncodingSortField("place", op="min"),
-        axis=alt.Axis(grid=True),
-    )
+    by_place = alt.EncodingSortField("place", op="min")
+    y = alt.Y("distribution:N", title=None, sort=by_place, axis=alt.Axis(grid=True))
     decades = [0, *(10**k for k in range(1, 13))]
-    x = alt.X(
-        "delta:Q",
-        title="criterion above the best one's (1), symmetric-logarithmic",
-        scale=alt.Scale(type="symlog", constant=1, domainMin=0),
-        axis=alt.Axis(labelExpr="format(datum.value, '~s')", values=decades),
-    )
+    axis = alt.Axis(labelExpr="format(datum.value, '~s')", values=decades)
+    scale = alt.Scale(type="symlog", constant=1, domainMin=0)
+    x_title = "criterion above the best one's (1), symmetric-logarithmic"
+    x = alt.X("delta:Q", title=x_title, scale=scale, axis=axis)
     points = alt.Chart().mark_point(filled=True, size=70, opacity=1)
     colours = {"chosen": LIGHT.model, "not chosen": LIGHT.data_line}
     numbers = [
         number("delta", "above the best", ",.1f"), number("n_failed", "pathways not fitted", ","),
     ]  # fmt: skip
-    points = points.encode(
-        x=x,
-        y=y,
-        color=theme.category_colour("verdict", colours, orient="top"),
-        tooltip=[word("property"), word("distribution"), *numbers],
-    )
+    colour = theme.category_colour("verdict", colours, orient="top")
+    tooltip = [word("property"), word("distribution"), *numbers]
+    points = points.encode(x=x, y=y, color=colour, tooltip=tooltip)
     failures = alt.Chart().transform_filter("isValid(datum.failure)")
     failures = failures.mark_text(align="left", color=LIGHT.quiet, fontSize=10)
     layers = [points, failures.encode(x=alt.value(4), y=y, text="failure:N")]

@@ -86,12 +86,9 @@ def density(bins: pl.DataFrame, labels: Labels) -> alt.LayerChart:
     tooltip = [number("left", "from"), number("right", "to"), number("share", "model", ".3p")]
     axis, scale = labels.ticks(6) if labels.whole else alt.Undefined, alt.Scale(nice=False)
     bars = alt.Chart(theme.as_data(bins)).mark_bar(binSpacing=0, color=LIGHT.model, opacity=0.75)
-    drawn = bars.encode(
-        x=alt.X("left:Q", bin="binned", title=labels.axis, axis=axis, scale=scale),
-        x2="right:Q",
-        y=alt.Y("share:Q", title="share of values", axis=alt.Axis(format="%", tickCount=5)),
-        tooltip=tooltip,
-    )
+    x = alt.X("left:Q", bin="binned", title=labels.axis, axis=axis, scale=scale)
+    y = alt.Y("share:Q", title="share of values", axis=alt.Axis(format="%", tickCount=5))
+    drawn = bars.encode(x=x, x2="right:Q", y=y, tooltip=tooltip)
     return _layered([drawn], labels, "Shares of values that the model expects in each bin.")
 
 

@@ -130,16 +130,13 @@ def following(bins: pl.DataFrame) -> pl.DataFrame:
     place = pl.int_range(pl.len()).over(_KEYS) // pl.col("merged")
     last = pl.col("left").first() + pl.col("merged").first() * pl.col("width").first()
     grown = pl.len() < pl.col("merged").first()
+    right = pl.when(grown).then(last).otherwise(pl.col("right").last())
     return (
         bins.sort(*_KEYS, "bin")
         .join(each, on=_KEYS, maintain_order="left")
         .with_columns(place=place)
         .group_by(*_KEYS, "place", maintain_order=True)
-        .agg(
-            pl.col("bin", "left").first(),
-            pl.when(grown).then(last).otherwise(pl.col("right").last()).alias("right"),
-            pl.col("count").sum(),
-        )
+        .agg(pl.col("bin", "left").first(), right.alias("right"), pl.col("count").sum())
         .select(name for name in bins.columns if name != "expected")
     )
 

@@ -152,10 +152,9 @@ class ReportTables:
         evidence = evidence.drop(*schema.PATHWAY, "property").with_columns(
             misfit=pl.when(pl.col("level") < 0).then(MISFIT_OF_A_FIT)
         )
+        statistics = rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
         return {
-            "statistics": _columns(
-                rows["statistics"].select("pathway", *_STATISTICS, "shared_within")
-            ),
+            "statistics": _columns(statistics),
             "histograms": _columns(self._bars(rows["histograms"])),
             "quantiles": _columns(rows["quantiles"].select("pathway", "data", "model")),
             "model": _columns(evidence)
@@ -219,12 +218,11 @@ class ReportTables:
         pathways = rows.select("pathway").unique(maintain_order=True)
         pairs = rows.partition_by("property", "other_property", maintain_order=True, as_dict=True)
         numbers = pl.col("value", "std_error").round_sig_figs(3)
-        of_pair = [
-            _columns(
-                pathways.join(of, on="pathway", how="left", maintain_order="left").select(numbers)
-            )
+        aligned = (
+            pathways.join(of, on="pathway", how="left", maintain_order="left")
             for of in pairs.values()
-        ]
+        )
+        of_pair = [_columns(of.select(numbers)) for of in aligned]
         style = maps.MapStyle("", "correlation (1)", diverging_scale([-1.0, 1.0]))
         return {
             **_columns(pathways),
