@@ -166,14 +166,12 @@ def _describe_dataset(dataset: Dataset, console: Console) -> None:
         f"{len(dataset.source_types)} source types by {dataset.identity['source_type']}, "
         f"{len(dataset.target_types)} target types by {dataset.identity['target_type']}"
     )
-    show_table(
-        console,
-        ("property", "type", "unit", "within connections", "not finite"),
-        [
-            (c.name, c.dtype, c.unit, "varies" if c.varies else "shared", f"{c.n_not_finite:,}")
-            for c in dataset.columns
-        ],
-    )
+    head = ("property", "type", "unit", "within connections", "not finite")
+    rows = [
+        (c.name, c.dtype, c.unit, "varies" if c.varies else "shared", f"{c.n_not_finite:,}")
+        for c in dataset.columns
+    ]
+    show_table(console, head, rows)
     left_out = dataset.manifest.left_out | {
         c.name: f"no property unless asked for: {c.role}"
         for c in dataset.columns
@@ -232,11 +230,8 @@ def _n_rows(rows: pl.LazyFrame) -> int:
 def _describe_table(file: Path, console: Console) -> None:
     table, rows, facts = open_any_table(file)
     console.print(f"Table {table.name}: {table.grain}; {_n_rows(rows):,} rows")
-    show_table(
-        console,
-        ("column", "unit", "meaning"),
-        [(column.name, column.unit, column.meaning) for column in table.columns],
-    )
+    columns = [(column.name, column.unit, column.meaning) for column in table.columns]
+    show_table(console, ("column", "unit", "meaning"), columns)
     if "options" in facts:
         console.print(f"Options: {json.dumps(facts['options'], ensure_ascii=False)}")
 
@@ -270,11 +265,8 @@ def show_summary(run: CompleteRun | SeveralRuns, stream: TextIO) -> None:
             for p in run.properties
         ],
     )  # fmt: skip
-    show_table(
-        console,
-        ("step", "seconds", "peak memory by then"),
-        [(s.name, f"{s.seconds:.2f}", f"{s.peak_memory / 2**20:,.0f} MiB") for s in run.steps],
-    )
+    steps = [(s.name, f"{s.seconds:.2f}", f"{s.peak_memory / 2**20:,.0f} MiB") for s in run.steps]
+    show_table(console, ("step", "seconds", "peak memory by then"), steps)
     if run.reused:
         console.print("Nothing has changed since: these are that run's results, which are intact")
     console.print(f"Everything lies in {run.out}")
