@@ -7,7 +7,7 @@ a flipped bit in Parquet: they return other values, or the process dies.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from connprops.store.folder import Folder, output_file
 
 _ROWS_PER_GROUP, _LISTS_PER_GROUP = 1 << 17, 1 << 13
 """Rows of a row group: of numbers and names, and where columns are lists."""
-
 
 _ORDER = "order"
 """Key of a field's metadata under which the names of a dictionary stand in their order."""
@@ -52,10 +51,7 @@ class TableWriter:
         is_list = any(dtype.base_type() is pl.List for dtype in dtypes.values())
         self._size = _LISTS_PER_GROUP if is_list else _ROWS_PER_GROUP
         self._waiting: list[pl.DataFrame] = []
-        metadata = {
-            **schema.metadata(table, **facts),
-            sealed.KEY: sealed.UNSEALED,
-        }
+        metadata = {**schema.metadata(table, **facts), sealed.KEY: sealed.UNSEALED}
         layout = _layout(table, dtypes).with_metadata(metadata)
         self._writer = pq.ParquetWriter(
             file,
@@ -99,23 +95,9 @@ def write_table(
     """Write a table as Parquet, sorted by its keys, with its metadata; return the path."""
     table.check(frame, str(path))
     ordered = table.sorted(frame.select(table.names))
-    return write_pieces([ordered], ordered.schema, table, path, overwrite=overwrite, facts=facts)
-
-
-def write_pieces(
-    pieces: Iterable[pl.DataFrame],
-    dtypes: pl.Schema,
-    table: schema.Table,
-    path: str | Path,
-    *,
-    overwrite: bool = False,
-    facts: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a table whose rows come piece by piece, in the order of its keys; return the path."""
     with output_file(path, overwrite=overwrite) as aside:
-        writer = TableWriter(aside, table, dtypes, facts or {})
-        for piece in pieces:
-            writer.write(piece)
+        writer = TableWriter(aside, table, ordered.schema, facts or {})
+        writer.write(ordered)
         writer.close()
     return Path(path)
 
