@@ -339,13 +339,6 @@ class Circuit:
             hint="give --population NAME, or edges_popul_name=NAME in Python",
         )
 
-    def node_set(self, population: NodePopulation, name: str) -> Ints:
-        """Return the ids of one node set in a node population."""
-        sets = self.node_sets(population)
-        if name not in sets:
-            raise OptionError.unknown("node set", name, sets)
-        return sets[name]
-
     def node_sets(self, population: NodePopulation) -> dict[str, Ints]:
         """Return the ids of each node set in a node population; sets that are empty there too.
 

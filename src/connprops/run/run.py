@@ -51,6 +51,7 @@ from connprops.run.record import (
 from connprops.run.steps import Steps, timed
 from connprops.run.verify import verify as check_files
 from connprops.schema import unit_of
+from connprops.sources.node_types import node_set
 from connprops.sources.source import Network
 from connprops.statistics.extract import chosen_properties
 from connprops.store.folder import RECORD, ListedFile, clean, commit, place_of
@@ -180,7 +181,7 @@ def checked_input(circuit: Network, options: RunOptions, *, verify: bool) -> Exp
         ("source", request.edges.source, options.sel_src),
         ("target", request.edges.target, options.sel_dest),
     ):
-        nodes, members = request.sides[side].nodes, partial(circuit.node_set, population)
+        nodes, members = request.sides[side].nodes, partial(node_set, circuit, population)
         conditions = conditions_of(selection)
         select_nodes(nodes, side, conditions, members)
         warn_of_unknown(nodes, side, conditions)

@@ -248,13 +248,6 @@ class MergedNetwork:
                 ids.setdefault(name, []).append(of_set + population.offsets[label])
         return {name: np.concatenate(several) for name, several in ids.items()}
 
-    def node_set(self, population: Any, name: str) -> Ints:
-        """Return the ids of one node set among the nodes of one side."""
-        sets = self.node_sets(population)
-        if name not in sets:
-            raise OptionError.unknown("node set", name, sets)
-        return sets[name]
-
 
 def _stored(columns: Sequence[SourceColumn]) -> str:
     """Return the type that holds the values of all."""

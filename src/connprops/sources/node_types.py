@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -143,6 +144,14 @@ def node_sets_of(network: Network, edges: SourceEdges) -> pl.DataFrame:
         pl.Series("start", np.concatenate([none, *starts])),
         pl.Series("stop", np.concatenate([none, *stops])),
     ])  # fmt: skip
+
+
+def node_set(network: Network, population: Any, name: str) -> Ints:
+    """Return the ids of one node set among the nodes of a side."""
+    sets = network.node_sets(population)
+    if name not in sets:
+        raise OptionError.unknown("node set", name, sets)
+    return sets[name]
 
 
 def node_tables(sides: Mapping[str, Side], node_sets: pl.DataFrame) -> dict[str, pl.DataFrame]:

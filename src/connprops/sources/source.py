@@ -154,8 +154,5 @@ class Network(Protocol):
     def population(self, name: str | None = None) -> Any:
         """Return the :class:`SourceEdges` of that name, or the default ones."""
 
-    def node_set(self, population: Any, name: str) -> Ints:
-        """Return the ids of one node set among some nodes."""
-
     def node_sets(self, population: Any) -> dict[str, Ints]:
         """Return the ids of each node set among some nodes."""

@@ -176,10 +176,6 @@ class TableNetwork:
         """Return no node sets."""
         return {}
 
-    def node_set(self, population: Any, name: str) -> Ints:
-        """Raise, for tables have no node sets."""
-        raise OptionError.unknown("node set", name, self.node_sets(population))
-
     def _wanted(self, columns: Sequence[str]) -> list[str]:
         """Return the columns of a remote table of edges that are used."""
         options = self._options
