@@ -16,7 +16,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ class TableOpener:
     """Opens tables as Parquet files, with a temporary folder for copies where these are needed."""
 
     def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+        self._limits, self._temp_dir = resources.duckdb_config(), resources.temp_dir
         self._folder: Path | None = None
         self._n = 0
 
@@ -113,31 +113,20 @@ class TableOpener:
                 opened = (self._copied(kind, files, name),)
         stem = name or Path(path).name.split(".")[0].strip("*?") or what
         facts, state = _facts(files, path), _state(files)
-        return self._opened(stem, Path(path), opened, facts, state, is_text=kind == "csv")
+        return TableFiles(stem, Path(path), opened, facts, state, kind == "csv", self._limits)
 
-    def _opened(
-        self,
-        name: str,
-        path: Path,
-        files: tuple[Path, ...],
-        facts: dict[str, Any],
-        state: dict[str, int],
-        *,
-        is_text: bool = False,
+    def _of_copy(
+        self, name: str, path: str, aside: Path, *, is_text: bool = False, unmet: int = 0
     ) -> TableFiles:
-        limits = self._resources.duckdb_config()
-        return TableFiles(name, path, files, facts, state, is_text, limits)
-
-    def _of_copy(self, name: str, path: str, aside: Path, *, is_text: bool = False) -> TableFiles:
         """Return a copy, which is told from others by all its bytes."""
-        n_bytes = aside.stat().st_size
-        facts = {"file": path, "bytes": n_bytes, "sampled_sha256": sha256_of(aside)}
-        return self._opened(name, Path(path), (aside,), facts, {"bytes": n_bytes}, is_text=is_text)
+        state = {"bytes": aside.stat().st_size}
+        facts = {"file": path, **state, "sampled_sha256": sha256_of(aside)}
+        return TableFiles(name, Path(path), (aside,), facts, state, is_text, self._limits, unmet)
 
     def _aside(self) -> Path:
         """Return where the next copy goes."""
         if self._folder is None:
-            made = tempfile.mkdtemp(dir=self._resources.temp_dir, prefix="connprops-")
+            made = tempfile.mkdtemp(dir=self._temp_dir, prefix="connprops-")
             weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
             self._folder = Path(made)
         self._n += 1
@@ -151,14 +140,16 @@ class TableOpener:
         if kind == "arrow":
             pl.scan_ipc(list(files)).sink_parquet(aside, row_group_size=_ROW_GROUP)
             return aside
-        with duckdb.connect(config=self._resources.duckdb_config()) as connection:
+        with duckdb.connect(config=self._limits) as connection:
             if kind == "duckdb":
                 rows = _table_of(connection, files[0], name)
             else:
-                rows = _OF_TEXT.get(kind, "read_parquet($files)").replace(
-                    "$files", literal([str(file) for file in files])
-                )
-            _copy(connection, rows, aside)
+                named = literal([str(file) for file in files])
+                rows = _OF_TEXT.get(kind, "read_parquet($files)").replace("$files", named)
+            connection.execute(
+                f"copy (from {rows}) to {literal(str(aside))} "
+                f"(format parquet, compression lz4_raw, row_group_size {_ROW_GROUP})"
+            )
         return aside
 
     def _of_frame(self, table: Any, what: str) -> TableFiles:
@@ -185,8 +176,8 @@ class TableOpener:
 
     def _of_url(self, url: str, wanted: Wanted, where: str | None) -> TableFiles:
         """Copy the wanted columns of what lies on an object store or a web server."""
-        aside = self._aside()
-        kind = _kind_of([Path(url.split("?", maxsplit=1)[0])])
+        aside, file = self._aside(), Path(url.split("?", maxsplit=1)[0])
+        kind = _kind_of([file])
         scans: dict[str, Callable[[str], pl.LazyFrame]] = {
             "parquet": pl.scan_parquet, "csv": pl.scan_csv, "jsonl": pl.scan_ndjson,
             "arrow": pl.scan_ipc,
@@ -200,9 +191,10 @@ class TableOpener:
             kept = rows.filter(*needed) if needed else rows
             kept.select(wanted(columns.names())).sink_parquet(aside, row_group_size=_ROW_GROUP)
             n_rows = rows.select(pl.len()).collect().item() if needed else 0
-        name = Path(url.split("?", maxsplit=1)[0]).name.split(".")[0]
-        copy = self._of_copy(name, url, aside, is_text=kind == "csv")
-        return replace(copy, unmet=n_rows - pq.read_metadata(aside).num_rows) if needed else copy
+        unmet = n_rows - pq.read_metadata(aside).num_rows if needed else 0
+        return self._of_copy(
+            file.name.split(".")[0], url, aside, is_text=kind == "csv", unmet=unmet
+        )
 
 
 def conditions(where: str, columns: Mapping[str, pl.DataType]) -> list[pl.Expr]:
@@ -327,13 +319,6 @@ def _table_of(connection: duckdb.DuckDBPyConnection, file: Path, name: str) -> s
     if name not in names and (name or len(names) != 1):
         raise OptionError.unknown(f"table of {file}", name, names, hint=f"name it as {file}::TABLE")
     return f"given.{quoted(name or names[0])}"
-
-
-def _copy(connection: duckdb.DuckDBPyConnection, rows: str, file: Path) -> None:
-    connection.execute(
-        f"copy (from {rows}) to {literal(str(file))} "
-        f"(format parquet, compression lz4_raw, row_group_size {_ROW_GROUP})"
-    )
 
 
 def _facts(files: Sequence[Path], path: str) -> dict[str, Any]:
