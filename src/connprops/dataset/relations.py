@@ -24,19 +24,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 CHAIN = (
-    "connections_as_stored",
-    "connections",
-    "synapses_as_stored",
-    "synapses",
-    "pathways",
-    "connection_values",
-    "synapse_values",
-    "sharing",
-    "property_values",
-    "intraclass_correlations",
-    "statistics",
-    "distinct_values",
-)
+    "connections_as_stored", "connections", "synapses_as_stored", "synapses", "pathways",
+    "connection_values", "synapse_values", "sharing", "property_values",
+    "intraclass_correlations", "statistics", "distinct_values",
+)  # fmt: skip
 """The relations that every dataset has, each resting on those before it."""
 
 BY_ID = {"nodes": "node_numbers", "connection_rows": "connection_numbers"}
@@ -45,14 +36,9 @@ BY_ID = {"nodes": "node_numbers", "connection_rows": "connection_numbers"}
 _NAMED = re.compile(r"\b(?:from|join)\s+(\w+)", re.IGNORECASE)
 
 _OF_CONNECTIONS = (
-    "source_type",
-    "target_type",
-    "pathway",
-    "source_node",
-    "target_node",
-    "n_syn_per_conn",
+    "source_type", "target_type", "pathway", "source_node", "target_node", "n_syn_per_conn",
     "first_edge",
-)
+)  # fmt: skip
 
 
 @cache

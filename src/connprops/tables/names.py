@@ -8,42 +8,24 @@ from collections.abc import Iterable, Sequence
 from connprops.errors import ConnpropsWarning, OptionError, listing
 
 ENDS = (
-    ("pre_pt_root_id", "post_pt_root_id"),
-    ("pre_root_id", "post_root_id"),
-    ("bodyId_pre", "bodyId_post"),
-    ("body_pre", "body_post"),
-    ("source_node_id", "target_node_id"),
-    ("source_node", "target_node"),
-    ("source_id", "target_id"),
-    ("source", "target"),
-    ("pre_id", "post_id"),
-    ("pre_gid", "post_gid"),
-    ("pre_neuron_id", "post_neuron_id"),
-    ("pre_cell_id", "post_cell_id"),
-    ("pre", "post"),
-)
+    ("pre_pt_root_id", "post_pt_root_id"), ("pre_root_id", "post_root_id"),
+    ("bodyId_pre", "bodyId_post"), ("body_pre", "body_post"),
+    ("source_node_id", "target_node_id"), ("source_node", "target_node"),
+    ("source_id", "target_id"), ("source", "target"), ("pre_id", "post_id"),
+    ("pre_gid", "post_gid"), ("pre_neuron_id", "post_neuron_id"),
+    ("pre_cell_id", "post_cell_id"), ("pre", "post"),
+)  # fmt: skip
 """Names of the columns of ids, of the source and of the target."""
 
 _ENDS_OF_TYPES = (
-    ("source_type", "target_type"),
-    ("pre_type", "post_type"),
-    ("type_pre", "type_post"),
-    ("pre_cell_type", "post_cell_type"),
-    ("cell_type_pre", "cell_type_post"),
-)
+    ("source_type", "target_type"), ("pre_type", "post_type"), ("type_pre", "type_post"),
+    ("pre_cell_type", "post_cell_type"), ("cell_type_pre", "cell_type_post"),
+)  # fmt: skip
 _TYPES = ("mtype", "cell_type", "type", "primary_type", "celltype", "neuron_type")
 _IDS = (
-    "node_id",
-    "pt_root_id",
-    "root_id",
-    "bodyId",
-    "body",
-    "cell_id",
-    "neuron_id",
-    "node",
-    "id",
+    "node_id", "pt_root_id", "root_id", "bodyId", "body", "cell_id", "neuron_id", "node", "id",
     "gid",
-)
+)  # fmt: skip
 _COUNTS = ("nsyns", "syn_count", "synapse_count", "n_synapses")
 
 _SIDES = ("pre_", "_pre", "source_")
