@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
 from connprops.errors import CircuitError, ConnpropsWarning, listing
-from connprops.sources.source import CATEGORIES_AT_MOST, SourceColumn
+from connprops.sources.labels import few_labels
+from connprops.sources.source import SourceColumn
 
 Kind = Literal["node", "edge"]
 
@@ -312,14 +313,10 @@ class ColumnReader:
 
     def _distinct(self, paths: Sequence[str]) -> tuple[str, ...] | None:
         """Return the distinct values of text, in order; None where they are too many."""
-        labels: set[str] = set()
         for path in paths if self._is_whole else ():
             self._check_length(path, self.size)
-        for block in chain.from_iterable(hdf5.blocks(self.population, path) for path in paths):
-            labels |= {hdf5.text(value) for value in block.tolist()}
-            if len(labels) > CATEGORIES_AT_MOST:
-                return None
-        return tuple(sorted(labels))
+        blocks = (block for path in paths for block in hdf5.blocks(self.population, path))
+        return few_labels({hdf5.text(value) for value in block.tolist()} for block in blocks)
 
     def types_used(self, types_file: Path) -> set[int]:
         """Return the types that rows refer to, in a file of types that the circuit has for them."""

@@ -1,8 +1,8 @@
-"""Whole numbers that are labels: codes of categories, which no arithmetic is made of."""
+"""Labels: text of few values, and whole numbers that are codes of categories."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -76,10 +76,20 @@ def with_labels(edges: SourceEdges, nominal: Sequence[str]) -> LabelledEdges:
     return LabelledEdges(edges, distinct)
 
 
+def few_labels(blocks: Iterable[set[str]]) -> tuple[str, ...] | None:
+    """Return the distinct texts of all blocks, in order; None where they are too many."""
+    labels: set[str] = set()
+    for block in blocks:
+        labels |= block
+        if len(labels) > CATEGORIES_AT_MOST:
+            return None
+    return tuple(sorted(labels))
+
+
 def _distinct(rows: EdgeRows, column: SourceColumn, size: int) -> NDArray[Any]:
     """Return the distinct values of a column, which must be few whole numbers."""
-    distinct: NDArray[Any] = np.empty(0, dtype=column.stored if column.stored[0] in "iu" else "i8")
     is_whole = column.stored.startswith(("int", "uint"))
+    distinct: NDArray[Any] = np.empty(0, dtype=column.stored if is_whole else "i8")
     for start in range(0, size if is_whole else 0, _ROWS_AT_ONCE):
         values = rows.column(column, start, min(start + _ROWS_AT_ONCE, size))
         values = values[~np.isnan(values)] if values.dtype.kind == "f" else values

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from connprops.arrays.arrow import to_numpy
 from connprops.errors import TableError
 from connprops.schema import MULTIPLICITY
+from connprops.sources.labels import few_labels
 from connprops.sources.parquet_rows import ParquetRows
-from connprops.sources.source import CATEGORIES_AT_MOST, SourceColumn
+from connprops.sources.source import SourceColumn
 from connprops.sources.sql_text import quoted
 from connprops.tables.files import TableFiles
 
@@ -78,13 +79,8 @@ def _text(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _labels(rows: ParquetRows, name: str) -> tuple[str, ...] | None:
     """Return the distinct values of text, in order; None where they are too many."""
-    labels: set[str] = set()
-    for start, stop in rows.groups():
-        distinct = pc.unique(_text(rows.read(name, start, stop))).to_pylist()
-        labels |= {label for label in distinct if label is not None}
-        if len(labels) > CATEGORIES_AT_MOST:
-            return None
-    return tuple(sorted(labels))
+    blocks = (pc.unique(_text(rows.read(name, *group))).to_pylist() for group in rows.groups())
+    return few_labels({*block} - {None} for block in blocks)
 
 
 def _with_nulls(table: TableFiles, names: Sequence[str]) -> set[str]:
