@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 
 from connprops import schema
 from connprops.dataset.manifest import KINDS, TableFile, read_manifest, write_manifest, write_source
-from connprops.declare import shared, takes
+from connprops.declare import takes
 from connprops.display import Progress
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError
 from connprops.export.parts import ROW_GROUP, RangeSpec, RangeSummary, export_range
 from connprops.export.plan import in_order, parts_at_once, plan, revised
 from connprops.export.request import ExportRequest, describe, is_reusable, manifest_of
-from connprops.options import EdgeOptions, ExportOptions
+from connprops.options import ExportOptions
 from connprops.resources import Resources, release_memory
 from connprops.sources.node_types import node_tables
 from connprops.sources.source import Network
@@ -76,8 +76,7 @@ def export(circuit: Network, folder: str | Path, options: ExportOptions) -> Path
     resources, progress = options.resources or Resources(), options.progress
     overwrite = options.overwrite
     shard = None if options.shard is None else _checked_shard(options.shard, options)
-    asked = EdgeOptions(**shared(options, EdgeOptions))
-    request = describe(circuit, asked, options.properties, verify=options.verify)
+    request = describe(circuit, options, options.properties, verify=options.verify)
     if shard is not None:
         if not is_reusable(target, request, overwrite=overwrite, check_files=False):
             _write_shard(request, target, shard, resources, progress)

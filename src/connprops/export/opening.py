@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ def open_network(
     if isinstance(path, str | Path) and is_table(path):
         from connprops.tables.table import TableNetwork
 
-        asked = EdgeOptions(**shared(options, EdgeOptions))
-        return TableNetwork(path, asked, properties, resources)
+        return TableNetwork(path, options, properties, resources)
     if isinstance(path, str | Path) and Path(path).suffix in (".h5", ".hdf5", ".sonata"):
         nodes = None if options.nodes is None else Path(options.nodes)
         return merged(bare_circuit(Path(path), nodes), options)
@@ -79,27 +79,12 @@ def open_circuit(
     ``edges_popul_name`` may name several, ``"A,B"``, or ``"all"``. The other options are those of
     :func:`connprops.export.export.export`.
     """
-    asked = EdgeOptions(
+    options = ExportOptions(
         population=edges_popul_name, merge_populations=merge_populations, source_type=source_type,
-        target_type=target_type,
+        target_type=target_type, properties=properties, overwrite=overwrite, verify=verify,
+        resources=resources, progress=progress,
     )  # fmt: skip
-    resolved = merged(resolve_circuit(circuit), asked)
-    place = Path(folder) if folder else resolved.results_folder() / "dataset"
-    return Dataset(
-        export(
-            resolved,
-            place,
-            population=edges_popul_name,
-            merge_populations=merge_populations,
-            source_type=source_type,
-            target_type=target_type,
-            properties=properties,
-            overwrite=overwrite,
-            verify=verify,
-            resources=resources,
-            progress=progress,
-        )
-    )
+    return _exported(merged(resolve_circuit(circuit), options), folder, options)
 
 
 @takes(TableOptions)
@@ -130,7 +115,12 @@ def open_table(edges: Any, nodes: Any, options: TableOptions) -> Dataset:
     """
     from connprops.tables.table import TableNetwork
 
-    asked = EdgeOptions(**{**shared(options, EdgeOptions), "nodes": nodes})
-    table = TableNetwork(edges, asked, options.properties, options.limits)
-    place = Path(options.folder) if options.folder else table.results_folder() / "dataset"
-    return Dataset(export(table, place, **{**shared(options, ExportOptions), "nodes": nodes}))
+    asked = replace(options, nodes=nodes)
+    table = TableNetwork(edges, asked, asked.properties, asked.limits)
+    return _exported(table, asked.folder, asked)
+
+
+def _exported(network: Network, folder: str | Path | None, options: ExportOptions) -> Dataset:
+    """Return the dataset of a network, in its usual place where no folder is given."""
+    place = Path(folder) if folder else network.results_folder() / "dataset"
+    return Dataset(export(network, place, **shared(options, ExportOptions)))
