@@ -1,4 +1,4 @@
-"""ConnectionBatch to be drawn, and the lists of them that come in any form."""
+"""Connections to be drawn, and the lists of them that come in any form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ConnectionTable: TypeAlias = pl.DataFrame | ConnectionStream
 
 @dataclass(frozen=True)
 class ConnectionBatch:
-    """ConnectionBatch, or stretches of the synapses of connections; all arrays are (n,).
+    """Connections, or stretches of the synapses of connections; all arrays are (n,).
 
     ``own_pathway`` is the pathway that a connection is of, ``pathway`` the one whose distributions
     it is drawn from, -1 where it is skipped. ``n_syn`` is the number of synapses and ``first`` the

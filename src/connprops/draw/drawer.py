@@ -35,8 +35,9 @@ Values = dict[str, NDArray[Any]]
 class Drawer:
     """Draws from a model.
 
-    What is drawn of one of the ``properties`` does not depend on the others. ``complete`` tells
-    whether the model has the distributions of all of them in each pathway, (n_pathways,).
+    What is drawn of one of the ``properties`` does not depend on the others; ``dtypes`` are those
+    of drawn values. ``complete`` tells whether the model has the distributions of all of them in
+    each pathway, (n_pathways,).
     """
 
     def __init__(
@@ -66,16 +67,12 @@ class Drawer:
         }
         self._within = {name: _within(model, name, pathways) for name in self.properties}
         self._copulas = {shared: model.copulas(shared=shared) for shared in (True, False)}
-        self._dtypes: dict[str, np.dtype[Any]] = {
+        self.dtypes: dict[str, np.dtype[Any]] = {
             name: np.dtype(np.int64 if model.dtype(name) == "int" else np.float64)
             for name in self.properties
         }
         complete = [quantiles.has_distribution for quantiles in self._quantiles.values()]
         self.complete = np.logical_and.reduce(complete)
-
-    def dtype(self, name: str) -> np.dtype[Any]:
-        """Return the type of drawn values."""
-        return self._dtypes[name]
 
     def n_synapses(self, source: Ints, target: Ints, pathway: Ints) -> Ints:
         """Return the number of synapses of connections, (n,): whole, at least 1."""
@@ -109,7 +106,7 @@ class Drawer:
                 rows = np.flatnonzero(~is_shared[of])
                 numbers = _alike(name, common, own, within, of)[rows]
                 values[rows] = quantiles(pathway[of[rows]], numbers)
-            if self.dtype(name) == np.int64:
+            if self.dtypes[name] == np.int64:
                 values = np.rint(values).astype(np.int64)
             drawn[name] = values
         return drawn

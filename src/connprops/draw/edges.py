@@ -248,7 +248,7 @@ def _no_numbers(place: str, what: str) -> OptionError:
 
 
 def _stored(drawer: Drawer, name: str) -> np.dtype[Any]:
-    return np.dtype(np.int64 if drawer.dtype(name) == np.int64 else np.float32)
+    return np.dtype(np.int64 if drawer.dtypes[name] == np.int64 else np.float32)
 
 
 def _put(column: h5py.Dataset, index: Ints | slice, values: NDArray[Any]) -> None:

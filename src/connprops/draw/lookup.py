@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -12,8 +11,7 @@ import polars as pl
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.random_numbers import keys, named, uniform
 from connprops.circuit.circuit import EdgePopulation
-from connprops.dataset.dataset import Dataset, open_dataset
-from connprops.dataset.manifest import is_dataset
+from connprops.dataset.dataset import Dataset
 from connprops.distributions.table import ModelTable
 from connprops.errors import ModelError, OptionError, listing
 from connprops.fits.samples.levels import borrowed_levels
@@ -48,13 +46,6 @@ class TypeCodes:
                 expected=f"a node id below {self.codes.size:,}",
             )
         return TypeCodes(codes, self.names)
-
-
-def as_table(nodes: Any) -> pl.DataFrame | Dataset | None:
-    """Return nodes that are a table or a dataset, or its folder; None where they are neither."""
-    if isinstance(nodes, str | Path) and is_dataset(Path(nodes)):
-        return open_dataset(nodes)
-    return nodes if isinstance(nodes, pl.DataFrame | Dataset) else None
 
 
 def types_of_table(nodes: pl.DataFrame | Dataset) -> dict[str, TypeCodes]:

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
-from connprops.dataset.dataset import Dataset
+from connprops.dataset.dataset import Dataset, open_dataset
+from connprops.dataset.manifest import is_dataset
 from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
     ConnectionBatch,
@@ -35,11 +36,11 @@ from connprops.draw.lookup import (
     Missing,
     PathwayLookup,
     TypeCodes,
-    as_table,
     types_of_circuit,
     types_of_table,
 )
 from connprops.errors import OptionError
+from connprops.export.parts import connection_starts
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 
@@ -90,7 +91,7 @@ class Source:
     @cached_property
     def edges(self) -> EdgePopulation:
         """Return the edge population of the circuit."""
-        if self._nodes is None or as_table(self._nodes) is not None:
+        if self._nodes is None or self._table is not None:
             raise OptionError.of(
                 "There is no circuit to take nodes and names of populations from",
                 expected="its configuration file (nodes=, --circuit)",
@@ -98,15 +99,18 @@ class Source:
         return resolve_circuit(self._nodes).population(self._population)
 
     @cached_property
-    def _dataset(self) -> Dataset | None:
-        table = None if self._nodes is None else as_table(self._nodes)
-        return table if isinstance(table, Dataset) else None
+    def _table(self) -> pl.DataFrame | Dataset | None:
+        """Return nodes that are a table or a dataset, or its folder; None where they are not."""
+        nodes = self._nodes
+        if isinstance(nodes, str | Path) and is_dataset(Path(nodes)):
+            return open_dataset(nodes)
+        return nodes if isinstance(nodes, pl.DataFrame | Dataset) else None
 
     @cached_property
     def ids(self) -> dict[str, pa.Array]:
         """Return the ids of the nodes of both sides by number, where a dataset has other ids."""
-        dataset = self._dataset
-        if dataset is None or not dataset.has_ids:
+        dataset = self._table
+        if not isinstance(dataset, Dataset) or not dataset.has_ids:
             return {}
         oldest = pl.CompatLevel.oldest()
         return {side: dataset.ids(side).to_arrow(compat_level=oldest) for side in SIDES}
@@ -131,9 +135,8 @@ class Source:
         """Return the types of the nodes of both sides; none where no nodes are given."""
         if self._nodes is None:
             return {}
-        table = as_table(self._nodes)
-        if table is not None:
-            return types_of_table(table)
+        if self._table is not None:
+            return types_of_table(self._table)
         return types_of_circuit(self.edges, self.drawer.model)
 
     def batches(
@@ -141,10 +144,10 @@ class Source:
     ) -> Iterator[_Batch]:
         """Yield what a function makes of the connections in order, by threads a few ahead.
 
-        ConnectionBatch are those of a list, or of the circuit where there is None.
+        Connections are those of a list, or of the circuit where there is None.
         """
-        if connections is None and self._dataset is not None:
-            connections = self._dataset.connections
+        if connections is None and isinstance(self._table, Dataset):
+            connections = self._table.connections
         pieces = self._of_circuit() if connections is None else self._of_list(connections)
         waiting: deque[Future[_Batch]] = deque()
         with ThreadPoolExecutor(self.resources.threads) as pool:
@@ -199,7 +202,7 @@ class Source:
             is_sorted = _is_sorted(self._node_ids(reader))
             places = self._places(reader) if is_sorted else self._scattered_places()
             for source, target, place in places:
-                starts = _starts(source, target)
+                starts = connection_starts(source, target)
                 source_of, target_of = source[starts], target[starts]
                 types = {
                     side: self._types[side].of_nodes(side, ids)
@@ -220,7 +223,7 @@ class Source:
         """
         last, reached = (-1, -1), 0
         for source, target in self._node_ids(reader):
-            starts = _starts(source, target)
+            starts = connection_starts(source, target)
             lengths = np.diff(starts, append=source.size)
             place = np.arange(source.size) - np.repeat(starts, lengths)
             if (int(source[0]), int(target[0])) == last:
@@ -267,12 +270,6 @@ def _check_counts(source: Ints, target: Ints, n_syn: Ints) -> None:
             expected=f"at most {MOST_SYNAPSES:,}",
             hint=f"look at {N_SYN_PER_CONN} in the model and in the list of connections",
         )
-
-
-def _starts(source: Ints, target: Ints) -> Ints:
-    """Return the rows at which another connection begins, the first included."""
-    differ = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    return np.append(0, np.flatnonzero(differ) + 1)
 
 
 def _is_sorted(node_ids: Iterator[tuple[Ints, Ints]]) -> bool:

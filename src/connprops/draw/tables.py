@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Unpack, overload
 
@@ -24,7 +24,7 @@ from connprops.draw.lookup import SIDES
 from connprops.draw.source import DrawOptions, Source
 from connprops.errors import OutputError
 from connprops.store.folder import output_file
-from connprops.store.sealed import KEY, UNSEALED, sealing
+from connprops.store.sealed import KEY, UNSEALED, seal
 from connprops.store.writing import check_format
 
 ROWS_PER_GROUP = 122_880
@@ -167,21 +167,21 @@ def write(
     file, anew = Path(path), connections is None
     check_format(file, (".parquet", ".h5"))
     n_done = total = 0
-    with ExitStack() as stack:
-        aside = stack.enter_context(output_file(file, overwrite=overwrite))
-        stack.enter_context(sealing(aside))
-        sink: _Parquet | NewEdges | RedrawnEdges
+    with output_file(file, overwrite=overwrite) as aside:
+        opened: AbstractContextManager[_Parquet | NewEdges | RedrawnEdges]
         if file.suffix == ".h5":
             total = source.edges.size if anew else 0
-            sink = stack.enter_context(edge_file(aside, source, anew=anew))
+            opened = edge_file(aside, source, anew=anew)
         else:
-            sink = stack.enter_context(_parquet(aside, source))
-        for batch in source.batches(sink.batch, connections):
-            n_done += sink.write(batch)
-            if progress is not None:
-                progress("draw", n_done, total, "synapses")
+            opened = _parquet(aside, source)
+        with opened as sink:
+            for batch in source.batches(sink.batch, connections):
+                n_done += sink.write(batch)
+                if progress is not None:
+                    progress("draw", n_done, total, "synapses")
         if progress is not None:
             progress("draw", n_done, n_done, "synapses")
+        seal(aside)
     return n_done
 
 
@@ -196,7 +196,7 @@ class SynapseTable:
             f"{side}_node": self._ids[side].type if self._ids else pa.int64() for side in SIDES
         }
         fields |= {f"{side}_type": pa.dictionary(pa.int32(), pa.string()) for side in SIDES}
-        fields |= {name: pa.from_numpy_dtype(drawer.dtype(name)) for name in drawer.properties}
+        fields |= {name: pa.from_numpy_dtype(drawer.dtypes[name]) for name in drawer.properties}
         self.schema = pa.schema(
             pa.field(name, dtype, metadata=schema.field_metadata(schema.SYNAPSES, name))
             for name, dtype in fields.items()
@@ -226,9 +226,8 @@ class _Parquet(SynapseTable):
         drawer = source.drawer
         facts = {"schema_version": schema.VERSION, "table": "drawn", "seed": drawer.seed,
                  "connprops_version": __version__, "model": drawer.model.facts}  # fmt: skip
-        described = self.schema.with_metadata(
-            {schema.METADATA_KEY: json.dumps(facts), KEY: UNSEALED}
-        )
+        metadata = {schema.METADATA_KEY: json.dumps(facts), KEY: UNSEALED}
+        described = self.schema.with_metadata(metadata)
         # Drawn floats hardly repeat: a dictionary of them is tried in vain.
         few = [field.name for field in self.schema if not pa.types.is_floating(field.type)]
         self.writer = pq.ParquetWriter(file, described, compression="snappy", use_dictionary=few)

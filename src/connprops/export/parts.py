@@ -198,12 +198,12 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     if repeated is not None:
         take = repeated if take is None else take[repeated]
         source, target = source[repeated], target[repeated]
-    starts = _starts(source, target)
+    starts = connection_starts(source, target)
     if not _distinct(source[starts], target[starts]):
         order = np.lexsort((source, target))
         take = order if take is None else take[order]
         source, target = source[order], target[order]
-        starts = _starts(source, target)
+        starts = connection_starts(source, target)
     counts = np.diff(starts, append=source.size)
     if (counts < spec.min_syn_per_conn).any():
         enough = counts >= spec.min_syn_per_conn
@@ -283,11 +283,10 @@ def _repeated(spec: RangeSpec, rows: EdgeRows, take: Ints | None) -> Ints | None
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
 
 
-def _starts(source: Ints, target: Ints) -> Ints:
-    if not source.size:
-        return np.empty(0, dtype=np.int64)
+def connection_starts(source: Ints, target: Ints) -> Ints:
+    """Return the rows at which another connection begins, the first included."""
     change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    return np.concatenate([[0], np.flatnonzero(change) + 1])
+    return np.concatenate([np.arange(min(source.size, 1)), np.flatnonzero(change) + 1])
 
 
 def _distinct(source: Ints, target: Ints) -> bool:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,13 +38,6 @@ def seal(file: Path) -> None:
         checksum, _ = _checksums(content, at)
         content.seek(at)
         content.write(checksum)
-
-
-@contextmanager
-def sealing(file: Path) -> Iterator[None]:
-    """Seal a file that is written meanwhile."""
-    yield
-    seal(file)
 
 
 def is_sealed(content: BinaryIO) -> bool:
