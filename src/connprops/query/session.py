@@ -18,7 +18,6 @@ from typing import Any, Self
 
 import duckdb
 import msgspec
-import polars as pl
 import pyarrow.parquet
 
 from connprops import schema
@@ -26,12 +25,7 @@ from connprops.dataset import relations
 from connprops.dataset.dataset import Dataset
 from connprops.display import Writable, write_csv
 from connprops.errors import DatasetError, OptionError, QueryError
-from connprops.query.database import (
-    attach_joined,
-    create_macros,
-    joined_database,
-    tables_of,
-)
+from connprops.query.database import attach_joined, create_macros, joined_database, tables_of
 from connprops.resources import Resources
 from connprops.sources.sql_text import literal
 from connprops.store.folder import Folder, output_file, reading
@@ -204,8 +198,7 @@ class Session:
         resources: Resources | None = None,
         progress_bar: bool = True,
     ) -> None:
-        config = (resources or Resources()).duckdb_config()
-        self.connection = duckdb.connect(config=config)
+        self.connection = duckdb.connect(config=(resources or Resources()).duckdb_config())
         if not progress_bar:
             self.connection.execute("set enable_progress_bar = false")
         self._dataset: Dataset | None = None
@@ -217,18 +210,23 @@ class Session:
             self._tables = attach_joined(self.connection, self._joined)
             self._is_whole = True
         else:
-            self._open(_small_tables)
+            self._open()
         if allow_files:
             self._complete()
         else:
             self.connection.execute("set enable_external_access = false")
             self.connection.execute("set lock_configuration = true")
 
-    def _open(self, opened: Callable[[Folder], _Opened]) -> dict[str, Any]:
-        """Register the small tables of a run or a dataset; return the rows of its files, if opened.
+    def _open(self, *, with_rows: bool = False) -> dict[str, Any]:
+        """Register the small tables of a run or a dataset; return the rows of its files, if asked.
 
         Of each table no more is read than a query asks for, each time that it names it.
         """
+
+        def opened(folder: Folder) -> tuple[Dataset | None, dict[Any, Any], dict[str, Any]]:
+            dataset, frames = tables_of(folder)
+            return dataset, frames, _rows_of(dataset) if with_rows and dataset else {}
+
         self._dataset, frames, rows = reading(self._folder, opened)
         self._tables = {table.name: table.grain for table in frames}
         for table, frame in frames.items():
@@ -242,7 +240,7 @@ class Session:
         except DatasetError:
             if self._has_answered:
                 raise
-            return self._open(_all_tables)
+            return self._open(with_rows=True)
 
     def _complete(self) -> bool:
         """Define all else, unless that is done: rows of the dataset, what rests on them, macros.
@@ -294,7 +292,8 @@ class Session:
         DatasetError
             Where another dataset has taken the place of the one that was opened.
         """
-        self._check_not_replaced()
+        if self._dataset is not None:
+            self._dataset.check_not_replaced()
         place = 0
         for statement in self._statements(sql):
             place = sql.index(statement.query, place)
@@ -385,10 +384,6 @@ class Session:
                     self._dataset.check_in_place()
                 raise _explained(error, first_line) from error
 
-    def _check_not_replaced(self) -> None:
-        if self._dataset is not None:
-            self._dataset.check_not_replaced()
-
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
@@ -407,19 +402,6 @@ class Session:
         if not statements:
             raise QueryError.of("There is no SQL in the query", expected="such as: from pathways")
         return statements
-
-
-_Opened = tuple[Dataset | None, dict[schema.Table, pl.LazyFrame], dict[str, Any]]
-"""A folder's dataset, its small tables, and the rows of the dataset's files by relation."""
-
-
-def _small_tables(folder: Folder) -> _Opened:
-    return *tables_of(folder), {}
-
-
-def _all_tables(folder: Folder) -> _Opened:
-    dataset, frames = tables_of(folder)
-    return dataset, frames, {} if dataset is None else _rows_of(dataset)
 
 
 def _rows_of(dataset: Dataset) -> dict[str, Any]:
