@@ -105,19 +105,11 @@ class RowSource(Protocol):
 
 
 class DatasetRows:
-    """The rows of a dataset.
+    """The rows of a dataset, in chunks of about ``at_once`` connections: whole row groups.
 
-    Parameters
-    ----------
-    dataset, groups
-        Where they are, and how they form groups.
-    at_once
-        Connections of a chunk, about: whole row groups.
-    threads
-        Where several, columns are read at once.
-    keep
-        Keep files open, and what a row group holds beyond a range of pathways. Then each row group
-        is read once as long as ranges are asked for in order, all with the same properties.
+    With several ``threads``, columns are read at once. With ``keep``, files stay open, and what a
+    row group holds beyond a range of pathways stays in memory: each row group is read once as long
+    as ranges are asked for in order, all with the same properties.
     """
 
     def __init__(
@@ -281,26 +273,16 @@ class RowsAhead:
 class RowsOnDisk:
     """The rows of ranges of groups, each range's together, as one file of each column.
 
-    Attributes
-    ----------
-    folder
-        Where the files are.
-    at_once
-        Connections of a chunk.
-    starts, stops
-        First and last-but-one group of each range, in order and without overlap.
-    first_row
-        Of each kind of rows, the first row of each range, and the number of all.
-    dtypes
-        Of each kind of rows, the types of the columns; ``NAME.null`` tells where one is null.
+    ``first_row`` and ``dtypes`` are of connections and of synapses; the column ``NAME.null`` tells
+    where another is null.
     """
 
     folder: Path
-    at_once: int
-    starts: Ints
-    stops: Ints
-    first_row: Mapping[str, Ints]
-    dtypes: Mapping[str, Mapping[str, np.dtype[Any]]]
+    at_once: int  # connections of a chunk
+    starts: Ints  # first group of each range, in order
+    stops: Ints  # the group after its last
+    first_row: Mapping[str, Ints]  # of each range, and the number of all rows
+    dtypes: Mapping[str, Mapping[str, np.dtype[Any]]]  # of the columns
 
     def chunks(self, first: int, stop: int, properties: Sequence[str]) -> Iterator[Rows]:
         """Give the rows of one of the ranges."""

@@ -70,7 +70,8 @@ class Statistics:
         self.types = types
         self.options = dict(options)
         self.identity = dict(identity)
-        self.versions = dict(_versions() if versions is None else versions)
+        own = {"connprops": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}
+        self.versions = own if versions is None else dict(versions)
         self._tables = tables
 
     @property
@@ -375,14 +376,7 @@ def _of_table(name: str, facts: Mapping[str, Any]) -> str:
     return json.dumps({**kept, "options": options}, sort_keys=True)
 
 
-def _versions() -> dict[str, str]:
-    """Return the versions of what computes statistics."""
-    return {"connprops": __version__, "numpy": np.__version__, "pyarrow": pa.__version__}
-
-
 _KEYS = ("mean", "std", "min", "max", "hist", "norm_loc", "norm_scale", "val", "cnt", "p")
-
-
 _OBJECTS = frozenset({"hist", "val", "cnt", "p"})
 
 

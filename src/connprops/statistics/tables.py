@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -110,21 +111,9 @@ def pieces_of(rows: pl.LazyFrame) -> Iterator[pl.DataFrame]:
 
 
 class ComputedTables:
-    """Tables computed from a dataset, as they are asked for.
+    """Tables computed from a dataset, as they are asked for, of one choice of nodes.
 
-    Parameters
-    ----------
-    dataset
-        Where the rows are.
-    buckets, correlations
-        What to compute, of one choice of nodes.
-    resources, progress
-        What may be used, and whom to tell.
-
-    Attributes
-    ----------
-    together
-        Tables of other choices on the same dataset that are computed in the same pass.
+    ``together`` are those of several choices that are computed in the same pass.
     """
 
     def __init__(
@@ -323,7 +312,7 @@ class ComputedTables:
                     pathways = self.whole(schema.PATHWAYS)
                     write_table(pathways, schema.PATHWAYS, stage / PATHWAYS_FILE)
             for spec in specs:
-                units = [Unit.parse(fields) for fields in asked[spec.kind]]
+                units = msgspec.convert(asked[spec.kind], list[Unit])
                 own = shard.share(range(len(units)))
                 self._write_units(stage, spec, units, own)
                 tables = TABLES_OF[spec.kind]

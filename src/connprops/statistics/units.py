@@ -13,12 +13,12 @@ with what :mod:`connprops.store.stage` has in each stage::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import ClassVar, TypeAlias
 from uuid import uuid4
 
 import numpy as np
@@ -97,11 +97,6 @@ class Unit:
     properties: tuple[str, ...]
     on_disk: bool  # one group, whose rows are too many for memory
     n_connections: int
-
-    @classmethod
-    def parse(cls, fields: Mapping[str, Any]) -> Self:
-        """Return a unit from JSON."""
-        return cls(**{**fields, "properties": tuple(fields["properties"])})
 
 
 @dataclass(frozen=True)
@@ -309,10 +304,7 @@ def fits_one_pass(dataset: Dataset, units: Sequence[Unit], resources: Resources)
     Processes of this machine make a pass each, in which they skip what others work on.
     """
     properties = {unit.properties for unit in units if not unit.on_disk}
-    if (
-        not (resources.workers is None or isinstance(resources.workers, int))
-        or len(properties) != 1
-    ):
+    if not _are_here(resources) or len(properties) != 1:
         return False
     n_files = 2 * dataset.n_parts
     kept = n_files * ROW_GROUP * (BYTES_OF_ENDS + 8 * len(*properties))
@@ -327,10 +319,15 @@ def lie_apart(dataset: Dataset, groups: Groups, n_ranges: int, resources: Resour
     """
     if not groups.is_pathway:
         return True
-    if not (resources.workers is None or isinstance(resources.workers, int)):
+    if not _are_here(resources):
         return False
     of_range = min(ROW_GROUP * dataset.n_parts, dataset.n_connections)
     return n_ranges * of_range > _PASSES_AT_MOST * dataset.n_connections
+
+
+def _are_here(resources: Resources) -> bool:
+    """Return whether all workers are this process, or others of this machine."""
+    return resources.workers is None or isinstance(resources.workers, int)
 
 
 def any_of(several: Sequence[Groups]) -> Groups:

@@ -69,29 +69,15 @@ class _Record:
 class Folder:
     """The generation of a folder that was there when this was made.
 
-    Parameters
-    ----------
-    path
-        The folder.
-    stage
-        A folder whose files count before those of the same names: a generation to come.
-
-    Attributes
-    ----------
-    listed : dict of str to ListedFile, or None
-        Its files by name; None where no record says any.
-    settled : bool
-        Whether all files have taken their places.
-    written : tuple of int, or None
-        What tells its record from another of the same content; None where there is none.
+    Files of a ``stage``, a generation to come, count before those of the same names.
     """
 
     def __init__(self, path: str | Path, stage: Path | None = None) -> None:
         self.path = Path(path)
         self._first = stage or self.path / _NEXT
-        self.listed: dict[str, ListedFile] | None = None
-        self.settled = True
-        self.written: tuple[int, int] | None = None
+        self.listed: dict[str, ListedFile] | None = None  # by name; None where no record says any
+        self.settled = True  # all files have taken their places
+        self.written: tuple[int, int] | None = None  # which record it is, of the same content too
         for place in (self.path / _NEXT / RECORD, self.path / RECORD):
             with suppress(FileNotFoundError, NotADirectoryError):
                 with place.open("rb") as file:
