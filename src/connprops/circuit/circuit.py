@@ -25,13 +25,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.circuit import hdf5
-from connprops.circuit.columns import (
-    ColumnReader,
-    Kind,
-    SonataColumn,
-    inherited_cells,
-    inheriting,
-)
+from connprops.circuit.columns import ColumnReader, Kind, SonataColumn, inherited_cells, inheriting
 from connprops.circuit.config import Declared, Entry, Networks, checked, resolved
 from connprops.circuit.node_sets import attributes_in, members, read_node_sets
 from connprops.errors import CircuitError, ConnpropsWarning, OptionError, listing

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.dataset.manifest import damage, damage_since, opened, seal_at, written
-from connprops.dataset.relations import BY_ID, DatasetRelations, run
+from connprops.dataset.relations import BY_ID, DatasetRelations
 from connprops.display import html_table
-from connprops.errors import DatasetError, OptionError
+from connprops.errors import ConnpropsError, DatasetError, OptionError
 from connprops.pathways import Pathways
 from connprops.sources.node_types import ID
 
@@ -128,12 +128,7 @@ class Dataset:
         """
         self.check_not_replaced()
         if kind not in self._intact:
-            names = [
-                name
-                for part in self.manifest.parts
-                for name in part.sha256
-                if name.startswith(f"{kind}/")
-            ]
+            names = [name for name in self._checks if name.startswith(f"{kind}/")]
             with ThreadPoolExecutor() as pool:
                 self._intact[kind] = list(pool.map(self._intact_file, names))
         return self._intact[kind]
@@ -249,9 +244,13 @@ class Dataset:
 
     def sql(self, query: str, /, **bound: Any) -> duckdb.DuckDBPyRelation:
         """Answer a query over the dataset's relations; ``bound`` fills its ``$names``."""
+        import duckdb
+
         self.check_not_replaced()
-        relation: duckdb.DuckDBPyRelation = run(self._connection, query, query, **bound)
-        return relation
+        try:
+            return self._connection.sql(query, params=bound or None)
+        except duckdb.Error as error:
+            raise ConnpropsError.of(f"Query {query!r} failed", found=str(error)) from error
 
     def verify(self) -> list[str]:
         """Return the files that are missing or not what the export has written."""

@@ -26,7 +26,6 @@ from connprops.store.writing import sha256_of
 
 MANIFEST = "manifest.json"
 
-
 SOURCE = "source.json"
 """The file of a dataset that tells when its source was last written, which no number depends on."""
 
@@ -231,11 +230,7 @@ def read_source(folder: Path, manifest: Manifest) -> SourceState:
 
 
 def damage(
-    folder: Path,
-    manifest: Manifest,
-    *,
-    only: str | None = None,
-    progress: Progress | None = None,
+    folder: Path, manifest: Manifest, *, only: str | None = None, progress: Progress | None = None
 ) -> dict[str, str]:
     """Return what is wrong with each file, or one alone, that is not what the manifest says.
 

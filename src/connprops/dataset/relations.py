@@ -14,9 +14,9 @@ from functools import cache
 from importlib import resources as package_resources
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from connprops.errors import ConnpropsError, DatasetError, OptionError
+from connprops.errors import DatasetError, OptionError
 from connprops.resources import Resources
 
 if TYPE_CHECKING:
@@ -135,17 +135,6 @@ class DatasetRelations:
             try:
                 connection.execute(f"create view {name} as {self.sql(name)}")
             except duckdb.Error as error:
-                raise DatasetError.of(
-                    f"Relation {name!r} cannot be made", found=str(error)
-                ) from error
+                fact = f"Relation {name!r} cannot be made"
+                raise DatasetError.of(fact, found=str(error)) from error
         return names
-
-
-def run(connection: duckdb.DuckDBPyConnection, sql: str, name: str, /, **bound: Any) -> Any:
-    """Run a query with bound parameters; an error names the query."""
-    import duckdb
-
-    try:
-        return connection.sql(sql, params=bound or None)
-    except duckdb.Error as error:
-        raise ConnpropsError.of(f"Query {name!r} failed", found=str(error)) from error

@@ -174,10 +174,7 @@ def write_node_tables(request: ExportRequest, folder: Path) -> dict[str, TableFi
 
 
 def _write_parts(
-    specs: list[RangeSpec],
-    resources: Resources,
-    progress: Progress | None,
-    shard: Shard = WHOLE,
+    specs: list[RangeSpec], resources: Resources, progress: Progress | None, shard: Shard = WHOLE
 ) -> list[RangeSummary]:
     """Write the parts of a shard, again with what was learnt where the plan was too simple."""
     while True:

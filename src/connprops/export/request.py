@@ -309,8 +309,9 @@ def manifest_of(
     )
     left_out = _left_out(request.edges.columns.values())
     left_out = {name: why for name, why in left_out.items() if name not in profiles}
-    unmet = {UNMET: request.edges.unmet} if request.edges.unmet else {}
-    left_out_rows = _summed([unmet, *(summary.left_out for summary in summaries)])
+    counts = Counter({UNMET: request.edges.unmet} if request.edges.unmet else {})
+    for summary in summaries:
+        counts.update(summary.left_out)
     return Manifest(
         schema_version=schema.VERSION,
         identity=request.identity,
@@ -322,9 +323,9 @@ def manifest_of(
         left_out=left_out,
         parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
         tables=dict(tables),
-        left_out_rows=left_out_rows,
+        left_out_rows=dict(counts),
         warnings=(
-            *(f"{n:,} rows are left out: {why}" for why, n in left_out_rows.items()),
+            *(f"{n:,} rows are left out: {why}" for why, n in counts.items()),
             *(
                 f"column {name!r} is left out: {why}"
                 for name, why in left_out.items()
@@ -333,10 +334,6 @@ def manifest_of(
             *_warnings(profiles, columns),
         ),
     )
-
-
-def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    return dict(sum(map(Counter, counts), Counter()))
 
 
 def _warnings(profiles: Mapping[str, Profile], columns: Sequence[DatasetColumn]) -> Iterator[str]:

@@ -109,10 +109,10 @@ class BucketSpec(UnitSpec):
         if unit.on_disk:
             return [_aggregate_on_disk(rows, g, unit, self, resources.temp_dir) for g in groups]
         chunks = list(rows.chunks(unit.first, unit.stop, unit.properties))
-        whole = Rows.concat(chunks) if chunks else None
-        del chunks
-        if whole is None:
+        if not chunks:
             return [{} for _ in groups]
+        whole = Rows.concat(chunks)
+        del chunks
         return [_aggregate_rows(whole, g, unit, self, resources.threads) for g in groups]
 
 
@@ -123,7 +123,10 @@ def _aggregate_rows(
     bucket = _sampled(_bucket(rows, groups, unit), rows, spec)
     if bucket.group.size == 0:
         return {}
-    several = _several(bucket, rows, spec) if "statistics" in spec.tables else None
+    several = None
+    if "statistics" in spec.tables:  # for correlations within connections
+        several = _at_most(spec.connections_at_most, bucket, rows, spec)
+        several = several.take(several.n_syn > 1)
 
     def of_property(name: str) -> GroupTables:
         return tables_of_property(name, _gather(rows.column(name), bucket, several), spec)
@@ -202,26 +205,21 @@ def _sampled(whole: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
         enough = np.repeat(whole.counts >= spec.min_sample_size, whole.counts)
         if not enough.all():
             whole = whole.take(enough)
-    limit = spec.max_sample_size
-    if limit is None or not (whole.counts > limit).any():
-        return whole
-    key = _keys(rows, spec)[whole.rows]
-    return replace(whole.take(smallest(key, whole.counts, limit)), whole=whole)
+    sample = _at_most(spec.max_sample_size, whole, rows, spec)
+    return whole if sample is whole else replace(sample, whole=whole)
+
+
+def _at_most(limit: int | None, bucket: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
+    """Return so many connections of each group at most, those with the smallest keys."""
+    if limit is None or not (bucket.counts > limit).any():
+        return bucket
+    return bucket.take(smallest(_keys(rows, spec)[bucket.rows], bucket.counts, limit))
 
 
 def _keys(rows: Rows, spec: BucketSpec) -> NDArray[np.uint64]:
     """Return the keys of which a subsample takes the smallest."""
     ends = (to_numpy(rows.connections.column(f"{side}_node")) for side in ("source", "target"))
     return sampling_key(spec.seed, *ends)
-
-
-def _several(bucket: _Bucket, rows: Rows, spec: BucketSpec) -> _Bucket:
-    """Return the connections of several synapses that correlations within connections rest on."""
-    limit = spec.connections_at_most
-    if (bucket.counts > limit).any():
-        key = _keys(rows, spec)[bucket.rows]
-        bucket = bucket.take(smallest(key, bucket.counts, limit))
-    return bucket.take(bucket.n_syn > 1)
 
 
 def _gather(column: ColumnValues, bucket: _Bucket, several: _Bucket | None) -> Gathered:
@@ -476,7 +474,8 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
     repeat = constant & (gathered.n_connections > 1) & ~gathered.per_synapse
     # A constant property has a value for each synapse, since no connection can be seen to share it.
     n = np.where(repeat, gathered.n_synapses, sample.counts)
-    unknown = constant | ~gathered.can_tell
+    shows = gathered.per_synapse | (gathered.n_shared > 0)  # that synapses share values, or do not
+    unknown = constant | ~shows
     if name == N_SYN_PER_CONN:
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
         none = np.full_like(gathered.icc, np.nan)

@@ -44,11 +44,6 @@ class Gathered:
     constant: Bools
     icc: Floats  # correlation within connections and its standard error, (2, g)
 
-    @property
-    def can_tell(self) -> Bools:
-        """Return whether some connection shows that its synapses share a value, or do not."""
-        return self.per_synapse | (self.n_shared > 0)
-
 
 def statistics_of(
     gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools

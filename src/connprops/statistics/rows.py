@@ -315,10 +315,7 @@ class RowsOnDisk:
 
 
 def put_in_order(
-    rows: DatasetRows,
-    ranges: Sequence[tuple[int, int]],
-    properties: Sequence[str],
-    folder: Path,
+    rows: DatasetRows, ranges: Sequence[tuple[int, int]], properties: Sequence[str], folder: Path
 ) -> RowsOnDisk:
     """Gather the rows of several ranges of groups on disk: one pass counts them, one copies them.
 
