@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops import schema
-from connprops.dataset.manifest import damage, damage_since, opened, seal_at, written
+from connprops.dataset.manifest import MANIFEST, damage, damage_since, opened, seal_at, written
 from connprops.dataset.relations import BY_ID, DatasetRelations
 from connprops.display import html_table
 from connprops.errors import ConnpropsError, DatasetError, OptionError
@@ -40,7 +40,7 @@ class Dataset:
         self.folder, self.manifest = opened(Path(folder))
         if generation not in (None, self.manifest.seal):
             raise self._replaced()
-        self._written = written(self.folder)
+        self._written = written(self.folder / MANIFEST)
         self.columns = self.manifest.columns
         self.identity = self.manifest.identity
         self.population: str = self.identity["edges"]["population"]
@@ -177,7 +177,7 @@ class Dataset:
 
         They may have made way for others, and then been written again, all the same.
         """
-        if written(self.folder) != self._written:
+        if written(self.folder / MANIFEST) != self._written:
             raise self._replaced()
 
     def _replaced(self) -> DatasetError:

@@ -178,13 +178,13 @@ def opened(folder: Path) -> tuple[Path, Manifest]:
 
 
 Written = tuple[int, int, int] | None
-"""What tells a manifest from another of the same content: size, time, and number of the file."""
+"""What tells a file from another of the same content: size, time, and number of the file."""
 
 
-def written(folder: Path) -> Written:
-    """Return when the manifest of the dataset in a folder was written; None if there is none."""
+def written(file: Path) -> Written:
+    """Return what tells whether somebody has written a file again; None if there is none."""
     try:
-        status = (folder / MANIFEST).stat()
+        status = file.stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ino
@@ -192,7 +192,7 @@ def written(folder: Path) -> Written:
 
 def seal_at(folder: Path) -> str | None:
     """Return the seal of the dataset that is in a folder now; None if there is none."""
-    when = written(folder)
+    when = written(folder / MANIFEST)
     return None if when is None else _remembered_seal(folder, when)
 
 
@@ -257,15 +257,11 @@ def damage(
 
 def damage_since(path: Path, sha256: str, rows: int) -> str | None:
     """Return what is wrong with a file, which is read again only when somebody has written it."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "is missing"
-    state = status.st_size, status.st_mtime_ns, status.st_ino
-    return _remembered_damage(path, sha256, rows, state)
+    when = written(path)
+    return "is missing" if when is None else _remembered_damage(path, sha256, rows, when)
 
 
-def _damage_of(path: Path, sha256: str, rows: int, _state: object = None) -> str | None:
+def _damage_of(path: Path, sha256: str, rows: int, _when: Written = None) -> str | None:
     """Return what is wrong with a file; None if nothing is."""
     try:
         if not path.is_file():

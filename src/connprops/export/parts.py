@@ -105,8 +105,7 @@ def export_range(spec: RangeSpec) -> RangeSummary:
         return finished
     opened = SortedRows(spec.sorted_copy) if spec.sorted_copy else spec.population.reader()
     with opened as rows:
-        part = _group_rows(spec, rows)
-        summary = write_part(spec, rows, part)
+        summary = write_part(spec, rows, _group_rows(spec, rows))
     note = _note_of(spec)
     with _put_aside(spec, note) as aside:
         aside.write_bytes(msgspec.json.encode(_Note(_key_of(spec), summary)))
@@ -160,7 +159,6 @@ class _Grouped:
     take: Ints | None  # rows of the range in grouped order; None: as they are
     edge_id: Ints | None  # row of the edge file of each grouped row; None: first_edge_id + row
     first_edge_id: int
-    n_rows: int
     starts: Ints  # first grouped row of each connection, in the grouped order
     counts: Ints
     source: Ints  # of each connection
@@ -175,7 +173,7 @@ class _Grouped:
     @cached_property
     def goes_on(self) -> Bools:
         """Return whether each grouped row but the first is of the connection of the one before."""
-        is_same = np.ones(max(self.n_rows - 1, 0), dtype=np.bool_)
+        is_same = np.ones(max(int(self.counts.sum()) - 1, 0), dtype=np.bool_)
         is_same[self.starts[1:] - 1] = False
         return is_same
 
@@ -214,28 +212,17 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
         starts = np.cumsum(counts) - counts
     of_source, of_target = source[starts], target[starts]
     pathway = number_of_pair(source_code[of_source], target_code[of_target], spec.n_target_types)
-    is_small = pathway.size == 0 or int(pathway.max()) < 1 << 16
+    is_small = pathway.max(initial=0) < 1 << 16  # NumPy sorts numbers of 16 bits by radix
+    order = np.argsort(pathway.astype(np.uint16) if is_small else pathway, kind="stable")
     edge_id = None if take is None else spec.start + take
     if isinstance(rows, SortedRows):
         edge_id = rows.edge_ids(spec.start, spec.stop)
         edge_id = edge_id if take is None else edge_id[take]
     return _Grouped(
-        take=take,
-        edge_id=edge_id,
-        first_edge_id=spec.start,
-        n_rows=source.size,
-        starts=starts,
-        counts=counts,
-        source=of_source,
-        target=of_target,
-        pathway=pathway,
-        # NumPy sorts numbers of 16 bits by radix.
-        order=np.argsort(pathway.astype(np.uint16) if is_small else pathway, kind="stable"),
-        left_out=left_out,
-        ordered=is_ordered,
-        first_key=first_key,
-        last_key=last_key,
-    )
+        take=take, edge_id=edge_id, first_edge_id=spec.start, starts=starts, counts=counts,
+        source=of_source, target=of_target, pathway=pathway, order=order, left_out=left_out,
+        ordered=is_ordered, first_key=first_key, last_key=last_key,
+    )  # fmt: skip
 
 
 def _counting(
@@ -315,24 +302,15 @@ def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[n
 def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
     """Write the rows of a part, and return what it holds."""
     tables, varies, profiles = _tables(spec, rows, part)
+    varying = spec.varying.union(varies)
     return RangeSummary(
-        part=spec.part,
-        start=spec.start,
-        stop=spec.stop,
-        n_synapses=int(part.counts.sum()),
-        n_connections=int(part.counts.size),
-        sha256=dict(
-            _write_table(table, spec, kind, spec.varying.union(varies))
-            for kind, table in tables.items()
-        ),
-        varies=tuple(varies),
-        ordered=part.ordered,
-        first_key=part.first_key,
-        last_key=part.last_key,
-        contiguous=part.take is None and spec.sorted_copy is None,
-        profiles=profiles,
-        left_out=part.left_out,
-    )
+        part=spec.part, start=spec.start, stop=spec.stop, n_synapses=int(part.counts.sum()),
+        n_connections=part.counts.size,
+        sha256=dict(_write_table(table, spec, kind, varying) for kind, table in tables.items()),
+        varies=tuple(varies), ordered=part.ordered, first_key=part.first_key,
+        last_key=part.last_key, contiguous=part.take is None and spec.sorted_copy is None,
+        profiles=profiles, left_out=part.left_out,
+    )  # fmt: skip
 
 
 def _tables(
@@ -371,11 +349,7 @@ def _tables(
         connections[column.name] = to_arrow(of_connections, within)
         if column.name in spec.varying or within is not None:
             synapses[column.name] = taken(of_rows, grouped_rows)
-    tables: dict[Kind, pa.Table] = {
-        "connections": pa.table(connections),
-        "synapses": pa.table(synapses),
-    }
-    return tables, varies, profiles
+    return {"connections": pa.table(connections), "synapses": pa.table(synapses)}, varies, profiles
 
 
 def _repeated_runs(values: NDArray[Any], counts: Ints) -> NDArray[Any]:

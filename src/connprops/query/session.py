@@ -73,19 +73,13 @@ class Question:
 
 def questions() -> dict[str, Question]:
     """Return the ready questions of ``sql/queries``, by name."""
-    texts = {
-        file.stem: file.read_text(encoding="utf-8")
-        for file in sorted((relations.folder() / "queries").glob("*.sql"))
-    }
-    return {
-        name: Question(
-            name,
-            text.split("\n", 1)[0].removeprefix("-- "),
-            tuple(QuestionParameter(**match.groupdict()) for match in _PARAMETER.finditer(text)),
-            text,
-        )
-        for name, text in texts.items()
-    }
+    ready = {}
+    for file in sorted((relations.folder() / "queries").glob("*.sql")):
+        text = file.read_text(encoding="utf-8")
+        answers = text.split("\n", 1)[0].removeprefix("-- ")
+        parameters = [QuestionParameter(**match.groupdict()) for match in _PARAMETER.finditer(text)]
+        ready[file.stem] = Question(file.stem, answers, tuple(parameters), text)
+    return ready
 
 
 def question(name: str) -> Question:
@@ -357,11 +351,8 @@ class Session:
             for name in relations.named_in(waiting.pop()) & set(self._relations) - needed:
                 needed.add(name)
                 waiting.append(relations.text(name))
-        parts = [
-            f"-- {name}\n{relations.text(name).rstrip()}\n"
-            for name in self._relations
-            if name in needed
-        ]
+        chain = [name for name in self._relations if name in needed]
+        parts = [f"-- {name}\n{relations.text(name).rstrip()}\n" for name in chain]
         return "\n".join([*parts, sql.rstrip()])
 
     def waited(self, work: Callable[[], Any], first_line: int = 0) -> Any:
