@@ -150,12 +150,8 @@ def _node_ids(nodes: NodePopulation, _mtime_ns: int) -> Ints | None:
 
 
 def _groups_nodes(column: SonataColumn) -> bool:
-    is_float = column.stored.startswith("float")
-    return (
-        column.stored not in ("other", "several")
-        and not is_float
-        and not column.name.startswith("@")
-    )
+    unfit = column.stored.startswith(("float", "other", "several"))
+    return not unfit and not column.name.startswith("@")
 
 
 def _series(column: SonataColumn, values: NDArray[Any]) -> pl.Series:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,11 +46,6 @@ class SonataColumn(SourceColumn):
     """
 
     inherited: Mapping[int, float | str | None] | None = None
-
-    @property
-    def lacks_values(self) -> bool:
-        """Return whether NaN means that a row has no value: in its group, or of its type."""
-        return self.partial or self.inherited is not None
 
 
 def path_in_group(name: str) -> str:
@@ -344,15 +340,14 @@ def inheriting(
     """Return a column whose rows have, by their type, these cells where their group lacks it."""
     if own is not None and (not own.partial or own.stored in ("other", "several")):
         return own
-    lacks = None in cells.values()
     is_text = own is not None and (own.labels is not None or own.stored == "text")
     numbers = None if is_text else _as_numbers(cells)
-    if own is None and kind == "edge" and numbers is not None:
-        return SonataColumn(name, "float64", inherited=numbers)
-    if own is not None and numbers is not None:
-        whole = all(v.is_integer() or v != v for v in numbers.values())  # noqa: PLR0124 - NaN
-        is_whole = whole and not own.stored.startswith("float")
+    if numbers is not None and (own is not None or kind == "edge"):
+        whole = all(v.is_integer() or isnan(v) for v in numbers.values())
+        is_whole = whole and own is not None and not own.stored.startswith("float")
+        lacks = any(map(isnan, numbers.values()))
         return SonataColumn(name, "int64" if is_whole else "float64", None, lacks, numbers)
+    lacks = None in cells.values()
     if own is not None and own.labels is None:
         is_node = kind == "node"
         stored = "text" if is_node or own.stored == "text" else "other"

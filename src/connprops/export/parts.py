@@ -258,7 +258,7 @@ def _repeated(spec: RangeSpec, rows: EdgeRows, take: Ints | None) -> Ints | None
     counts = rows.column(column, spec.start, spec.stop)
     counts = counts if take is None else counts[take]
     whole = counts.astype(np.float64)
-    if column.lacks_values:
+    if column.partial:
         whole[np.isnan(whole)] = 1.0  # rows that do not say are of one synapse
     odd = ~((whole >= 1) & (whole <= _MULTIPLICITY_AT_MOST) & (whole == np.floor(whole)))
     if odd.any():

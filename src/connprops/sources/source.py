@@ -50,11 +50,6 @@ class SourceColumn:
             return self.stored
         return np.result_type(self.stored, np.float32).name
 
-    @property
-    def lacks_values(self) -> bool:
-        """Return whether NaN means that a row has no value."""
-        return self.partial
-
 
 class SourceNodes(Protocol):
     """The nodes of a side."""

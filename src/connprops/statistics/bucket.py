@@ -239,19 +239,11 @@ def _gather(column: ColumnValues, bucket: _Bucket, several: _Bucket | None) -> G
         place = np.searchsorted(bucket.group, several.group)
         icc[:, place] = _intraclass(column, several, per_synapse[place])
     return Gathered(
-        group=bucket.group,
-        sample=sample,
-        means=means or sample,
-        n_values=n_values,
-        n_null=n_null,
-        n_connections=bucket.counts,
-        n_synapses=bucket.n_synapses,
-        n_multi=bucket.n_multi,
-        n_shared=_n_shared(column, bucket, all_finite=not n_null.any()),
-        per_synapse=per_synapse,
-        constant=_constant(column, bucket, sample, per_synapse),
-        icc=icc,
-    )
+        group=bucket.group, sample=sample, means=means or sample, n_values=n_values, n_null=n_null,
+        n_connections=bucket.counts, n_synapses=bucket.n_synapses, n_multi=bucket.n_multi,
+        n_shared=_n_shared(column, bucket, all_finite=not n_null.any()), per_synapse=per_synapse,
+        constant=_constant(column, bucket, sample, per_synapse), icc=icc,
+    )  # fmt: skip
 
 
 def _per_synapse(column: ColumnValues, bucket: _Bucket) -> Bools:
@@ -452,19 +444,13 @@ def _gather_on_disk(
         ColumnValues(values, None, synapses), several, np.array([per_synapse])[several.group]
     )
     return Gathered(
-        group=group,
-        sample=sample,
+        group=group, sample=sample,
         means=sort_file(of_means, np.dtype(np.float64)) if per_synapse else sample,
-        n_values=n_values,
-        n_null=n_values - sample.counts if per_synapse else sizes[[3]],
-        n_connections=sizes[[0]],
-        n_synapses=sizes[[1]],
-        n_multi=sizes[[2]],
-        n_shared=sizes[[4]],
+        n_values=n_values, n_null=n_values - sample.counts if per_synapse else sizes[[3]],
+        n_connections=sizes[[0]], n_synapses=sizes[[1]], n_multi=sizes[[2]], n_shared=sizes[[4]],
         per_synapse=np.array([per_synapse]),
-        constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]),
-        icc=icc,
-    )
+        constant=np.array([constant and np.unique(np.concatenate(firsts)).size == 1]), icc=icc,
+    )  # fmt: skip
 
 
 def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> GroupTables:

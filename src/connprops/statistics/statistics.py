@@ -453,25 +453,18 @@ def _rows(tables: Mapping[str, pl.LazyFrame]) -> list[dict[str, Any]]:
     histograms = (
         tables["histograms"].group_by(keys).agg(pl.col("left", "right", "count").sort_by("bin"))
     )
-    values = (
-        tables["values"]
-        .group_by(keys)
-        .agg(
-            pl.col("value").sort_by("value"),
-            pl.col("count").sort_by("value").alias("count_of_value"),
-            pl.col("p").sort_by("value"),
-        )
-    )
+    values = tables["values"].group_by(keys).agg(
+        pl.col("value", "p").sort_by("value"),
+        pl.col("count").sort_by("value").alias("count_of_value"),
+    )  # fmt: skip
     connections = tables["pathways"].select("source_type", "target_type", "n_connections")
+    source, target = (pl.col(name).to_physical() for name in schema.PATHWAY)
     return (
         tables["statistics"]
         .join(histograms, on=keys, how="left")
         .join(values, on=keys, how="left")
         .join(connections, on=keys[:2])
-        .with_columns(
-            pl.col("source_type").to_physical().alias("source"),
-            pl.col("target_type").to_physical().alias("target"),
-        )
+        .with_columns(source=source, target=target)
         .collect()
         .to_dicts()
     )
