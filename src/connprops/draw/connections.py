@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -142,31 +142,26 @@ def _numbers(values: pa.Array) -> Ints:
     return to_numpy(values).astype(np.int64, copy=False)
 
 
-class Distinct:
-    """The connections of a list so far: whether one is in it twice, at 8 bytes each."""
-
-    def __init__(self) -> None:
-        self._seen: list[NDArray[np.uint64]] = []
-
-    def add(self, source: Ints, target: Ints) -> None:
-        """Take note of connections."""
-        for ids in (source, target):
-            if ids.size and ids.max() >> 32:
-                raise OptionError.of(
-                    "A node id of the connections", found=str(ids.max()), expected="less than 2^32"
-                )
-        self._seen.append((target.astype(np.uint64) << np.uint64(32)) | source.astype(np.uint64))
-
-    def check(self) -> None:
-        """Refuse a list with a connection that comes twice."""
-        pairs = np.concatenate([np.empty(0, np.uint64), *self._seen])
-        if not (pairs[1:] > pairs[:-1]).all():  # most lists are sorted by target and source
-            pairs.sort()
-        twice = np.flatnonzero(pairs[1:] == pairs[:-1])
-        if twice.size:
-            target, source = divmod(int(pairs[twice[0]]), 1 << 32)
+def as_pairs(source: Ints, target: Ints) -> NDArray[np.uint64]:
+    """Return both nodes of each connection in one number."""
+    for ids in (source, target):
+        if ids.size and ids.max() >> 32:
             raise OptionError.of(
-                "A connection is listed several times",
-                found=f"source_node {source}, target_node {target}",
-                expected=f"each once, with its number of synapses in {N_SYN_PER_CONN}",
+                "A node id of the connections", found=str(ids.max()), expected="less than 2^32"
             )
+    return (target.astype(np.uint64) << np.uint64(32)) | source.astype(np.uint64)
+
+
+def check_distinct(lists: Sequence[NDArray[np.uint64]]) -> None:
+    """Refuse connections, as pairs, of which one comes twice."""
+    pairs = np.concatenate([np.empty(0, np.uint64), *lists])
+    if not (pairs[1:] > pairs[:-1]).all():  # most lists are sorted by target and source
+        pairs.sort()
+    twice = np.flatnonzero(pairs[1:] == pairs[:-1])
+    if twice.size:
+        target, source = divmod(int(pairs[twice[0]]), 1 << 32)
+        raise OptionError.of(
+            "A connection is listed several times",
+            found=f"source_node {source}, target_node {target}",
+            expected=f"each once, with its number of synapses in {N_SYN_PER_CONN}",
+        )

@@ -25,7 +25,8 @@ from connprops.distributions.table import ModelTable
 from connprops.draw.connections import (
     ConnectionBatch,
     ConnectionTable,
-    Distinct,
+    as_pairs,
+    check_distinct,
     read_connections,
     types_in,
     whole_numbers,
@@ -163,10 +164,10 @@ class Source:
 
     def _of_list(self, table: ConnectionTable) -> Iterator[ConnectionBatch]:
         """Yield the connections of a list with their numbers of synapses."""
-        distinct = Distinct()
+        seen = []  # at 8 bytes each
         for batch in read_connections(table, max(self.at_once // 2, 1)):
             source, target = (self._numbers(batch, side) for side in SIDES)
-            distinct.add(source, target)
+            seen.append(as_pairs(source, target))
             types = {}
             for side, ids in zip(SIDES, (source, target), strict=True):
                 of_side = types_in(batch, side)
@@ -194,7 +195,7 @@ class Source:
             _check_counts(source, target, n_syn)
             listed = ConnectionBatch(source, target, own, pathway, n_syn, np.zeros_like(n_syn))
             yield from listed.pieces(self.at_once)
-        distinct.check()
+        check_distinct(seen)
 
     def _of_circuit(self) -> Iterator[ConnectionBatch]:
         """Yield the rows of an edge file, each stretch of one connection as a connection."""

@@ -73,8 +73,7 @@ def export(circuit: Network, folder: str | Path, options: ExportOptions) -> Path
         that it holds is damaged.
     """
     target = Path(folder)
-    resources, progress = options.resources or Resources(), options.progress
-    overwrite = options.overwrite
+    resources, progress, overwrite = options.limits, options.progress, options.overwrite
     shard = None if options.shard is None else _checked_shard(options.shard, options)
     request = describe(circuit, options, options.properties, verify=options.verify)
     if shard is not None:

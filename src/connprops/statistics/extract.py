@@ -12,10 +12,8 @@ from connprops.dataset.dataset import Dataset
 from connprops.dataset.manifest import is_dataset
 from connprops.dataset.selection import Choice
 from connprops.declare import takes
-from connprops.display import Progress
 from connprops.errors import OptionError
 from connprops.options import ExtractOptions
-from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
@@ -45,8 +43,7 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
     OptionError
         Where an option cannot be met: an unknown property, node set, attribute or value, say.
     """
-    resources, progress, seed = options.resources or Resources(), options.progress, options.seed
-    dataset = _opened(data, options.edges_popul_name, options.sel_props, resources, progress)
+    seed, dataset = options.seed, _opened(data, options)
     columns = [
         (c.name, c.dtype, c.unit, c.labels, c.role in ("property", "categories"))
         for c in dataset.columns
@@ -76,8 +73,8 @@ def extract(data: Dataset | CircuitSource, options: ExtractOptions) -> Statistic
         dataset,
         BucketSpec((choice,), names, most, seed, bins, least, labelled),
         CorrelationSpec((choice,), values, most, seed),
-        resources,
-        progress,
+        options.limits,
+        options.progress,
     )
     choice.warn_of_unknown(dataset)
     # In the order that they have when they are read again.
@@ -126,26 +123,18 @@ def extract_folds(data: Dataset | CircuitSource, cv_folds: int, **options: Any) 
     return folds
 
 
-def _opened(
-    data: Dataset | CircuitSource,
-    population: str | None,
-    sel_props: Sequence[str] | None,
-    resources: Resources,
-    progress: Progress | None,
-) -> Dataset:
+def _opened(data: Dataset | CircuitSource, options: ExtractOptions) -> Dataset:
+    population = options.edges_popul_name
     if isinstance(data, str | Path) and is_dataset(Path(data)):
         data = Dataset(data)
     if not isinstance(data, Dataset):
         from connprops.export.opening import open_circuit
 
-        extra = [name for name in sel_props or () if name != N_SYN_PER_CONN]
+        extra = [name for name in options.sel_props or () if name != N_SYN_PER_CONN]
         return open_circuit(
-            data,
-            edges_popul_name=population,
-            properties=extra or None,
-            resources=resources,
-            progress=progress,
-        )
+            data, edges_popul_name=population, properties=extra or None,
+            resources=options.resources, progress=options.progress,
+        )  # fmt: skip
     if population is not None and population != data.population:
         raise OptionError.unknown("edge population", population, [data.population])
     return data

@@ -216,10 +216,8 @@ def remove_leftovers(folder: Path) -> None:
                 shutil.rmtree(item)
 
 
-@lru_cache(1024)
-def _clean_once(folder: Path) -> None:
-    """Remove leftovers when this process first writes to a folder."""
-    remove_leftovers(folder)
+_clean_once = lru_cache(1024)(remove_leftovers)
+"""Removes leftovers when this process first writes to a folder."""
 
 
 @contextmanager

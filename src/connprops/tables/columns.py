@@ -45,7 +45,7 @@ def described(table: TableFiles, names: Sequence[str]) -> dict[str, SourceColumn
 def numbers(values: pa.ChunkedArray, column: SourceColumn) -> NDArray[Any]:
     """Return values as the numbers that a column has of them, NaN where there is none."""
     if column.labels is not None:
-        values = pc.index_in(_text(values), value_set=pa.array(column.labels))
+        values = pc.index_in(values.cast(pa.string()), value_set=pa.array(column.labels))
     elif pa.types.is_decimal(values.type) or pa.types.is_float16(values.type):
         values = values.cast(pa.float64())
     dtype = np.dtype(column.dtype)
@@ -73,14 +73,10 @@ def _stored(kind: pa.DataType) -> str:
     return _TYPES.get(str(kind), "several" if pa.types.is_nested(kind) else "other")
 
 
-def _text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return values.cast(pa.string())
-
-
 def _labels(rows: ParquetRows, name: str) -> tuple[str, ...] | None:
     """Return the distinct values of text, in order; None where they are too many."""
-    blocks = (pc.unique(_text(rows.read(name, *group))).to_pylist() for group in rows.groups())
-    return few_labels({*block} - {None} for block in blocks)
+    blocks = (pc.unique(rows.read(name, *group).cast(pa.string())) for group in rows.groups())
+    return few_labels({*block.to_pylist()} - {None} for block in blocks)
 
 
 def _with_nulls(table: TableFiles, names: Sequence[str]) -> set[str]:

@@ -112,7 +112,7 @@ class TableOpener:
             with _reading(path, kind):
                 opened = (self._copied(kind, files, name),)
         stem = name or Path(path).name.split(".")[0].strip("*?") or what
-        facts, state = _facts(files, path), _state(files)
+        facts, state = _facts(files, path)
         return TableFiles(stem, Path(path), opened, facts, state, kind == "csv", self._limits)
 
     def _of_copy(
@@ -321,20 +321,11 @@ def _table_of(connection: duckdb.DuckDBPyConnection, file: Path, name: str) -> s
     return f"given.{quoted(name or names[0])}"
 
 
-def _facts(files: Sequence[Path], path: str) -> dict[str, Any]:
-    digest = hashlib.sha256()
+def _facts(files: Sequence[Path], path: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what tells files from others, and what changes whenever somebody writes them."""
+    digest, statuses = hashlib.sha256(), [file.stat() for file in files]
     for file in files:
         add_samples(file, digest)
-    return {
-        "file": Path(path).name,
-        "bytes": sum(file.stat().st_size for file in files),
-        "sampled_sha256": digest.hexdigest(),
-    }
-
-
-def _state(files: Sequence[Path]) -> dict[str, int]:
-    statuses = [file.stat() for file in files]
-    return {
-        "bytes": sum(status.st_size for status in statuses),
-        "mtime_ns": max(status.st_mtime_ns for status in statuses),
-    }
+    n_bytes = sum(status.st_size for status in statuses)
+    facts = {"file": Path(path).name, "bytes": n_bytes, "sampled_sha256": digest.hexdigest()}
+    return facts, {"bytes": n_bytes, "mtime_ns": max(status.st_mtime_ns for status in statuses)}

@@ -57,7 +57,8 @@ def listed(table: TableFiles, node_id: str, asked: Collection[str | None]) -> pl
     """Return the nodes that a table lists: their ids, in order, and what may group them."""
     names = [
         field.name for field in table.schema
-        if field.name in (node_id, *asked) or _may_group(field.type)
+        if field.name in (node_id, *asked) or is_text(field.type)
+        or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
     ]  # fmt: skip
     frame = pl.read_parquet(list(table.files), columns=names, glob=False)
     whole = {
@@ -138,7 +139,3 @@ def _as_id(ids: pl.Series) -> pl.Series:
     largest = ids.max()
     fits = not isinstance(largest, int) or largest < 1 << 63
     return ids.cast(pl.Int64 if fits else pl.UInt64).alias(ID)
-
-
-def _may_group(kind: pa.DataType) -> bool:
-    return is_text(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
