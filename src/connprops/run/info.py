@@ -25,7 +25,7 @@ from connprops.run.record import RUN_FILE, CompleteRun, Record, last_words, reco
 from connprops.run.run import why_not_reused
 from connprops.schema import METADATA_KEY, TABLES
 from connprops.sources.source import LEFT_OUT, Network, SourceEdges
-from connprops.store.tables import open_any_table
+from connprops.store.tables import open_table
 from connprops.store.writing import leftover_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def describe(path: Path, stream: TextIO) -> None:
 def facts(path: Path) -> dict[str, Any]:
     """Return what a path holds, as JSON has it; ``kind`` says which it is."""
     if path.suffix == ".parquet" and not _is_foreign(path):
-        table, rows, about = open_any_table(path)
+        table, rows, about = open_table(path)
         columns = [asdict(column) | {"dtype": str(column.dtype)} for column in table.columns]
         of_table = {"name": table.name, "grain": table.grain, "rows": _n_rows(rows)}
         return {"kind": "table", **of_table, "columns": columns, "about": about}
@@ -219,7 +219,7 @@ def _show_tables(files: Sequence[Path], console: Console) -> None:
 
 def _grain_and_rows(file: Path) -> tuple[str, int]:
     """Return of what a table has a row each, and how many rows."""
-    table, rows, _ = open_any_table(file)
+    table, rows, _ = open_table(file)
     return table.grain.removeprefix("one row per "), _n_rows(rows)
 
 
@@ -228,7 +228,7 @@ def _n_rows(rows: pl.LazyFrame) -> int:
 
 
 def _describe_table(file: Path, console: Console) -> None:
-    table, rows, facts = open_any_table(file)
+    table, rows, facts = open_table(file)
     console.print(f"Table {table.name}: {table.grain}; {_n_rows(rows):,} rows")
     columns = [(column.name, column.unit, column.meaning) for column in table.columns]
     show_table(console, ("column", "unit", "meaning"), columns)

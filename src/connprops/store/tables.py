@@ -147,22 +147,14 @@ def read_table(
     return stored.rows.collect(), stored.facts
 
 
-def open_any_table(path: str | Path) -> StoredTable:
-    """Open a table that :func:`write_table` wrote, whichever it is."""
-    return _open(Path(path), None)
+def open_table(
+    path: str | Path, expected: schema.Table | None = None, folder: Folder | None = None
+) -> StoredTable:
+    """Open a table that :func:`write_table` wrote: its rows are read when they are collected.
 
-
-def open_table(path: str | Path, table: schema.Table, folder: Folder | None = None) -> StoredTable:
-    """Open a table that was written as ``table``: its rows are read when they are collected."""
-    stored = _open(Path(path), folder)
-    if stored.table is not table:
-        raise DatasetError.of(
-            f"{path} holds another table", found=repr(stored.table.name), expected=repr(table.name)
-        )
-    return stored
-
-
-def _open(file: Path, folder: Folder | None) -> StoredTable:
+    Raises :class:`DatasetError` where it is not the ``expected`` one; by default, any is taken.
+    """
+    file = Path(path)
     try:
         with file.open("rb") if folder is None else folder.open(file.name) as content:
             # Before a parser meets what could bring it down.
@@ -178,8 +170,8 @@ def _open(file: Path, folder: Folder | None) -> StoredTable:
             rows = _with_order(pl.scan_parquet(content, glob=False), layout)
             dtypes = rows.collect_schema()
     except (FileNotFoundError, IsADirectoryError) as error:
-        expected = "a table of connprops, as Parquet"
-        raise DatasetError.of(f"No file {file}", expected=expected) from error
+        wanted = "a table of connprops, as Parquet"
+        raise DatasetError.of(f"No file {file}", expected=wanted) from error
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         raise DatasetError.of(f"{file} cannot be read", found=str(error)) from error
     facts = schema.read_metadata(raw, str(file))
@@ -193,4 +185,8 @@ def _open(file: Path, folder: Folder | None) -> StoredTable:
         rows = rows.with_columns(pl.lit(None, layout[n]).alias(n) for n in absent)
         dtypes = rows.collect_schema()
     table.check(pl.DataFrame(schema=dtypes), str(file))
+    if expected is not None and expected is not table:
+        raise DatasetError.of(
+            f"{path} holds another table", found=repr(name), expected=repr(expected.name)
+        )
     return StoredTable(table, rows.select(table.names), facts)
