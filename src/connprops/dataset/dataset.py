@@ -215,24 +215,12 @@ class Dataset:
     @cached_property
     def relations(self) -> DatasetRelations:
         """Return the SQL relations of the dataset, of files that are intact."""
-        return DatasetRelations(
-            files={
-                self._bottom("connection_rows"): self.files("connections"),
-                "synapse_rows": self.files("synapses"),
-            },
-            frames={
-                "types": self.types,
-                self._bottom("nodes"): self.numbered_nodes,
-                "node_sets": self.node_sets,
-            },
-            n_target_types=len(self.target_types),
-            properties=[column.name for column in self.columns],
-            shared=[column.name for column in self.columns if not column.varies],
-        )
-
-    def _bottom(self, name: str) -> str:
-        """Return the name of the relation that a file's rows are, whose nodes have numbers."""
-        return BY_ID[name] if self.has_ids else name
+        rows, nodes = (BY_ID[n] if self.has_ids else n for n in ("connection_rows", "nodes"))
+        files = {rows: self.files("connections"), "synapse_rows": self.files("synapses")}
+        frames = {"types": self.types, nodes: self.numbered_nodes, "node_sets": self.node_sets}
+        properties = [column.name for column in self.columns]
+        shared = [column.name for column in self.columns if not column.varies]
+        return DatasetRelations(files, frames, len(self.target_types), properties, shared)
 
     def connect(self, resources: Resources | None = None) -> duckdb.DuckDBPyConnection:
         """Return a DuckDB connection with the dataset's relations as views; close it yourself."""

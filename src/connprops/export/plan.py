@@ -49,11 +49,8 @@ class _Cuts:
 def plan(request: ExportRequest, stage: Path) -> list[RangeSpec]:
     """Cut the edge file into ranges; see which columns vary within connections."""
     edges, columns, identity = request.edges, request.columns, request.identity
-    facts = {
-        "schema_version": schema.VERSION,
-        "population": edges.name,
-        "identity": identity["edges"],
-    }
+    facts = {"schema_version": schema.VERSION, "population": edges.name,
+             "identity": identity["edges"]}  # fmt: skip
     notes = stage / "notes"
     notes.mkdir(exist_ok=True)
     spec = RangeSpec(

@@ -293,25 +293,26 @@ def manifest_of(
     """Return the manifest of a dataset: what its parts hold, and what that means."""
     profiles = {c.name: merged([s.profiles[c.name] for s in summaries]) for c in request.columns}
     varying = set().union(*(summary.varies for summary in summaries))
-    columns = tuple(
-        DatasetColumn(
-            name=column.name,
-            dtype=column.dtype,
-            unit=schema.unit_of(column.name),
-            labels=column.labels,
-            varies=column.name in varying,
-            role=profiles[column.name].role(
-                column.stored, column.labels, is_asked=request.are_asked
-            ),
-            n_not_finite=profiles[column.name].n_not_finite,
-        )
-        for column in request.columns
-    )
+    columns = []
+    for column in request.columns:
+        name, profile = column.name, profiles[column.name]
+        role = profile.role(column.stored, column.labels, is_asked=request.are_asked)
+        described = DatasetColumn(
+            name, column.dtype, schema.unit_of(name), column.labels, varies=name in varying,
+            role=role, n_not_finite=profile.n_not_finite,
+        )  # fmt: skip
+        columns.append(described)
     left_out = _left_out(request.edges.columns.values())
     left_out = {name: why for name, why in left_out.items() if name not in profiles}
     counts = Counter({UNMET: request.edges.unmet} if request.edges.unmet else {})
     for summary in summaries:
         counts.update(summary.left_out)
+    told = [f"{n:,} rows are left out: {why}" for why, n in counts.items()]
+    told += [
+        f"column {name!r} is left out: {why}"
+        for name, why in left_out.items()
+        if why not in LEFT_OUT.values()
+    ]
     return Manifest(
         schema_version=schema.VERSION,
         identity=request.identity,
@@ -319,20 +320,12 @@ def manifest_of(
         n_synapses=sum(s.n_synapses for s in summaries),
         n_connections=sum(s.n_connections for s in summaries),
         contiguous=all(s.contiguous for s in summaries),
-        columns=columns,
+        columns=tuple(columns),
         left_out=left_out,
         parts=tuple(Part(s.n_synapses, s.n_connections, s.sha256) for s in summaries),
         tables=dict(tables),
         left_out_rows=dict(counts),
-        warnings=(
-            *(f"{n:,} rows are left out: {why}" for why, n in counts.items()),
-            *(
-                f"column {name!r} is left out: {why}"
-                for name, why in left_out.items()
-                if why not in LEFT_OUT.values()
-            ),
-            *_warnings(profiles, columns),
-        ),
+        warnings=(*told, *_warnings(profiles, columns)),
     )
 
 

@@ -469,20 +469,12 @@ def layout_of(table: schema.Table, dtypes: Mapping[str, pl.DataType]) -> pl.Sche
 
 def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.DataType]:
     """Return the Enum of each column that names a type, class, layer or property."""
-
-    def by_code(side: str) -> pl.Enum:
-        return pl.Enum(types.filter(pl.col("side") == side).sort("code")["type"].to_list())
-
-    def by_name(values: pl.Series) -> pl.Enum:
-        return pl.Enum(values.drop_nulls().unique().sort().to_list())
-
-    classes, layers = by_name(types["synapse_class"]), by_name(types["layer"])
-    return {
-        "source_type": by_code("source"),
-        "target_type": by_code("target"),
-        "source_class": classes,
-        "target_class": classes,
-        "source_layer": layers,
-        "target_layer": layers,
-        "property": pl.Enum(properties),
-    }
+    classes, layers = (
+        pl.Enum(types[name].drop_nulls().unique().sort().to_list())
+        for name in ("synapse_class", "layer")
+    )
+    enums: dict[str, pl.DataType] = {"property": pl.Enum(properties)}
+    for side in ("source", "target"):
+        names = types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+        enums |= {f"{side}_type": pl.Enum(names), f"{side}_class": classes, f"{side}_layer": layers}
+    return enums

@@ -54,12 +54,9 @@ class TableWriter:
         metadata = {**schema.metadata(table, **facts), sealed.KEY: sealed.UNSEALED}
         layout = _layout(table, dtypes).with_metadata(metadata)
         self._writer = pq.ParquetWriter(
-            file,
-            layout,
-            compression="snappy",
-            data_page_version="1.0",
+            file, layout, compression="snappy", data_page_version="1.0",
             use_dictionary=_without_floats(layout),
-        )
+        )  # fmt: skip
 
     def write(self, rows: pl.DataFrame) -> None:
         """Take rows, which follow those before."""
