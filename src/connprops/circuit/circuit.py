@@ -371,13 +371,9 @@ def resolve_circuit(source: CircuitSource) -> Circuit:
 def circuit_of(config: Path, networks: Networks, node_sets: str | None = None) -> Circuit:
     """Return the circuit whose files these are, which ``config`` lists."""
     faults: dict[tuple[str, str], CircuitError] = {}
-    nodes = {
-        name: NodePopulation(name, file, types_file, kind or "biophysical")
-        for name, (file, types_file, kind) in _listed(
-            "nodes", networks.nodes, config, faults
-        ).items()
-    }
-    edges = {}
+    nodes, edges = {}, {}
+    for name, (file, types_file, kind) in _listed("nodes", networks.nodes, config, faults).items():
+        nodes[name] = NodePopulation(name, file, types_file, kind or "biophysical")
     for name, (file, types_file, kind) in _listed("edges", networks.edges, config, faults).items():
         try:
             source, target = _ends(file, name, nodes, faults)

@@ -58,12 +58,11 @@ class NewEdges:
         edges, self._drawer, self._disk = source.edges, source.drawer, disk
         nodes = edges.source.name, edges.target.name
         self._population = create_edges(file, edges.name, nodes, None)
+        group = self._population["0"]
         for name in self._drawer.properties:
-            create_column(
-                self._population["0"], path_in_group(name), _stored(self._drawer, name), None
-            )
+            create_column(group, path_in_group(name), _stored(self._drawer, name), None)
             if labels := self._drawer.model.labels.get(name):
-                _write_library(self._population["0"], name, labels)
+                _write_library(group, name, labels)
 
     def batch(self, connections: ConnectionBatch) -> Values:
         """Return the columns of the connections' synapses, by their paths in the population."""

@@ -169,23 +169,21 @@ def revised(
     Rows that are in no order are sorted first, if there are resources; more columns may vary
     within connections.
     """
-    stage = specs[0].notes.parent
+    spec, stage = specs[0], specs[0].notes.parent
     sorted_copy = stage / "sorted"
-    if resources is not None and specs[0].axis == "neither":
+    if resources is not None and spec.axis == "neither":
         with one_at_a_time(stage):
             if not sorted_copy.is_dir():
-                spec = specs[0]
-                of_where = () if spec.where is None else spec.where.columns
-                columns = (*spec.columns, *of_where)
+                columns = (*spec.columns, *(spec.where.columns if spec.where else ()))
                 write_sorted(spec.population, columns, sorted_copy, resources, progress)
     if sorted_copy.is_dir():
         # The file's own order helps nothing: the sorted copy of its rows is cut instead.
         with SortedRows(sorted_copy) as rows:
-            cuts = _cuts(rows, specs[0].population.size, "target")
-            specs = _ranges(replace(specs[0], axis="target", sorted_copy=sorted_copy), rows, cuts)
+            cuts = _cuts(rows, spec.population.size, "target")
+            specs = _ranges(replace(spec, axis="target", sorted_copy=sorted_copy), rows, cuts)
     varying = specs[0].varying
     if len(specs) > 1:
-        varying |= varying_in(specs[0].notes)
+        varying |= varying_in(spec.notes)
     return [replace(spec, varying=varying) for spec in specs]
 
 

@@ -468,12 +468,11 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
         gathered = replace(gathered, n_shared=np.zeros_like(n), icc=none)
     n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
     only = np.where(repeat, n, 0)
+    is_labelled = name in spec.labelled
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
         "statistics": lambda: statistics_of(gathered, n, n_unique, unknown),
         "histograms": lambda: histograms_of(gathered, spec.bins, only, spec.histogram_from),
-        "values": lambda: distinct_values_of(
-            gathered, n_unique, n, only, whole=name in spec.labelled
-        ),
+        "values": lambda: distinct_values_of(gathered, n_unique, n, only, whole=is_labelled),
         "order_statistics": lambda: order_statistics_of(gathered),
     }
     tables, names = {}, names_to_arrow(spec.properties)

@@ -136,26 +136,23 @@ def _layers(rows: Rows, spec: CorrelationSpec, groups: Groups) -> Iterator[_Laye
     """Give the values of connections, then those of synapses, each where they are what varies."""
     of_row = groups.of(rows.connections)
     starts = np.flatnonzero(np.diff(of_row, prepend=-1))
-    n_syn = rows.n_syn
+    counts, n_syn = np.diff(starts, append=of_row.size), rows.n_syn
     within = {
         name: np.logical_or.reduceat(column.is_null().to_numpy(), starts)
         for name in spec.properties
         if (column := rows.connections.column(name)).null_count
     }
     nowhere = np.zeros(starts.size, dtype=np.bool_)
-    yield _Layer(
-        of_row[starts],
-        np.diff(starts, append=of_row.size),
-        {
-            name: rows.connections.column(name).fill_null(0).to_numpy().astype(np.float64)
-            for name in spec.properties
-        },
-        {name: ~within.get(name, nowhere) for name in spec.properties},
-    )
+    values = {
+        name: rows.connections.column(name).fill_null(0).to_numpy().astype(np.float64)
+        for name in spec.properties
+    }
+    belongs = {name: ~within.get(name, nowhere) for name in spec.properties}
+    yield _Layer(of_row[starts], counts, values, belongs)
     several = np.sum(list(within.values()), axis=0) > 1 if within else nowhere
     if not several.any():
         return
-    chosen = np.repeat(several, np.diff(starts, append=of_row.size))
+    chosen = np.repeat(several, counts)
     first = np.cumsum(n_syn) - n_syn
     at = run_rows(first[chosen], n_syn[chosen])
     yield _Layer(
