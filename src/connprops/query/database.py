@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,23 +39,16 @@ _ROWS_AT_ONCE = 1 << 19
 """Rows of a table that memory holds on their way into the database."""
 
 _FILES_OF = {
-    "connection_rows": "connections/*.parquet",
-    "connection_numbers": "connections/*.parquet",
-    "synapse_rows": "synapses/*.parquet",
-    "nodes": "nodes.parquet",
-    "node_numbers": "nodes.parquet",
-    "node_sets": "node_sets.parquet",
-}
+    "connection_rows": "connections/*.parquet", "connection_numbers": "connections/*.parquet",
+    "synapse_rows": "synapses/*.parquet", "nodes": "nodes.parquet",
+    "node_numbers": "nodes.parquet", "node_sets": "node_sets.parquet",
+}  # fmt: skip
 """The relations at the bottom of the chain, and their files in a dataset."""
 
 _CHAINS = {
-    "connections_in": (
-        "connection_rows", "connections_as_stored", "connections",
-    ),
-    "synapses_in": (
-        "connection_rows", "synapse_rows", "connections_as_stored",
-        "synapses_as_stored", "synapses",
-    ),
+    "connections_in": ("connection_rows", "connections_as_stored", "connections"),
+    "synapses_in": ("connection_rows", "synapse_rows", "connections_as_stored",
+                    "synapses_as_stored", "synapses"),
     "nodes_in": ("nodes",),
 }  # fmt: skip
 """Macros that take the folder of a dataset: the relations that each is made of, it the last."""
@@ -186,19 +180,33 @@ def write_database_into(
     progress: Progress | None,
 ) -> None:
     """Write the two files into a stage, for the folder in which the dataset will be."""
-    # DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
-    # backslash for a slash: it writes where the folder's name has no say.
-    with (
-        replacing(stage / DATABASE, overwrite=True) as aside,
-        tempfile.TemporaryDirectory(dir=limits.temp_dir, prefix="connprops-") as temporary,
-    ):
-        _write(Path(temporary) / DATABASE, frames, dataset, limits, progress)
-        shutil.copyfile(Path(temporary) / DATABASE, aside)
+    _write(stage / DATABASE, frames, dataset, limits, progress)
     if dataset is not None:
-        is_folder = dataset.folder.absolute() == folder.absolute()
-        write_text(
-            stage / VIEWS, _views(dataset, "" if is_folder else "dataset/", frames), overwrite=True
+        prefix = "" if dataset.folder.absolute() == folder.absolute() else "dataset/"
+        write_text(stage / VIEWS, _views(dataset, prefix, frames), overwrite=True)
+
+
+@contextmanager
+def _new_database(
+    file: Path, config: dict[str, Any], temp_dir: Path
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
+    """Give a connection to a new database, which becomes the file, and a folder for the time.
+
+    DuckDB takes a question mark in a path for the beginning of a query, as URLs have it, and a
+    backslash for a slash: it writes where the file's folder has no say.
+    """
+    with (
+        replacing(file, overwrite=True) as aside,
+        tempfile.TemporaryDirectory(dir=temp_dir, prefix="connprops-") as temporary,
+        duckdb.connect(config=config) as connection,
+    ):
+        made = Path(temporary) / DATABASE
+        connection.execute(
+            f"attach {literal(str(made))} as artifact (storage_version '{_STORAGE}'); use artifact"
         )
+        yield connection, Path(temporary)
+        connection.execute("use memory; detach artifact")
+        shutil.copyfile(made, aside)
 
 
 def write_joined(file: Path, databases: Mapping[str, Path], limits: Resources) -> None:
@@ -207,19 +215,10 @@ def write_joined(file: Path, databases: Mapping[str, Path], limits: Resources) -
     Each row has the name of its ``population`` in front. Macros, which are of one model, have no
     place there.
     """
-    with (
-        replacing(file, overwrite=True) as aside,
-        tempfile.TemporaryDirectory(dir=limits.temp_dir, prefix="connprops-") as temporary,
-        duckdb.connect(config=limits.duckdb_config()) as connection,
-    ):
-        joined = Path(temporary) / DATABASE
-        connection.execute(
-            f"attach {literal(str(joined))} as artifact (storage_version '{_STORAGE}'); "
-            "use artifact"
-        )
+    with _new_database(file, limits.duckdb_config(), limits.temp_dir) as (connection, temporary):
         of_table: dict[str, list[str]] = {}
         for number, (population, place) in enumerate(databases.items()):
-            link = Path(temporary) / f"{number}.duckdb"
+            link = temporary / f"{number}.duckdb"
             link.symlink_to(place.absolute())
             connection.execute(f"attach {literal(str(link))} as of{number} (read_only)")
             query = f"select table_name from duckdb_tables() where database_name = 'of{number}'"  # noqa: S608
@@ -238,8 +237,6 @@ def write_joined(file: Path, databases: Mapping[str, Path], limits: Resources) -
                 connection.execute(
                     f"comment on column {quoted(name)}.population is 'name of the edge population'"
                 )
-        connection.execute("use memory; detach artifact")
-        shutil.copyfile(joined, aside)
 
 
 def joined_database(folder: str | Path) -> Path | None:
@@ -319,11 +316,8 @@ def _write(
     # Whatever it may have is filled with blocks it has written, beside what this process holds.
     megabytes = max(limits.memory // 4, LEAST_MEMORY) >> 20
     config = {**limits.duckdb_config(), "memory_limit": f"{megabytes} MiB"}
-    with duckdb.connect(config=config) as connection:
+    with _new_database(file, config, limits.temp_dir) as (connection, _):
         connection.execute("set enable_progress_bar = false")
-        connection.execute(
-            f"attach {literal(str(file))} as artifact (storage_version '{_STORAGE}'); use artifact"
-        )
         for done, (table, frame) in enumerate(frames.items(), 1):
             connection.register("rows", pl.DataFrame(schema=frame.collect_schema()))
             connection.execute(f"create table {quoted(table.name)} as from rows")
@@ -338,7 +332,6 @@ def _write(
         if dataset is not None:
             for name, chain in _CHAINS.items():
                 connection.execute(_folder_macro(name, chain, dataset))
-        connection.execute("use memory; detach artifact")
 
 
 def _folder_macro(name: str, chain: tuple[str, ...], dataset: Dataset) -> str:
