@@ -41,9 +41,9 @@ from connprops.draw.lookup import (
     types_of_table,
 )
 from connprops.errors import OptionError
-from connprops.export.parts import connection_starts
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
+from connprops.sources.source import connection_starts
 
 _Batch = TypeVar("_Batch")
 

@@ -32,7 +32,7 @@ from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
 from connprops.pathways import number_of_pair
 from connprops.sources.predicate import Predicate
-from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges
+from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges, connection_starts
 from connprops.store.records import record_or_none
 from connprops.store.writing import renamed, sha256_of
 
@@ -268,12 +268,6 @@ def _repeated(spec: RangeSpec, rows: EdgeRows, take: Ints | None) -> Ints | None
             expected=f"whole numbers from 1 to {_MULTIPLICITY_AT_MOST:,}",
         )
     return np.repeat(np.arange(counts.size), whole.astype(np.int64))
-
-
-def connection_starts(source: Ints, target: Ints) -> Ints:
-    """Return the rows at which another connection begins, the first included."""
-    change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    return np.concatenate([np.arange(min(source.size, 1)), np.flatnonzero(change) + 1])
 
 
 def _distinct(source: Ints, target: Ints) -> bool:
