@@ -92,25 +92,33 @@ class Distributions:
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Return the probability of values up to and including x, (g,) or (g, m), as drawn."""
-        return self.cdf_sides(x)[1]
+        x = np.asarray(x, dtype=np.float64)
+        low, high = self._bounds(x.ndim)
+        return _upto_bounds(x, self.family.cdf(x, self.parameters), low, high)
 
     def cdf_sides(self, x: ArrayLike) -> tuple[Floats, Floats]:
         """Return the probabilities of drawn values below x, and of those up to it."""
         x = np.asarray(x, dtype=np.float64)
-        low, high = (b[:, None] if x.ndim > 1 else b for b in (self.lower, self.upper))
+        low, high = self._bounds(x.ndim)
         below, upto = self.family.cdf_sides(x, self.parameters)
-        # What lies beyond a bound is drawn on it.
-        return (
-            np.where(x <= low, 0.0, np.where(x > high, 1.0, below)),
-            np.where(x < low, 0.0, np.where(x >= high, 1.0, upto)),
-        )
+        below = np.where(x <= low, 0.0, np.where(x > high, 1.0, below))
+        return below, _upto_bounds(x, upto, low, high)
+
+    def _bounds(self, ndim: int) -> tuple[Floats, Floats]:
+        """Return the bounds shaped to broadcast against values of ``ndim`` dimensions."""
+        return (self.lower[:, None], self.upper[:, None]) if ndim > 1 else (self.lower, self.upper)
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Return quantiles, (g,) or (g, m), within the bounds."""
         q = np.asarray(q, dtype=np.float64)
-        low, high = (b[:, None] if q.ndim > 1 else b for b in (self.lower, self.upper))
+        low, high = self._bounds(q.ndim)
         clipped: Floats = np.clip(self.family.ppf(q, self.parameters), low, high)
         return clipped
+
+
+def _upto_bounds(x: Floats, upto: Floats, low: Floats, high: Floats) -> Floats:
+    """Return probabilities of values up to x, where what lies beyond a bound is drawn on it."""
+    return np.where(x < low, 0.0, np.where(x >= high, 1.0, upto))
 
 
 def same_width(a: Floats, b: Floats) -> tuple[Floats, Floats]:

@@ -240,6 +240,7 @@ def rounded(family: Family, lower: float = -np.inf, upper: float = np.inf) -> Fa
             cdf=lambda x, *p: upto(np.floor(x), *p),
             ppf=ppf,
             atom=atom,
+            moments=moments,
         ),
         requirements=(*others, whole, *([not_below(0)] if is_positive else [])),
         estimate=lambda sample: _fit_rounded(rounded(family, lower, upper), family, upper, sample),

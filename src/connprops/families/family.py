@@ -86,7 +86,8 @@ class Formulas:
     probabilities ``q``; a list parameter has its own axis first. ``support`` gives its ends,
     ``atom`` whether the parameters describe a single point, and that point; ``loglik`` is the
     log-likelihood of a :class:`Sample` from its moments, None where they do not suffice; ``step``
-    is the probability of exactly x, in a continuous family, None where that is always 0.
+    is the probability of exactly x, in a continuous family, None where that is always 0;
+    ``moments`` gives mean and std where one makes the other, None where each is by itself.
     """
 
     support: Callable[..., tuple[Floats | float, Floats | float]]
@@ -98,6 +99,7 @@ class Formulas:
     atom: Callable[..., tuple[Floats | bool, Floats | float]] = _nowhere
     loglik: Callable[..., Floats] | None = None
     step: Callable[..., Floats] | None = None
+    moments: Callable[..., tuple[Floats, Floats]] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,9 +185,14 @@ class Family:
         p = self._aligned(params, 1)
         return self._settled(self.formulas.std(*p), p, lambda _: 0.0)
 
+    @_quietly
     def moments(self, params: Parameters) -> tuple[Floats, Floats]:
         """Return mean and standard deviation, (g,) each."""
-        return self.mean(params), self.std(params)
+        if self.formulas.moments is None:
+            return self.mean(params), self.std(params)
+        p = self._aligned(params, 1)
+        mean, std = self.formulas.moments(*p)
+        return self._settled(mean, p, lambda at: at), self._settled(std, p, lambda _: 0.0)
 
     @_quietly
     def beyond_numbers(self, params: Parameters, *, whole: ArrayLike) -> Bools:

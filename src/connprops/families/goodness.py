@@ -79,11 +79,13 @@ def wasserstein(
         with np.errstate(over="ignore"):
             narrow = sample.whole & (high - low < _LISTED) & (family.name != "discrete")
         area = np.empty(len(sample))
-        for rows, method in ((narrow, _area_over_counts), (~narrow, _area_by_quantiles)):
-            places = np.flatnonzero(rows)
-            if places.size:
-                parameters = _of_rows(params, places, len(sample))
-                area[places] = method(sample.take(places), family, parameters)
+        if (places := np.flatnonzero(narrow)).size:
+            parameters = _of_rows(params, places, len(sample))
+            ends = low[places], high[places]
+            area[places] = _area_over_counts(sample.take(places), family, parameters, *ends)
+        if (places := np.flatnonzero(~narrow)).size:
+            parameters = _of_rows(params, places, len(sample))
+            area[places] = _area_by_quantiles(sample.take(places), family, parameters)
     return np.where(sample.n > 0, area, np.nan)
 
 
@@ -99,9 +101,10 @@ def _reach(sample: Sample, family: Family, params: Parameters) -> tuple[Floats, 
     return np.fmin(sample.min, low), np.fmax(sample.max, high)
 
 
-def _area_over_counts(sample: Sample, family: Family, params: Parameters) -> Floats:
-    """Return the area between steps at whole numbers."""
-    low, high = _reach(sample, family, params)
+def _area_over_counts(
+    sample: Sample, family: Family, params: Parameters, low: Floats, high: Floats
+) -> Floats:
+    """Return the area between steps at the whole numbers from low to high."""
     value = low[:, None] + np.arange(int(np.max(high - low)) + 1)
     group, at, weight = sample.points()
     counts = np.zeros(value.shape)
