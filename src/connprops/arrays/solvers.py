@@ -17,8 +17,6 @@ _NOISE = 1e-12  # of a function's values, relative
 _LEAST_DAMPING = 1e-8
 _DAMPED = 1e-3
 _STUCK = 1e6
-_NEWTON_STEPS = 6
-_FLAT = 1e-7  # trigamma, below which it is the reciprocal
 
 
 def increasing_root(
@@ -141,20 +139,6 @@ def smallest_count(
         k[active], active = following, active[going]
         width *= 2
     return above
-
-
-def inverse_trigamma(value: Floats) -> Floats:
-    """Return where the trigamma function has these positive values, by Newton's method.
-
-    The function's reciprocal is nearly a straight line, from above which the steps only descend.
-    """
-    from scipy import special
-
-    x = 0.5 + 1 / value
-    for _ in range(_NEWTON_STEPS):
-        slope = special.polygamma(1, x)
-        x = x + slope * (1 - slope / value) / special.polygamma(2, x)
-    return np.asarray(np.where(value < _FLAT, 1 / value, x))
 
 
 # Nonlinear least squares: the trust-region reflective method of Branch, Coleman and Li (SIAM J.

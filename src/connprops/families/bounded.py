@@ -14,6 +14,7 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import box_maximum
+from connprops.arrays.trigamma import trigamma
 from connprops.families.continuous import LOG_ROOT_2PI, loglik_normal
 from connprops.families.family import Estimates, Family, Formulas, Parameter, at_least, varied
 from connprops.families.sample import BLOCK, Sample
@@ -375,7 +376,7 @@ def beta_curves(x: Floats, y: Floats, share: Floats) -> tuple[Floats, Floats, Fl
     log_right = average(np.log(right)) - np.log(unit)
     by_left, by_right = average(1 / left), average(1 / right)
     value = (a - 1) * log_left + (b - 1) * log_right - np.log(unit) - special.betaln(a, b)
-    joint, joint_slope = special.psi(a + b), special.polygamma(1, a + b)
+    joint, joint_slope = special.psi(a + b), trigamma(a + b)
     gradient = natural * np.stack(
         [
             log_left - special.psi(a) + joint,
@@ -386,8 +387,8 @@ def beta_curves(x: Floats, y: Floats, share: Floats) -> tuple[Floats, Floats, Fl
         axis=1,
     )
     hessian = np.empty((len(x), 4, 4))
-    hessian[:, 0, 0] = joint_slope - special.polygamma(1, a)
-    hessian[:, 1, 1] = joint_slope - special.polygamma(1, b)
+    hessian[:, 0, 0] = joint_slope - trigamma(a)
+    hessian[:, 1, 1] = joint_slope - trigamma(b)
     hessian[:, 2, 2] = both / unit**2 - (a - 1) * average(left**-2.0)
     hessian[:, 3, 3] = both / unit**2 - (b - 1) * average(right**-2.0)
     hessian[:, 0, 1] = hessian[:, 1, 0] = joint_slope

@@ -13,6 +13,7 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root
+from connprops.arrays.trigamma import trigamma
 from connprops.families.family import (
     Estimates,
     Family,
@@ -126,7 +127,7 @@ def _log_less_digamma(a: Floats) -> Floats:
 def _trigamma_less_inverse(a: Floats) -> Floats:
     """Return trigamma(a) - 1 / a."""
     series = 1 / (2 * a**2) + 1 / (6 * a**3) - 1 / (30 * a**5)
-    return np.where(a > _LARGE_SHAPE, series, special.polygamma(1, a) - 1 / a)
+    return np.where(a > _LARGE_SHAPE, series, trigamma(a) - 1 / a)
 
 
 def _stirling(a: Floats) -> Floats:

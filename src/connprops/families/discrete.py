@@ -13,6 +13,7 @@ from scipy import special
 
 from connprops.arrays import Floats
 from connprops.arrays.solvers import increasing_root, smallest_count
+from connprops.arrays.trigamma import trigamma
 from connprops.families.composed import shifted
 from connprops.families.family import (
     Estimates,
@@ -366,8 +367,8 @@ def _dispersion(sample: Sample, most: Floats) -> tuple[Floats, Floats]:
         return average(special.psi(k + r[row])) - special.psi(r) - np.log1p(mean / r)
 
     def information(r: Floats) -> Floats:
-        trigamma = special.polygamma(1, r) - average(special.polygamma(1, k + r[row]))
-        return trigamma - mean / (r * (r + mean))
+        curvature = trigamma(r) - average(trigamma(k + r[row]))
+        return curvature - mean / (r * (r + mean))
 
     def negative_score(log_r: Floats) -> tuple[Floats, Floats]:
         r = np.exp(log_r)

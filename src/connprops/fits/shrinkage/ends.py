@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Floats
+from connprops.arrays.trigamma import trigamma
 from connprops.distributions.distributions import Distributions
 from connprops.families.bounded import (
     TRUNCNORM,
@@ -69,7 +70,7 @@ def between_ends(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mo
         np.log(sample.std / shape.std)
         + (np.log(n / (n - 1)) + np.log(half) - special.psi(half)) / 2
     )
-    v_std = special.polygamma(1, half) / 4
+    v_std = trigamma(half) / 4
     by_range = np.log(sample.max - sample.min) + np.log1p((gap_low + gap_high) / (n - 1))
     v_range = spread * ((n - 1) ** -2.0 + n**-2.0)
     ranged = v_range < v_std

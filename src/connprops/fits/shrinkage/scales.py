@@ -8,7 +8,7 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Floats
-from connprops.arrays.solvers import inverse_trigamma
+from connprops.arrays.trigamma import inverse_trigamma, trigamma
 from connprops.distributions.distributions import Distributions
 from connprops.families.continuous import levels as probabilities
 from connprops.families.sample import Sample
@@ -41,7 +41,7 @@ def shrunk_log_scale(
     # Of two values, whose logarithms depend less on the shape, half as much.
     half = freedom / 2 / (2 * unit) ** np.where(freedom > 1, 1.0, 0.5)
     bias = (special.psi(half) - np.log(half)) / 2
-    variance = unit * special.polygamma(1, freedom / 2) / 2
+    variance = unit * trigamma(freedom / 2) / 2
     return hierarchy.toward(own - bias, variance, furthest=_VASTLY)
 
 
@@ -102,7 +102,7 @@ def gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     """Return gamma distributions: std over mean, then the mean, whose errors are independent."""
     log_ratio = np.log(own.parameters["std"] / own.parameters["mean"])
     common = np.exp(-2 * hierarchy.average(log_ratio, sample.n))
-    unit = 1 / (4 * (common**2 * special.polygamma(1, common) - common))
+    unit = 1 / (4 * (common**2 * trigamma(common) - common))
     # The estimate of greatest likelihood has n degrees of freedom where it should have n - 1.
     freedom = freedom_of(sample)
     own_ratio = log_ratio + np.log(sample.n / freedom) / 2
@@ -111,13 +111,11 @@ def gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     total = sample.n * shape  # the shape of the sum of the values
     own_mean = np.log(_or(own.parameters["mean"], sample.mean))
     own_mean += np.log(total) - special.psi(total)
-    log_mean, v_mean, other = hierarchy.toward(
-        own_mean, special.polygamma(1, total), furthest=_VASTLY
-    )
+    log_mean, v_mean, other = hierarchy.toward(own_mean, trigamma(total), furthest=_VASTLY)
     mean = _mean_of_logs(log_mean, v_mean, own_mean)
     # The logarithm of a value varies also by what is not known of the mean.
     new_ratio = foretold_log_scale(log_ratio, v_ratio, own_ratio)
-    shape = inverse_trigamma(special.polygamma(1, np.exp(-2 * new_ratio)) + v_mean)
+    shape = inverse_trigamma(trigamma(np.exp(-2 * new_ratio)) + v_mean)
     std = mean / np.sqrt(shape)
     errors = {"mean": mean * np.sqrt(v_mean), "std": std * np.sqrt(v_mean + v_ratio)}
     return {"mean": mean, "std": std}, errors, [weight, other]
@@ -152,9 +150,7 @@ def exponential(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mov
     """Return exponential distributions: the mean's logarithm."""
     own_log = np.log(_or(own.parameters["mean"], sample.mean))
     own_log += np.log(sample.n) - special.psi(sample.n)
-    log_mean, variance, weight = hierarchy.toward(
-        own_log, special.polygamma(1, sample.n), furthest=_VASTLY
-    )
+    log_mean, variance, weight = hierarchy.toward(own_log, trigamma(sample.n), furthest=_VASTLY)
     mean = _mean_of_logs(log_mean, variance, own_log)
     return {"mean": mean}, {"mean": mean * np.sqrt(variance)}, [weight]
 
