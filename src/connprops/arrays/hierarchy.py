@@ -2,8 +2,7 @@
 
 A leaf's true number is normal about that of its group, a group's about that of the group it is in,
 up to a root of which nothing is known. Leaves are observed with known errors. Given the variances,
-one pass up the tree and one down give all posterior means and variances; the pass up also gives
-the likelihood by which the variances are weighed.
+one pass up the tree and one down give all posterior means and variances.
 """
 
 from __future__ import annotations
@@ -12,30 +11,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connprops.arrays import Floats
-
-Places = NDArray[np.intp]
-
-_GRID: Floats = np.exp2(np.arange(-20.0, 3.0))
-"""Candidates for a variance, in units of the variance of the observed numbers."""
-
-_AT_ONCE = 1 << 16
-"""Numbers of members times candidates that are looked at together: as many as stay in a cache."""
-
-_TYPICAL = 0.25  # of these units: the square of the scale of the half-Cauchy prior
-_SWEEPS = 3
+from connprops.arrays.group_tree import SWEEPS, GroupTree, Level, Places, Reach, Scatter
 
 
 @dataclass(frozen=True)
-class _Level:
-    """What is known of the groups of a level, how their members scatter, and whose these are."""
+class _Groups:
+    """What is known of the groups of leaves, level by level, and the leaves' places among them."""
 
-    mean: Floats
-    error: Floats
-    spread: float
-    parent: Places
+    levels: Sequence[Level]
+    place: Places
+
+    def new(self, step: Places | int, leaf: Places) -> tuple[Floats, Floats]:
+        """Return mean and variance of leaves that have with others the groups from ``step`` on."""
+        steps = np.broadcast_to(step, leaf.shape)
+        place, below = self.place[leaf], 0.0
+        mean, variance = np.full((2, leaf.size), np.nan)
+        for number, level in enumerate(self.levels):
+            at, place = steps == number, level.parent[place]
+            below += level.spread  # variances of the levels in between add up
+            mean[at], variance[at] = level.mean[place[at]], level.error[place[at]] + below
+        return mean, variance
+
+    def narrowest(self) -> tuple[Floats, Floats]:
+        """Return mean and variance of a new leaf in the narrowest group of each leaf."""
+        level = self.levels[0]
+        group = level.parent[self.place]
+        return level.mean[group], level.error[group] + level.spread
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,8 @@ class Posterior:
     weight: Floats
     spread: Floats
     loglik: float
-    _levels: Sequence[_Level]
-    _place: Places
-    _parts: Sequence[Posterior] = ()
+    groups: _Groups
+    _parts: Sequence[_Groups] = ()
 
     def new(
         self, step: Places | int, leaf: Places, crossed: Sequence[tuple[Places, Places]] = ()
@@ -77,16 +79,10 @@ class Posterior:
             of_parts = [part.new(*of) for part, of in zip(self._parts, same, strict=True)]
             mean, variance = np.sum(of_parts, axis=0)
             return mean, variance
-        steps = np.broadcast_to(step, leaf.shape)
-        place, below = self._place[leaf], 0.0
-        mean, variance = np.full((2, leaf.size), np.nan)
-        for number, level in enumerate(self._levels):
-            at, place = steps == number, level.parent[place]
-            below += level.spread  # variances of the levels in between add up
-            mean[at], variance[at] = level.mean[place[at]], level.error[place[at]] + below
-        return mean, variance
+        return self.groups.new(step, leaf)
 
 
+@np.errstate(invalid="ignore", divide="ignore")
 def posterior(
     y: Floats,
     variance: Floats,
@@ -107,12 +103,14 @@ def posterior(
     """
     known = np.isfinite(y) & (variance > 0)
     y, variance = np.where(known, y, 0.0), np.where(known, variance, np.inf)
-    main = _Stack.of(y, variance, groups)
-    alone = main.passes(y, variance)
+    increasing = np.lexsort((variance, y))
+    main = _Stack.of(y, variance, increasing, groups)
+    scatter = main.scatter(y, variance, main.first)
+    alone = main.posterior(y, variance, scatter.spreads, with_loglik=True)
     if not crossed:
         return alone
-    stacks = [_Stack.of(y, variance, each, of_effects=True) for each in crossed]
-    return _with_effects(y, variance, main, stacks, alone)
+    stacks = [_Stack.of(y, variance, increasing, each, of_effects=True) for each in crossed]
+    return _with_effects(y, variance, main, stacks, alone, scatter.reach)
 
 
 _ROUNDS, _SETTLED = 6, 0.01
@@ -121,7 +119,12 @@ a standard error by which nothing moves when they end earlier."""
 
 
 def _with_effects(
-    y: Floats, variance: Floats, main: _Stack, crossed: Sequence[_Stack], alone: Posterior
+    y: Floats,
+    variance: Floats,
+    main: _Stack,
+    crossed: Sequence[_Stack],
+    alone: Posterior,
+    reach: Sequence[Reach],
 ) -> Posterior:
     """Return the posterior with the effects of crossed groups, each in turn given the others.
 
@@ -130,15 +133,20 @@ def _with_effects(
     random effects", Journal of Computational and Graphical Statistics 32:99-115, 2023).
     """
     effects, errors = np.zeros((2, len(crossed), y.size))
-    own, mean, everywhere = alone, alone.mean, np.arange(y.size)
-    of_crossed = [alone] * len(crossed)
+    own, mean, of_crossed = alone, alone.mean, [alone.groups] * len(crossed)
+    reaches: list[Sequence[Reach] | None] = [None] * len(crossed)
     for _ in range(_ROUNDS):
+        of_own, besides = own.groups.narrowest()[0], variance + own.spread[0]
         for at, stack in enumerate(crossed):
-            others = np.delete(effects, at, axis=0).sum(axis=0)
-            left = y - own.new(0, everywhere)[0] - others
-            of_crossed[at] = stack.passes(left, variance + own.spread[0], np.zeros(1))
-            effects[at], errors[at] = of_crossed[at].new(0, everywhere)
-        own = main.passes(y - effects.sum(axis=0), variance, own.spread, errors.sum(axis=0))
+            left = y - of_own - np.delete(effects, at, axis=0).sum(axis=0)
+            # Leaves do not scatter about their narrowest groups: this is among the errors.
+            first = [0.0, *stack.first[1:]]
+            spreads, reaches[at] = stack.scatter(left, besides, first, reach=reaches[at], sweeps=1)
+            of_crossed[at] = stack.groups(left, besides, spreads)
+            effects[at], errors[at] = of_crossed[at].narrowest()
+        left, extra = y - effects.sum(axis=0), errors.sum(axis=0)
+        spreads, reach = main.scatter(left, variance, [*own.spread], extra, reach, sweeps=1)
+        own = main.posterior(left, variance, spreads)
         before, mean = mean, own.mean + effects.sum(axis=0)
         if np.all(np.abs(mean - before) <= _SETTLED * np.sqrt(own.variance)):
             break
@@ -147,42 +155,77 @@ def _with_effects(
         mean=mean,
         variance=own.variance + (1 - own.weight) ** 2 * errors.sum(axis=0),
         weight=own.weight,
-        _parts=(own, *of_crossed),
+        _parts=(own.groups, *of_crossed),
     )
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """Groups of groups with the order of leaves in which each is contiguous."""
+    """Groups of groups with the order of leaves in which each is contiguous.
+
+    ``telling`` are the leaves that have a number, in this order, and ``tree_of_telling`` is theirs;
+    ``first`` are the variances before any is weighed, see :meth:`GroupTree.scatter`.
+    """
 
     order: Places
     back: Places
-    tree: _Tree
+    tree: GroupTree
+    telling: Places
+    tree_of_telling: GroupTree
+    first: Sequence[float | None]
 
     @classmethod
     def of(
-        cls, y: Floats, variance: Floats, groups: Sequence[Places], *, of_effects: bool = False
+        cls,
+        y: Floats,
+        variance: Floats,
+        increasing: Places,
+        groups: Sequence[Places],
+        *,
+        of_effects: bool = False,
     ) -> _Stack:
-        order = _order(y, variance, groups)
+        order = _order(y, increasing, groups)
         back = np.empty_like(order)
         back[order] = np.arange(order.size)
-        sorted_groups = [group[order] for group in groups]
-        return cls(order, back, _Tree.of(sorted_groups, of_effects=of_effects))
+        tree = of_telling = GroupTree.of([group[order] for group in groups], of_effects=of_effects)
+        telling = order[np.isfinite(variance[order])]
+        if 0 < telling.size < order.size:
+            of_telling = GroupTree.of([group[telling] for group in groups], of_effects=of_effects)
+        first = [0.0 if merged else None for merged in tree.merged()]
+        return cls(order, back, tree, telling, of_telling, first)
 
-    def passes(
+    def scatter(
         self,
         y: Floats,
         variance: Floats,
-        spread: Floats | None = None,
-        extra: Floats | float = 0.0,
-    ) -> Posterior:
-        """Return the posterior of leaves; ``extra`` is what y varies by besides."""
+        first: Sequence[float | None],
+        extra: Floats | None = None,
+        reach: Sequence[Reach] | None = None,
+        *,
+        sweeps: int = SWEEPS,
+    ) -> Scatter:
+        """Return the variance of members about their group, for each level of leaves' groups."""
+        y, variance = y[self.telling], variance[self.telling]
+        besides = 0.0 if extra is None else extra[self.telling]
+        return self.tree_of_telling.scatter(y, variance, first, besides, reach, sweeps=sweeps)
+
+    def groups(self, y: Floats, variance: Floats, spreads: Sequence[float]) -> _Groups:
+        """Return what leaves' numbers tell of their groups."""
         y, variance = y[self.order], variance[self.order]
-        extra = np.broadcast_to(extra, y.shape)[self.order]
-        spreads = self.tree.spreads(y, variance, spread, extra)
-        own = self.tree.passes(y, variance, spreads)
-        mean, its_variance, weight = (x[self.back] for x in (own.mean, own.variance, own.weight))
-        return replace(own, mean=mean, variance=its_variance, weight=weight, _place=self.back)
+        told = self.tree.up(spreads, y, variance)
+        return _Groups(self.tree.down(spreads, y, variance, told), self.back)
+
+    def posterior(
+        self, y: Floats, variance: Floats, spreads: Sequence[float], *, with_loglik: bool = False
+    ) -> Posterior:
+        """Return the posterior of leaves, its likelihood NaN unless that is asked for."""
+        y, variance = y[self.order], variance[self.order]
+        told = self.tree.up(spreads, y, variance)
+        levels = self.tree.down(spreads, y, variance, told)
+        mean, its_variance, weight = (x[self.back] for x in levels[0].of_members(y, variance))
+        loglik = self.tree.loglik(told, y) if with_loglik else np.nan
+        groups = _Groups(levels, self.back)
+        return Posterior(mean, its_variance, weight, np.array(spreads), loglik, groups)
 
 
 def dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
@@ -199,167 +242,22 @@ def dirichlet_weight(p: Floats, n: Floats, common: Floats) -> Floats:
     return weight
 
 
-def _order(y: Floats, variance: Floats, groups: Sequence[Places]) -> Places:
+def _order(y: Floats, increasing: Places, groups: Sequence[Places]) -> Places:
     """Return an order in which groups are contiguous, and which depends on content, not numbers.
 
-    Sums of floating numbers depend on their order; so this one must not depend on names.
+    Sums of floating numbers depend on their order; so this one must not depend on names. Groups are
+    in the order of their sums, within the wider ones, and leaves as in ``increasing``.
     """
-    inner = np.lexsort((variance, y))
-    keys: list[NDArray[np.generic]] = [variance, y]
-    for group in groups:
-        total = np.bincount(group[inner], y[inner])
-        keys += [group, total[group]]
-    return np.lexsort(keys)
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """Leaves and groups in an order in which each group's members are contiguous.
-
-    ``starts`` are for each level the first members of each group, ``parents`` the groups of the
-    members: members of the first level are leaves, the last has the root as its only group. Of the
-    root nothing is known, unless it is 0 by definition.
-    """
-
-    starts: list[Places]
-    parents: list[Places]
-    of_effects: bool = False
-
-    @classmethod
-    def of(cls, groups: Sequence[Places], *, of_effects: bool = False) -> _Tree:
-        starts, parents = [], []
-        member_first = np.arange(groups[0].size if groups else 0)
-        for group in [*groups, np.zeros_like(groups[0])]:
-            of_member = group[member_first]
-            changes = np.append(True, of_member[1:] != of_member[:-1])
-            starts.append(np.flatnonzero(changes))
-            parents.append(np.cumsum(changes) - 1)
-            member_first = member_first[starts[-1]]
-        return cls(starts, parents, of_effects)
-
-    def up(
-        self,
-        level: int,
-        mean: Floats,
-        error: Floats,
-        spread: Floats,
-        extra: Floats | float = 0.0,
-    ) -> tuple[Floats, Floats, Floats]:
-        """Return what the members of a level tell of their groups', with its error, and log L.
-
-        ``spread`` may have an axis of candidates ahead of that of members; ``extra`` is what their
-        numbers vary by besides.
-        """
-        start, parent = self.starts[level], self.parents[level]
-        of_candidates = spread.ndim > mean.ndim
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if of_candidates:  # about points near their centres, squares are sums of products
-                known = np.isfinite(error)
-                size = np.maximum(np.add.reduceat(known * 1.0, start), 1)
-                about = np.add.reduceat(np.where(known, mean, 0.0), start) / size
-                mean = np.where(known, mean - about[parent], 0.0)
-            total = error + spread
-            weight = 1 / total
-            precision = np.add.reduceat(weight, start, axis=-1)
-            if self.of_effects and level == len(self.starts) - 1:  # the root is 0
-                precision = np.zeros_like(precision)
-            centre = np.add.reduceat(weight * mean, start, axis=-1) / precision
-            centre = np.where(precision > 0, centre, 0.0)
-            logs = np.where(precision > 0, np.log(precision), 0.0).sum(axis=-1)
-            if of_candidates:
-                logs += np.log(total if known.all() else total[:, known]).sum(axis=-1)
-                square = np.einsum("cm,m->c", weight, mean**2 + extra) - (
-                    precision * centre**2
-                ).sum(axis=-1)
-                centre = centre + about
-            else:
-                logs += np.where(weight > 0, np.log(total), 0.0).sum(axis=-1)
-                square = (weight * ((mean - centre[..., parent]) ** 2 + extra)).sum(axis=-1)
-            return centre, 1 / precision, -(logs + square) / 2
-
-    def spreads(
-        self,
-        y: Floats,
-        variance: Floats,
-        start: Floats | None = None,
-        extra: Floats | float = 0.0,
-    ) -> list[Floats]:
-        """Return the variance of members about their group, for each level.
-
-        Each is its mean over its likelihood times a half-Cauchy prior of its root, given the others
-        (Gelman, "Prior distributions for variance parameters in hierarchical models", Bayesian
-        Analysis 1, 2006): so neither a few groups that happen to be alike nor a few that differ
-        decide alone.
-        """
-        known = np.isfinite(variance)
-        unit = float(np.var(y[known])) if known.any() else 0.0
-        spreads = [np.full(1, unit / 8) for _ in self.starts]
-        if start is not None:
-            spreads[: start.size] = [np.full(1, spread) for spread in start]
-        alone = True  # whether every leaf is a group by itself
-        for level, parent in enumerate(self.parents[:-1]):
-            one_each = parent.size == parent[-1] + 1
-            alone &= one_each
-            if one_each:  # no two variances to tell apart
-                # Leaves scatter; groups that are the same at two levels differ at the wider one.
-                spreads[level + 1 if alone else level] = np.zeros(1)
-        if unit == 0:
-            return [np.zeros(1) for _ in self.starts]
-        for _ in range(_SWEEPS if start is None else 1):
-            mean, error = y, variance
-            for level in range(len(spreads)):
-                if spreads[level].any():
-                    of_leaves = extra if level == 0 else 0.0
-                    log = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
-                    size = max(_AT_ONCE // mean.size, 1)
-                    log += np.concatenate(
-                        [
-                            self._loglik_of(part, level, mean, error, spreads, of_leaves)
-                            for part in np.split(unit * _GRID, np.arange(size, _GRID.size, size))
-                        ]
-                    )
-                    share = np.exp(log - log.max())
-                    spreads[level] = np.full(1, share @ (unit * _GRID) / share.sum())
-                mean, error, _ = self.up(level, mean, error, spreads[level])
-        return spreads
-
-    def _loglik_of(
-        self,
-        candidates: Floats,
-        level: int,
-        mean: Floats,
-        error: Floats,
-        spreads: Sequence[Floats],
-        extra: Floats | float,
-    ) -> Floats:
-        """Return the log-likelihood of candidates for the spread of a level.
-
-        It is that of what its members tell; what lies below is the same for all.
-        """
-        mean, error, loglik = self.up(level, mean, error, candidates[:, None], extra)
-        for above in range(level + 1, len(spreads)):
-            mean, error, of_level = self.up(above, mean, error, spreads[above])
-            loglik = loglik + of_level
-        return loglik
-
-    def passes(self, y: Floats, variance: Floats, spreads: Sequence[Floats]) -> Posterior:
-        """Pass up and down the tree: the posterior of all leaves."""
-        messages, loglik = [(y, variance)], 0.0
-        for level, spread in enumerate(spreads):
-            centre, its_error, of_level = self.up(level, *messages[-1], spread)
-            messages.append((centre, its_error))
-            loglik += float(of_level)
-        mean, error = (np.zeros(1), np.zeros(1)) if self.of_effects else messages[-1]
-        levels: list[_Level] = []
-        for (own, own_error), parent, spread in zip(
-            messages[-2::-1], self.parents[::-1], spreads[::-1], strict=True
-        ):
-            levels.insert(0, _Level(mean, error, float(spread[0]), parent))
-            with np.errstate(invalid="ignore"):
-                weight = np.where(np.isfinite(own_error), spread / (spread + own_error), 0.0)
-                weight = np.where((spread == 0) & (own_error == 0), 0.0, weight)
-            above, its_error = mean[parent], error[parent]
-            mean = above + weight * (own - above)
-            error = spread * (1 - weight) + (1 - weight) ** 2 * its_error
-        everywhere = np.arange(y.size)
-        return Posterior(mean, error, weight, np.concatenate(spreads), loglik, levels, everywhere)
+    rank = np.zeros(1, dtype=np.intp)  # of groups, first of the root
+    wider = np.zeros_like(increasing)
+    for group in reversed(groups):
+        total = np.bincount(group[increasing], y[increasing])
+        around = np.zeros(total.size, dtype=np.intp)
+        around[group] = rank[wider]
+        order = np.lexsort((total, around))
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        wider = group
+    # Of numbers of 16 bits and less, NumPy's sort takes a few passes.
+    of_leaf = rank.astype(np.min_scalar_type(rank.size))[wider[increasing]]
+    return increasing[np.argsort(of_leaf, kind="stable")]
