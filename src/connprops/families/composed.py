@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +172,13 @@ def other_values(sample: Sample) -> Sample:
 
 
 def _on_rest(requirement: Requirement) -> Requirement:
-    return lambda sample: requirement(other_values(sample))
+    """Return a requirement of the values that are not the point."""
+
+    def of_rest(function: Callable[[Sample], Any]) -> Callable[[Sample], Any]:
+        return lambda sample: function(other_values(sample))
+
+    facts = tuple(map(of_rest, requirement.facts))
+    return Requirement(of_rest(requirement.holds), requirement.text, facts)
 
 
 def _fit_inflated(family: Family, sample: Sample) -> Estimates:

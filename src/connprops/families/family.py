@@ -22,7 +22,27 @@ from connprops.families.sample import Sample
 
 Parameters = Mapping[str, Floats]
 Estimates = tuple[dict[str, Floats], dict[str, Floats]]
-Requirement = Callable[[Sample], NDArray[np.object_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Requirement:
+    """What samples must meet to be fitted.
+
+    Of those for which it does not hold, ``text`` says so, filled in with the samples' ``facts``.
+    """
+
+    holds: Callable[[Sample], Bools]
+    text: str
+    facts: tuple[Callable[[Sample], NDArray[Any]], ...]
+
+    def reasons(self, sample: Sample, rows: NDArray[np.intp]) -> NDArray[np.object_]:
+        """Return why some of the samples cannot be fitted, (m,)."""
+        facts = [fact(sample)[rows] for fact in self.facts]
+        if all((fact == fact[0]).all() for fact in facts):  # of single values, say
+            return np.full(rows.size, self.text.format(*(fact[0] for fact in facts)), dtype=object)
+        return np.asarray(np.frompyfunc(self.text.format, len(facts), 1)(*facts))
+
+
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
 
 LARGEST_COUNT = 2.0**54
@@ -287,9 +307,13 @@ class Family:
         """Return the maximum-likelihood estimates; a fit that cannot be made says why."""
         groups = len(sample)
         message = np.full(groups, "", dtype=object)
+        meets = np.ones(groups, dtype=bool)
         for requirement in self.requirements:
-            message = np.where(message == "", requirement(sample), message)
-        rows = np.flatnonzero(message == "")
+            failed = np.flatnonzero(meets & ~requirement.holds(sample))
+            if failed.size:
+                message[failed] = requirement.reasons(sample, failed)
+                meets[failed] = False
+        rows = np.flatnonzero(meets)
         estimates, errors = self.estimate(sample.take(rows))
         is_found = np.ones(len(rows), dtype=bool)
         for value in estimates.values():
@@ -298,6 +322,8 @@ class Family:
         vast = is_found & self.beyond_numbers(estimates, whole=sample.is_integer)
         message[rows[vast]] = "the distribution's mean or spread is beyond what numbers hold"
         is_found &= ~vast
+        status = np.full(groups, "failed")
+        status[rows[is_found]] = "ok"
 
         def spread(values: dict[str, Floats]) -> dict[str, Floats]:
             wide = {}
@@ -306,24 +332,7 @@ class Family:
                 wide[name][rows[is_found]] = value[is_found]
             return wide
 
-        status = np.where(message == "", "ok", "failed")
         return Estimate(spread(estimates), spread(errors), status, message)
-
-
-def _requirement(
-    holds: Callable[[Sample], Bools], text: str, *facts: Callable[[Sample], NDArray[Any]]
-) -> Requirement:
-    """Return a requirement: ``text``, filled in with the group's facts, where it does not hold."""
-
-    def reason(sample: Sample) -> NDArray[np.object_]:
-        bad = ~holds(sample)
-        message = np.full(bad.shape, "", dtype=object)
-        if bad.any():
-            write = np.frompyfunc(text.format, len(facts), 1)
-            message[bad] = write(*(fact(sample)[bad] for fact in facts))
-        return message
-
-    return reason
 
 
 _n, _min, _max = attrgetter("n"), attrgetter("min"), attrgetter("max")
@@ -345,21 +354,21 @@ def _n_distinct(sample: Sample) -> NDArray[np.str_]:
 def at_least(count: int) -> Requirement:
     """Require a number of values."""
     text = f"too few values: found {{:.0f}}, expected at least {count}"
-    return _requirement(lambda sample: sample.n >= count, text, _n)
+    return Requirement(lambda sample: sample.n >= count, text, (_n,))
 
 
 @cache
 def above(bound: float) -> Requirement:
     """Require values above a bound."""
     text = f"outside the support: found {{:.6g}}, expected values > {bound:g}"
-    return _requirement(lambda sample: sample.min > bound, text, _min)
+    return Requirement(lambda sample: sample.min > bound, text, (_min,))
 
 
 @cache
 def not_below(bound: float) -> Requirement:
     """Require values at or above a bound."""
     text = f"outside the support: found {{:.6g}}, expected values >= {bound:g}"
-    return _requirement(lambda sample: sample.min >= bound, text, _min)
+    return Requirement(lambda sample: sample.min >= bound, text, (_min,))
 
 
 positive = above(0)
@@ -367,28 +376,28 @@ positive = above(0)
 
 def few(most: int) -> Requirement:
     """Require at most so many distinct values, all of them known."""
-    return _requirement(
+    return Requirement(
         lambda sample: sample.exact & (np.count_nonzero(sample.weight, axis=1) <= most),
         f"too many distinct values: found {{}}, expected at most {most}",
-        _n_distinct,
+        (_n_distinct,),
     )
 
 
-varied = _requirement(
+varied = Requirement(
     lambda sample: (sample.max > sample.min) & (sample.std > 0),
-    "constant: found {:.6g} in all {:.0f} values, expected different values", _min, _n,
+    "constant: found {:.6g} in all {:.0f} values, expected different values", (_min, _n),
 )  # fmt: skip
-equal = _requirement(
+equal = Requirement(
     lambda sample: sample.max == sample.min,
-    "not constant: found {:.6g} to {:.6g}, expected one value", _min, _max,
+    "not constant: found {:.6g} to {:.6g}, expected one value", (_min, _max),
 )  # fmt: skip
-all_zero = _requirement(
+all_zero = Requirement(
     lambda sample: (sample.min == 0) & (sample.max == 0),
-    "outside the support: found {:.6g} to {:.6g}, expected only 0", _min, _max,
+    "outside the support: found {:.6g} to {:.6g}, expected only 0", (_min, _max),
 )  # fmt: skip
-some_positive = _requirement(
-    lambda sample: sample.max > 0, "constant: found only 0, expected values above 0", _max
+some_positive = Requirement(
+    lambda sample: sample.max > 0, "constant: found only 0, expected values above 0", (_max,)
 )
-whole = _requirement(
-    lambda sample: sample.whole, "not a count: found {:.6g}, expected whole numbers", _not_whole
+whole = Requirement(
+    lambda sample: sample.whole, "not a count: found {:.6g}, expected whole numbers", (_not_whole,)
 )

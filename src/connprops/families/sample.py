@@ -378,6 +378,8 @@ def weighted_points(
     weight = np.add.reduceat(weight, first) if first.size else weight
     distinct = np.bincount(group, minlength=groups)
     exact = distinct <= at_most
+    if exact.all():
+        return _padded(value, distinct, None), _padded(weight, distinct, 0.0), exact
 
     # Cells that narrow towards both ends, as sin^2, so that tails lose nothing: the outermost
     # hold a share of 1e-5, the middle ones 3e-3.
@@ -400,6 +402,8 @@ def weighted_points(
 def _padded(x: Floats, count: NDArray[np.intp], beyond: float | None) -> Floats:
     """Return the numbers of groups as rows, (g, k), and ``beyond`` them that, or their last."""
     column = np.arange(max(int(count.max(initial=0)), 1))
+    if (count == column.size).all():
+        return x.reshape(count.size, column.size).copy()
     rows = np.full((count.size, column.size), np.nan if beyond is None else beyond)
     last, size = np.cumsum(count)[:, None] - 1, max(BLOCK // column.size, 1)
     for own in (slice(start, start + size) for start in range(0, count.size, size)):
