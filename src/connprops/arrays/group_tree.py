@@ -213,14 +213,15 @@ class GroupTree:
             return Scatter([0.0] * len(first), [(0, _GRID.size)] * len(first))
         spreads = [unit / 8 if spread is None else spread for spread in first]
         ranges = list(reach or [(0, _GRID.size)] * len(spreads))
+        last = len(spreads) - 1
         for _ in range(sweeps):
             mean, error = y, variance
-            for level in range(len(spreads)):
+            for level in range(last + 1):
                 if spreads[level] != 0:
                     besides = extra if level == 0 else 0.0
                     posterior = self._of_candidates(level, mean, error, spreads, besides)
                     spreads[level], ranges[level] = _mean(posterior, unit, ranges[level])
-                if not self._is_nothing(level, spreads[level]):
+                if level < last and not self._is_nothing(level, spreads[level]):
                     _, precision, mean = self._told(level, mean, error, spreads[level])
                     error = 1 / precision
         return Scatter(spreads, ranges)

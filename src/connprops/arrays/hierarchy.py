@@ -138,7 +138,7 @@ def _with_effects(
     for _ in range(_ROUNDS):
         of_own, besides = own.groups.narrowest()[0], variance + own.spread[0]
         for at, stack in enumerate(crossed):
-            left = y - of_own - np.delete(effects, at, axis=0).sum(axis=0)
+            left = y - of_own - (effects.sum(axis=0) - effects[at])
             # Leaves do not scatter about their narrowest groups: this is among the errors.
             first = [0.0, *stack.first[1:]]
             spreads, reaches[at] = stack.scatter(left, besides, first, reach=reaches[at], sweeps=1)
