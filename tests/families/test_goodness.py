@@ -101,3 +101,15 @@ def test_values_of_neighbouring_ranks_are_left_out_independently():
     np.testing.assert_allclose(together.mean(axis=0), 0.04, atol=0.015)
     thinned = weight_of_fold(np.full((4000, 3), 4.0), 0, first)
     np.testing.assert_array_equal(thinned, by_fold[0].reshape(4000, 3, 4).sum(axis=2))
+
+
+def test_the_distance_of_counts_is_the_same_beside_counts_that_spread_wide():
+    rng = np.random.default_rng(4)
+    values = [rng.poisson(2, 30), rng.poisson(90, 30), rng.poisson(5, 30)]
+    mean = np.array([2.0, 90.0, 5.0])
+    together = wasserstein(Sample.from_values(values), FAMILIES["poisson"], {"mean": mean})
+    alone = [
+        wasserstein(Sample.from_values([x]), FAMILIES["poisson"], {"mean": mean[i : i + 1]})[0]
+        for i, x in enumerate(values)
+    ]
+    assert together == pytest.approx(alone, rel=1e-14)

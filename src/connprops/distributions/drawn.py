@@ -15,6 +15,9 @@ from connprops.families.family import Family, Parameters
 _LISTED_AT_MOST = 512
 """Range of whole numbers up to which each counts."""
 
+_LISTS_AT_ONCE = 256
+"""Number of lists of whole numbers that are gone through together."""
+
 _FAR = 1e-12
 """Probability beyond which drawn numbers are not listed on either side."""
 
@@ -107,6 +110,17 @@ def _moments_of_counts(
     distributions: Distributions, low: Floats, high: Floats
 ) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of counts between two, beyond which there are none."""
+    mean, std = np.empty((2, len(distributions)))
+    # Lists are as long as the longest that is made with them: like goes with like.
+    order = np.argsort(high - low, kind="stable")
+    for start in range(0, order.size, _LISTS_AT_ONCE):
+        rows = order[start : start + _LISTS_AT_ONCE]
+        mean[rows], std[rows] = _of_lists(distributions.take(rows), low[rows], high[rows])
+    return mean, std
+
+
+def _of_lists(distributions: Distributions, low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of counts, each of which is listed."""
     value = np.floor(low[:, None]) + np.arange(np.max(high - low) + 2)
     upto = distributions.family.cdf(value, distributions.parameters)
     upto[value >= distributions.upper[:, None]] = 1.0
