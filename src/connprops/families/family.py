@@ -40,7 +40,8 @@ class Requirement:
         facts = [fact(sample)[rows] for fact in self.facts]
         if all((fact == fact[0]).all() for fact in facts):  # of single values, say
             return np.full(rows.size, self.text.format(*(fact[0] for fact in facts)), dtype=object)
-        return np.asarray(np.frompyfunc(self.text.format, len(facts), 1)(*facts))
+        write = np.frompyfunc(cache(self.text.format), len(facts), 1)  # counts are often the same
+        return np.asarray(write(*facts))
 
 
 """Gives for each group what keeps a family from being fitted to it; "" where nothing does."""
