@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from connprops.arrays import group_tree
 from connprops.arrays.hierarchy import posterior
 
 
@@ -214,3 +215,23 @@ def test_neither_order_nor_names_of_crossed_groups_matter_to_the_last_bit():
     )
     for name in ("mean", "variance", "weight"):
         assert np.array_equal(getattr(other, name), getattr(result, name)[order]), name
+
+
+def test_candidates_that_are_left_out_have_no_share(monkeypatch):
+    _, y, variance, source, target = crossing(np.random.default_rng(8), size=(80, 60), share=0.8)
+    few = posterior(y, variance, [source], [[target], [source]])
+    monkeypatch.setattr(group_tree, "_NOTHING", np.inf)
+    every = posterior(y, variance, [source], [[target], [source]])
+    for name in ("mean", "variance", "weight", "spread"):
+        assert getattr(few, name) == pytest.approx(getattr(every, name), rel=1e-12), name
+
+
+def test_leaves_without_a_number_say_nothing_of_others():
+    _, y, variance, source, target = crossing(np.random.default_rng(10))
+    known = np.arange(y.size) % 3 > 0
+    y[~known] = np.nan
+    among = posterior(y, variance, [source], [[target]])
+    alone = posterior(y[known], variance[known], [source[known]], [[target[known]]])
+    for name in ("mean", "variance", "weight"):
+        own = getattr(among, name)[known]
+        assert own == pytest.approx(getattr(alone, name), rel=1e-10), name

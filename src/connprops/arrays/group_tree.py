@@ -315,7 +315,9 @@ def _sum_of_logs(x: Floats) -> Floats:
 def _mean(loglik: Callable[[Floats], Floats], unit: float, reach: Reach) -> tuple[float, Reach]:
     """Return the mean of a variance over its posterior, and which candidates have a share.
 
-    Those within ``reach`` are looked at first. All beyond are where the last of them has a share.
+    Those within ``reach`` are looked at first, those beyond on a side where the last has a share:
+    no other maximum is looked for, of a likelihood that had none there with other levels' variances
+    a round before.
     """
     first, last = reach
     log = loglik(unit * _GRID[first:last]) + _PRIOR[first:last]
