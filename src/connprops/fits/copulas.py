@@ -14,7 +14,7 @@ from scipy import special
 
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
-from connprops.arrays.hierarchy import Posterior, posterior
+from connprops.arrays.hierarchy.posterior import Posterior, posterior
 from connprops.arrays.normal_scores import latent_intraclass
 from connprops.distributions.copula import nearest_correlations
 from connprops.errors import OptionError

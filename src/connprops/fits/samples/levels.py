@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from connprops.arrays import Floats
-from connprops.arrays.hierarchy import posterior
+from connprops.arrays.hierarchy.posterior import posterior
 from connprops.families.sample import Moments
 from connprops.schema import PATHWAY, ROW_KEYS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from connprops.arrays import Floats
-from connprops.arrays.hierarchy import dirichlet_weight
+from connprops.arrays.hierarchy.posterior import dirichlet_weight
 from connprops.distributions.distributions import Distributions
 from connprops.families.discrete import DISTINCT
 from connprops.families.sample import Sample

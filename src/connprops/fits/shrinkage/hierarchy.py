@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connprops.arrays import Bools, Floats
-from connprops.arrays.hierarchy import posterior
+from connprops.arrays.hierarchy.posterior import posterior
 from connprops.fits.fitted import Parameters
 from connprops.fits.samples.levels import Levels, Places, nested
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connprops.arrays import group_tree
-from connprops.arrays.hierarchy import posterior
+from connprops.arrays.hierarchy import group_tree
+from connprops.arrays.hierarchy.posterior import posterior
 
 
 def simulated(rng, spreads=(0.3, 0.5, 1.0), n=300, errors=(0.05, 1.0)):
@@ -220,7 +220,7 @@ def test_neither_order_nor_names_of_crossed_groups_matter_to_the_last_bit():
 def test_candidates_that_are_left_out_have_no_share(monkeypatch):
     _, y, variance, source, target = crossing(np.random.default_rng(8), size=(80, 60), share=0.8)
     few = posterior(y, variance, [source], [[target], [source]])
-    monkeypatch.setattr(group_tree, "_NOTHING", np.inf)
+    monkeypatch.setattr(group_tree, "NO_SHARE", np.inf)
     every = posterior(y, variance, [source], [[target], [source]])
     for name in ("mean", "variance", "weight", "spread"):
         assert getattr(few, name) == pytest.approx(getattr(every, name), rel=1e-12), name

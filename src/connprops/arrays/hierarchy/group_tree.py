@@ -23,7 +23,7 @@ _GRID: Floats = np.exp2(np.arange(-20.0, 3.0))
 _TYPICAL = 0.25  # of these units: the square of the scale of the half-Cauchy prior
 _PRIOR: Floats = np.log(_GRID) / 2 - np.log1p(_GRID / _TYPICAL)
 
-_NOTHING = 50.0
+NO_SHARE = 50.0
 """By how much less likely than the best a candidate has no share in the mean, in nats."""
 
 SWEEPS = 3
@@ -321,15 +321,15 @@ def _mean(loglik: Callable[[Floats], Floats], unit: float, reach: Reach) -> tupl
     """
     first, last = reach
     log = loglik(unit * _GRID[first:last]) + _PRIOR[first:last]
-    if first > 0 and log[0] > log.max() - _NOTHING:
+    if first > 0 and log[0] > log.max() - NO_SHARE:
         log = np.append(loglik(unit * _GRID[:first]) + _PRIOR[:first], log)
         first = 0
-    if last < _GRID.size and log[-1] > log.max() - _NOTHING:
+    if last < _GRID.size and log[-1] > log.max() - NO_SHARE:
         log = np.append(log, loglik(unit * _GRID[last:]) + _PRIOR[last:])
         last = _GRID.size
     share = np.exp(log - log.max())
     mean = float(share @ (unit * _GRID[first:last]) / share.sum())
-    within = first + np.flatnonzero(log > log.max() - _NOTHING)
+    within = first + np.flatnonzero(log > log.max() - NO_SHARE)
     if not within.size:
         return mean, (0, _GRID.size)
     return mean, (max(int(within[0]) - 1, 0), min(int(within[-1]) + 2, _GRID.size))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connprops.arrays import Floats
-from connprops.arrays.group_tree import SWEEPS, GroupTree, Level, Places, Reach, Scatter
+from connprops.arrays.hierarchy.group_tree import SWEEPS, GroupTree, Level, Places, Reach, Scatter
 
 
 @dataclass(frozen=True)

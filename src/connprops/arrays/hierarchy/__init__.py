@@ -1,0 +1,1 @@
+"""Numbers in groups of groups, each scattered about its group's: who borrows how much from whom."""
