@@ -51,8 +51,8 @@ class Distributions:
     def __len__(self) -> int:
         return len(self.pathway)
 
-    def take(self, rows: NDArray[Any]) -> Distributions:
-        """Return the distributions of some pathways, by place or mask."""
+    def take(self, rows: NDArray[Any] | slice) -> Distributions:
+        """Return the distributions of some pathways, by place, mask or slice."""
         return Distributions(
             self.family,
             self.pathway[rows],

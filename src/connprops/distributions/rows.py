@@ -40,6 +40,9 @@ _KEYS = [*ROW_KEYS, "property"]
 PATHWAYS_AT_ONCE = 1 << 20
 """Pathways of which it is found at once what they borrow."""
 
+_CHECKED_AT_ONCE = 1 << 18
+"""Distributions that are checked at once: a check takes several times their memory."""
+
 _OF_PROPERTY = ("shared_within", "within_correlation", "dtype", "lower_bound", "upper_bound")
 """Columns that say the same on all rows of a pathway and property, those of its copula too."""
 
@@ -258,9 +261,11 @@ class ModelRows:
             distributions = self._from_rows(
                 name, rows if len(families) == 1 else rows.filter(of_family)
             )
-            with np.errstate(invalid="ignore"):
-                for wrong, text in faults_of(distributions, whole=whole):
-                    self._refuse(name, wrong, distributions.pathway, text)
+            for start in range(0, len(distributions), _CHECKED_AT_ONCE):
+                part = distributions.take(np.s_[start : start + _CHECKED_AT_ONCE])
+                with np.errstate(invalid="ignore"):
+                    for wrong, text in faults_of(part, whole=whole):
+                        self._refuse(name, wrong, part.pathway, text)
             read.append(distributions)
         return read
 

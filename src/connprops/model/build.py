@@ -20,10 +20,13 @@ from connprops.fits.samples.tables import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
 from connprops.pathways import expanded
-from connprops.resources import Resources
+from connprops.resources import Resources, release_memory
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
 from connprops.store.records import seal_of
+
+_HELD = 1 << 30
+"""Bytes that a process may hold after the fits."""
 
 _RECORDED = [name for name in names(BuildOptions) if name not in names(StepOptions)]
 """Options that numbers depend on, for the model's metadata."""
@@ -75,6 +78,7 @@ def build(stats: Statistics, options: BuildOptions) -> Model:
         order = model.select(pl.arg_sort_by(schema.MODEL.keys)).to_series()
         model = _in_order(model.get_columns(), order)
     fits = schema.FITS.conform(fits, enums)
+    release_memory(_HELD)  # which fits took, and the model's arrays need
     recorded = {name: getattr(options, name) for name in _RECORDED}
     labels = {p.name: list(p.labels) for p in properties if p.labels is not None}
     facts = {
