@@ -314,7 +314,7 @@ def _write(
 ) -> None:
     """Write the tables and macros into a new database."""
     # Whatever it may have is filled with blocks it has written, beside what this process holds.
-    megabytes = max(limits.memory // 4, LEAST_MEMORY) >> 20
+    megabytes = max(limits.memory // 8, LEAST_MEMORY) >> 20
     config = {**limits.duckdb_config(), "memory_limit": f"{megabytes} MiB"}
     with _new_database(file, config, limits.temp_dir) as (connection, _):
         connection.execute("set enable_progress_bar = false")

@@ -91,7 +91,12 @@ class Steps:
             with self._timed("build", fits):
                 model = build(stats, progress=self.progress, **options.of(BuildOptions))
                 model.write_into(self.stage, options.json_at_most)
-        self._write_database_and_report(dataset, stats, model, fits)
+        with self._database(dataset, fits):
+            with self._timed("report", fits):
+                self._write_report(dataset, stats, model)
+            summaries = _property_summaries(stats, model)
+            del model  # the database may need its room
+        self.steps.sort(key=lambda step: step.name == "report")  # the last, whichever ended first
         artifacts = self._artifacts(kept)
         known = kept | listing(self.stage, {})
         known |= {f"dataset/{MANIFEST}": listed(dataset.folder / MANIFEST)}
@@ -100,7 +105,7 @@ class Steps:
             "population": dataset.population,
             "n_pathways": n_pathways,
             **sums.row(0, named=True),
-            "properties": _property_summaries(stats, model),
+            "properties": summaries,
             "artifacts": artifacts,
         }, known
 
@@ -139,33 +144,36 @@ class Steps:
         stats.write_into(self.stage, self.stage, self.folder, correlations=correlations)
         return stats, {}
 
-    def _write_database_and_report(
-        self, dataset: Dataset, stats: Statistics, model: Model, fits: str
-    ) -> None:
-        """Write the database and the report, both at once where there is room for it."""
+    @contextmanager
+    def _database(self, dataset: Dataset, grows_with: str) -> Iterator[None]:
+        """Write the database: beside what is done meanwhile where there is room, else after it."""
         limits = self.options.limits
         told: list[tuple[str, int, int, str]] = []
         with ThreadPoolExecutor(1) as pool:
-            self.progress.at("database", fits)
-            writing = pool.submit(self._write_database, dataset, lambda *now: told.append(now))
+
+            def start() -> Future[None]:
+                self.progress.at("database", grows_with)
+                return pool.submit(self._write_database, dataset, lambda *now: told.append(now))
+
             together = limits.threads > 1 and limits.memory >= _TOGETHER_FROM
-            if not together:
-                _wait_for(writing, told, self.progress)
-            with self._timed("report", fits):
-                report(
-                    stats,
-                    model,
-                    self.stage / "report.html",
-                    title=f"Synapses of {self.circuit.name}: {dataset.population}",
-                    facts=_report_facts(self.circuit, self.options),
-                    warnings=self.collected,
-                    expected=self.options.expected,
-                    overwrite=True,
-                    progress=self.progress,
-                )
-            if together:
-                _wait_for(writing, told, self.progress)
-        self.steps.sort(key=lambda step: step.name == "report")  # the last, whichever ended first
+            writing = start() if together else None
+            yield
+            if writing is None:
+                release_memory()  # of the model, which is let go of by now
+            _wait_for(writing or start(), told, self.progress)
+
+    def _write_report(self, dataset: Dataset, stats: Statistics, model: Model) -> None:
+        report(
+            stats,
+            model,
+            self.stage / "report.html",
+            title=f"Synapses of {self.circuit.name}: {dataset.population}",
+            facts=_report_facts(self.circuit, self.options),
+            warnings=self.collected,
+            expected=self.options.expected,
+            overwrite=True,
+            progress=self.progress,
+        )
 
     def _write_database(self, dataset: Dataset, progress: Progress) -> None:
         unwanted = () if self.options.correlations else ON_REQUEST
