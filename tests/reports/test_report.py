@@ -25,6 +25,7 @@ from connprops.demo.circuit import write_demo
 from connprops.distributions.table import model_statistics
 from connprops.errors import ConnpropsWarning, DatasetError, OutputError
 from connprops.export.export import export
+from connprops.export.opening import open_table
 from connprops.model.build import build
 from connprops.reports.report import report
 from connprops.statistics.extract import extract
@@ -531,3 +532,23 @@ def test_labels_are_shown_and_not_taken_for_numbers(tmp_path):
         statistics = browser.evaluate("[...byId('statistic').options].map((one) => one.value)")
         assert statistics == ["shared_within", "n", "n_unique", "misfit", "level"]
         assert browser.evaluate("byId('failure').hidden")
+
+
+@pytest.mark.filterwarnings("ignore:no source and no target type has a")
+def test_a_page_of_the_strongest_types_says_what_it_leaves_out(tmp_path):
+    rng = np.random.default_rng(1)
+    pre, post = rng.integers(0, 260, (2, 900))
+    edges = pl.DataFrame({"pre": pre, "post": post, "syn": rng.geometric(0.5, 900)})
+    edges = edges.unique(["pre", "post"], maintain_order=True)
+    nodes = pl.DataFrame({"id": np.arange(260), "cell_type": [f"t{i:03}" for i in range(260)]})
+    names = {"source": "pre", "target": "post", "node_id": "id", "type": "cell_type"}
+    stats = extract(open_table(edges, nodes, count="syn", folder=tmp_path / "d", **names))
+    page = report(stats, build(stats), tmp_path / "r.html").read_text()
+    said = re.search(
+        r"This page is of the 400 types with most connections, of 520 of both sides: (\d+) of "
+        r"(\d+) connections, in (\d+) of (\d+) pathways",
+        page,
+    )
+    shown, connections, in_shown, pathways = map(int, said.groups())
+    assert connections == pathways == len(edges)
+    assert shown == in_shown < connections

@@ -96,6 +96,17 @@ def report(
     return write_text(file, page, overwrite=overwrite)
 
 
+def _what_is_shown(stats: Statistics, every: Statistics) -> str:
+    """Return which part of all types this page is of: its counts and words are of no others."""
+    counts = [pl.len(), pl.col("n_connections").sum()]
+    shown, of_all = (of.pathways.select(*counts).collect().row(0) for of in (stats, every))
+    return (
+        f"This page is of the {len(stats.types):,} types with most connections, of "
+        f"{len(every.types):,} of both sides: {shown[1]:,} of {of_all[1]:,} connections, in "
+        f"{shown[0]:,} of {of_all[0]:,} pathways. Tables and the summary of the run have all"
+    )
+
+
 def _page(
     stats: Statistics,
     model: Model,
@@ -108,9 +119,8 @@ def _page(
     n = math.isqrt(_ROWS_AT_MOST // max(len(stats.properties), 1))
     types = maps.shown_types(stats.types, stats.pathways.collect(), min(n, maps.TYPES_AT_MOST))
     if len(types) < len(stats.types):
-        of_all = f"{len(types):,} of {len(stats.types):,} types of both sides"
-        warnings = [f"Shown are those with most connections, {of_all}; tables have all", *warnings]
-        stats, model = stats.of_types(types), model.of_types(types)
+        every, (stats, model) = stats, (stats.of_types(types), model.of_types(types))
+        warnings = [_what_is_shown(stats, every), *warnings]
     tables = ReportTables(stats, model)
     release_memory()  # for the process to come
     bundle = _vega()
