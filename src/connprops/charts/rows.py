@@ -214,6 +214,9 @@ def _bins_between(low: float, high: float, *, whole: bool) -> tuple[Floats, floa
     return edges, width
 
 
+_DIGITS = 12
+
+
 def synapse_counts(
     values: pl.DataFrame, order_statistics: pl.DataFrame, model: ModelTable, *, at_most: int = 100
 ) -> pl.DataFrame:
@@ -235,13 +238,14 @@ def synapse_counts(
     numbers = np.arange(int((last - first) // width) + 1)
     edges = pl.DataFrame({"bin": numbers, "left": first - 0.5 + width * numbers})
     bin_of = ((pl.col("value") - first) // width).cast(pl.Int64).alias("bin")
-    in_bins = counts.group_by(*_KEYS, bin_of, maintain_order=True).agg(pl.col("count").sum())
     binned = (
         counts.select(_KEYS)
         .unique(maintain_order=True)
         .join(edges.with_columns(right=pl.col("left") + width), how="cross")
-        .join(in_bins, [*_KEYS, "bin"], "left", maintain_order="left")
+        .join(counts.group_by(*_KEYS, bin_of).agg(pl.col("count").sum()), [*_KEYS, "bin"], "left")
         .with_columns(pl.col("count").fill_null(0.0), pl.col("bin").cast(pl.Int32))
     )
-    by_bin = model.expected(binned).group_by("left", "right", maintain_order=True)
-    return by_bin.agg(pl.col("count", "expected").sum()).sort("left")
+    by_bin = model.expected(binned).group_by("left", "right")
+    # To fewer digits than depend on the order in which they are added.
+    sums = pl.col("count", "expected").sum().round_sig_figs(_DIGITS)
+    return by_bin.agg(sums).sort("left")

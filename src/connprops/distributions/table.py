@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -234,6 +234,17 @@ class ModelTable:
         return with_expected(histograms, of_pathways, self.pathways)
 
 
+_AT_ONCE = 4096
+"""Distributions whose moments are computed at once: of counts, each is a list."""
+
+
+def _in_blocks(distributions: Iterable[Distributions]) -> Iterator[Distributions]:
+    """Give distributions in blocks that take little memory."""
+    for of_family in distributions:
+        for start in range(0, len(of_family), _AT_ONCE):
+            yield of_family.take(np.s_[start : start + _AT_ONCE])
+
+
 def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTILES) -> pl.DataFrame:
     """Return statistics of a model's distributions, named as those of the data are.
 
@@ -250,14 +261,11 @@ def model_statistics(model: ModelTable, quantiles: Mapping[str, float] = QUANTIL
     types = {name: rows.schema[name] for name in keys}
     numbers = [pl.DataFrame(schema=types | dict.fromkeys(("mean", "std", *quantiles), pl.Float64))]
     for name in model.properties:
-        for distributions in model.distributions(name):
-            family, n = distributions.family, len(distributions)
+        for distributions in _in_blocks(model.distributions(name)):
+            n = len(distributions)
             values = distributions.ppf(np.tile(list(quantiles.values()), (n, 1)))
-            columns = {
-                "mean": family.mean(distributions.parameters),
-                "std": family.std(distributions.parameters),
-                **dict(zip(quantiles, values.T, strict=True)),
-            }
+            mean, std = distributions.family.moments(distributions.parameters)
+            columns = {"mean": mean, "std": std, **dict(zip(quantiles, values.T, strict=True))}
             if name in model.labels:
                 columns = dict.fromkeys(columns, np.array(np.nan))
             numbers.append(

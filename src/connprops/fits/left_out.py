@@ -43,6 +43,9 @@ _UNCLEAR = 60.0
 _SQUARES = 2.0
 """How many times the data's mean square, or what part of it, that of a model may be."""
 
+_OF_FEW_VALUES = 4096
+"""Pathways of few values that tell families apart: more take longer, and say no more."""
+
 _PATHWAYS_FROM, _FIRST = 8, 64
 _GAIN, _GAIN_PER_VALUE = 33.0, 0.03
 """From how many pathways on, of which so many are looked at first, and for which gain of
@@ -64,7 +67,9 @@ def best_foretold(
         return families, scores
     contest = _Contest(delta, largest, levels, int(scores["n_pathways"].max()))  # type: ignore[arg-type]
     if largest.n.max() < COMPARED_FROM:  # with parameters of its own, each follows any family
-        best = contest.likeliest(delta)
+        rows = np.sort(largest_first(largest.n)[:_OF_FEW_VALUES])
+        few = replace(contest, largest=largest.take(rows), levels=levels.among(rows))
+        best = few.likeliest(delta)
     else:
         best = contest.with_moments(contest.with_ends_that_pay(chosen[0]))
     if contest.is_beaten_by_quantiles(best):
