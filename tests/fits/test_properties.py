@@ -209,3 +209,18 @@ def test_families_are_told_by_many_pathways_of_single_values(tmp_path):
     n, inside = fits["n_left_out"].sum(), fits["n_inside"].sum()
     assert n >= 40
     assert inside / n > 0.85  # of 90 % ranges; counts fill them in steps
+
+
+def test_ranges_know_of_a_fraction_wherever_it_is(tmp_path):
+    """Else most ranges would be of whole numbers, and one not."""
+    rng = np.random.default_rng(0)
+    s, t = rng.integers(0, 400, (2, 2000))
+    size = rng.integers(1, 9, s.size).astype(float)
+    size[1234] = 2.5
+    edges = pl.DataFrame({"pre": s, "post": t, "size": size})
+    nodes = pl.DataFrame({"id": np.arange(400), "cell_type": [f"t{i // 4:02}" for i in range(400)]})
+    names = {"source": "pre", "target": "post", "node_id": "id", "type": "cell_type"}
+    stats = extract(open_table(edges, nodes, folder=tmp_path / "d", **names))
+    (prop,) = (p for p in stats.properties if p.name == "size")
+    tables = replace(StatisticsTables.of(stats), at_once=500, in_range=200, reference=20)
+    assert s[1234] // 4 * 100 + t[1234] // 4 in tables.ranges(prop).reference

@@ -43,7 +43,6 @@ def fit_properties(
     of_property = _SECONDS_OF_PROPERTY + _SECONDS_OF_FIT * tables.n_pathways
     shared = with_processes(resources, len(properties) * of_property)
     at_once = tables.fits_at_once(len(properties), shared)
-    own = replace(of_each_worker(shared), workers=None)
     if options.truncnorm == "histogram":  # which silences warnings, for all threads at once
         yield from (fit_property(prop, stats, tables, options) for prop in properties)
     elif options.interpolation == "pooled" and tables.is_divided:
@@ -54,6 +53,7 @@ def fit_properties(
             else:
                 yield _fit_ranges(prop, ranges, stats, tables, replace(options, resources=shared))
     elif isinstance(shared.workers, int) and 1 < at_once == min(shared.workers, len(properties)):
+        own = replace(of_each_worker(shared), workers=None)
         of_each = replace(options, progress=None, resources=own)
         tasks = _Tasks([(prop, _Part()) for prop in properties], stats, tables, of_each)
         made = _in_order(run_units(_fit, tasks, shared.workers, "property"))

@@ -207,9 +207,10 @@ class StatisticsTables:
             rows = self._rows(table).filter(pl.col("property") == prop.name)
             if table == "order_statistics":
                 rows = rows.select(*schema.PATHWAY, "value").explode("value")
-            other = rows.filter(pl.col("value") != pl.col("value").floor()).head(1)
-            if len(of := other.select(self.pathways.number_of_row).collect()):
-                return of.to_series().to_numpy()
+            first = rows.filter(pl.col("value") != pl.col("value").floor()).head(1)
+            number = first.select(self.pathways.number_of_row).collect().to_series()
+            if len(number):
+                return number.to_numpy()
         return none
 
     def _bounds(self, numbers: Ints) -> list[tuple[int, int]]:
