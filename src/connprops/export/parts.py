@@ -177,6 +177,11 @@ class _Grouped:
         is_same[self.starts[1:] - 1] = False
         return is_same
 
+    @cached_property
+    def several(self) -> Ints:
+        """Return the connections of several synapses."""
+        return np.flatnonzero(self.counts > 1)
+
     def edge_ids(self, rows: Ints) -> Ints:
         """Return the rows of the edge file that some grouped rows are."""
         return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
@@ -359,7 +364,14 @@ def _varies_within(values: NDArray[Any], part: _Grouped) -> Bools | None:
     different = differs_within(values, part.goes_on)
     if not different.any():
         return None
-    return np.logical_or.reduceat(np.concatenate([[False], different]), part.starts)
+    several = part.several
+    varies, at_once = np.zeros(part.counts.size, dtype=np.bool_), different[part.starts[several]]
+    varies[several[at_once]] = True  # which the second value tells of most
+    if (left := several[~at_once]).size:
+        n = part.counts[left] - 1
+        later = different[run_rows(part.starts[left], n)]
+        varies[left] = np.logical_or.reduceat(later, np.cumsum(n) - n)
+    return varies
 
 
 def differs_within(values: NDArray[Any], goes_on: Bools) -> Bools:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_numpy
@@ -13,8 +14,14 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio, odd: products of it with whole numbers differ in their leading bits
 (Knuth, "The Art of Computer Programming", volume 3, section 6.4)."""
 
+_SHORT_RUN = 2
+"""Equal ids in a row, on average, from which each run is looked up once."""
+
 _BUCKETS_AT_MOST, _MOST_IN_BUCKET = 22, 32
 """Logarithm of the number of buckets, and the ids in one beyond which Arrow looks them up."""
+
+
+Keys = NDArray[np.uint64]
 
 
 class NodeIds:
@@ -45,7 +52,19 @@ class NodeIds:
         if not self._has_buckets:
             places = pc.fill_null(pc.index_in(ids, value_set=self._ids), -1)
             return to_numpy(places).astype(np.int64, copy=False)
-        keys = to_numpy(ids).view(np.uint64)
+        places = self._of_runs(to_numpy(ids).view(np.uint64))
+        if ids.null_count:
+            places[to_numpy(pc.is_null(ids))] = -1
+        return places
+
+    def _of_runs(self, keys: Keys) -> Ints:
+        """Return the place of each key, looked up once for keys in a row that are equal."""
+        begins = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        if begins.size * _SHORT_RUN > keys.size:
+            return self._of_keys(keys)
+        return np.repeat(self._of_keys(keys[begins]), np.diff(begins, append=keys.size))
+
+    def _of_keys(self, keys: Keys) -> Ints:
         bucket, last = self._bucket(keys), self._keys.size - 1
         at = self._starts[bucket]
         is_known = self._keys[np.minimum(at, last)] == keys  # beyond a bucket no id is the same
@@ -55,10 +74,7 @@ class NodeIds:
             at[left] += 1
             is_known[left] = self._keys[at[left]] == keys[left]
             left = left[~is_known[left]]
-        places = np.where(is_known, self._places[np.minimum(at, last)], -1)
-        if ids.null_count:
-            places[to_numpy(pc.is_null(ids))] = -1
-        return places
+        return np.where(is_known, self._places[np.minimum(at, last)], -1)
 
-    def _bucket(self, keys: np.ndarray[tuple[int, ...], np.dtype[np.uint64]]) -> Ints:
-        return ((keys * _FACTOR) >> self._shift).astype(np.int64)
+    def _bucket(self, keys: Keys) -> Ints:
+        return ((keys * _FACTOR) >> self._shift).view(np.int64)
