@@ -136,6 +136,64 @@ def test_unseen_values_are_likelier_and_many_values_keep_their_own(name):
     assert (upper >= Sample.from_values(samples).max).all()
 
 
+def beside_a_point(rng, groups, n):
+    """Draw n gamma values a group beside zeros, and many of 40 groups; give the truth, too."""
+    mean, share = rng.normal(3, 0.4, groups + 40), rng.beta(8, 16, groups + 40)
+    sizes = np.repeat([n, 60], [groups, 40])
+    samples = [
+        np.where(rng.random(k) < p, 0.0, rng.gamma(4, m / 4, k))
+        for m, p, k in zip(mean, share, sizes, strict=True)
+    ]
+    return samples, mean, share
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 12])
+def test_shares_of_a_point_and_what_is_beside_it_are_right_on_average(n):
+    rng, groups = np.random.default_rng(n), 1500
+    samples, mean, share = beside_a_point(rng, groups, n)
+    _, result = borrowed_for("inflated_gamma", samples)
+    few = np.arange(groups)
+    assert np.isfinite(result.borrowed[few]).all()
+    assert (result.values["point"] == 0).all()
+    chance = 3 * np.sqrt(share[few].mean() * (1 - share[few].mean()) / (groups * n))
+    assert result.values["p_point"][few].mean() == pytest.approx(share[few].mean(), abs=chance)
+    # Moments of the others have the variance of their values and that of their true means.
+    chance = 3 * np.sqrt(0.25 + 0.02) / np.sqrt(groups * n * 2 / 3)
+    assert result.values["mean"][few].mean() / mean[few].mean() == pytest.approx(1, abs=chance)
+    own = np.array([(sample == 0).mean() for sample in samples[:groups]])
+    for values, truth, alone in (
+        (result.values["p_point"], share, own),
+        (result.values["mean"], mean, [sample[sample > 0].sum() / max((sample > 0).sum(), 1)
+                                       for sample in samples[:groups]]),
+    ):  # fmt: skip
+        error = np.sqrt(((values - truth)[few] ** 2).mean())
+        assert error < 0.95 * np.sqrt(((alone - truth[:groups]) ** 2).mean())
+
+
+@pytest.mark.parametrize("name", ["gamma", "lognormal", "normal", "truncnorm", "ztpoisson"])
+def test_all_families_are_moved_beside_a_point_as_they_are_alone(name):
+    """Where the share is the same for all, the others are what they are without the point."""
+    rng = np.random.default_rng(5)
+    frozen = [SCIPY[name](**distribution) for distribution in drawn(name, 40, rng)]
+    values = [f.rvs(12, random_state=rng) for f in frozen]
+    _, alone = borrowed_for(name, values)
+    _, beside = borrowed_for(f"inflated_{name}", [np.append(x, [0.0] * 4) for x in values])
+    for parameter, expected in alone.values.items():
+        np.testing.assert_allclose(beside.values[parameter], expected, rtol=1e-9, err_msg=parameter)
+        np.testing.assert_allclose(beside.errors[parameter], alone.errors[parameter], rtol=1e-9)
+    np.testing.assert_allclose(beside.values["p_point"], 0.25, rtol=1e-9)
+
+
+def test_pathways_of_the_point_alone_are_no_constants_where_others_vary():
+    rng = np.random.default_rng(6)
+    samples, _, _ = beside_a_point(rng, 100, 3)
+    samples += [np.zeros(1), np.zeros(3), np.zeros(200)]
+    _, result = borrowed_for("inflated_gamma", samples)
+    one, three, many = result.values["p_point"][-3:]
+    assert 0.33 < one < three < 0.9 < many < 1
+    assert result.values["mean"][-1] == pytest.approx(3, rel=0.2)
+
+
 def test_pathways_without_a_difference_borrow_nearly_all():
     rng = np.random.default_rng(3)
     _, result = borrowed_for("exponential", list(rng.exponential(2, (20, 10))))

@@ -15,6 +15,7 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.histogram import column_edges, normals_through_histograms
 from connprops.arrays.sorted_samples import RANKS_AT_MOST
 from connprops.errors import OptionError
+from connprops.families.composed import other_values
 from connprops.families.sample import BLOCK, POINTS, Known, Moments, Sample, weighted_points
 from connprops.fits.samples.levels import Levels, Places, borrowed_levels
 from connprops.fits.samples.tables import LARGE, StatisticsTables, largest_first
@@ -121,11 +122,16 @@ class Samples(Moments):
 
     def moments(self, rows: Places) -> Sample:
         """Return some groups, by index, with no points but their extremes: for what needs none."""
-        own = self.take(rows)
-        moments = {field.name: getattr(own, field.name) for field in fields(Moments)}
-        ends, half = np.stack([own.min, own.max], axis=1), np.stack([own.n, own.n], axis=1) / 2
-        exact = np.zeros(rows.size, dtype=bool)
-        return replace(self.parts[0], **moments, value=ends, weight=half, exact=exact)
+        return _without_points(self.take(rows), self.parts[0])
+
+    def other_moments(self, rows: Places) -> Sample:
+        """Return the same of their values beside the point, of groups in ascending order."""
+        blocks, others = [], []
+        for block, part in self.blocks(rows):
+            blocks.append(block)
+            others.append(_without_points(other_values(part), part))
+        order = np.argsort(np.concatenate(blocks))
+        return Samples.of(*others, place=order).moments(np.arange(rows.size))
 
     def blocks(self, rows: Places) -> Iterator[tuple[Places, Sample]]:
         """Give groups, by index, part by part, and their samples, as many as there is room for.
@@ -150,6 +156,14 @@ class Samples(Moments):
         place = self.place[rows]
         part = np.searchsorted(first, place, side="right") - 1
         return part, place - first[part]
+
+
+def _without_points(moments: Moments, like: Sample) -> Sample:
+    """Return samples with no points but their extremes."""
+    own = {field.name: getattr(moments, field.name) for field in fields(Moments)}
+    ends = np.stack([moments.min, moments.max], axis=1)
+    half = np.stack([moments.n, moments.n], axis=1) / 2
+    return replace(like, **own, value=ends, weight=half, exact=np.zeros(len(moments), dtype=bool))
 
 
 @dataclass(frozen=True)

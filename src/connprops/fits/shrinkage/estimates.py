@@ -13,7 +13,6 @@ import numpy as np
 from connprops.arrays import Bools, Floats
 from connprops.distributions.distributions import Distributions
 from connprops.families.composed import adapted
-from connprops.families.family import Family
 from connprops.families.registry import family_named
 from connprops.families.sample import Sample
 from connprops.fits.fitted import Fitted, Names
@@ -22,6 +21,7 @@ from connprops.fits.samples.samples import Samples
 from connprops.fits.shrinkage.discrete import own_lists, shrunk_counts, shrunk_lists
 from connprops.fits.shrinkage.ends import beta, between_ends
 from connprops.fits.shrinkage.hierarchy import Hierarchy
+from connprops.fits.shrinkage.points import beside_point
 from connprops.fits.shrinkage.scales import Way, exponential, gamma, normal, quantiles, weibull
 
 
@@ -36,18 +36,24 @@ def with_shrinkage(
     """
     n_observed = levels.observed.size
     borrowed = np.full(len(samples), np.nan)
-    for name in sorted(_WAYS.keys() & set(families.tolist())):
-        rows = np.flatnonzero(families == name)
+    for name in np.unique(families).tolist():
+        family, rows = adapted(family_named(name), samples.known), np.flatnonzero(families == name)
+        alone = family.beside or family
+        if alone.name not in _WAYS:
+            continue
         hierarchy = Hierarchy.of(rows, levels)
-        family, part = adapted(family_named(name), samples.known), samples.moments(rows)
+        part = samples.moments(rows) if alone is family else samples.other_moments(rows)
         own = fitted.estimates(family, rows)
         first = next(iter(own.parameters.values()))
         has_own = np.isfinite(first if first.ndim == 1 else first[:, 0])
         # What varies, or is too little to tell, belongs to the family; other values do not.
-        few = part.n < max(len(family.parameters), 2)
+        few = part.n < max(len(alone.parameters), 2)
         few |= samples.known.rounded & (part.std == 0)
         belongs = (has_own | few) & (rows < n_observed)
-        moved, weight = _moved(own, family, part, hierarchy, belongs)
+        way = _WAYS[alone.name]
+        if alone is not family:
+            way = beside_point(alone, way, np.where(belongs, samples.n[rows], np.nan))
+        moved, weight = _moved(own, way, part, hierarchy, belongs)
         kept = (belongs | (rows >= n_observed)) & np.isfinite(weight)
         borrowed[rows[kept]] = weight[kept]
         note = "; what that leaves open is borrowed from its level"
@@ -59,19 +65,19 @@ def with_shrinkage(
 
 
 def _moved(
-    own: Distributions, family: Family, sample: Sample, hierarchy: Hierarchy, counts: Bools
+    own: Distributions, way: Way, sample: Sample, hierarchy: Hierarchy, counts: Bools
 ) -> tuple[Distributions, Floats]:
     """Return hierarchical estimates of all rows, and the levels' weight: NaN where they have none.
 
     They have none, either, where a value lies outside the estimate's support. ``counts`` are the
     rows whose values count: of pools their pathways' estimates say all there is to say.
     """
-    observed = hierarchy.is_observed()
+    family, observed = own.family, hierarchy.is_observed()
     alone = replace(sample, n=np.where(counts, sample.n, np.nan))
     with np.errstate(all="ignore"):
-        values, errors, weights = _WAYS[family.name](own, alone, hierarchy)
+        values, errors, weights = way(own, alone, hierarchy)
     lower, upper = family.support(values)
-    inside = ~observed | ((sample.min >= lower) & (sample.max <= upper))
+    inside = ~(observed & ((sample.min < lower) | (sample.max > upper)))
     finite = np.all([np.isfinite(x if x.ndim == 1 else x[:, 0]) for x in values.values()], axis=0)
     own_value = {
         name: np.where(observed[(...,) + (None,) * (x.ndim - 1)], x, np.nan)
