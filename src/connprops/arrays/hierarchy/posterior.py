@@ -36,9 +36,19 @@ class _Groups:
 
     def narrowest(self) -> tuple[Floats, Floats]:
         """Return mean and variance of a new leaf in the narrowest group of each leaf."""
+        mean, error = self.of_leaves()
+        return mean, error + self.levels[0].spread
+
+    def of_leaves(self) -> tuple[Floats, Floats]:
+        """Return mean and variance of the narrowest group of each leaf."""
         level = self.levels[0]
         group = level.parent[self.place]
-        return level.mean[group], level.error[group] + level.spread
+        return level.mean[group], level.error[group]
+
+    def with_scatter(self, variance: float) -> _Groups:
+        """Return the same of leaves that scatter about their groups."""
+        first, *wider = self.levels
+        return replace(self, levels=[replace(first, spread=variance), *wider])
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,26 @@ class Posterior:
     loglik: float
     groups: _Groups
     _parts: Sequence[_Groups] = ()
+    _log_mean: Floats | None = None
+
+    @property
+    def log_mean(self) -> Floats:
+        """Return the logarithms of the means of e to the power of the leaves' numbers, (n,)."""
+        return self.mean + self.variance / 2 if self._log_mean is None else self._log_mean
+
+    def of_groups(self) -> list[tuple[Floats, Floats]]:
+        """Return mean and variance of leaves' narrowest group, and of the crossed ones' effects."""
+        return [part.of_leaves() for part in self._parts or (self.groups,)]
+
+    def of_leaves(
+        self, mean: Floats, variance: Floats, weight: Floats, log_mean: Floats, spread: float
+    ) -> Posterior:
+        """Return the same of leaves that scatter about their groups, by ``spread`` in all."""
+        parts = [part.with_scatter(spread) for part in self._parts[:1]]
+        return Posterior(
+            mean, variance, weight, np.append(spread, self.spread[1:]), self.loglik,
+            self.groups.with_scatter(spread), (*parts, *self._parts[1:]), log_mean,
+        )  # fmt: skip
 
     def new(
         self, step: Places | int, leaf: Places, crossed: Sequence[tuple[Places, Places]] = ()
@@ -88,6 +118,8 @@ def posterior(
     variance: Floats,
     groups: Sequence[Places],
     crossed: Sequence[Sequence[Places]] = (),
+    *,
+    scattered: bool = True,
 ) -> Posterior:
     """Return what numbers ``y`` observed with errors of known variance tell of the true ones.
 
@@ -100,11 +132,16 @@ def posterior(
         of the next level.
     crossed
         Other groups of groups, whose effects add to those of ``groups``.
+    scattered
+        Whether leaves scatter about their narrowest group by a variance to be found; else that is
+        among the errors, and a leaf's number is its group's.
     """
     known = np.isfinite(y) & (variance > 0)
     y, variance = np.where(known, y, 0.0), np.where(known, variance, np.inf)
     increasing = np.lexsort((variance, y))
     main = _Stack.of(y, variance, increasing, groups)
+    if not scattered:
+        main = replace(main, first=[0.0, *main.first[1:]])
     scatter = main.scatter(y, variance, main.first)
     alone = main.posterior(y, variance, scatter.spreads, with_loglik=True)
     if not crossed:

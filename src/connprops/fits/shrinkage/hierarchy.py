@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from connprops.arrays import Bools, Floats
-from connprops.arrays.hierarchy.posterior import posterior
+from connprops.arrays.hierarchy.tails import tailed_posterior
 from connprops.fits.fitted import Parameters
 from connprops.fits.samples.levels import Levels, Places, nested
 
@@ -86,26 +86,40 @@ class Hierarchy:
         levels: NaN where too few pathways have an estimate. Estimates further than ``furthest``
         from the median stay as they are, and say nothing of others.
         """
+        moved, variance, weight, _ = self._toward(own, variance, least, furthest)
+        return moved, variance, weight
+
+    def means_toward(
+        self, own: Floats, variance: Floats, furthest: float
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return means of positive numbers, of whose logarithms these are, as :meth:`toward` does.
+
+        Their variances are of the logarithms. No mean is above what is observed: that of a
+        log-normal distribution is beyond any of its numbers if its spread is large.
+        """
+        moved, variance, weight, log_mean = self._toward(own, variance, LEAST, furthest)
+        greatest = np.nanmax(own, initial=-np.inf)
+        return np.exp(np.maximum(moved, np.minimum(log_mean, greatest))), variance, weight
+
+    def _toward(
+        self, own: Floats, variance: Floats, least: int, furthest: float
+    ) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return what :meth:`toward` does, and the logarithm of the mean of e to that power."""
         y, v = own[: self.n_observed], variance[: self.n_observed]
         known = np.isfinite(y) & (v > 0) & np.isfinite(v)
         if np.count_nonzero(known) < least:
-            return own, variance, np.full_like(own, np.nan)
+            return own, variance, np.full_like(own, np.nan), own + variance / 2
         apart = known & (np.abs(y - np.median(y[known])) > furthest)
-        best = posterior(np.where(apart, np.nan, y), v, self.groups, self.crossed)
-        best = replace(
-            best,
-            mean=np.where(apart, y, best.mean),
-            variance=np.where(apart, v, best.variance),
-            weight=np.where(apart, 1.0, best.weight),
-        )
+        best = tailed_posterior(np.where(apart, np.nan, y), v, self.groups, self.crossed)
         new = np.full((2, self.member.size), np.nan)
         known = self.member >= 0
         crossed = [(step[known], member[known]) for step, member in self.crossed_of_pools]
         new[:, known] = best.new(self.step[known], self.member[known], crossed)
         return (
-            np.concatenate([best.mean, new[0]]),
-            np.concatenate([best.variance, new[1]]),
-            np.concatenate([1 - best.weight, np.ones_like(new[0])]),
+            np.append(np.where(apart, y, best.mean), new[0]),
+            np.append(np.where(apart, v, best.variance), new[1]),
+            np.append(np.where(apart, 0.0, 1 - best.weight), np.ones_like(new[0])),
+            np.append(np.where(apart, y + v / 2, best.log_mean), new[0] + new[1] / 2),
         )
 
     def average(self, x: Floats, weight: Floats) -> float:

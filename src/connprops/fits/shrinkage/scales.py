@@ -67,15 +67,6 @@ def _or(estimate: Floats, moment: Floats) -> Floats:
     return np.where(np.isfinite(estimate), estimate, moment)
 
 
-def _mean_of_logs(mean: Floats, variance: Floats, own: Floats) -> Floats:
-    """Return means of numbers whose logarithms are normal, none above what is observed.
-
-    The mean of a log-normal distribution is beyond any of its numbers if its spread is large.
-    """
-    greatest = np.nanmax(own, initial=-np.inf)
-    return np.exp(np.maximum(mean, np.minimum(mean + variance / 2, greatest)))
-
-
 def normal(location: str, scale: str) -> Way:
     """Return the way of the normal distribution, of values or of logarithms."""
 
@@ -111,8 +102,7 @@ def gamma(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     total = sample.n * shape  # the shape of the sum of the values
     own_mean = np.log(_or(own.parameters["mean"], sample.mean))
     own_mean += np.log(total) - special.psi(total)
-    log_mean, v_mean, other = hierarchy.toward(own_mean, trigamma(total), furthest=_VASTLY)
-    mean = _mean_of_logs(log_mean, v_mean, own_mean)
+    mean, v_mean, other = hierarchy.means_toward(own_mean, trigamma(total), _VASTLY)
     # The logarithm of a value varies also by what is not known of the mean.
     new_ratio = foretold_log_scale(log_ratio, v_ratio, own_ratio)
     shape = inverse_trigamma(trigamma(np.exp(-2 * new_ratio)) + v_mean)
@@ -135,10 +125,9 @@ def weibull(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Moved:
     inverse = np.exp(log_inverse)
     own_scale = np.where(sample.n > 1, np.log(own.parameters["scale"]),
                          sample.mean_log + np.euler_gamma * inverse)  # fmt: skip
-    log_scale, v_scale, other = hierarchy.toward(
-        own_scale, _WEIBULL_SCALE * inverse**2 / sample.n, furthest=_VASTLY
-    )
-    mean = _mean_of_logs(log_scale, v_scale, own_scale) * special.gamma(1 + inverse)
+    own_variance = _WEIBULL_SCALE * inverse**2 / sample.n
+    scale, v_scale, other = hierarchy.means_toward(own_scale, own_variance, _VASTLY)
+    mean = scale * special.gamma(1 + inverse)
     new_inverse = np.exp(foretold_log_scale(log_inverse, v_shape, own_log))
     wide = np.hypot(new_inverse, np.sqrt(v_scale / _GUMBEL))
     scale = mean / special.gamma(1 + wide)
@@ -150,8 +139,7 @@ def exponential(own: Distributions, sample: Sample, hierarchy: Hierarchy) -> Mov
     """Return exponential distributions: the mean's logarithm."""
     own_log = np.log(_or(own.parameters["mean"], sample.mean))
     own_log += np.log(sample.n) - special.psi(sample.n)
-    log_mean, variance, weight = hierarchy.toward(own_log, trigamma(sample.n), furthest=_VASTLY)
-    mean = _mean_of_logs(log_mean, variance, own_log)
+    mean, variance, weight = hierarchy.means_toward(own_log, trigamma(sample.n), _VASTLY)
     return {"mean": mean}, {"mean": mean * np.sqrt(variance)}, [weight]
 
 
