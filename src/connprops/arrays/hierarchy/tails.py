@@ -170,7 +170,7 @@ def _holding(shares: Floats, scales: Floats) -> float:
 
     The mixture's own variance is that of its tails: most of what is not known yet is closer.
     """
-    candidates = np.exp(np.linspace(*np.log(scales[[0, -1]]), 400))
+    candidates = np.geomspace(scales[0], scales[-1], 400)
     held = special.erf(_END_OF_90 * np.sqrt(candidates[:, None] / scales / 2)) @ shares
     return float(np.interp(0.9, held, candidates))
 
