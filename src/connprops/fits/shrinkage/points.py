@@ -12,7 +12,7 @@ from connprops.fits.shrinkage.hierarchy import Hierarchy, Moved
 from connprops.fits.shrinkage.scales import Way
 
 _LEAST_SHARE = 0.01
-"""Part of the common share, of the point or of the others, below which a level has none."""
+"""No level is taken to have less than this part of the common share, of the point or the others."""
 
 
 def beside_point(family: Family, way: Way, n: Floats) -> Way:
