@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -29,14 +30,16 @@ def moments(value: pl.Expr) -> dict[str, pl.Expr]:
     """
     varies, positive = value.min() < value.max(), value.min() > 0
     logarithm = pl.when(value > 0).then(value.log())
+    largest = value.abs().max().clip(lower_bound=sys.float_info.min)
+    unit = value / largest  # whose powers neither vanish nor overflow
     return {
         "n": value.count().cast(pl.Int64),
         "mean": value.mean(),
-        "std": pl.when(varies).then(value.std(ddof=0)).when(value.count() > 0).then(0.0),
+        "std": pl.when(varies).then(unit.std(ddof=0) * largest).when(value.count() > 0).then(0.0),
         "min": value.min(),
         "max": value.max(),
-        "skewness": pl.when(varies).then(value.skew().fill_nan(None)),
-        "kurtosis": pl.when(varies).then(value.kurtosis().fill_nan(None)),
+        "skewness": pl.when(varies).then(unit.skew().fill_nan(None)),
+        "kurtosis": pl.when(varies).then(unit.kurtosis().fill_nan(None)),
         "mean_log": pl.when(positive).then(logarithm.mean()),
         "std_log": pl.when(positive).then(logarithm.std(ddof=0)),
     }
