@@ -5,7 +5,7 @@ This is the only place that knows how pathways are numbered; tables hold names, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.errors import OptionError
-from connprops.schema import PATHWAY, ROW_KEYS
+from connprops.schema import PATHWAY, ROW_KEYS, Table
 
 _PATHWAYS_AT_MOST = 2**31 - 1
 
@@ -208,3 +208,22 @@ def expanded(rows: pl.DataFrame, types: pl.DataFrame, pathways: Pathways) -> pl.
         )
         pieces.append(piece.select(rows.columns))
     return pl.concat(pieces)
+
+
+def layout_of(table: Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
+    """Return a table's columns with their types, where Enums name types and properties."""
+    enums = {**dtypes, "other_property": dtypes["property"]}
+    return table.polars_schema(**{name: enums[name] for name in table.names if name in enums})
+
+
+def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.DataType]:
+    """Return the Enum of each column that names a type, class, layer or property."""
+    classes, layers = (
+        pl.Enum(types[name].drop_nulls().unique().sort().to_list())
+        for name in ("synapse_class", "layer")
+    )
+    enums: dict[str, pl.DataType] = {"property": pl.Enum(properties)}
+    for side in ("source", "target"):
+        names = types.filter(pl.col("side") == side).sort("code")["type"].to_list()
+        enums |= {f"{side}_type": pl.Enum(names), f"{side}_class": classes, f"{side}_layer": layers}
+    return enums

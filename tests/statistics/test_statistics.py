@@ -16,6 +16,7 @@ import connprops.arrays.random_numbers
 import connprops.export.export
 import connprops.export.plan
 import connprops.statistics.bucket
+import connprops.statistics.group_tables
 import connprops.statistics.statistics
 from connprops.arrays.histogram import histogram_edges, normals_through_histograms
 from connprops.arrays.random_numbers import keys, sampling_key
@@ -337,6 +338,52 @@ def test_collecting_one_property_reads_one_property(tmp_path, monkeypatch):
         (pl.col("property") == "conductance") & (pl.col("source_type") == "L5_BC")
     ).collect()
     assert asked[1:] == [(("conductance",), 0, 4)]
+
+
+def test_some_columns_of_the_statistics_are_those_of_all(tmp_path):
+    ds = dataset(two_types(tmp_path / "c"), tmp_path / "d")
+    whole = extract(ds).table.collect()
+    for name in whole.columns:
+        names = list(dict.fromkeys(["source_type", "target_type", "property", name]))
+        assert extract(ds).table.select(names).collect().equals(whole.select(names)), name
+    stats = extract(ds)
+    for names in (["mean"], ["q50", "std_log"], ["icc", "n"], ["n_unique", "connection_std"]):
+        assert stats.table.select(names).collect().equals(whole.select(names)), names
+    above = stats.table.filter(pl.col("icc") > 0.1, pl.col("property") == "u_syn").select("mean")
+    chosen = whole.filter(pl.col("icc") > 0.1, pl.col("property") == "u_syn").select("mean")
+    assert above.collect().equals(chosen)
+    assert len(chosen)
+    assert stats.table.collect().equals(whole)
+
+
+def test_what_is_not_asked_for_is_not_computed_and_nothing_twice(tmp_path, monkeypatch):
+    stats, made = extract(dataset(two_types(tmp_path / "c"), tmp_path / "d")), []
+
+    def counted(module, name):
+        original = getattr(module, name)
+
+        def function(*args, **options):
+            made.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(module, name, function)
+
+    counted(connprops.statistics.bucket, "intraclass_correlations")
+    counted(connprops.statistics.bucket, "count_distinct")
+    for name in ("moments", "quantiles"):
+        counted(connprops.statistics.group_tables, name)
+    stats.table.select("property", "mean").collect()
+    assert set(made) == {"moments"}
+    n = len(made)
+    stats.table.select("std", "kurtosis").collect()
+    stats.table.filter(pl.col("property") == "u_syn").select("max").collect()
+    assert len(made) == n
+    stats.table.select("n_unique").collect()
+    assert set(made[n:]) == {"count_distinct"}
+    stats.table.collect()
+    n = len(made)
+    stats.table.select("icc", "q05").collect()
+    assert len(made) == n
 
 
 def test_histograms_are_made_only_when_asked_for_and_then_all_is_made_at_once(

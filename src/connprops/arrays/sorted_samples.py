@@ -252,14 +252,15 @@ def _totals(
     return tuple(np.add.reduceat(np.concatenate(sums), first) for sums in of_blocks)
 
 
-def moments(sample: SortedSamples) -> dict[str, Floats]:
+def moments(sample: SortedSamples, *, of_logs: bool = True) -> dict[str, Floats]:
     """Return mean, std, min, max, skewness, kurtosis, mean_log, std_log of each group.
 
-    One pass adds up powers of the distance from the median; docs/numbers.md says why.
+    One pass adds up powers of the distance from the median; docs/numbers.md says why. Without
+    ``of_logs``, moments of logarithms are NaN.
     """
     n = sample.n
     if not n.size:
-        return {name: np.full(sample.counts.size, np.nan) for name in _MOMENTS}
+        return {name: np.full(sample.counts.size, np.nan) for name in MOMENTS}
     low, high = sample.low.astype(np.float64), sample.high.astype(np.float64)
     median = sample.at(np.arange(n.size), n // 2)
     # Powers of two keep squares of very large and very small numbers within range, exactly.
@@ -272,7 +273,7 @@ def moments(sample: SortedSamples) -> dict[str, Floats]:
     # Next to this power of two, above all partial sums, only leading digits have room.
     above = np.ldexp(room, np.frexp(np.maximum(np.abs(low), np.abs(high)) * scale)[1])
     above[(low >= 0) | (high <= 0)] = 0.0  # nothing cancels: all digits are leading ones
-    positive = low > 0
+    positive = (low > 0) & of_logs
     log_centre = logarithm(np.where(positive, median, 1.0))
 
     def powers(piece: Piece) -> Iterator[Floats | None]:
@@ -343,7 +344,8 @@ def _digits(x: Floats, above: Floats, room: Floats) -> Iterator[Floats]:
     yield x
 
 
-_MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", "mean_log", "std_log")
+OF_LOGS = ("mean_log", "std_log")
+MOMENTS = ("mean", "std", "min", "max", "skewness", "kurtosis", *OF_LOGS)
 
 
 def quantiles(sample: SortedSamples) -> dict[str, Floats]:

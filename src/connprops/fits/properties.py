@@ -20,10 +20,11 @@ from connprops.arrays import Ints
 from connprops.fits.property import PropertyTables, fit_property
 from connprops.fits.samples.tables import Ranges, StatisticsTables
 from connprops.options import AUTO, BuildOptions
+from connprops.pathways import enums_of
 from connprops.resources import Resources, release_memory
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
-from connprops.statistics.tables import StoredTables, enums_of
+from connprops.statistics.tables import StoredTables
 from connprops.workers import Shared, of_each_worker, run_units, with_processes
 
 _SECONDS_OF_PROPERTY, _SECONDS_OF_FIT = 0.1, 1.5e-4

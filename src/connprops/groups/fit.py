@@ -26,12 +26,12 @@ from connprops.groups.describe import opened
 from connprops.model.build import build
 from connprops.model.model import Model
 from connprops.options import BuildOptions
-from connprops.pathways import check_number, expanded
+from connprops.pathways import check_number, enums_of, expanded, layout_of
 from connprops.schema import N_SYN_PER_CONN, ROW_KEYS, Property
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.rows import ENDS, Rows
 from connprops.statistics.statistics import Statistics
-from connprops.statistics.tables import StoredTables, enums_of, layout_of
+from connprops.statistics.tables import StoredTables
 from connprops.statistics.units import GroupTables, Unit
 
 _BINS = 51  # of the histograms that --truncnorm histogram looks at

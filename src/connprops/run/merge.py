@@ -18,8 +18,8 @@ from connprops.export.parts import noted
 from connprops.export.plan import in_order, plan, revised, sort_first
 from connprops.export.request import describe, is_reusable
 from connprops.options import EdgeOptions
+from connprops.pathways import enums_of, layout_of
 from connprops.statistics.statistics import FILES, TABLES, described, read_statistics
-from connprops.statistics.tables import enums_of, layout_of
 from connprops.statistics.units import TABLES_OF, is_finished, merged, stage_of, stage_target
 from connprops.store.folder import new_generation
 from connprops.store.shards import ranges, shards_of

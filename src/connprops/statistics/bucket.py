@@ -9,7 +9,7 @@ group that does not fit are sorted in a file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -40,6 +40,7 @@ from connprops.dataset.selection import Groups
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
 from connprops.statistics.group_tables import (
+    OF_CONNECTIONS,
     Gathered,
     distinct_values_of,
     histograms_of,
@@ -70,7 +71,8 @@ class BucketSpec(UnitSpec):
 
     Several choices (folds, say) are computed in one pass over the rows. All values of the
     ``labelled`` properties are listed, however many they are: there is no number between codes.
-    Groups of fewer than ``histogram_from`` values have no histogram.
+    Groups of fewer than ``histogram_from`` values have no histogram. Of the statistics, ``columns``
+    are computed, None for all; others may be null.
     Correlations within connections rest on at most ``connections_at_most`` of each group.
     """
 
@@ -80,12 +82,18 @@ class BucketSpec(UnitSpec):
     connections_at_most: int = CONNECTIONS_AT_MOST
     histogram_from: int = 1
     tables: tuple[str, ...] = tuple(table.name for table in TABLES_OF["buckets"])
+    columns: frozenset[str] | None = None
 
     kind: ClassVar[str] = "buckets"
     unit_name: ClassVar[str] = "bucket"
     step: ClassVar[str] = "extract"
     in_memory: ClassVar[bool] = True
     fewest: ClassVar[int] = 1
+
+    def asks(self, columns: Iterable[str]) -> bool:
+        """Return whether some of these statistics are asked for."""
+        wanted = self.columns is None or not self.columns.isdisjoint(columns)
+        return wanted and "statistics" in self.tables
 
     def bytes_of(
         self, dataset: Dataset, sizes: pl.DataFrame, properties: Sequence[str], threads: int
@@ -124,7 +132,7 @@ def _aggregate_rows(
     if bucket.group.size == 0:
         return {}
     several = None
-    if "statistics" in spec.tables:  # for correlations within connections
+    if spec.asks(OF_CONNECTIONS):  # for correlations within them
         several = _at_most(spec.connections_at_most, bucket, rows, spec)
         several = several.take(several.n_syn > 1)
 
@@ -466,11 +474,12 @@ def tables_of_property(name: str, gathered: Gathered, spec: BucketSpec) -> Group
         n, repeat, unknown = sample.counts, np.zeros_like(repeat), np.ones_like(unknown)
         none = np.full_like(gathered.icc, np.nan)
         gathered = replace(gathered, n_shared=np.zeros_like(n), icc=none)
-    n_unique = count_distinct(sample) if {"statistics", "values"} & set(spec.tables) else n
+    counted = "values" in spec.tables or spec.asks(["n_unique"])
+    n_unique = count_distinct(sample) if counted else n
     only = np.where(repeat, n, 0)
     is_labelled = name in spec.labelled
     makers: dict[str, Callable[[], dict[str, pa.Array]]] = {
-        "statistics": lambda: statistics_of(gathered, n, n_unique, unknown),
+        "statistics": lambda: statistics_of(gathered, n, n_unique, unknown, spec.asks),
         "histograms": lambda: histograms_of(gathered, spec.bins, only, spec.histogram_from),
         "values": lambda: distinct_values_of(gathered, n_unique, n, only, whole=is_labelled),
         "order_statistics": lambda: order_statistics_of(gathered),

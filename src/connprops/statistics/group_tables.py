@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +12,18 @@ from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import to_arrow
 from connprops.arrays.histogram import histograms
 from connprops.arrays.sorted_samples import (
+    MOMENTS,
+    OF_LOGS,
+    QUANTILES,
     SortedSamples,
     distinct_values,
     moments,
     quantiles,
     ranks,
 )
+
+OF_CONNECTIONS = ("connection_mean", "connection_std", "icc", "icc_error")
+"""Statistics that need the means of connections, or how alike their synapses are."""
 
 VALUES_AT_MOST = 100
 """A table of distinct values is kept for at most so many of them."""
@@ -46,20 +53,27 @@ class Gathered:
 
 
 def statistics_of(
-    gathered: Gathered, n: Ints, n_unique: Ints, unknown: Bools
+    gathered: Gathered,
+    n: Ints,
+    n_unique: Ints,
+    unknown: Bools,
+    asks: Callable[[Iterable[str]], bool] = lambda _: True,
 ) -> dict[str, pa.Array]:
-    """Return the statistics; where it is ``unknown`` whether connections share values, null."""
-    sample = gathered.sample
-    of_values = moments(sample)
-    of_connections = of_values if gathered.means is sample else moments(gathered.means)
-    numbers = {
-        **of_values,
-        **quantiles(sample),
-        "connection_mean": of_connections["mean"],
-        "connection_std": of_connections["std"],
-        "icc": gathered.icc[0],
-        "icc_error": gathered.icc[1],
-    }
+    """Return the statistics; where it is ``unknown`` whether connections share values, null.
+
+    What nobody ``asks`` for is not computed, but null.
+    """
+    sample, none = gathered.sample, np.full(gathered.group.size, np.nan)
+    numbers = dict.fromkeys((*MOMENTS, *QUANTILES, *OF_CONNECTIONS), none)
+    if asks(MOMENTS):
+        numbers |= moments(sample, of_logs=asks(OF_LOGS))
+    if asks(QUANTILES):
+        numbers |= quantiles(sample)
+    if asks(OF_CONNECTIONS):
+        whole = gathered.means is sample and asks(MOMENTS)
+        of_means = numbers if whole else moments(gathered.means, of_logs=False)
+        mean, std, icc = of_means["mean"], of_means["std"], gathered.icc
+        numbers |= dict(zip(OF_CONNECTIONS, (mean, std, *icc), strict=True))
     return {
         "group": to_arrow(gathered.group),
         "n": to_arrow(n),

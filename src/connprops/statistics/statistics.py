@@ -22,14 +22,12 @@ from connprops.arrays.histogram import normals_through_histograms
 from connprops.dataset.dataset import Dataset
 from connprops.display import drawing, html_table
 from connprops.errors import DatasetError, OptionError
-from connprops.pathways import rows_of_types
+from connprops.pathways import enums_of, layout_of, rows_of_types
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.tables import (
     ComputedTables,
     ShownFrame,
     StoredTables,
-    enums_of,
-    layout_of,
 )
 from connprops.store.folder import Folder, new_generation, reading
 from connprops.store.records import seal_of
@@ -81,7 +79,10 @@ class Statistics:
 
     @property
     def table(self) -> pl.LazyFrame:
-        """Return one row per pathway and property: :data:`connprops.schema.STATISTICS`."""
+        """Return one row per pathway and property: :data:`connprops.schema.STATISTICS`.
+
+        A query computes the properties and the kinds of statistics that it needs: means cost half.
+        """
         return ShownFrame.of(self._tables.lazy(schema.STATISTICS))
 
     @property

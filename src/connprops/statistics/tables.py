@@ -6,9 +6,10 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from polars.io.plugins import register_io_source
 
 from connprops import schema
 from connprops.arrays.gather import run_rows
+from connprops.arrays.sorted_samples import MOMENTS, OF_LOGS, QUANTILES
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
 from connprops.display import Progress
 from connprops.errors import ConnpropsWarning, DatasetError
-from connprops.pathways import pair_of_number
+from connprops.pathways import enums_of, layout_of, pair_of_number
 from connprops.resources import Resources
 from connprops.statistics.bucket import BucketSpec
 from connprops.statistics.correlations import CorrelationSpec
+from connprops.statistics.group_tables import OF_CONNECTIONS
 from connprops.statistics.units import (
     PATHWAYS_FILE,
     TABLES_OF,
@@ -55,6 +58,11 @@ _VALUES_A_SECOND = 3e7
 
 _ROWS_OF_PIECE = 1 << 13
 """Rows of a file that are read at once, where it is copied."""
+
+
+_PLAIN_MOMENTS = [name for name in MOMENTS if name not in OF_LOGS]
+_KINDS = [*map(frozenset, (_PLAIN_MOMENTS, OF_LOGS, QUANTILES, OF_CONNECTIONS, ("n_unique",)))]
+"""Statistics that are computed together, or not at all where none of them is asked for."""
 
 
 class ShownFrame(pl.LazyFrame):
@@ -135,6 +143,7 @@ class ComputedTables:
         self._allowed = resources
         self._progress = progress
         self.computed: list[tuple[frozenset[str], dict[str, pl.DataFrame]]] = []
+        self.partly: list[tuple[frozenset[str], frozenset[str], pl.DataFrame]] = []
         self.stored: dict[str, pl.LazyFrame] = {}
 
     @cached_property
@@ -189,7 +198,10 @@ class ComputedTables:
             n_rows: int | None,
             batch_size: int | None,  # noqa: ARG001 - the tables are small
         ) -> Iterator[pl.DataFrame]:
-            frame = self._collect(table, self._needed(predicate))
+            names, columns = self._needed(predicate), set(with_columns or table.names)
+            columns |= set() if predicate is None else set(predicate.meta.root_names())
+            some = self._some_statistics(names, columns) if table is schema.STATISTICS else None
+            frame = self._collect(table, names) if some is None else some
             if predicate is not None:
                 frame = frame.filter(predicate)
             if n_rows is not None:
@@ -235,6 +247,27 @@ class ComputedTables:
         if len(frames) == 1:
             return frames[0]
         return pl.concat([self._empty(table), *frames]).sort(table.keys)
+
+    def _some_statistics(
+        self, properties: Sequence[str], columns: AbstractSet[str]
+    ) -> pl.DataFrame | None:
+        """Return rows of some properties, in which columns of kinds not asked for are null.
+
+        None where all are asked for or there already, or only counts, which come with any.
+        """
+        kinds = [kind for kind in _KINDS if not columns.isdisjoint(kind)]
+        asked, known, name = frozenset(chain(*kinds)), frozenset(properties), "statistics"
+        is_there = name in self.stored or name in self._there(properties)
+        if len(kinds) in (0, len(_KINDS)) or is_there or len(self.together) > 1:
+            return None
+        with self.lock:
+            for names, there, frame in self.partly:
+                if known <= names and asked <= there:
+                    return frame.filter(pl.col("property").cast(pl.String).is_in([*properties]))
+            spec = replace(self.buckets, tables=(name,), properties=(*properties,), columns=asked)
+            (made,) = self._compute([self], spec, [schema.STATISTICS])
+            self.partly.append((known, asked, made[name]))
+            return made[name]
 
     def take(self, table: schema.Table, rows: pl.LazyFrame) -> None:
         """Take a table of all properties from a file of the same choice."""
@@ -459,22 +492,3 @@ def _count_groups(dataset: Dataset, grouping: Grouping) -> pl.DataFrame:
             source.alias("source_code"), target.alias("target_code"), pl.exclude("pathway")
         )
     return counts.sort(pair)
-
-
-def layout_of(table: schema.Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
-    """Return a table's columns with their types, where Enums name types and properties."""
-    enums = {**dtypes, "other_property": dtypes["property"]}
-    return table.polars_schema(**{name: enums[name] for name in table.names if name in enums})
-
-
-def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.DataType]:
-    """Return the Enum of each column that names a type, class, layer or property."""
-    classes, layers = (
-        pl.Enum(types[name].drop_nulls().unique().sort().to_list())
-        for name in ("synapse_class", "layer")
-    )
-    enums: dict[str, pl.DataType] = {"property": pl.Enum(properties)}
-    for side in ("source", "target"):
-        names = types.filter(pl.col("side") == side).sort("code")["type"].to_list()
-        enums |= {f"{side}_type": pl.Enum(names), f"{side}_class": classes, f"{side}_layer": layers}
-    return enums
