@@ -200,8 +200,9 @@ class ComputedTables:
         ) -> Iterator[pl.DataFrame]:
             names, columns = self._needed(predicate), set(with_columns or table.names)
             columns |= set() if predicate is None else set(predicate.meta.root_names())
-            some = self._some_statistics(names, columns) if table is schema.STATISTICS else None
-            frame = self._collect(table, names) if some is None else some
+            frame = self._some_statistics(names, columns) if table is schema.STATISTICS else None
+            if frame is None:
+                frame = self._collect(table, names)
             if predicate is not None:
                 frame = frame.filter(predicate)
             if n_rows is not None:
