@@ -130,6 +130,24 @@ def test_version():
     assert connprops.__version__ in invoke("--version").output
 
 
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--sel-props", "u_syn", "--sel-props=decay_time"], ["--sel-props", "2 times", "commas"]),
+    (["--threads", "1", "--threads", "2", "--threads", "2"], ["--threads", "3 times"]),
+])  # fmt: skip
+def test_an_option_that_is_given_twice_is_refused(circuit, tmp_path, arguments, says):
+    result = invoke("run", circuit, "-o", tmp_path / "out", *arguments)
+    assert result.exit_code == 2
+    assert all(text in " ".join(result.output.split()) for text in says)
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_that_may_be_repeated_may_be(finished, tmp_path):
+    out, _ = finished
+    chosen = ["--distr-type", "u_syn=beta", "--distr-type", "decay_time=normal"]
+    result = invoke("build", out, "-o", tmp_path / "model.parquet", *chosen, "--quiet", "--quiet")
+    assert result.exit_code == 0, result.output
+
+
 def test_a_run_writes_all_artifacts_and_tells_of_them(finished):
     out, result = finished
     assert result.exit_code == 0, result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
 from functools import wraps
@@ -106,10 +107,24 @@ def _epilog(*lines: str) -> str:
 
 
 class _Command(TyperCommand):
-    """A command whose flags show no type, for they have no value; and that starts quickly."""
+    """A command whose flags show no type, for they have no value; and that starts quickly.
+
+    An option that is given twice is refused: the last would win over the others without a word.
+    """
 
     def get_params(self, ctx: Any) -> Any:
         return _prepared(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, in_turn = self.make_parser(ctx).parse_args(args=[*args])
+        times_of: Counter[Any] = Counter(in_turn)
+        for parameter, times in times_of.items():
+            takes_one = not getattr(parameter, "is_flag", True) and not parameter.multiple
+            if takes_one and times > 1:
+                values = ", its values with commas between" if "," in str(parameter.metavar) else ""
+                text = f"it is given {times} times; give it once{values}"
+                raise typer.BadParameter(text, ctx=ctx, param=parameter)
+        return super().parse_args(ctx, args)
 
 
 class _Commands(TyperGroup):
