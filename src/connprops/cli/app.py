@@ -109,7 +109,8 @@ def _epilog(*lines: str) -> str:
 class _Command(TyperCommand):
     """A command whose flags show no type, for they have no value; and that starts quickly.
 
-    An option that is given twice is refused: the last would win over the others without a word.
+    A list that is given twice is refused: the last would win over the others without a word, as is
+    the custom for options of one value.
     """
 
     def get_params(self, ctx: Any) -> Any:
@@ -119,10 +120,9 @@ class _Command(TyperCommand):
         _, _, in_turn = self.make_parser(ctx).parse_args(args=[*args])
         times_of: Counter[Any] = Counter(in_turn)
         for parameter, times in times_of.items():
-            takes_one = not getattr(parameter, "is_flag", True) and not parameter.multiple
-            if takes_one and times > 1:
-                values = ", its values with commas between" if "," in str(parameter.metavar) else ""
-                text = f"it is given {times} times; give it once{values}"
+            is_list = "," in str(parameter.metavar) and not parameter.multiple
+            if is_list and times > 1:
+                text = f"it is given {times} times; give it once, its values with commas between"
                 raise typer.BadParameter(text, ctx=ctx, param=parameter)
         return super().parse_args(ctx, args)
 
