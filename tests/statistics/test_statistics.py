@@ -353,6 +353,9 @@ def test_some_columns_of_the_statistics_are_those_of_all(tmp_path):
     chosen = whole.filter(pl.col("icc") > 0.1, pl.col("property") == "u_syn").select("mean")
     assert above.collect().equals(chosen)
     assert len(chosen)
+    others = [pl.col("source_type") != name for name in ("L4_PC", "L5_BC")]
+    of_none = extract(ds).table.filter(*others, pl.col("property") == "u_syn").select("q50")
+    assert of_none.collect().is_empty()
     assert stats.table.collect().equals(whole)
 
 

@@ -254,12 +254,13 @@ class ComputedTables:
     ) -> pl.DataFrame | None:
         """Return rows of some properties, in which columns of kinds not asked for are null.
 
-        None where all are asked for or there already, or only counts, which come with any.
+        None where all are asked for or there already, or only counts, which come with any; and
+        where there is nothing to compute.
         """
         kinds = [kind for kind in _KINDS if not columns.isdisjoint(kind)]
         asked, known, name = frozenset(chain(*kinds)), frozenset(properties), "statistics"
         is_there = name in self.stored or name in self._there(properties)
-        if len(kinds) in (0, len(_KINDS)) or is_there or len(self.together) > 1:
+        if not properties or len(kinds) in (0, len(_KINDS)) or is_there or len(self.together) > 1:
             return None
         with self.lock:
             for names, there, frame in self.partly:

@@ -85,10 +85,10 @@ class Posterior:
         """Return mean and variance of leaves' narrowest group, and of the crossed ones' effects."""
         return [part.of_leaves() for part in self._parts or (self.groups,)]
 
-    def of_leaves(
+    def with_leaves(
         self, mean: Floats, variance: Floats, weight: Floats, log_mean: Floats, spread: float
     ) -> Posterior:
-        """Return the same of leaves that scatter about their groups, by ``spread`` in all."""
+        """Return the same groups with other leaves, by ``spread`` about them."""
         parts = [part.with_scatter(spread) for part in self._parts[:1]]
         return Posterior(
             mean, variance, weight, np.append(spread, self.spread[1:]), self.loglik,

@@ -31,6 +31,7 @@ _TELLING = 30
 """Leaves that tell the shares of a mixture, at least."""
 
 _END_OF_90 = float(special.ndtri(0.95))
+"""Half of the range that holds 90 % of a normal distribution, in standard deviations."""
 
 _LEAST_TOLD = 1e-6
 """What others tell of a leaf's group at least, in units of what the leaf tells."""
@@ -92,10 +93,8 @@ class _Leaves:
         known = np.isfinite(y) & np.isfinite(variance) & (variance > 0)
         tells = np.where(known, 1 / (variance + scatters), 0.0)
         parts = best.of_groups()
-        total, (expected, error) = (
-            np.sum([mean for mean, _ in parts], axis=0),
-            np.zeros((2, y.size)),
-        )
+        total = np.sum([mean for mean, _ in parts], axis=0)
+        expected, error = np.zeros((2, y.size))
         for mean, of_group in parts:
             others = np.maximum(1 / of_group - tells, _LEAST_TOLD * tells)
             own = np.where(known, tells * (y - total + mean), 0.0)
@@ -162,7 +161,7 @@ class _Leaves:
         log = self.expected[at, None] + moved + own * errors / 2
         greatest = log.max(axis=1)
         log_mean[at] = greatest + np.log(_over_shares(of_leaf, np.exp(log - greatest[:, None])))
-        return best.of_leaves(mean, variance, weight, log_mean, scatter)
+        return best.with_leaves(mean, variance, weight, log_mean, scatter)
 
 
 def _holding(shares: Floats, scales: Floats) -> float:
