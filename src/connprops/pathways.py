@@ -216,14 +216,16 @@ def layout_of(table: Table, dtypes: Mapping[str, pl.DataType]) -> pl.Schema:
     return table.polars_schema(**{name: enums[name] for name in table.names if name in enums})
 
 
-def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.DataType]:
+def enums_of_keys(types: pl.DataFrame, pathways: Pathways) -> dict[str, pl.Enum]:
+    """Return the Enums of the columns that say which pathways a row is for."""
+    names = {"class": "synapse_class", "layer": "layer"}
+    enums = {what: pl.Enum(types[column].drop_nulls().unique().sort())
+             for what, column in names.items()}  # fmt: skip
+    return pathways.enums | {key: enums[key.split("_")[1]] for key in ROW_KEYS[2:]}
+
+
+def enums_of(types: pl.DataFrame, properties: Sequence[str]) -> dict[str, pl.Enum]:
     """Return the Enum of each column that names a type, class, layer or property."""
-    classes, layers = (
-        pl.Enum(types[name].drop_nulls().unique().sort().to_list())
-        for name in ("synapse_class", "layer")
-    )
-    enums: dict[str, pl.DataType] = {"property": pl.Enum(properties)}
-    for side in ("source", "target"):
-        names = types.filter(pl.col("side") == side).sort("code")["type"].to_list()
-        enums |= {f"{side}_type": pl.Enum(names), f"{side}_class": classes, f"{side}_layer": layers}
-    return enums
+    of_sides = (types.filter(side=side).sort("code")["type"] for side in ("source", "target"))
+    pathways = Pathways(*(names.to_list() for names in of_sides))
+    return {"property": pl.Enum(properties), **enums_of_keys(types, pathways)}

@@ -19,7 +19,14 @@ from connprops.families.composed import adapted
 from connprops.families.family import Parameter
 from connprops.families.registry import FAMILIES
 from connprops.families.sample import Known
-from connprops.pathways import IS_OWN, Pathways, expanded, number_of_pair, resolved
+from connprops.pathways import (
+    IS_OWN,
+    Pathways,
+    enums_of_keys,
+    expanded,
+    number_of_pair,
+    resolved,
+)
 from connprops.schema import COPULA, CORRELATION, N_SYN_PER_CONN, PATHWAY, ROW_KEYS
 
 SUM_TO_ONE = 1e-5
@@ -405,14 +412,6 @@ def _contradiction(name: str, source: str | None, target: str | None, text: str)
         f"Property {name!r} of {of} {text}",
         hint="was the model edited by hand?",
     )
-
-
-def enums_of_keys(types: pl.DataFrame, pathways: Pathways) -> dict[str, pl.Enum]:
-    """Return the Enums of the columns that say which pathways a row is for."""
-    names = {"class": "synapse_class", "layer": "layer"}
-    enums = {what: pl.Enum(types[column].drop_nulls().unique().sort())
-             for what, column in names.items()}  # fmt: skip
-    return pathways.enums | {key: enums[key.split("_")[1]] for key in ROW_KEYS[2:]}
 
 
 def _with_enums(

@@ -25,7 +25,7 @@ from connprops.arrays.random_numbers import bits
 from connprops.distributions.distributions import Distributions
 from connprops.distributions.drawn import as_drawn
 from connprops.distributions.intervals import with_intervals
-from connprops.distributions.rows import ENUMS, enums_of_keys, parameter_rows
+from connprops.distributions.rows import ENUMS, parameter_rows
 from connprops.families.continuous import common_quantiles
 from connprops.families.family import Family, Parameters
 from connprops.families.goodness import aicc, bic, is_rejected, ks, n_ends, wasserstein
@@ -53,6 +53,7 @@ from connprops.fits.samples.samples import (
 from connprops.fits.samples.tables import StatisticsTables, largest_first
 from connprops.fits.shrinkage.estimates import with_shrinkage
 from connprops.options import AUTO, BuildOptions
+from connprops.pathways import enums_of_keys
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN, Property
 from connprops.statistics.statistics import Statistics

@@ -10,7 +10,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.declare import names, takes
-from connprops.distributions.rows import ENUMS, enums_of_keys
+from connprops.distributions.rows import ENUMS
 from connprops.errors import ConnpropsWarning
 from connprops.fits.checks import check_names
 from connprops.fits.copulas import check_room, copula_rows
@@ -19,7 +19,7 @@ from connprops.fits.property import PropertyTables
 from connprops.fits.samples.tables import StatisticsTables
 from connprops.model.model import Model
 from connprops.options import BuildOptions, StepOptions
-from connprops.pathways import expanded
+from connprops.pathways import enums_of_keys, expanded
 from connprops.resources import Resources, release_memory
 from connprops.schema import Property
 from connprops.statistics.statistics import Statistics
