@@ -108,6 +108,12 @@ def test_the_order_of_leaves_does_not_matter():
         np.testing.assert_array_equal(getattr(told, name)[order], getattr(again, name))
 
 
+def test_effects_that_there_are_not_are_known():
+    y, variance, group = np.array([0.0, 0.0, 0.0, 1.0]), np.ones(4), np.zeros(4, dtype=np.int64)
+    told = tailed_posterior(y, variance, [group], [[np.arange(4)]])
+    assert np.isfinite(told.mean).all()
+
+
 @given(st.data())
 def test_whatever_the_numbers_leaves_have_a_mean_within_them(data):
     n = data.draw(st.integers(4, 60))

@@ -33,6 +33,9 @@ _TELLING = 30
 _END_OF_90 = float(special.ndtri(0.95))
 """Half of the range that holds 90 % of a normal distribution, in standard deviations."""
 
+_EXACT = 1e-150
+"""A group's mean of a smaller variance is known."""
+
 _LEAST_TOLD = 1e-6
 """What others tell of a leaf's group at least, in units of what the leaf tells."""
 
@@ -91,14 +94,15 @@ class _Leaves:
     ) -> _Leaves:
         """Take from what is known of groups what each leaf tells of its own."""
         known = np.isfinite(y) & np.isfinite(variance) & (variance > 0)
-        tells = np.where(known, 1 / (variance + scatters), 0.0)
+        tells = np.divide(1.0, variance + scatters, out=np.zeros(y.size), where=known)
         parts = best.of_groups()
         total = np.sum([mean for mean, _ in parts], axis=0)
         expected, error = np.zeros((2, y.size))
-        for mean, of_group in parts:
+        for mean, of_effect in parts:
+            is_known = of_effect < _EXACT  # as effects that there are not
+            of_group = np.where(is_known, 1.0, of_effect)
             others = np.maximum(1 / of_group - tells, _LEAST_TOLD * tells)
             own = np.where(known, tells * (y - total + mean), 0.0)
-            is_known = of_group == 0  # as effects that there are not
             expected += np.where(is_known, mean, (mean / of_group - own) / others)
             error += np.where(is_known, 0.0, 1 / others)
         return cls(y, variance, known, expected, error, scatter * _SCALES, variance <= scatter)
