@@ -61,6 +61,15 @@ class Runs:
         return np.asarray(mean)
 
 
+def run_starts(*columns: NDArray[Any]) -> Ints:
+    """Return the rows at which runs of equal rows begin, the first included."""
+    begins = np.ones(columns[0].size, dtype=np.bool_)
+    np.not_equal(columns[0][1:], columns[0][:-1], out=begins[1:])
+    for values in columns[1:]:
+        begins[1:] |= values[1:] != values[:-1]
+    return np.flatnonzero(begins)
+
+
 def run_rows(starts: Ints, counts: Ints) -> Ints:
     """Return the rows of runs that begin at ``starts`` and have ``counts`` rows, run after run.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import exponential, normal_quantile
-from connprops.arrays.gather import run_rows
+from connprops.arrays.gather import run_rows, run_starts
 from connprops.arrays.solvers import increasing_root
 
 TERMS = 30
@@ -226,7 +226,7 @@ def _of_thresholds(a: Scores, b: Scores, r: Floats) -> Floats:
     steps = a.jump * (low + (high - low) * (place - left))
     # Sums of whole numbers, which do not depend on the groups before, though they may overflow.
     total = np.cumsum(np.rint(steps * _FIXED_POINT).astype(np.int64))
-    first = np.flatnonzero(np.diff(a.group_of_tie, prepend=-1))
+    first = run_starts(a.group_of_tie)
     return (total - total[first][a.group_of_tie])[a.tie] / _FIXED_POINT
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from connprops.arrays import Floats
+from connprops.arrays.gather import run_starts
 from connprops.distributions.distributions import Distributions
 from connprops.pathways import Pathways
 
@@ -39,7 +40,7 @@ def _expect(rows: pl.DataFrame, distributions: Distributions, expected: Floats) 
         return
     distribution, row = bins["_distribution"].to_numpy(), bins["_row"].to_numpy()
     left, right = bins["left"].to_numpy(), bins["right"].to_numpy()
-    starts = np.flatnonzero(np.diff(distribution, prepend=-1))
+    starts = run_starts(distribution)
     counts = np.diff(starts, append=distribution.size)
     total = np.add.reduceat(bins["count"].to_numpy(), starts)
     n_bins = int(counts.max())

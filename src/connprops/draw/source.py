@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.arrays.gather import run_starts
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset, open_dataset
 from connprops.dataset.manifest import is_dataset
@@ -43,7 +44,6 @@ from connprops.draw.lookup import (
 from connprops.errors import OptionError
 from connprops.resources import Resources
 from connprops.schema import N_SYN_PER_CONN
-from connprops.sources.source import connection_starts
 
 _Batch = TypeVar("_Batch")
 
@@ -203,7 +203,7 @@ class Source:
             is_sorted = _is_sorted(self._node_ids(reader))
             places = self._places(reader) if is_sorted else self._scattered_places()
             for source, target, place in places:
-                starts = connection_starts(source, target)
+                starts = run_starts(source, target)
                 source_of, target_of = source[starts], target[starts]
                 types = {
                     side: self._types[side].of_nodes(side, ids)
@@ -224,7 +224,7 @@ class Source:
         """
         last, reached = (-1, -1), 0
         for source, target in self._node_ids(reader):
-            starts = connection_starts(source, target)
+            starts = run_starts(source, target)
             lengths = np.diff(starts, append=source.size)
             place = np.arange(source.size) - np.repeat(starts, lengths)
             if (int(source[0]), int(target[0])) == last:

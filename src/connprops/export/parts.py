@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Bools, Ints
 from connprops.arrays.arrow import taken, to_arrow, to_numpy
-from connprops.arrays.gather import by_id, run_rows, value_of
+from connprops.arrays.gather import by_id, run_rows, run_starts, value_of
 from connprops.dataset.manifest import part_file
 from connprops.errors import CircuitError
 from connprops.export.profile import Profile, profile
 from connprops.export.sorted_rows import SortedRows
 from connprops.pathways import number_of_pair
 from connprops.sources.predicate import Predicate
-from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges, connection_starts
+from connprops.sources.source import EdgeRows, SourceColumn, SourceEdges
 from connprops.store.records import record_or_none
 from connprops.store.writing import renamed, sha256_of
 
@@ -201,12 +201,12 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     if repeated is not None:
         take = repeated if take is None else take[repeated]
         source, target = source[repeated], target[repeated]
-    starts = connection_starts(source, target)
+    starts = run_starts(source, target)
     if not _distinct(source[starts], target[starts]):
         order = np.lexsort((source, target))
         take = order if take is None else take[order]
         source, target = source[order], target[order]
-        starts = connection_starts(source, target)
+        starts = run_starts(source, target)
     counts = np.diff(starts, append=source.size)
     if (counts < spec.min_syn_per_conn).any():
         enough = counts >= spec.min_syn_per_conn
@@ -353,10 +353,8 @@ def _tables(
 
 def _repeated_runs(values: NDArray[Any], counts: Ints) -> NDArray[Any]:
     """Return each value as often as its count says, where most are equal to the one before."""
-    if not values.size:
-        return values
-    begins = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
-    return np.repeat(values[begins], np.add.reduceat(counts, begins))
+    begins = run_starts(values)
+    return np.repeat(values[begins], np.add.reduceat(counts, begins)) if values.size else values
 
 
 def _varies_within(values: NDArray[Any], part: _Grouped) -> Bools | None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from connprops import schema
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_arrow
+from connprops.arrays.gather import run_starts
 from connprops.dataset.selection import Choice, Groups
 from connprops.declare import names as names_of
 from connprops.errors import OptionError, listing
@@ -194,7 +195,7 @@ def _connections(values: pl.DataFrame, name: str) -> tuple[Rows, NDArray[np.int3
     """Return the rows of connections and synapses, and the group of each connection."""
     code, first = values[_CODE].to_numpy(), np.arange(len(values))
     if _CONNECTION in values.columns:
-        first = np.flatnonzero(np.diff(values[_CONNECTION].to_numpy(), prepend=-1))
+        first = run_starts(values[_CONNECTION].to_numpy())
     node, n_syn = np.arange(first.size), np.diff(first, append=len(values)).astype(np.int32)
     columns = {ENDS[0]: to_arrow(node), ENDS[1]: to_arrow(node), N_SYN_PER_CONN: to_arrow(n_syn)}
     synapses = pa.table({})

@@ -151,9 +151,3 @@ class Network(Protocol):
 
     def node_sets(self, population: Any) -> dict[str, Ints]:
         """Return the ids of each node set among some nodes."""
-
-
-def connection_starts(source: Ints, target: Ints) -> Ints:
-    """Return the rows at which another connection begins, the first included."""
-    change = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    return np.concatenate([np.arange(min(source.size, 1)), np.flatnonzero(change) + 1])

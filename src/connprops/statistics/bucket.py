@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Bools, Floats, Ints
 from connprops.arrays.arrow import names_to_arrow, to_arrow, to_numpy
-from connprops.arrays.gather import Runs, run_rows
+from connprops.arrays.gather import Runs, run_rows, run_starts
 from connprops.arrays.normal_scores import Classes, intraclass_correlations
 from connprops.arrays.random_numbers import sampling_key
 from connprops.arrays.sorted_samples import (
@@ -202,7 +202,7 @@ def _bucket(rows: Rows, groups: Groups, unit: Unit) -> _Bucket:
 
 
 def _grouped(rows: Ints, of_row: Ints, n_syn: Ints, first_synapse: Ints) -> _Bucket:
-    starts = np.flatnonzero(np.diff(of_row, prepend=-1)) if rows.size else rows
+    starts = run_starts(of_row)
     counts = np.diff(starts, append=rows.size)
     return _Bucket(rows, of_row[starts], starts, counts, n_syn, first_synapse, None)
 

@@ -21,7 +21,7 @@ import polars as pl
 
 from connprops import schema
 from connprops.arrays import Bools, Floats, Ints
-from connprops.arrays.gather import run_rows
+from connprops.arrays.gather import run_rows, run_starts
 from connprops.arrays.normal_scores import FEWEST, Scores, latent_correlations, normal_scores
 from connprops.arrays.random_numbers import sampling_key
 from connprops.dataset.dataset import Dataset
@@ -114,7 +114,7 @@ def _sampled(chunks: Sequence[Rows], spec: CorrelationSpec, groups: Groups) -> R
     )
     order = np.lexsort((target, source, sampling_key(spec.seed, source, target), group))
     in_order = group[order]
-    starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+    starts = run_starts(in_order)
     rank = np.arange(order.size) - np.repeat(starts, np.diff(starts, append=order.size))
     return whole.sort(order[rank < spec.sample_size])
 
@@ -135,7 +135,7 @@ class _Layer:
 def _layers(rows: Rows, spec: CorrelationSpec, groups: Groups) -> Iterator[_Layer]:
     """Give the values of connections, then those of synapses, each where they are what varies."""
     of_row = groups.of(rows.connections)
-    starts = np.flatnonzero(np.diff(of_row, prepend=-1))
+    starts = run_starts(of_row)
     counts, n_syn = np.diff(starts, append=of_row.size), rows.n_syn
     within = {
         name: np.logical_or.reduceat(column.is_null().to_numpy(), starts)

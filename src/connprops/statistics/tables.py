@@ -20,7 +20,7 @@ import pyarrow as pa
 from polars.io.plugins import register_io_source
 
 from connprops import schema
-from connprops.arrays.gather import run_rows
+from connprops.arrays.gather import run_rows, run_starts
 from connprops.arrays.sorted_samples import MOMENTS, OF_LOGS, QUANTILES
 from connprops.dataset.dataset import Dataset
 from connprops.dataset.selection import Grouping
@@ -445,8 +445,7 @@ class ComputedTables:
         # Rows of a pathway and property are together, and in order: these are what is sorted.
         group = rows["group"].to_numpy()
         code = rows["property"].cast(pl.Categorical()).to_physical().to_numpy()
-        new = (group[1:] != group[:-1]) | (code[1:] != code[:-1])
-        starts = np.flatnonzero(np.concatenate([[True], new])[: group.size])
+        starts = run_starts(group, code)
         counts = np.diff(starts, append=group.size)
         of_runs = np.searchsorted(self._names["group"].to_numpy(), group[starts])
         names = self._names.select(schema.PATHWAY)[of_runs].with_columns(

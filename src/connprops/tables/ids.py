@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from connprops.arrays import Ints
 from connprops.arrays.arrow import to_numpy
+from connprops.arrays.gather import run_starts
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """2^64 over the golden ratio, odd: products of it with whole numbers differ in their leading bits
@@ -59,7 +60,7 @@ class NodeIds:
 
     def _of_runs(self, keys: Keys) -> Ints:
         """Return the place of each key, looked up once for keys in a row that are equal."""
-        begins = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        begins = run_starts(keys)
         if begins.size * _SHORT_RUN > keys.size:
             return self._of_keys(keys)
         return np.repeat(self._of_keys(keys[begins]), np.diff(begins, append=keys.size))

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special
 
 from connprops.arrays import Floats
+from connprops.arrays.gather import run_starts
 from connprops.arrays.trigamma import trigamma
 from connprops.distributions.distributions import Distributions
 from connprops.families.bounded import (
@@ -166,7 +167,7 @@ def _own_shapes(
     group = np.where(large[rows], group, n.size + 1 + classes)
     order = np.lexsort((square[rows], mean[rows], -n[rows], group))
     rows, group = rows[order], group[order]
-    starts = np.flatnonzero(np.append(True, group[1:] != group[:-1])[: group.size])
+    starts = run_starts(group)
     at = rows[starts]
 
     def total(x: Floats) -> Floats:
