@@ -32,20 +32,22 @@ class Edges:
 
     def __init__(self, source, target):
         self._ends, self.size, self.columns = (source, target), source.size, {}
+        self.rows_together, self.asked = 1, []
 
     @contextmanager
     def reader(self):
         yield self
 
     def node_ids(self, start, stop):
+        self.asked.append((start, stop))
         return self._ends[0][start:stop], self._ends[1][start:stop]
 
     def column(self, column, start, stop):
         return np.arange(start, stop).astype(column.dtype)
 
 
-def check(edges: Edges, folder: Path) -> None:
-    write_sorted(edges, COLUMNS, folder / "sorted", Resources())
+def check(edges: Edges, folder: Path, n_nodes: int = 1 << 41) -> None:
+    write_sorted(edges, COLUMNS, n_nodes, folder / "sorted", Resources())
     source, target = edges.node_ids(0, edges.size)
     order = np.lexsort((source, target))
     with SortedRows(folder / "sorted") as rows:
@@ -89,7 +91,30 @@ def little_room(monkeypatch):
 def test_rows_are_sorted_whatever_their_ends(tmp_path_factory, ends, scale):
     ends = np.array(ends, dtype=np.int64).reshape(-1, 2)
     source, target = np.where(ends < 0, -1, ends * scale).T
-    check(Edges(source, target), tmp_path_factory.mktemp("sorted"))
+    for n_nodes in {41 * scale, 1 << 41}:  # kept in 32 bits, where they are few, and in 64
+        check(Edges(source, target), tmp_path_factory.mktemp("sorted"), n_nodes)
+
+
+def test_nodes_that_are_none_stay_so_in_less_room(tmp_path):
+    target = np.array([2**40, 3, -1, 2**30 - 1, 2**62, 3])
+    edges = Edges(np.arange(6), target)
+    write_sorted(edges, COLUMNS, 2**30 - 1, tmp_path / "sorted", Resources())
+    with SortedRows(tmp_path / "sorted") as rows:
+        ends = rows.node_ids(0, 6)
+        assert np.array_equal(rows.edge_ids(0, 6), [2, 1, 5, 3, 0, 4])
+    assert np.array_equal(ends[0], [2, 1, 5, 3, 0, 4])
+    assert np.array_equal(ends[1][:3], [-1, 3, 3])
+    assert (ends[1][3:] >= 2**30 - 1).all()
+
+
+def test_rows_that_are_stored_together_are_read_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(sorted_rows, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(sorted_rows, "ROWS_TOGETHER_AT_MOST", 30)
+    for together, read in ((1, 10), (4, 8), (12, 12), (30, 30), (31, 30)):
+        edges = Edges(np.arange(100), np.arange(100))
+        edges.rows_together = together
+        write_sorted(edges, COLUMNS, 100, tmp_path / str(together), Resources())
+        assert sorted(edges.asked) == [(a, min(a + read, 100)) for a in range(0, 100, read)]
 
 
 @pytest.mark.parametrize("n_targets", [1, 1000])

@@ -182,6 +182,13 @@ class EdgePopulation(Population):
     _of = "edge"
     unmet: ClassVar[int] = 0
 
+    @property
+    def rows_together(self) -> int:
+        """Return how many rows a chunk of the file has; 1 where it has none."""
+        with hdf5.reading(self.file) as h5:
+            chunks = hdf5.dataset(h5, f"{self.place}/source_node_id").chunks
+        return chunks[0] if chunks else 1
+
     @contextmanager
     def reader(self) -> Iterator[EdgeReader]:
         """Open the file for reading ranges of rows."""

@@ -190,7 +190,7 @@ class _Grouped:
 def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
     """Find the connections of a range of rows, and their order by pathway."""
     source, target = rows.node_ids(spec.start, spec.stop)
-    source_code, target_code = codes = _codes(str(spec.folder), spec.nodes_sha256)
+    source_code, target_code = codes = type_codes(spec)
     take, left_out = _counting(spec, rows, (source, target), codes)
     if take is not None:
         source, target = source[take], target[take]
@@ -286,9 +286,13 @@ def _distinct(source: Ints, target: Ints) -> bool:
     return bool((key[1:] != key[:-1]).all())
 
 
+def type_codes(spec: RangeSpec) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the type code of each source node and of each target node."""
+    return _codes(str(spec.folder), spec.nodes_sha256)
+
+
 @lru_cache(maxsize=2)
 def _codes(folder: str, nodes_sha256: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:  # noqa: ARG001 - part of the cache's key
-    """Return the type code of each source node and of each target node."""
     names = ["side", "node", "code"]
     nodes = pl.read_parquet(Path(folder) / "nodes.parquet", columns=names, glob=False).sort("node")
     of_side = (nodes.filter(side=side) for side in ("source", "target"))
@@ -321,8 +325,8 @@ def _tables(
     all_rows = run_rows(starts, counts)
     connections: dict[str, pa.Array] = {
         "pathway": to_arrow(pathway),
-        "source_node": to_arrow(part.source[part.order]),
-        "target_node": to_arrow(part.target[part.order]),
+        "source_node": to_arrow(part.source[part.order].astype(np.int64, copy=False)),
+        "target_node": to_arrow(part.target[part.order].astype(np.int64, copy=False)),
         schema.N_SYN_PER_CONN: to_arrow(counts.astype(np.int32)),
         "first_edge": to_arrow(first_edge),
     }

@@ -12,7 +12,13 @@ import numpy as np
 
 from connprops import schema
 from connprops.display import Progress
-from connprops.export.parts import RangeSpec, RangeSummary, differs_within, varying_in
+from connprops.export.parts import (
+    RangeSpec,
+    RangeSummary,
+    differs_within,
+    type_codes,
+    varying_in,
+)
 from connprops.export.request import ExportRequest
 from connprops.export.sorted_rows import SortedRows, write_sorted
 from connprops.resources import Resources
@@ -175,7 +181,8 @@ def revised(
         with one_at_a_time(stage):
             if not sorted_copy.is_dir():
                 columns = (*spec.columns, *(spec.where.columns if spec.where else ()))
-                write_sorted(spec.population, columns, sorted_copy, resources, progress)
+                n_nodes = max(code.size for code in type_codes(spec))
+                write_sorted(spec.population, columns, n_nodes, sorted_copy, resources, progress)
     if sorted_copy.is_dir():
         # The file's own order helps nothing: the sorted copy of its rows is cut instead.
         with SortedRows(sorted_copy) as rows:

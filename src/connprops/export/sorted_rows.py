@@ -34,11 +34,14 @@ _ENDS = (_TARGET, _SOURCE)
 ROWS_AT_ONCE, ROOM_AT_LEAST, FILES_AT_MOST = 1 << 18, 1 << 16, 256
 """Rows that are read at once, rows that may always be sorted at once, and files that are open."""
 
+ROWS_TOGETHER_AT_MOST = 1 << 20
+"""Rows that are read at once at most, where more than usual are stored together."""
+
 _CACHED = 1 << 12
 """Rows, put in order, that a cache holds while their columns are taken from them."""
 
-_MOST_NODES = 1 << 62
-"""What no number of a node reaches."""
+_NARROW, _WIDE = 1 << 30, 1 << 62
+"""What no number reaches that is kept in 32 bits; and none at all."""
 
 _READERS_AT_MOST = 4
 """Threads that read rows: what they read is dealt out by one, in a third of the time."""
@@ -67,17 +70,19 @@ class _Index:
 def write_sorted(
     population: SourceEdges,
     columns: Sequence[SourceColumn],
+    n_nodes: int,
     folder: Path,
     resources: Resources,
     progress: Progress | None = None,
 ) -> None:
-    """Deal all rows of an edge file out to files, in the order of target, source and place."""
+    """Deal all rows of an edge file out to files, in the order of target, source and place.
+
+    Numbers of nodes from ``n_nodes`` on are of no node.
+    """
     multiplicity = population.columns.get(schema.MULTIPLICITY)  # where rows stand for several
     several = [*columns, *([] if multiplicity is None else [multiplicity])]
     columns = list({column.name: column for column in several}.values())
-    fields = [(name, np.dtype(np.int64)) for name in (*_ENDS, _EDGE)]
-    fields += [(_field(column), np.dtype(column.dtype)) for column in columns]
-    layout = np.dtype(sorted(fields, key=lambda field: -field[1].itemsize))
+    layout = _layout(columns, n_nodes, population.size)
     room = resources.memory // _SHARE_OF_SORT // (2 * layout.itemsize + 16)
     room = min(max(room, ROOM_AT_LEAST), max(ROWS_AT_ONCE, 2 * population.size // FILES_AT_MOST))
     aside = folder.with_suffix(".tmp")
@@ -89,6 +94,14 @@ def write_sorted(
     described = [(name, layout[name].str) for name in layout.names or ()]
     (aside / _INDEX).write_bytes(msgspec.json.encode(_Index(described, list(files))))
     aside.rename(folder)
+
+
+def _layout(columns: Sequence[SourceColumn], n_nodes: int, size: int) -> np.dtype[np.void]:
+    """Return how a row is kept: narrow, for all are written and read once more."""
+    node, edge = (np.dtype(np.int32 if n < _NARROW else np.int64) for n in (n_nodes, size))
+    fields = [*((end, node) for end in _ENDS), (_EDGE, edge)]
+    fields += [(_field(column), np.dtype(column.dtype)) for column in columns]
+    return np.dtype(sorted(fields, key=lambda field: -field[1].itemsize))
 
 
 def _field(column: SourceColumn) -> str:
@@ -111,8 +124,9 @@ def _records(
         readers = [opened.enter_context(population.reader()) for _ in range(n_readers)]
         pool = opened.enter_context(ThreadPoolExecutor(n_readers))
         coming: deque[Future[Records]] = deque()
-        for start, reader in zip(range(0, population.size, ROWS_AT_ONCE), cycle(readers)):
-            stop = min(start + ROWS_AT_ONCE, population.size)
+        at_once = _rows_at_once(population.rows_together)
+        for start, reader in zip(range(0, population.size, at_once), cycle(readers)):
+            stop = min(start + at_once, population.size)
             if len(coming) == n_readers:
                 yield coming.popleft().result()
             coming.append(pool.submit(_read_records, reader, columns, layout, start, stop))
@@ -120,6 +134,11 @@ def _records(
                 progress("sort", stop, population.size, "rows")
         while coming:
             yield coming.popleft().result()
+
+
+def _rows_at_once(together: int) -> int:
+    """Return how many rows are read at once: those that are stored together, lest twice."""
+    return min(max(ROWS_AT_ONCE // together, 1) * together, ROWS_TOGETHER_AT_MOST)
 
 
 def _read_records(
@@ -130,7 +149,9 @@ def _read_records(
     stop: int,
 ) -> Records:
     records = np.empty(stop - start, layout)
-    records[_SOURCE], records[_TARGET] = rows.node_ids(start, stop)
+    of_no_node = _NARROW if layout[_SOURCE] == np.int32 else _WIDE
+    for end, ids in zip((_SOURCE, _TARGET), rows.node_ids(start, stop), strict=True):
+        records[end] = np.minimum(ids, of_no_node)
     records[_EDGE] = np.arange(start, stop)
     for column in columns:
         records[_field(column)] = rows.column(column, start, stop)
@@ -203,14 +224,14 @@ def _read(file: Path, layout: np.dtype[np.void], start: int, stop: int) -> Itera
 
 def _order(rows: Records) -> Ints:
     """Return the order of rows by target and source, in which those of a connection stay."""
-    source, target = (np.ascontiguousarray(rows[end]) for end in (_SOURCE, _TARGET))
+    source, target = (rows[end].astype(np.int64) for end in (_SOURCE, _TARGET))
     n_sources, n_targets = (int(np.ptp(of)) + 1 if of.size else 1 for of in (source, target))
     bits = rows.size.bit_length()
     if n_sources * n_targets >= 1 << (62 - bits):
         return np.lexsort((source, target))
     # One number of both ends and the place is sorted several times as fast.
-    key = (target - target.min(initial=_MOST_NODES)) * n_sources
-    key += source - source.min(initial=_MOST_NODES)
+    key = (target - target.min(initial=_WIDE)) * n_sources
+    key += source - source.min(initial=_WIDE)
     key = (key << bits) | np.arange(rows.size)
     key.sort()
     order: Ints = key & ((1 << bits) - 1)
@@ -244,7 +265,7 @@ class SortedRows:
 
     def edge_ids(self, start: int, stop: int) -> Ints:
         """Return the rows' places in the edge file."""
-        return self._columns(start, stop)[_EDGE]
+        return self._columns(start, stop)[_EDGE].astype(np.int64, copy=False)
 
     def column(self, column: SourceColumn, start: int, stop: int) -> NDArray[Any]:
         """Return a column's values in a range of rows."""

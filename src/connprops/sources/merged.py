@@ -115,6 +115,11 @@ class MergedEdges:
         return int(self.starts[-1])
 
     @property
+    def rows_together(self) -> int:
+        """Return how many rows are stored together, of the part that stores most so."""
+        return max(edges.rows_together for edges in self.parts)
+
+    @property
     def unmet(self) -> int:
         """Return the number of rows that are left out already."""
         return sum(edges.unmet for edges in self.parts)

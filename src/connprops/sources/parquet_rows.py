@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Self
 
@@ -33,6 +34,11 @@ class ParquetRows:
         """Return the number of rows."""
         return int(self._ends[-1]) if self._ends.size else 0
 
+    @property
+    def rows_together(self) -> int:
+        """Return the number of rows of a row group, of the first as of most."""
+        return int(self._ends[0]) if self._ends.size else 1
+
     def groups(self) -> Iterator[tuple[int, int]]:
         """Yield the range of rows of each row group."""
         yield from pairwise([0, *self._ends.tolist()])
@@ -43,7 +49,13 @@ class ParquetRows:
             return self._files[0].schema_arrow.empty_table().column(name)
         first, last = np.searchsorted(self._ends, [start, stop - 1], side="right").tolist()
         before = int(self._ends[first - 1]) if first else 0
-        chunks = []
-        for file, i in self._groups[first : last + 1]:
-            chunks += file.read_row_group(i, [name], use_threads=False).column(0).chunks
+        chunks, left = [], stop - before
+        for file, groups in groupby(self._groups[first : last + 1], key=itemgetter(0)):
+            # In one array, where there is room for it, and of the last row group no more than that.
+            of_file = [i for _, i in groups]
+            for batch in file.iter_batches(left, of_file, [name], use_threads=False):
+                chunks.append(batch.column(0))
+                left -= len(batch)
+                if not left:
+                    break
         return pa.chunked_array(chunks).slice(start - before, stop - start)

@@ -100,6 +100,10 @@ class SourceEdges(Protocol):
         """Return the number of rows."""
 
     @property
+    def rows_together(self) -> int:
+        """Return how many rows are stored together: ranges are best read in multiples of it."""
+
+    @property
     def columns(self) -> Mapping[str, Any]:
         """Return the columns by name, each a :class:`SourceColumn`."""
 

@@ -77,6 +77,12 @@ class TableEdges:
         with ParquetRows(self.table.files) as rows:
             return rows.size
 
+    @property
+    def rows_together(self) -> int:
+        """Return the number of rows of a row group."""
+        with ParquetRows(self.table.files) as rows:
+            return rows.rows_together
+
     @cached_property
     def node_ids(self) -> NodeIds | None:
         """Return the nodes by their ids; None where ids are the numbers of nodes."""
