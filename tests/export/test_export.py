@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from circuits import SHARED, allen, edit, two_types, with_node_ids, write_circuit
+from polars.testing import assert_frame_equal
 from typer.testing import CliRunner
 
 import connprops.export.export
@@ -116,6 +119,50 @@ def test_parts_are_ordered_by_pathway(tmp_path):
     for kind in ("connections", "synapses"):
         for file in ds.files(kind):
             assert pl.read_parquet(file)["pathway"].is_sorted()
+
+
+class Far:
+    """Edges whose rows are numbered from ``first`` on."""
+
+    def __init__(self, edges, first):
+        self.edges, self.first, self.columns = edges, first, edges.columns
+
+    @contextmanager
+    def reader(self):
+        with self.edges.reader() as self.rows:
+            yield self
+
+    def node_ids(self, start, stop):
+        return self.rows.node_ids(start - self.first, stop - self.first)
+
+    def column(self, column, start, stop):
+        return self.rows.column(column, start - self.first, stop - self.first)
+
+
+def test_edges_of_a_part_beyond_32_bits_are_numbered(tmp_path, monkeypatch):
+    config = two_types(tmp_path / "c")
+    near = Dataset(export(resolve_circuit(config), tmp_path / "near"))
+    original, first = connprops.export.export.export_range, 10**10
+
+    def far(spec):
+        rows = {"start": spec.start + first, "stop": spec.stop + first}
+        return original(replace(spec, population=Far(spec.population, first), **rows))
+
+    monkeypatch.setattr(connprops.export.export, "export_range", far)
+    moved = Dataset(export(resolve_circuit(config), tmp_path / "far"))
+    edges = pl.col("first_edge", "edge_id")
+    expected = near.synapses.with_columns(edges + first).sort("edge_id").collect()
+    assert_frame_equal(moved.synapses.sort("edge_id").collect(), expected)
+
+
+def test_only_values_of_connections_may_be_null(tmp_path):
+    folder = export(resolve_circuit(two_types(tmp_path / "c")), tmp_path / "d")
+    nullable = {
+        kind: {f.name for f in pq.read_schema(next((folder / kind).iterdir())) if f.nullable}
+        for kind in ("connections", "synapses")
+    }
+    varying = {column.name for column in Dataset(folder).columns if column.varies}
+    assert nullable == {"connections": varying, "synapses": set()}
 
 
 @pytest.mark.usefixtures("small_parts")

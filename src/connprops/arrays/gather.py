@@ -75,12 +75,12 @@ def run_rows(starts: Ints, counts: Ints) -> Ints:
 
     No run may be empty.
     """
-    rows = np.ones(int(counts.sum()), dtype=np.int64)
+    rows = np.ones(int(counts.sum()), dtype=starts.dtype)
     if starts.size:
         # Each row is one more than the one before, but where a run begins.
         rows[0] = starts[0]
         rows[np.cumsum(counts[:-1])] += starts[1:] - (starts[:-1] + counts[:-1])
-    return np.cumsum(rows, out=rows)
+    return np.cumsum(rows, dtype=rows.dtype, out=rows)
 
 
 def by_id(ids: Ints, values: NDArray[Any]) -> NDArray[Any]:

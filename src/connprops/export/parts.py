@@ -171,9 +171,14 @@ class _Grouped:
     last_key: int
 
     @cached_property
+    def n_synapses(self) -> int:
+        """Return the number of grouped rows."""
+        return int(self.counts.sum())
+
+    @cached_property
     def goes_on(self) -> Bools:
         """Return whether each grouped row but the first is of the connection of the one before."""
-        is_same = np.ones(max(int(self.counts.sum()) - 1, 0), dtype=np.bool_)
+        is_same = np.ones(max(self.n_synapses - 1, 0), dtype=np.bool_)
         is_same[self.starts[1:] - 1] = False
         return is_same
 
@@ -184,7 +189,9 @@ class _Grouped:
 
     def edge_ids(self, rows: Ints) -> Ints:
         """Return the rows of the edge file that some grouped rows are."""
-        return rows + self.first_edge_id if self.edge_id is None else self.edge_id[rows]
+        if self.edge_id is not None:
+            return self.edge_id[rows]
+        return np.add(rows, self.first_edge_id, dtype=np.int64)
 
 
 def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
@@ -307,7 +314,7 @@ def write_part(spec: RangeSpec, rows: EdgeRows, part: _Grouped) -> RangeSummary:
     tables, varies, profiles = _tables(spec, rows, part)
     varying = spec.varying.union(varies)
     return RangeSummary(
-        part=spec.part, start=spec.start, stop=spec.stop, n_synapses=int(part.counts.sum()),
+        part=spec.part, start=spec.start, stop=spec.stop, n_synapses=part.n_synapses,
         n_connections=part.counts.size,
         sha256=dict(_write_table(table, spec, kind, varying) for kind, table in tables.items()),
         varies=tuple(varies), ordered=part.ordered, first_key=part.first_key,
@@ -322,7 +329,9 @@ def _tables(
     """Return a part's tables, which columns vary within connections, and what each column holds."""
     counts, starts = part.counts[part.order], part.starts[part.order]
     pathway, first_edge = part.pathway[part.order], part.edge_ids(starts)
-    all_rows = run_rows(starts, counts)
+    # Rows in 32 bits are taken in less time.
+    narrow = np.int32 if part.n_synapses < np.iinfo(np.int32).max else np.int64
+    all_rows = run_rows(starts.astype(narrow), counts)
     connections: dict[str, pa.Array] = {
         "pathway": to_arrow(pathway),
         "source_node": to_arrow(part.source[part.order].astype(np.int64, copy=False)),
@@ -396,7 +405,7 @@ def _write_table(
     """Write a table as Parquet; return the file's name and its digest."""
     # Where there can be no nulls, none need be encoded and decoded.
     layout = pa.schema(
-        [pa.field(f.name, f.type, f.name in varying or table.column(f.name).null_count > 0,
+        [pa.field(f.name, f.type, kind == "connections" and f.name in varying,
                   schema.field_metadata(schema.LARGE[kind], f.name)) for f in table.schema],
         metadata={schema.METADATA_KEY: spec.facts},
     )  # fmt: skip
