@@ -46,6 +46,9 @@ class NodeIds:
         self._places = np.argsort(bucket, kind="stable")
         self._keys = keys[self._places]
         self._starts = np.append(0, np.cumsum(sizes))
+        # Of a bucket without ids, the first is of another: no id that belongs there is the same.
+        first = np.minimum(self._starts[:-1], self._keys.size - 1)
+        self._first_keys, self._first_places = self._keys[first], self._places[first]
 
     def places(self, ids: pa.ChunkedArray) -> Ints:
         """Return the place of each id, -1 where it is none of these or null."""
@@ -66,16 +69,19 @@ class NodeIds:
         return np.repeat(self._of_keys(keys[begins]), np.diff(begins, append=keys.size))
 
     def _of_keys(self, keys: Keys) -> Ints:
-        bucket, last = self._bucket(keys), self._keys.size - 1
-        at = self._starts[bucket]
-        is_known = self._keys[np.minimum(at, last)] == keys  # beyond a bucket no id is the same
-        left = np.flatnonzero(~is_known)
+        bucket = self._bucket(keys)
+        places = self._first_places[bucket]
+        left = np.flatnonzero(self._first_keys[bucket] != keys)
+        at, stop = self._starts[bucket[left]], self._starts[bucket[left] + 1]
         while left.size:
-            left = left[at[left] + 1 < self._starts[bucket[left] + 1]]
-            at[left] += 1
-            is_known[left] = self._keys[at[left]] == keys[left]
-            left = left[~is_known[left]]
-        return np.where(is_known, self._places[np.minimum(at, last)], -1)
+            at += 1
+            is_within = at < stop
+            places[left[~is_within]] = -1
+            left, at, stop = left[is_within], at[is_within], stop[is_within]
+            is_known = self._keys[at] == keys[left]
+            places[left[is_known]] = self._places[at[is_known]]
+            left, at, stop = left[~is_known], at[~is_known], stop[~is_known]
+        return places
 
     def _bucket(self, keys: Keys) -> Ints:
         return ((keys * _FACTOR) >> self._shift).view(np.int64)
