@@ -81,6 +81,18 @@ def test_extracting_loads_only_what_it_needs(circuit, tmp_path):
         assert loaded([*needless, "numpy"], code) == ["numpy"]
 
 
+def test_exporting_a_table_loads_only_what_it_needs(tmp_path):
+    edges = {"pre": [7, 7, None], "post": [5, 6, 6], "size": [1.0, None, 3.0],
+             "kind": ["a", None, "b"]}  # fmt: skip
+    pl.DataFrame(edges).write_parquet(tmp_path / "edges.parquet")
+    pl.DataFrame({"id": [5, 6, 7], "type": ["A", "B", "B"]}).write_parquet(tmp_path / "n.parquet")
+    arguments = ["export", str(tmp_path / "edges.parquet"), "--nodes", str(tmp_path / "n.parquet"),
+                 "-o", str(tmp_path / "dataset")]  # fmt: skip
+    code = f"import connprops.cli as c; c.app({arguments!r})"
+    needless = ["pandas", "duckdb", "pyarrow.compute", "pyarrow.dataset", "h5py", "scipy", "altair"]
+    assert loaded([*needless, "polars"], code) == ["polars"]
+
+
 @pytest.mark.parametrize(("table", "needed"), [("pathways", []), ("synapses", ["pyarrow.dataset"])])
 def test_a_query_loads_only_what_it_needs(finished, table, needed):
     arguments = ["connprops", "sql", str(finished[0]), f"from {table}"]

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 # pyarrow.compute makes a function of each of these, with its help: 50 ms of every start. Methods of
 # tables and arrays that compute import it too.
-from pyarrow._compute import FilterOptions, NullOptions, TakeOptions, call_function
+from pyarrow._compute import (
+    CastOptions,
+    FilterOptions,
+    NullOptions,
+    SetLookupOptions,
+    TakeOptions,
+    call_function,
+)
 
 
 def to_arrow(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
@@ -51,6 +58,22 @@ def to_numpy(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
 
 
 Rows = TypeVar("Rows", pa.Array, pa.Table)
+Column = TypeVar("Column", pa.Array, pa.ChunkedArray)
+
+
+def of_type(values: Column, kind: pa.DataType) -> Column:
+    """Return values as those of another type, those that it has no room for as any."""
+    return call_function("cast", [values], CastOptions.unsafe(kind))
+
+
+def places_in(values: Column, known: pa.Array) -> Column:
+    """Return the place of each value among those known, null where it is none of them."""
+    return call_function("index_in", [values], SetLookupOptions(known))
+
+
+def distinct(values: Column) -> pa.Array:
+    """Return each value once."""
+    return call_function("unique", [values])
 
 
 def taken(values: Rows, rows: pa.Array) -> Rows:
@@ -61,6 +84,12 @@ def taken(values: Rows, rows: pa.Array) -> Rows:
 def filtered(values: Rows, flags: NDArray[np.bool_]) -> Rows:
     """Return the rows of an array or a table where flags hold."""
     return call_function("filter", [values, to_arrow(flags)], FilterOptions())
+
+
+def filled(values: pa.Array | pa.ChunkedArray, value: float) -> NDArray[Any]:
+    """Return numbers of Arrow, (n,), as a numpy array of their type; ``value`` where null."""
+    numbers = to_numpy(values)
+    return np.where(missing(values), value, numbers) if values.null_count else numbers
 
 
 def missing(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:

@@ -13,11 +13,10 @@ from typing import TypedDict, TypeVar, Unpack
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
-from connprops.arrays.arrow import to_arrow, to_numpy
+from connprops.arrays.arrow import of_type, places_in, to_arrow, to_numpy
 from connprops.arrays.gather import run_starts
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset, open_dataset
@@ -122,7 +121,7 @@ class Source:
         if not self.ids or name not in batch.schema.names:
             return whole_numbers(batch, name, 0)
         ids, known = batch.column(name), self.ids[side]
-        numbers = pc.index_in(ids.cast(known.type), value_set=known)
+        numbers = places_in(of_type(ids, known.type), known)
         if numbers.null_count:
             unknown = ids.filter(numbers.is_null())[0]
             raise OptionError.of(

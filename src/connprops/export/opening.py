@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from connprops.circuit.bare import bare_circuit
-from connprops.circuit.circuit import CircuitSource, resolve_circuit
 from connprops.dataset.dataset import Dataset
 from connprops.declare import shared, takes
 from connprops.display import Progress
@@ -19,6 +17,9 @@ from connprops.resources import Resources
 from connprops.sources.merged import MergedNetwork
 from connprops.sources.source import Network
 from connprops.tables.files import is_table
+
+if TYPE_CHECKING:
+    from connprops.circuit.circuit import CircuitSource
 
 _OF_TABLES = ("source", "target", "node_id", "count")
 
@@ -34,6 +35,9 @@ def open_network(
         from connprops.tables.table import TableNetwork
 
         return TableNetwork(path, options, properties, resources)
+    from connprops.circuit.bare import bare_circuit
+    from connprops.circuit.circuit import resolve_circuit
+
     if isinstance(path, str | Path) and Path(path).suffix in (".h5", ".hdf5", ".sonata"):
         nodes = None if options.nodes is None else Path(options.nodes)
         return merged(bare_circuit(Path(path), nodes), options)
@@ -79,6 +83,8 @@ def open_circuit(
     ``edges_popul_name`` may name several, ``"A,B"``, or ``"all"``. The other options are those of
     :func:`connprops.export.export.export`.
     """
+    from connprops.circuit.circuit import resolve_circuit
+
     options = ExportOptions(
         population=edges_popul_name, merge_populations=merge_populations, source_type=source_type,
         target_type=target_type, properties=properties, overwrite=overwrite, verify=verify,

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from connprops.arrays.arrow import to_numpy
+from connprops.arrays.arrow import distinct, filled, names_to_arrow, of_type, places_in, to_numpy
 from connprops.errors import TableError
 from connprops.schema import MULTIPLICITY
 from connprops.sources.labels import few_labels
@@ -45,12 +44,12 @@ def described(table: TableFiles, names: Sequence[str]) -> dict[str, SourceColumn
 def numbers(values: pa.ChunkedArray, column: SourceColumn) -> NDArray[Any]:
     """Return values as the numbers that a column has of them, NaN where there is none."""
     if column.labels is not None:
-        values = pc.index_in(values.cast(pa.string()), value_set=pa.array(column.labels))
+        values = places_in(of_type(values, pa.string()), names_to_arrow(column.labels))
     elif pa.types.is_decimal(values.type) or pa.types.is_float16(values.type):
-        values = values.cast(pa.float64())
+        values = of_type(values, pa.float64())
     dtype = np.dtype(column.dtype)
     if values.null_count and dtype.kind == "f":
-        values = pc.fill_null(values.cast(pa.from_numpy_dtype(dtype), safe=False), float("nan"))
+        return filled(of_type(values, pa.from_numpy_dtype(dtype)), np.nan)
     return to_numpy(values).astype(dtype, copy=False)
 
 
@@ -75,7 +74,7 @@ def _stored(kind: pa.DataType) -> str:
 
 def _labels(rows: ParquetRows, name: str) -> tuple[str, ...] | None:
     """Return the distinct values of text, in order; None where they are too many."""
-    blocks = (pc.unique(rows.read(name, *group).cast(pa.string())) for group in rows.groups())
+    blocks = (distinct(of_type(rows.read(name, *group), pa.string())) for group in rows.groups())
     return few_labels({*block.to_pylist()} - {None} for block in blocks)
 
 

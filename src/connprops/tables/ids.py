@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connprops.arrays import Ints
-from connprops.arrays.arrow import to_numpy
+from connprops.arrays.arrow import filled, missing, of_type, places_in, to_numpy
 from connprops.arrays.gather import run_starts
 
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -37,7 +36,7 @@ class NodeIds:
         self._ids, self._has_buckets = ids, False
         if not pa.types.is_integer(ids.type) or not len(ids):
             return
-        keys = ids.to_numpy().view(np.uint64)
+        keys = to_numpy(ids).view(np.uint64)
         n_bits = min((4 * len(ids)).bit_length(), _BUCKETS_AT_MOST)
         self._shift = np.uint64(64 - n_bits)
         bucket = self._bucket(keys)
@@ -52,13 +51,12 @@ class NodeIds:
 
     def places(self, ids: pa.ChunkedArray) -> Ints:
         """Return the place of each id, -1 where it is none of these or null."""
-        ids = ids.cast(self._ids.type, safe=False)
+        ids = of_type(ids, self._ids.type)
         if not self._has_buckets:
-            places = pc.fill_null(pc.index_in(ids, value_set=self._ids), -1)
-            return to_numpy(places).astype(np.int64, copy=False)
+            return filled(places_in(ids, self._ids), -1).astype(np.int64, copy=False)
         places = self._of_runs(to_numpy(ids).view(np.uint64))
         if ids.null_count:
-            places[to_numpy(pc.is_null(ids))] = -1
+            places[missing(ids)] = -1
         return places
 
     def _of_runs(self, keys: Keys) -> Ints:
@@ -70,7 +68,7 @@ class NodeIds:
 
     def _of_keys(self, keys: Keys) -> Ints:
         bucket = self._bucket(keys)
-        places = self._first_places[bucket]
+        places: Ints = self._first_places[bucket]
         left = np.flatnonzero(self._first_keys[bucket] != keys)
         at, stop = self._starts[bucket[left]], self._starts[bucket[left] + 1]
         while left.size:

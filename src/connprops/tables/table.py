@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from connprops import schema
 from connprops.arrays import Ints
-from connprops.arrays.arrow import to_numpy
+from connprops.arrays.arrow import filled, of_type
 from connprops.errors import OptionError, TableError
 from connprops.options import EdgeOptions
 from connprops.resources import Resources
@@ -128,8 +127,8 @@ class TableRows:
 
     def _nodes(self, ids: pa.ChunkedArray) -> Ints:
         if self._ids is None:
-            ids = ids.cast(pa.int64(), safe=False)
-            nodes = to_numpy(pc.fill_null(ids, -1) if ids.null_count else ids)
+            ids = of_type(ids, pa.int64())
+            nodes = filled(ids, -1)
             unknown = (nodes < 0) | (nodes >= len(self._edges.source.frame))
             return np.where(unknown, -1, nodes) if unknown.any() else nodes
         return self._ids.places(ids)
