@@ -154,17 +154,19 @@ def _put_aside(
 
 @dataclass(frozen=True)
 class _Grouped:
-    """The rows of a part, grouped: how to take them, and where each connection begins."""
+    """The rows of a part, grouped: how to take them, and where each connection begins.
+
+    Connections are in the order of pathways, those of one pathway as in the file.
+    """
 
     take: Ints | None  # rows of the range in grouped order; None: as they are
     edge_id: Ints | None  # row of the edge file of each grouped row; None: first_edge_id + row
     first_edge_id: int
-    starts: Ints  # first grouped row of each connection, in the grouped order
+    starts: Ints  # first grouped row of each connection
     counts: Ints
-    source: Ints  # of each connection
+    source: Ints
     target: Ints
     pathway: NDArray[np.int32]
-    order: Ints  # connections ordered by pathway, those of one pathway as in the file
     left_out: dict[str, int]  # synapses that do not count, by the reason
     ordered: bool
     first_key: int
@@ -178,14 +180,15 @@ class _Grouped:
     @cached_property
     def goes_on(self) -> Bools:
         """Return whether each grouped row but the first is of the connection of the one before."""
-        is_same = np.ones(max(self.n_synapses - 1, 0), dtype=np.bool_)
-        is_same[self.starts[1:] - 1] = False
-        return is_same
+        is_same = np.ones(self.n_synapses, dtype=np.bool_)
+        is_same[self.starts] = False
+        return is_same[1:]
 
     @cached_property
-    def several(self) -> Ints:
-        """Return the connections of several synapses."""
-        return np.flatnonzero(self.counts > 1)
+    def several(self) -> tuple[Ints, Ints]:
+        """Return the connections of several synapses, and the first grouped row of each."""
+        several = np.flatnonzero(self.counts > 1)
+        return several, self.starts[several]
 
     def edge_ids(self, rows: Ints) -> Ints:
         """Return the rows of the edge file that some grouped rows are."""
@@ -231,9 +234,10 @@ def _group_rows(spec: RangeSpec, rows: EdgeRows) -> _Grouped:
         edge_id = rows.edge_ids(spec.start, spec.stop)
         edge_id = edge_id if take is None else edge_id[take]
     return _Grouped(
-        take=take, edge_id=edge_id, first_edge_id=spec.start, starts=starts, counts=counts,
-        source=of_source, target=of_target, pathway=pathway, order=order, left_out=left_out,
-        ordered=is_ordered, first_key=first_key, last_key=last_key,
+        take=take, edge_id=edge_id, first_edge_id=spec.start, starts=starts[order],
+        counts=counts[order], source=of_source[order], target=of_target[order],
+        pathway=pathway[order], left_out=left_out, ordered=is_ordered, first_key=first_key,
+        last_key=last_key,
     )  # fmt: skip
 
 
@@ -327,20 +331,19 @@ def _tables(
     spec: RangeSpec, rows: EdgeRows, part: _Grouped
 ) -> tuple[dict[Kind, pa.Table], list[str], dict[str, Profile]]:
     """Return a part's tables, which columns vary within connections, and what each column holds."""
-    counts, starts = part.counts[part.order], part.starts[part.order]
-    pathway, first_edge = part.pathway[part.order], part.edge_ids(starts)
+    counts, starts, first_edge = part.counts, part.starts, part.edge_ids(part.starts)
     # Rows in 32 bits are taken in less time.
     narrow = np.int32 if part.n_synapses < np.iinfo(np.int32).max else np.int64
     all_rows = run_rows(starts.astype(narrow), counts)
     connections: dict[str, pa.Array] = {
-        "pathway": to_arrow(pathway),
-        "source_node": to_arrow(part.source[part.order].astype(np.int64, copy=False)),
-        "target_node": to_arrow(part.target[part.order].astype(np.int64, copy=False)),
+        "pathway": to_arrow(part.pathway),
+        "source_node": to_arrow(part.source.astype(np.int64, copy=False)),
+        "target_node": to_arrow(part.target.astype(np.int64, copy=False)),
         schema.N_SYN_PER_CONN: to_arrow(counts.astype(np.int32)),
         "first_edge": to_arrow(first_edge),
     }
     synapses: dict[str, pa.Array] = {
-        "pathway": to_arrow(_repeated_runs(pathway, counts)),
+        "pathway": to_arrow(_repeated_runs(part.pathway, counts)),
         "first_edge": to_arrow(np.repeat(first_edge, counts)),
         "edge_id": to_arrow(part.edge_ids(all_rows)),
     }
@@ -357,7 +360,6 @@ def _tables(
         profiles[column.name] = profile(of_connections, counts) if shared else profile(values)
         if within is not None:
             varies.append(column.name)
-            within = within[part.order]
         connections[column.name] = to_arrow(of_connections, within)
         if column.name in spec.varying or within is not None:
             synapses[column.name] = taken(of_rows, grouped_rows)
@@ -375,9 +377,8 @@ def _varies_within(values: NDArray[Any], part: _Grouped) -> Bools | None:
     different = differs_within(values, part.goes_on)
     if not different.any():
         return None
-    several = part.several
-    varies, at_once = np.zeros(part.counts.size, dtype=np.bool_), different[part.starts[several]]
-    varies[several[at_once]] = True  # which the second value tells of most
+    varies, (several, second) = np.zeros(part.counts.size, dtype=np.bool_), part.several
+    varies[several] = at_once = different[second]  # which the second value tells of most
     if (left := several[~at_once]).size:
         n = part.counts[left] - 1
         later = different[run_rows(part.starts[left], n)]
