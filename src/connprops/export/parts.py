@@ -54,6 +54,9 @@ UNMET, _FEW = "they do not meet where", "their connection has fewer than min_syn
 _SELDOM_READ = {"synapses": ("first_edge", "edge_id"), "connections": ()}
 """Columns that are worth zstd, which takes several times the time of LZ4, to write and to read."""
 
+_DENSE_BITS = 32
+"""Bits of whole numbers whose packed differences LZ4 makes hardly any smaller."""
+
 
 @dataclass(frozen=True)
 class RangeSpec:
@@ -426,11 +429,20 @@ def _write_table(
     return name, digest
 
 
+def _codec(field: pa.Field, kind: Kind) -> str:
+    """Return how pages of a column are compressed, once its values are encoded."""
+    if field.name in _SELDOM_READ[kind]:
+        return "zstd"
+    is_packed = pa.types.is_integer(field.type) and field.name not in _PLAIN[kind]
+    is_dense = is_packed and not field.nullable and field.type.bit_width <= _DENSE_BITS
+    return "none" if is_dense else "lz4"
+
+
 def encode(table: pa.Table, kind: Kind, file: BinaryIO | pa.NativeFile) -> None:
     """Write a table as Parquet, each column in the encoding that suits it best."""
     integers = {f.name: "DELTA_BINARY_PACKED" for f in table.schema if pa.types.is_integer(f.type)}
     encodings = integers | dict.fromkeys(_PLAIN[kind], "PLAIN")
-    codecs = {n: "zstd" if n in _SELDOM_READ[kind] else "lz4" for n in table.column_names}
+    codecs = {f.name: _codec(f, kind) for f in table.schema}
     pq.write_table(
         table,
         file,
