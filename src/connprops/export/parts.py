@@ -196,7 +196,7 @@ class _Grouped:
     def edge_ids(self, rows: Ints) -> Ints:
         """Return the rows of the edge file that some grouped rows are."""
         if self.edge_id is not None:
-            return self.edge_id[rows]
+            return to_numpy(taken(to_arrow(self.edge_id), to_arrow(rows)))
         return np.add(rows, self.first_edge_id, dtype=np.int64)
 
 
@@ -334,10 +334,10 @@ def _tables(
     spec: RangeSpec, rows: EdgeRows, part: _Grouped
 ) -> tuple[dict[Kind, pa.Table], list[str], dict[str, Profile]]:
     """Return a part's tables, which columns vary within connections, and what each column holds."""
-    counts, starts, first_edge = part.counts, part.starts, part.edge_ids(part.starts)
     # Rows in 32 bits are taken in less time.
     narrow = np.int32 if part.n_synapses < np.iinfo(np.int32).max else np.int64
-    all_rows = run_rows(starts.astype(narrow), counts)
+    counts, starts = part.counts, part.starts.astype(narrow)
+    first_edge, all_rows = part.edge_ids(starts), run_rows(starts, counts)
     connections: dict[str, pa.Array] = {
         "pathway": to_arrow(part.pathway),
         "source_node": to_arrow(part.source.astype(np.int64, copy=False)),
