@@ -37,8 +37,11 @@ ROWS_AT_ONCE, ROOM_AT_LEAST, FILES_AT_MOST = 1 << 18, 1 << 16, 256
 ROWS_TOGETHER_AT_MOST = 1 << 20
 """Rows that are read at once at most, where more than usual are stored together."""
 
-_CACHED = 1 << 12
-"""Rows, put in order, that a cache holds while their columns are taken from them."""
+_CACHED, _DEALT_AT_ONCE = 1 << 12, 1 << 16
+"""Rows that a cache holds while their columns are taken from them; and while they are dealt out."""
+
+_BUFFER = 1 << 17
+"""Bytes that are dealt to a file before they are written to it."""
 
 _NARROW, _WIDE = 1 << 30, 1 << 62
 """What no number reaches that is kept in 32 bits; and none at all."""
@@ -195,7 +198,9 @@ def _dealt(
     pieces: Iterator[Records], end: str, low: int, width: int, n: int
 ) -> Iterator[tuple[Records, Ints]]:
     """Yield rows in the order of n files by the node at an end, and how many are of each."""
-    for rows in pieces:
+    blocks = (piece[i : i + _DEALT_AT_ONCE] for piece in pieces
+              for i in range(0, piece.size, _DEALT_AT_ONCE))  # fmt: skip
+    for rows in blocks:
         file = np.minimum((rows[end] - low) // width, n - 1).astype(np.uint16)
         order = np.argsort(file, kind="stable")
         yield _as_bytes(rows).take(order), np.bincount(file, minlength=n)
@@ -206,7 +211,7 @@ def _written(dealt: Iterator[tuple[Records, Ints]], n: int, folder: Path) -> lis
     sizes = np.zeros(n, dtype=np.int64)
     names = [folder / f"{uuid4().hex}.rows" for _ in range(n)]
     with ExitStack() as opened:
-        files = [opened.enter_context(name.open("wb")) for name in names]
+        files = [opened.enter_context(name.open("wb", _BUFFER)) for name in names]
         for rows, counts in dealt:
             sizes += counts
             stops = np.cumsum(counts)
