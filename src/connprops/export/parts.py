@@ -335,7 +335,7 @@ def _tables(
 ) -> tuple[dict[Kind, pa.Table], list[str], dict[str, Profile]]:
     """Return a part's tables, which columns vary within connections, and what each column holds."""
     # Rows in 32 bits are taken in less time.
-    narrow = np.int32 if part.n_synapses < np.iinfo(np.int32).max else np.int64
+    narrow: np.dtype[Any] = np.dtype("i4" if part.n_synapses < np.iinfo(np.int32).max else "i8")
     counts, starts = part.counts, part.starts.astype(narrow)
     first_edge, all_rows = part.edge_ids(starts), run_rows(starts, counts)
     connections: dict[str, pa.Array] = {
