@@ -351,21 +351,25 @@ def _tables(
         "edge_id": to_arrow(part.edge_ids(all_rows)),
     }
     first_rows, grouped_rows = to_arrow(starts), to_arrow(all_rows)
+    first_synapses = to_arrow((np.cumsum(counts) - counts).astype(narrow))
     varies, profiles = [], {}
     for column in spec.columns:
         values = rows.column(column, spec.start, spec.stop)
         if part.take is not None:
             values = values[part.take]
         of_rows, within = to_arrow(values), _varies_within(values, part)
-        of_connections = to_numpy(taken(of_rows, first_rows))
+        if column.name in spec.varying or within is not None:
+            synapses[column.name] = of_synapses = taken(of_rows, grouped_rows)
+            firsts = taken(of_synapses, first_synapses)  # which are in their order there
+        else:
+            firsts = taken(of_rows, first_rows)
+        of_connections = to_numpy(firsts)
         # What connections share need not be looked at once more for each of their synapses.
         shared = within is None
         profiles[column.name] = profile(of_connections, counts) if shared else profile(values)
         if within is not None:
             varies.append(column.name)
         connections[column.name] = to_arrow(of_connections, within)
-        if column.name in spec.varying or within is not None:
-            synapses[column.name] = taken(of_rows, grouped_rows)
     return {"connections": pa.table(connections), "synapses": pa.table(synapses)}, varies, profiles
 
 
