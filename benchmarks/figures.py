@@ -202,9 +202,10 @@ Benchmark = Callable[[Path, int], Iterator[Result]]
 def tables(work: Path, synapses: int) -> Iterator[Result]:
     """Export a table of synapses in Parquet, sorted by target or not.
 
-    That is measured against rewriting it by Polars, as it streams by, and by DuckDB; against doing
-    so sorted, where it is not; and against a floor: to read its columns once, and write the rows of
-    the dataset once, as they are encoded there, in one thread.
+    That is measured against rewriting it by Polars, as it streams by, and by DuckDB, until it is on
+    the disk, as a dataset is; against doing so sorted, where it is not; and against a floor: to
+    read its columns once, and write the rows of the dataset once, as they are encoded there, in one
+    thread.
     """
     folder, size = empty(work / "tables"), {"synapses": synapses, "columns": 8}
     (folder / "few").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -161,6 +162,7 @@ def rewrite_by_polars(file: str, out: str) -> None:
     import polars as pl
 
     pl.scan_parquet(file).sink_parquet(out, compression="zstd", row_group_size=16_384)
+    _sync(out)
 
 
 def rewrite_by_duckdb(file: str, out: str) -> None:
@@ -168,6 +170,7 @@ def rewrite_by_duckdb(file: str, out: str) -> None:
     import duckdb
 
     duckdb.sql(f"copy (from '{file}') to '{out}' (format parquet)")
+    _sync(out)
 
 
 def rewrite_sorted(file: str, out: str) -> None:
@@ -176,6 +179,7 @@ def rewrite_sorted(file: str, out: str) -> None:
 
     rows = pl.scan_parquet(file).sort("post", "pre")
     rows.sink_parquet(out, compression="zstd", row_group_size=16_384)
+    _sync(out)
 
 
 def average(dataset: str) -> None:
@@ -193,6 +197,12 @@ def extract(dataset: str, folder: str, *options: str) -> None:
 
     stats = cp.extract(cp.open_dataset(dataset), **_parsed(options))
     stats.write(folder, overwrite=True)
+
+
+def _sync(file: str) -> None:
+    """Wait until a file is on the disk, as a dataset is when its export ends."""
+    with Path(file).open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _ours(config: str, folder: str, options: Sequence[str]) -> None:
