@@ -17,6 +17,7 @@ from oracle import intraclass
 from scipy import special, stats
 from typer.testing import CliRunner
 
+import connprops
 from connprops import schema
 from connprops.cli import app
 from connprops.draw import write_synapses
@@ -284,6 +285,22 @@ def test_types_come_from_a_table_of_nodes(mixed):
         model.draw_synapses(pl.DataFrame({"source_node": [60], "target_node": [0]}), nodes=nodes)
     with pytest.raises(OptionError, match="lack the column 'type'"):
         model.draw_synapses(given.select(ENDS), nodes=nodes.drop("type"))
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [([5.0, 5.5], "can be no id"), (["5", "six"], "can be no id"), ([5, 99], "node 99")],
+)
+def test_nodes_that_are_no_ids_of_a_dataset_are_refused(ids, match, mixed, tmp_path):
+    edges = pl.DataFrame({"pre": [5, 6], "post": [6, 5], "size": [1.0, 2.0]})
+    nodes = pl.DataFrame({"id": [5, 6], "type": ["A", "B"]})
+    dataset = connprops.open_table(
+        edges, nodes, source="pre", target="post", node_id="id", type="type",
+        folder=tmp_path / "dataset",
+    )  # fmt: skip
+    connections = pl.DataFrame({"source_node": ids, "target_node": [6, 6]})
+    with pytest.raises(OptionError, match=match):
+        mixed[0].draw_synapses(connections, nodes=dataset)
 
 
 # Pathways that the model does not have

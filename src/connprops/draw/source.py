@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connprops.arrays import Ints
-from connprops.arrays.arrow import of_type, places_in, to_arrow, to_numpy
+from connprops.arrays.arrow import places_in, to_arrow, to_numpy
 from connprops.arrays.gather import run_starts
 from connprops.circuit.circuit import CircuitSource, EdgePopulation, EdgeReader, resolve_circuit
 from connprops.dataset.dataset import Dataset, open_dataset
@@ -121,7 +121,13 @@ class Source:
         if not self.ids or name not in batch.schema.names:
             return whole_numbers(batch, name, 0)
         ids, known = batch.column(name), self.ids[side]
-        numbers = places_in(of_type(ids, known.type), known)
+        try:
+            numbers = places_in(ids.cast(known.type), known)
+        except pa.ArrowInvalid as error:  # 5.5, say, where ids are whole numbers
+            raise OptionError.of(
+                f"A {side} node of the connections can be no id of the dataset", found=str(error),
+                expected=f"ids as the dataset has, {known.type}",
+            ) from None  # fmt: skip
         if numbers.null_count:
             unknown = ids.filter(numbers.is_null())[0]
             raise OptionError.of(
